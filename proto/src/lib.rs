@@ -1,0 +1,46 @@
+//! The wire protocols Ambit speaks, generated from the `.proto` files beside this crate.
+//!
+//! Only conversion modules use these types: everything else works on `ambit-core`'s model.
+//! The test `generated_code_is_current` regenerates the code and compares.
+
+#![forbid(unsafe_code)]
+
+macro_rules! generated {
+    ($file:literal) => {
+        include!(concat!("gen/", $file, ".rs"));
+    };
+}
+
+/// Delta xDS (`envoy.service.discovery.v3`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod xds {
+    generated!("envoy.service.discovery.v3");
+}
+
+/// Workloads and services (`istio.workload`), and ZDS below it.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod workload {
+    generated!("istio.workload");
+
+    /// Agent to node proxy (`istio.workload.zds`).
+    pub mod zds {
+        generated!("istio.workload.zds");
+    }
+}
+
+/// L4 authorization policies (`istio.security`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod security {
+    generated!("istio.security");
+}
+
+/// Certificate signing (`istio.v1.auth`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod ca {
+    generated!("istio.v1.auth");
+}
+
+/// Type URL of [`workload::Address`] resources.
+pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
+/// Type URL of [`security::Authorization`] resources.
+pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";

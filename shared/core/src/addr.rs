@@ -1,0 +1,118 @@
+//! Addresses and names that are keys of the mesh.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// An IP address on a named network. Networks are routable islands; `""` is the default one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NetworkAddr {
+    /// The network's name.
+    pub network: Arc<str>,
+    /// The address in it.
+    pub ip: IpAddr,
+}
+
+impl NetworkAddr {
+    /// An address on `network`. IPv4-mapped IPv6 addresses become IPv4, as the kernel treats them.
+    #[must_use]
+    pub fn new(network: impl Into<Arc<str>>, ip: IpAddr) -> Self {
+        Self {
+            network: network.into(),
+            ip: ip.to_canonical(),
+        }
+    }
+}
+
+impl fmt::Display for NetworkAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.ip)
+    }
+}
+
+impl Serialize for NetworkAddr {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A name in a namespace: `namespace/name` of a policy, `namespace/hostname` of a service.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespacedName {
+    /// The Kubernetes namespace.
+    pub namespace: Arc<str>,
+    /// The name or the hostname.
+    pub name: Arc<str>,
+}
+
+impl NamespacedName {
+    /// `namespace/name`.
+    #[must_use]
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl fmt::Debug for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for NamespacedName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromStr for NamespacedName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((ns, name)) if !ns.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self::new(ns, name))
+            }
+            _ => Err(NameError(text.into())),
+        }
+    }
+}
+
+/// A text that is not `namespace/name`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected namespace/name, found {0:?}")]
+pub struct NameError(Box<str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_are_ipv4() {
+        let mapped = NetworkAddr::new("", "::ffff:10.0.0.1".parse().expect("an address"));
+        assert_eq!(
+            mapped,
+            NetworkAddr::new("", "10.0.0.1".parse().expect("an address"))
+        );
+    }
+
+    #[test]
+    fn names_have_two_parts() {
+        assert_eq!("a/b".parse(), Ok(NamespacedName::new("a", "b")));
+        for bad in ["", "a", "a/", "/b", "a/b/c"] {
+            assert!(bad.parse::<NamespacedName>().is_err(), "{bad:?}");
+        }
+    }
+}

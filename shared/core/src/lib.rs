@@ -1,0 +1,10 @@
+//! The pure heart of the mesh: model, index, authorization, plans.
+//!
+//! Nothing here does IO, reads a clock, the environment or a file, or draws a random number:
+//! time and randomness are arguments. `.ci/run` proves it on the dependency tree.
+
+#![forbid(unsafe_code)]
+
+pub mod addr;
+pub mod identity;
+pub mod model;

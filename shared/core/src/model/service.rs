@@ -1,0 +1,104 @@
+//! A service: virtual IPs, ports and how a workload behind them is chosen.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::GatewayAddress;
+use crate::addr::NamespacedName;
+use crate::identity::Identity;
+
+/// A service as discovery describes it. Its endpoints are the workloads that name it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Service {
+    /// Its Kubernetes name.
+    pub name: Arc<str>,
+    /// `namespace/hostname`: its key in the index.
+    pub key: NamespacedName,
+    /// Virtual IPs; none for a headless service.
+    pub vips: Vec<Vip>,
+    /// Service ports. A target port of 0 means: the workload says.
+    pub ports: Vec<PortMapping>,
+    /// Identities its servers may show besides the workload's own.
+    pub subject_alt_names: Vec<Identity>,
+    /// Traffic to this service goes through here.
+    pub waypoint: Option<GatewayAddress>,
+    /// How an endpoint is chosen.
+    pub load_balancing: LoadBalancing,
+    /// Preferred among services that share a hostname or address.
+    pub canonical: bool,
+    /// Gateways at the edge send through the waypoint as well.
+    pub ingress_use_waypoint: bool,
+    /// Seen only by clients of its own namespace.
+    pub namespace_private: bool,
+}
+
+/// A virtual IP or range, on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Vip {
+    /// The network it is valid on.
+    pub network: Arc<str>,
+    /// Host routes (/32, /128) are single addresses.
+    pub net: IpNet,
+}
+
+/// A service port and where it leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct PortMapping {
+    /// The port clients use, 1-65535.
+    pub service_port: u16,
+    /// The port of the workload; 0 in a [`Service`] means that the workload says.
+    pub target_port: u16,
+    /// What is spoken there, when declared.
+    pub app_protocol: AppProtocol,
+}
+
+/// A declared application protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub enum AppProtocol {
+    Unknown,
+    Http11,
+    Http2,
+    Grpc,
+    Tcp,
+    Tls,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub struct LoadBalancing {
+    /// Scopes to match, the most important first.
+    pub preference: Vec<Scope>,
+    /// What a mismatch means.
+    pub mode: Mode,
+    /// Unhealthy endpoints are used as well (`publishNotReadyAddresses`).
+    pub allow_unhealthy: bool,
+}
+
+/// A circle around the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[allow(missing_docs)]
+pub enum Scope {
+    Region,
+    Zone,
+    Subzone,
+    Node,
+    Cluster,
+    Network,
+}
+
+/// What a mismatch of a [`Scope`] means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub enum Mode {
+    /// All endpoints are equal.
+    #[default]
+    Unspecified,
+    /// Only endpoints that match every scope.
+    Strict,
+    /// Those that match the most leading scopes.
+    Failover,
+    /// No balancing: the address the client dialled.
+    Passthrough,
+}
