@@ -1,1 +1,12 @@
-//! Ambit.
+//! Effects: sockets and namespaces, netlink, TLS, HBONE, relay, discovery and certificate clients.
+
+#![deny(unsafe_code)]
+
+pub mod ca;
+pub mod hbone;
+pub mod netlink;
+pub mod relay;
+pub mod sys;
+pub mod tls;
+pub mod xds;
+pub mod zds;
