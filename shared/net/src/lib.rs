@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod ca;
+pub mod grpc;
 pub mod hbone;
 pub mod netlink;
 pub mod relay;

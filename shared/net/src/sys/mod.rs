@@ -1,1 +1,17 @@
-//! sys
+//! The kernel's edge: network namespaces and the sockets made in them.
+//!
+//! [`Sockets`] is the one place that knows marks, namespaces and transparent addresses; every
+//! other module is the same whether it serves a pod or runs alone.
+
+#![allow(unsafe_code)]
+
+mod netns;
+mod original_dst;
+mod sockets;
+
+pub use netns::Netns;
+pub use original_dst::original_dst;
+pub use sockets::{Listen, Sockets, accepted};
+
+/// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).
+pub const PROXY_MARK: u32 = 1337;

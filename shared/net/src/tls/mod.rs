@@ -1,1 +1,58 @@
-//! tls
+//! Mutual TLS between identities.
+//!
+//! TLS 1.3 only, AES-GCM only, post-quantum key exchange preferred. A peer is who its
+//! certificate says: exactly one SPIFFE URI, from our own roots. A client accepts only the
+//! identities it expects; a server accepts its own trust domain.
+
+mod certified;
+mod config;
+mod stream;
+mod verify;
+
+use std::io;
+
+use ambit_core::identity::IdentityError;
+
+pub use certified::Certified;
+pub use config::{plain_client_config, plain_server_config, provider};
+pub use stream::Stream;
+pub use verify::identity_of;
+
+/// What is wrong with a certificate or a peer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The PEM text cannot be read.
+    #[error("{what}: {reason}")]
+    Pem {
+        /// What was read.
+        what: &'static str,
+        /// What the parser says.
+        reason: String,
+    },
+    /// The chain has no leaf or no root.
+    #[error("the certificate chain is too short: {0} certificates, a leaf and a root are needed")]
+    ShortChain(usize),
+    /// Not an X.509 certificate.
+    #[error("not an X.509 certificate: {0}")]
+    X509(String),
+    /// Not exactly one URI subject alternative name.
+    #[error("a certificate of the mesh has exactly one URI subject alternative name, this one has {0}")]
+    UriCount(usize),
+    /// The URI is no identity of the mesh.
+    #[error("{uri:?}: {source}")]
+    Identity {
+        /// The URI.
+        uri: String,
+        /// What is wrong with it.
+        source: IdentityError,
+    },
+    /// The key and the certificate do not fit, or TLS refuses them.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(io::ErrorKind::InvalidData, error)
+    }
+}

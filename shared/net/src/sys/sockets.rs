@@ -1,0 +1,148 @@
+//! Sockets of one pod, or of the process itself.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::Netns;
+
+const BACKLOG: i32 = 4096;
+const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
+const KEEPALIVE_PROBES: u32 = 9;
+
+/// Makes sockets in a network namespace, with a mark.
+#[derive(Debug, Clone, Default)]
+pub struct Sockets {
+    /// Where sockets are made; `None` is the process's own namespace.
+    pub netns: Option<Netns>,
+    /// `SO_MARK` of every socket; needs `CAP_NET_ADMIN`.
+    pub mark: Option<u32>,
+}
+
+/// What a listening socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// An ordinary service.
+    Plain,
+    /// It accepts connections addressed elsewhere (`IP_TRANSPARENT`).
+    Transparent,
+}
+
+impl Sockets {
+    /// Sockets inside a pod, marked so that its redirection lets them pass.
+    #[must_use]
+    pub fn for_pod(netns: Netns) -> Self {
+        Self {
+            netns: Some(netns),
+            mark: Some(super::PROXY_MARK),
+        }
+    }
+
+    /// Listens on `address`. `[::]` serves IPv4 as well. Several sockets may listen on one port
+    /// (`SO_REUSEPORT`), so that an upgrade overlaps.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn listen(&self, address: SocketAddr, kind: Listen) -> io::Result<TcpListener> {
+        let socket = self.socket(address)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if kind == Listen::Transparent {
+            transparent(&socket, address)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    }
+
+    /// Listens on every address of both families; of IPv4 alone where the namespace has no IPv6.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn listen_any(&self, port: u16, kind: Listen) -> io::Result<TcpListener> {
+        match self.listen((Ipv6Addr::UNSPECIFIED, port).into(), kind) {
+            Err(error) if no_ipv6(&error) => {
+                self.listen((std::net::Ipv4Addr::UNSPECIFIED, port).into(), kind)
+            }
+            result => result,
+        }
+    }
+
+    /// Connects to `destination`, from `source` when given: an address of somebody else, to which
+    /// the namespace's rules route the replies back (`IP_TRANSPARENT`, port chosen by the kernel).
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub async fn connect(
+        &self,
+        destination: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<TcpStream> {
+        let socket = self.socket(destination)?;
+        socket.set_tcp_nodelay(true)?;
+        keepalive(&socket)?;
+        if let Some(source) = source {
+            transparent(&socket, destination)?;
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        TcpSocket::from_std_stream(socket.into())
+            .connect(destination)
+            .await
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let make = || Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
+        let socket = match &self.netns {
+            Some(netns) => netns.run(make)?,
+            None => make()?,
+        };
+        socket.set_nonblocking(true)?;
+        if let Some(mark) = self.mark {
+            socket.set_mark(mark)?;
+        }
+        Ok(socket)
+    }
+}
+
+/// Options of an accepted connection.
+///
+/// # Errors
+/// As the kernel says.
+pub fn accepted(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    keepalive(&socket2::SockRef::from(stream))
+}
+
+fn keepalive(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_TIME)
+            .with_interval(KEEPALIVE_TIME)
+            .with_retries(KEEPALIVE_PROBES),
+    )
+}
+
+fn transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        socket.set_ip_transparent_v6(true)?;
+        socket.set_freebind_v6(true)
+    } else {
+        socket.set_ip_transparent_v4(true)?;
+        socket.set_freebind_v4(true)
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+    )
+}

@@ -1,0 +1,222 @@
+//! A workload's certificate, its key, and the TLS configurations made from them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use ambit_core::identity::Identity;
+use parking_lot::Mutex;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::config::{self, provider};
+use super::{Error, identity_of};
+
+/// Client configurations kept for one certificate; more distinct peers than this share nothing.
+const CLIENT_CONFIGS: usize = 4096;
+
+/// A certificate with its key and the roots it trusts. Immutable: a renewal is a new one.
+///
+/// Configurations are made once: they carry the session tickets, so that a peer seen before
+/// resumes without a certificate exchange.
+pub struct Certified {
+    identity: Identity,
+    key: Arc<CertifiedKey>,
+    roots: Arc<RootCertStore>,
+    root_certificates: Vec<CertificateDer<'static>>,
+    serial: String,
+    not_before: SystemTime,
+    not_after: SystemTime,
+    server: OnceLock<Arc<ServerConfig>>,
+    clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+}
+
+impl Certified {
+    /// Reads what a CA answers: PEM certificates, the leaf first, roots last. An element may hold
+    /// several. Self-signed certificates are roots, everything between leaf and roots is sent
+    /// along.
+    ///
+    /// # Errors
+    /// When something cannot be read, the leaf is no identity of the mesh, or the key is not its.
+    pub fn from_pem(chain: &[String], key_pem: &str) -> Result<Self, Error> {
+        let mut certificates = Vec::new();
+        for text in chain {
+            for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+                certificates.push(certificate.map_err(|error| Error::Pem {
+                    what: "certificate chain",
+                    reason: error.to_string(),
+                })?);
+            }
+        }
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| Error::Pem {
+            what: "private key",
+            reason: error.to_string(),
+        })?;
+        Self::new(certificates, key)
+    }
+
+    /// See [`Certified::from_pem`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn new(
+        certificates: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, Error> {
+        let count = certificates.len();
+        let mut certificates = certificates.into_iter();
+        let leaf = certificates.next().ok_or(Error::ShortChain(count))?;
+        let mut presented = vec![leaf.clone()];
+        let mut root_certificates = Vec::new();
+        for certificate in certificates {
+            if self_signed(&certificate)? {
+                root_certificates.push(certificate);
+            } else {
+                presented.push(certificate);
+            }
+        }
+        let mut roots = RootCertStore::empty();
+        for root in &root_certificates {
+            roots.add(root.clone())?;
+        }
+        if roots.is_empty() {
+            return Err(Error::ShortChain(count));
+        }
+        let identity = identity_of(&leaf)?;
+        let (serial, not_before, not_after) = {
+            let parsed = parse(&leaf)?;
+            let validity = parsed.validity();
+            (
+                parsed.raw_serial_as_string().replace(':', ""),
+                time(validity.not_before.timestamp()),
+                time(validity.not_after.timestamp()),
+            )
+        };
+        let signer = provider().key_provider.load_private_key(key)?;
+        let key = CertifiedKey::new(presented, signer);
+        key.keys_match()?;
+        Ok(Self {
+            identity,
+            key: Arc::new(key),
+            roots: Arc::new(roots),
+            root_certificates,
+            serial,
+            not_before,
+            not_after,
+            server: OnceLock::new(),
+            clients: Mutex::default(),
+        })
+    }
+
+    /// Who this is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Start of validity.
+    #[must_use]
+    pub fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
+    /// End of validity.
+    #[must_use]
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Serial number, hexadecimal.
+    #[must_use]
+    pub fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// What is presented to peers, the leaf first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.key.cert
+    }
+
+    /// What peers are verified against.
+    #[must_use]
+    pub fn roots(&self) -> &[CertificateDer<'static>] {
+        &self.root_certificates
+    }
+
+    /// For accepting HBONE as this identity: a client certificate of the same trust domain is
+    /// required.
+    ///
+    /// # Errors
+    /// When TLS refuses the material.
+    pub fn server_config(&self) -> Result<Arc<ServerConfig>, Error> {
+        if let Some(config) = self.server.get() {
+            return Ok(config.clone());
+        }
+        let config = config::server(
+            self.key.clone(),
+            self.roots.clone(),
+            self.identity.trust_domain().clone(),
+        )?;
+        Ok(self.server.get_or_init(|| config).clone())
+    }
+
+    /// For connecting as this identity to a server that is one of `expected`.
+    ///
+    /// # Errors
+    /// When TLS refuses the material.
+    pub fn client_config(&self, expected: &Arc<[Identity]>) -> Result<Arc<ClientConfig>, Error> {
+        let mut clients = self.clients.lock();
+        if let Some(config) = clients.get(expected) {
+            return Ok(config.clone());
+        }
+        let config = config::client(self.key.clone(), self.roots.clone(), expected.clone())?;
+        if clients.len() >= CLIENT_CONFIGS {
+            clients.clear();
+        }
+        clients.insert(expected.clone(), config.clone());
+        Ok(config)
+    }
+}
+
+impl fmt::Debug for Certified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certified")
+            .field("identity", &self.identity)
+            .field("serial", &self.serial)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+    X509Certificate::from_der(certificate)
+        .map(|(_, parsed)| parsed)
+        .map_err(|error| Error::X509(error.to_string()))
+}
+
+/// Whether `certificate` is valid at `now`.
+pub(super) fn check_dates(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Error> {
+    let parsed = parse(certificate)?;
+    let validity = parsed.validity();
+    if now < time(validity.not_before.timestamp()) {
+        return Err(rustls::Error::from(rustls::CertificateError::NotValidYet).into());
+    }
+    if now > time(validity.not_after.timestamp()) {
+        return Err(rustls::Error::from(rustls::CertificateError::Expired).into());
+    }
+    Ok(())
+}
+
+fn self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Error> {
+    let parsed = parse(certificate)?;
+    Ok(parsed.issuer() == parsed.subject())
+}
+
+fn time(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0))
+}

@@ -1,0 +1,104 @@
+//! TLS configurations: one provider, one version, two cipher suites.
+
+use std::sync::{Arc, LazyLock};
+
+use ambit_core::identity::Identity;
+use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::Error;
+use super::verify::{ClientVerifier, ServerVerifier};
+
+/// What HBONE negotiates.
+const ALPN_H2: &[u8] = b"h2";
+/// Session tickets a client keeps for each expected peer.
+const SESSIONS: usize = 8;
+/// Tickets a server hands out after a handshake; clients pool connections and use one at most.
+const TICKETS: usize = 1;
+
+/// The cryptography of the mesh: aws-lc-rs, AES-GCM, X25519MLKEM768 first.
+#[must_use]
+pub fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        Arc::new(CryptoProvider {
+            cipher_suites: vec![
+                cipher_suite::TLS13_AES_256_GCM_SHA384,
+                cipher_suite::TLS13_AES_128_GCM_SHA256,
+            ],
+            ..aws_lc_rs::default_provider()
+        })
+    });
+    &PROVIDER
+}
+
+pub(super) fn server(
+    key: Arc<CertifiedKey>,
+    roots: Arc<RootCertStore>,
+    trust_domain: Arc<str>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let chain = WebPkiClientVerifier::builder_with_provider(roots, provider().clone())
+        .build()
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = ServerConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(Arc::new(ClientVerifier {
+            chain,
+            trust_domain,
+        }))
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.ticketer = Ticketer::new()?;
+    config.send_tls13_tickets = TICKETS;
+    Ok(Arc::new(config))
+}
+
+pub(super) fn client(
+    key: Arc<CertifiedKey>,
+    roots: Arc<RootCertStore>,
+    expected: Arc<[Identity]>,
+) -> Result<Arc<ClientConfig>, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ServerVerifier {
+            roots,
+            algorithms: provider().signature_verification_algorithms,
+            expected,
+        }))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(Arc::new(config))
+}
+
+/// For a client of the control plane: server verified by name against `roots`, no client
+/// certificate, HTTP/2.
+///
+/// # Errors
+/// When TLS refuses the material.
+pub fn plain_client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
+    let mut config = ClientConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// For a server that authenticates its clients by other means (tokens), HTTP/2.
+///
+/// # Errors
+/// When TLS refuses the material.
+pub fn plain_server_config(key: CertifiedKey) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = ServerConfig::builder_with_provider(provider().clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+    config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,177 @@
+//! Who a peer is, and whether that is whom we want.
+
+use std::sync::Arc;
+
+use ambit_core::identity::Identity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, RootCertStore,
+    SignatureScheme,
+};
+use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use super::Error;
+
+/// The one identity in a certificate.
+///
+/// # Errors
+/// When it is not X.509, has not exactly one URI subject alternative name, or the URI is no
+/// identity of the mesh.
+pub fn identity_of(certificate: &CertificateDer<'_>) -> Result<Identity, Error> {
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| Error::X509(error.to_string()))?;
+    let mut uris = Vec::new();
+    for extension in parsed.extensions() {
+        if let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() {
+            uris.extend(names.general_names.iter().filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(*uri),
+                _ => None,
+            }));
+        }
+    }
+    match uris[..] {
+        [uri] => uri.parse().map_err(|source| Error::Identity {
+            uri: uri.into(),
+            source,
+        }),
+        _ => Err(Error::UriCount(uris.len())),
+    }
+}
+
+/// Accepts servers that show one of the expected identities.
+#[derive(Debug)]
+pub(super) struct ServerVerifier {
+    pub(super) roots: Arc<RootCertStore>,
+    pub(super) algorithms: WebPkiSupportedAlgorithms,
+    pub(super) expected: Arc<[Identity]>,
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let leaf = ParsedCertificate::try_from(end_entity)?;
+        verify_server_cert_signed_by_trust_anchor(
+            &leaf,
+            &self.roots,
+            intermediates,
+            now,
+            self.algorithms.all,
+        )?;
+        let found = identity_of(end_entity).map_err(refused)?;
+        if !self.expected.contains(&found) {
+            return Err(refused(WrongPeer {
+                found,
+                expected: self.expected.clone(),
+            }));
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// Accepts clients of the trust domain.
+#[derive(Debug)]
+pub(super) struct ClientVerifier {
+    /// Checks the chain, its dates and its purpose.
+    pub(super) chain: Arc<dyn ClientCertVerifier>,
+    pub(super) trust_domain: Arc<str>,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // A hint names the CA to anybody who asks; mesh clients have one certificate anyway.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = self
+            .chain
+            .verify_client_cert(end_entity, intermediates, now)?;
+        let found = identity_of(end_entity).map_err(refused)?;
+        if *found.trust_domain() != self.trust_domain {
+            return Err(refused(WrongTrustDomain {
+                found,
+                expected: self.trust_domain.clone(),
+            }));
+        }
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.chain
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chain.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the peer is {found}, expected one of {expected:?}")]
+struct WrongPeer {
+    found: Identity,
+    expected: Arc<[Identity]>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the peer is {found}, expected trust domain {expected}")]
+struct WrongTrustDomain {
+    found: Identity,
+    expected: Arc<str>,
+}
+
+fn refused(reason: impl std::error::Error + Send + Sync + 'static) -> rustls::Error {
+    CertificateError::Other(OtherError(Arc::new(reason))).into()
+}
