@@ -1,1 +1,121 @@
-//! relay
+//! Moving bytes between a TCP connection and a tunnel, or between two TCP connections.
+//!
+//! Idle connections hold no buffer: one is taken when the socket has data, grows while it is
+//! filled, and is given up when the socket runs dry. Half-close and reset are carried across.
+
+mod tcp;
+mod tunnel;
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{BufMut, BytesMut};
+use tokio::net::TcpStream;
+
+pub use tcp::relay_tcp;
+pub use tunnel::{Far, relay_tunnel};
+
+use crate::hbone;
+
+/// Bytes moved so far; read it while the relay runs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Counters {
+    /// Bytes from the near side (the first argument of a relay) to the far side.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from the far side to the near side.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    fn add_sent(&self, n: usize) {
+        self.sent.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    fn add_received(&self, n: usize) {
+        self.received.fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// How a relay broke. A relay that ends well returns nothing: both sides closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The near TCP connection.
+    #[error("near side: {0}")]
+    Near(#[source] io::Error),
+    /// The far TCP connection.
+    #[error("far side: {0}")]
+    Far(#[source] io::Error),
+    /// The tunnel was not agreed on.
+    #[error(transparent)]
+    Tunnel(#[from] hbone::Error),
+    /// The tunnel broke, or the peer reset it.
+    #[error("tunnel: {0}")]
+    Stream(#[source] h2::Error),
+}
+
+/// The first read of a connection, and of every burst.
+const BUFFER_MIN: usize = 4 * 1024;
+/// Reads grow to this.
+const BUFFER_MAX: usize = 256 * 1024;
+
+/// Reads a socket in pieces that grow with the traffic.
+struct Reader {
+    buffer: BytesMut,
+    size: usize,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            size: BUFFER_MIN,
+        }
+    }
+
+    /// The next piece, at most `limit` bytes; empty is the end.
+    async fn read(&mut self, socket: &TcpStream, limit: usize) -> io::Result<BytesMut> {
+        loop {
+            if let Some(piece) = self.try_read(socket, limit)? {
+                return Ok(piece);
+            }
+            socket.readable().await?;
+        }
+    }
+
+    /// As [`Reader::read`]; `None` when nothing is there now, and then no buffer is kept.
+    fn try_read(&mut self, socket: &TcpStream, limit: usize) -> io::Result<Option<BytesMut>> {
+        let size = self.size.min(limit);
+        self.buffer.reserve(size);
+        match socket.try_read_buf(&mut (&mut self.buffer).limit(size)) {
+            Ok(n) => {
+                if n == self.size {
+                    self.size = (self.size * 4).min(BUFFER_MAX);
+                } else if n < self.size / 4 {
+                    self.size = (self.size / 4).max(BUFFER_MIN);
+                }
+                Ok(Some(self.buffer.split()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.buffer = BytesMut::new();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Makes closing `socket` send a reset instead of an orderly end.
+fn reset_on_close(socket: &TcpStream) {
+    // Fails only on a socket that is gone already.
+    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+}

@@ -1,1 +1,59 @@
-//! hbone
+//! HBONE: TCP streams inside HTTP/2 CONNECT inside mutual TLS.
+//!
+//! [`server`] accepts tunnels, [`Pool`] opens them; both end in a [`Stream`], which the relay
+//! joins with a TCP connection.
+
+mod client;
+mod error;
+mod io;
+mod pool;
+pub mod server;
+mod stream;
+
+pub use error::{Error, Stage};
+pub(crate) use pool::Slot;
+pub use pool::{Pool, Target};
+pub(crate) use stream::PendingResponse;
+pub use stream::{Opening, Stream};
+
+/// The port of HBONE.
+pub const PORT: u16 = 15008;
+
+/// HTTP/2 and connection limits of both sides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes one stream may have in flight, 64 KiB to 1 GiB.
+    pub stream_window: u32,
+    /// Bytes all streams of a connection may have in flight.
+    pub connection_window: u32,
+    /// Largest DATA frame accepted, 16 KiB to 16 MiB - 1.
+    pub frame_size: u32,
+    /// Streams a peer may open on one connection.
+    pub max_streams: u32,
+    /// Streams opened on one connection before another is opened.
+    pub streams_per_connection: usize,
+    /// Connections to one peer over which streams are spread before they share.
+    pub spread: usize,
+    /// Bytes of request headers accepted.
+    pub max_headers: u32,
+    /// TCP connect, TLS and HTTP/2 handshake together.
+    pub handshake_timeout: std::time::Duration,
+    /// A connection without streams is closed after this.
+    pub idle_timeout: std::time::Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            stream_window: 4 << 20,
+            connection_window: 16 << 20,
+            frame_size: 1 << 20,
+            max_streams: 200,
+            streams_per_connection: 100,
+            spread: 2,
+            max_headers: 64 << 10,
+            handshake_timeout: std::time::Duration::from_secs(10),
+            idle_timeout: std::time::Duration::from_secs(90),
+        }
+    }
+}

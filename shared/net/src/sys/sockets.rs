@@ -99,7 +99,13 @@ impl Sockets {
     }
 
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
-        let make = || Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP));
+        let make = || {
+            Socket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )
+        };
         let socket = match &self.netns {
             Some(netns) => netns.run(make)?,
             None => make()?,

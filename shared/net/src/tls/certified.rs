@@ -52,10 +52,11 @@ impl Certified {
                 })?);
             }
         }
-        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| Error::Pem {
-            what: "private key",
-            reason: error.to_string(),
-        })?;
+        let key =
+            PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| Error::Pem {
+                what: "private key",
+                reason: error.to_string(),
+            })?;
         Self::new(certificates, key)
     }
 

@@ -4,8 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use ambit_core::identity::Identity;
 use rustls::client::Resumption;
-use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};

@@ -36,7 +36,9 @@ pub enum Error {
     #[error("not an X.509 certificate: {0}")]
     X509(String),
     /// Not exactly one URI subject alternative name.
-    #[error("a certificate of the mesh has exactly one URI subject alternative name, this one has {0}")]
+    #[error(
+        "a certificate of the mesh has exactly one URI subject alternative name, this one has {0}"
+    )]
     UriCount(usize),
     /// The URI is no identity of the mesh.
     #[error("{uri:?}: {source}")]

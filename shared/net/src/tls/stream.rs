@@ -4,7 +4,7 @@
 //! `poll_flush` really flushes. Who writes many small pieces in one go (HTTP/2) defers it; see
 //! `hbone::io`.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead as _, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -141,13 +141,16 @@ impl AsyncRead for Stream {
         let this = self.get_mut();
         let before = buf.filled().len();
         loop {
-            match this.session.reader().read(buf.initialize_unfilled()) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(n) => {
-                    buf.advance(n);
+            match this.session.reader().into_first_chunk() {
+                Ok([]) => return Poll::Ready(Ok(())),
+                Ok(chunk) => {
+                    let n = chunk.len().min(buf.remaining());
+                    buf.put_slice(&chunk[..n]);
+                    this.session.reader().consume(n);
                     if buf.remaining() == 0 {
                         return Poll::Ready(Ok(()));
                     }
+                    continue;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

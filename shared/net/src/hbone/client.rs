@@ -1,0 +1,103 @@
+//! One HBONE connection from the client's side: TCP, TLS, HTTP/2.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::{HeaderMap, Method, Request, Uri};
+use rustls::pki_types::ServerName;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::TimedOut;
+use super::io::{Flushing, deferred};
+use super::{Error, Settings, Stage, Target};
+use crate::sys::Sockets;
+use crate::tls::{self, Certified};
+
+/// Connects. The returned future is the connection's work and ends with it.
+pub(super) async fn dial(
+    sockets: Sockets,
+    settings: Settings,
+    target: Target,
+    certificate: Arc<Certified>,
+) -> Result<
+    (
+        SendRequest<Bytes>,
+        impl Future<Output = ()> + Send + 'static,
+    ),
+    Error,
+> {
+    let deadline = Deadline {
+        at: Instant::now() + settings.handshake_timeout,
+        settings: &settings,
+    };
+    let config = certificate
+        .client_config(&target.identities)
+        .map_err(|error| Error::new(Stage::Tls, error))?;
+    let tcp = deadline
+        .run(Stage::Connect, sockets.connect(target.address, None))
+        .await?;
+    let peer = ServerName::IpAddress(target.address.ip().into());
+    let tls = deadline
+        .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))
+        .await?;
+    let (io, flusher) = deferred(tls);
+    let (requests, connection) = deadline
+        .run(Stage::Http2, builder(&settings).handshake::<_, Bytes>(io))
+        .await?;
+    let driver = Flushing {
+        connection,
+        flusher,
+    };
+    Ok((requests, async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(peer = %target.address, %error, "HBONE connection ended");
+        }
+    }))
+}
+
+/// `CONNECT authority`.
+pub(super) fn connect_request(authority: &str, headers: HeaderMap) -> Result<Request<()>, Error> {
+    let uri: Uri = authority
+        .parse()
+        .map_err(|error| Error::new(Stage::Open, error))?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+struct Deadline<'a> {
+    at: Instant,
+    settings: &'a Settings,
+}
+
+impl Deadline<'_> {
+    async fn run<T, E>(
+        &self,
+        stage: Stage,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        match timeout_at(self.at, work).await {
+            Ok(result) => result.map_err(|error| Error::new(stage, error)),
+            Err(_) => Err(Error::new(stage, TimedOut(self.settings.handshake_timeout))),
+        }
+    }
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_frame_size(settings.frame_size)
+        .max_header_list_size(settings.max_headers)
+        .initial_max_send_streams(settings.streams_per_connection)
+        .enable_push(false);
+    builder
+}

@@ -1,0 +1,118 @@
+//! Why a tunnel could not be opened: where it failed and whose side it was.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A failed attempt to open a tunnel. Cheap to clone: all who waited for one connection get it.
+#[derive(Clone)]
+pub struct Error {
+    stage: Stage,
+    /// The connection had carried streams before.
+    reused: bool,
+    source: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+/// How far an attempt came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// TCP to the peer.
+    Connect,
+    /// The TLS handshake, certificates included.
+    Tls,
+    /// The HTTP/2 handshake.
+    Http2,
+    /// Opening the stream; nothing of it was processed by the peer.
+    Open,
+    /// Waiting for the response.
+    Response,
+    /// The peer answered with this status instead of 200.
+    Refused(u16),
+}
+
+impl Error {
+    pub(super) fn new(
+        stage: Stage,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            stage,
+            reused: false,
+            source: Arc::from(source.into()),
+        }
+    }
+
+    pub(super) fn on_reused(mut self, reused: bool) -> Self {
+        self.reused = reused;
+        self
+    }
+
+    /// How far it came.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// Whether the connection had carried streams before: it may have been going away.
+    #[must_use]
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Whether another endpoint may be tried: the peer has seen nothing of the stream.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Connect | Stage::Tls | Stage::Http2 | Stage::Open
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reused = if self.reused {
+            " (reused connection)"
+        } else {
+            ""
+        };
+        match self.stage {
+            Stage::Refused(status) => write!(f, "the peer answered {status}{reused}"),
+            stage => write!(f, "{stage} failed{reused}: {}", self.source),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.source()
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connecting"),
+            Self::Tls => f.write_str("the TLS handshake"),
+            Self::Http2 => f.write_str("the HTTP/2 handshake"),
+            Self::Open => f.write_str("opening the stream"),
+            Self::Response => f.write_str("waiting for the response"),
+            Self::Refused(status) => write!(f, "the request ({status})"),
+        }
+    }
+}
+
+/// The source of [`Stage::Refused`].
+#[derive(Debug, thiserror::Error)]
+#[error("status {0}")]
+pub(super) struct Status(pub(super) u16);
+
+/// The source of a handshake that took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {0:?}")]
+pub(super) struct TimedOut(pub(super) std::time::Duration);

@@ -1,0 +1,277 @@
+//! HBONE connections to peers, shared by the streams of one pod.
+//!
+//! A connection is opened by a task of its own: no lock is held meanwhile, and a caller that
+//! gives up does not take it away from the others. Streams are spread over a few connections,
+//! then packed up to a limit (ours or the peer's), then more are opened.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use ambit_core::identity::Identity;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use h2::client::SendRequest;
+use http::HeaderMap;
+use parking_lot::Mutex;
+
+use super::{Error, Opening, Settings, Stage, client};
+use crate::sys::Sockets;
+use crate::tls::Certified;
+
+/// A peer: where it is and whom it must prove to be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Its HBONE address.
+    pub address: SocketAddr,
+    /// One of these.
+    pub identities: Arc<[Identity]>,
+}
+
+/// The connections of one pod. Dropping it closes them once their streams end.
+pub struct Pool {
+    sockets: Sockets,
+    settings: Settings,
+    peers: Mutex<HashMap<Target, Arc<Peer>>>,
+}
+
+#[derive(Default)]
+struct Peer {
+    state: Mutex<PeerState>,
+}
+
+#[derive(Default)]
+struct PeerState {
+    connections: Vec<Arc<Connection>>,
+    opening: Option<Shared<BoxFuture<'static, Result<(), Error>>>>,
+}
+
+struct Connection {
+    requests: SendRequest<Bytes>,
+    certificate: Arc<Certified>,
+    active: AtomicUsize,
+    served: AtomicBool,
+    closed: AtomicBool,
+    idle_since: Mutex<Instant>,
+}
+
+impl Connection {
+    fn new(requests: SendRequest<Bytes>, certificate: Arc<Certified>) -> Self {
+        Self {
+            requests,
+            certificate,
+            active: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn idle(&self, at_least: Duration) -> bool {
+        self.active.load(Ordering::Acquire) == 0 && self.idle_since.lock().elapsed() >= at_least
+    }
+}
+
+/// A stream's place on a connection.
+pub(crate) struct Slot(Arc<Connection>, bool);
+
+impl Slot {
+    /// The connection had carried streams before this one.
+    pub(crate) fn reused(&self) -> bool {
+        self.1
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            *self.0.idle_since.lock() = Instant::now();
+        }
+    }
+}
+
+impl Pool {
+    /// A pool that connects with `sockets`. Idle connections are closed by a task that ends with
+    /// the pool. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new(sockets: Sockets, settings: Settings) -> Arc<Self> {
+        let pool = Arc::new(Self {
+            sockets,
+            settings,
+            peers: Mutex::default(),
+        });
+        tokio::spawn(sweep(Arc::downgrade(&pool), pool.settings.idle_timeout / 2));
+        pool
+    }
+
+    /// Asks `target` for a tunnel to `authority`, as the identity of `certificate`.
+    ///
+    /// # Errors
+    /// When no connection can be had or the request cannot be sent; see [`Error::nothing_sent`].
+    pub async fn open(
+        &self,
+        target: &Target,
+        certificate: &Arc<Certified>,
+        authority: &str,
+        headers: HeaderMap,
+    ) -> Result<Opening, Error> {
+        let request = client::connect_request(authority, headers)?;
+        let peer = self.peer(target);
+        loop {
+            let slot = self.slot(&peer, target, certificate).await?;
+            let mut requests = slot.0.requests.clone();
+            let sent = match std::future::poll_fn(|cx| requests.poll_ready(cx)).await {
+                Ok(()) => requests.send_request(request.clone(), false),
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok((response, send)) => {
+                    return Ok(Opening {
+                        send,
+                        response,
+                        slot: Arc::new(slot),
+                    });
+                }
+                // The connection was going away: nothing was sent, another will do.
+                Err(error) => {
+                    slot.0.closed.store(true, Ordering::Release);
+                    if !slot.reused() {
+                        return Err(Error::new(Stage::Open, error));
+                    }
+                }
+            }
+        }
+    }
+
+    /// No new streams to `address`: its endpoint is gone. Streams that run may finish.
+    pub fn evict(&self, address: SocketAddr) {
+        self.peers
+            .lock()
+            .retain(|target, _| target.address != address);
+    }
+
+    /// Open connections, for telemetry.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let peers = self.peers.lock();
+        peers
+            .values()
+            .map(|peer| peer.state.lock().connections.len())
+            .sum()
+    }
+
+    fn peer(&self, target: &Target) -> Arc<Peer> {
+        let mut peers = self.peers.lock();
+        if let Some(peer) = peers.get(target) {
+            return peer.clone();
+        }
+        peers.entry(target.clone()).or_default().clone()
+    }
+
+    /// A place on a connection, opening one when needed.
+    async fn slot(
+        &self,
+        peer: &Arc<Peer>,
+        target: &Target,
+        certificate: &Arc<Certified>,
+    ) -> Result<Slot, Error> {
+        loop {
+            let (taken, opening) = {
+                let mut state = peer.state.lock();
+                state
+                    .connections
+                    .retain(|connection| !connection.closed.load(Ordering::Acquire));
+                let (taken, more) = state.take(&self.settings);
+                if (taken.is_none() || more) && state.opening.is_none() {
+                    state.opening = Some(self.open_connection(peer, target, certificate));
+                }
+                (taken, state.opening.clone())
+            };
+            match (taken, opening) {
+                (Some(slot), _) => return Ok(slot),
+                (None, Some(opening)) => opening.await?,
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn open_connection(
+        &self,
+        peer: &Arc<Peer>,
+        target: &Target,
+        certificate: &Arc<Certified>,
+    ) -> Shared<BoxFuture<'static, Result<(), Error>>> {
+        let dialed = client::dial(
+            self.sockets.clone(),
+            self.settings.clone(),
+            target.clone(),
+            certificate.clone(),
+        );
+        let owner = Arc::downgrade(peer);
+        let certificate = certificate.clone();
+        let task = tokio::spawn(async move {
+            let result = dialed.await;
+            // The pool is gone, and with it whoever wanted this.
+            let Some(peer) = owner.upgrade() else {
+                return Ok(());
+            };
+            let mut state = peer.state.lock();
+            state.opening = None;
+            let (requests, driver) = result?;
+            let connection = Arc::new(Connection::new(requests, certificate));
+            state.connections.push(connection.clone());
+            tokio::spawn(async move {
+                driver.await;
+                connection.closed.store(true, Ordering::Release);
+            });
+            Ok(())
+        });
+        task.map(|joined| joined.unwrap_or_else(|error| Err(Error::new(Stage::Connect, error))))
+            .boxed()
+            .shared()
+    }
+}
+
+impl PeerState {
+    /// The least busy connection with room; and whether another should be opened beside it.
+    fn take(&mut self, settings: &Settings) -> (Option<Slot>, bool) {
+        let now = SystemTime::now();
+        let usable = self
+            .connections
+            .iter()
+            .filter(|connection| connection.certificate.not_after() > now);
+        let Some(best) = usable.min_by_key(|connection| connection.active.load(Ordering::Acquire))
+        else {
+            return (None, false);
+        };
+        let active = best.active.load(Ordering::Acquire);
+        let limit = settings
+            .streams_per_connection
+            .min(best.requests.current_max_send_streams());
+        if active >= limit {
+            return (None, false);
+        }
+        best.active.fetch_add(1, Ordering::AcqRel);
+        let reused = best.served.swap(true, Ordering::AcqRel);
+        let spread = active > 0 && self.connections.len() < settings.spread;
+        (Some(Slot(best.clone(), reused)), spread)
+    }
+}
+
+/// Closes what nobody used for `idle`, until the pool is gone.
+async fn sweep(pool: Weak<Pool>, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.peers.lock().retain(|_, peer| {
+            let mut state = peer.state.lock();
+            state.connections.retain(|connection| {
+                !connection.closed.load(Ordering::Acquire) && !connection.idle(idle)
+            });
+            !state.connections.is_empty() || state.opening.is_some() || Arc::strong_count(peer) > 1
+        });
+    }
+}

@@ -1,0 +1,149 @@
+//! Accepting tunnels.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::sync::watch;
+
+use super::io::deferred;
+use super::{Settings, Stream};
+use crate::tls;
+
+/// A peer's request for a tunnel. Dropping it resets the stream.
+pub struct Connect {
+    request: Request<()>,
+    recv: RecvStream,
+    respond: SendResponse<Bytes>,
+}
+
+/// Serves one HBONE connection until the peer leaves or `drain` becomes true and the last tunnel
+/// has ended. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
+///
+/// # Errors
+/// When the handshake takes too long or the connection breaks.
+pub async fn serve(
+    stream: tls::Stream,
+    settings: &Settings,
+    mut drain: watch::Receiver<bool>,
+    mut on_connect: impl FnMut(Connect),
+) -> Result<(), h2::Error> {
+    let (io, flusher) = deferred(stream);
+    let mut handshake = std::pin::pin!(builder(settings).handshake::<_, Bytes>(io));
+    let mut connection = tokio::time::timeout(
+        settings.handshake_timeout,
+        poll_fn(|cx| {
+            let result = handshake.as_mut().poll(cx);
+            flusher.flush(cx);
+            result
+        }),
+    )
+    .await
+    .map_err(|_| h2::Error::from(Reason::SETTINGS_TIMEOUT))??;
+
+    let mut draining = false;
+    loop {
+        let accepted = {
+            let mut drained = std::pin::pin!(drain.wait_for(|drain| *drain));
+            poll_fn(|cx| {
+                if !draining && drained.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Turn::Drain);
+                }
+                let accepted = connection.poll_accept(cx);
+                flusher.flush(cx);
+                accepted.map(Turn::Accepted)
+            })
+            .await
+        };
+        match accepted {
+            Turn::Drain => {
+                draining = true;
+                connection.graceful_shutdown();
+            }
+            Turn::Accepted(None) => return Ok(()),
+            Turn::Accepted(Some(Err(error))) => return Err(error),
+            Turn::Accepted(Some(Ok((request, respond)))) => {
+                let (head, recv) = request.into_parts();
+                let connect = Connect {
+                    request: Request::from_parts(head, ()),
+                    recv,
+                    respond,
+                };
+                if connect.request.method() == Method::CONNECT {
+                    on_connect(connect);
+                } else {
+                    connect.refuse(StatusCode::BAD_REQUEST);
+                }
+            }
+        }
+    }
+}
+
+enum Turn {
+    Drain,
+    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
+}
+
+fn builder(settings: &Settings) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(settings.stream_window)
+        .initial_connection_window_size(settings.connection_window)
+        .max_frame_size(settings.frame_size)
+        .max_header_list_size(settings.max_headers)
+        .max_concurrent_streams(settings.max_streams);
+    builder
+}
+
+impl Connect {
+    /// Where to: the `:authority` as the peer wrote it; empty when it wrote none.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.request
+            .uri()
+            .authority()
+            .map_or("", |authority| authority.as_str())
+    }
+
+    /// What else it said. Telemetry only: identity comes from the certificate.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+
+    /// Answers with `status` and ends the stream.
+    pub fn refuse(mut self, status: StatusCode) {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        // A peer that is gone needs no answer.
+        if self.respond.send_response(response, true).is_ok() {
+            self.respond.send_reset(Reason::NO_ERROR);
+        }
+    }
+
+    /// Agrees.
+    ///
+    /// # Errors
+    /// When the peer is gone.
+    pub fn accept(mut self, headers: HeaderMap) -> Result<Stream, h2::Error> {
+        let mut response = Response::new(());
+        *response.headers_mut() = headers;
+        let send = self.respond.send_response(response, false)?;
+        Ok(Stream {
+            send,
+            recv: self.recv,
+            slot: None,
+        })
+    }
+}
+
+/// A drain signal that never fires.
+#[must_use]
+pub fn never_drain() -> watch::Receiver<bool> {
+    static NEVER: std::sync::LazyLock<watch::Sender<bool>> =
+        std::sync::LazyLock::new(|| watch::Sender::new(false));
+    NEVER.subscribe()
+}

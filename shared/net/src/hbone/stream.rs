@@ -1,0 +1,96 @@
+//! One tunnelled connection.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, StatusCode};
+
+use super::error::Status;
+use super::pool::Slot;
+use super::{Error, Stage};
+
+/// A tunnel from the client's side: data may be sent at once, and is received when the peer has
+/// agreed. If it refuses, what was sent is void and its status is the connection's error.
+pub struct Opening {
+    pub(super) send: SendStream<Bytes>,
+    pub(super) response: ResponseFuture,
+    pub(super) slot: Arc<Slot>,
+}
+
+/// A tunnel both sides agreed on.
+pub struct Stream {
+    pub(super) send: SendStream<Bytes>,
+    pub(super) recv: RecvStream,
+    /// Occupies its place in the pool until the tunnel ends.
+    pub(super) slot: Option<Arc<Slot>>,
+}
+
+impl Opening {
+    /// Waits for the peer's agreement.
+    ///
+    /// # Errors
+    /// [`Stage::Refused`] with its status, or how the stream broke.
+    pub async fn established(self) -> Result<(Stream, HeaderMap), Error> {
+        let (send, mut pending) = self.split();
+        let (recv, headers) = std::future::poll_fn(|cx| pending.poll(cx)).await?;
+        Ok((
+            Stream {
+                send,
+                recv,
+                slot: Some(pending.slot),
+            },
+            headers,
+        ))
+    }
+
+    /// For the relay: the two directions.
+    pub(crate) fn split(self) -> (SendStream<Bytes>, PendingResponse) {
+        (
+            self.send,
+            PendingResponse {
+                response: self.response,
+                slot: self.slot,
+            },
+        )
+    }
+}
+
+/// The receiving half of an [`Opening`].
+pub(crate) struct PendingResponse {
+    response: ResponseFuture,
+    pub(crate) slot: Arc<Slot>,
+}
+
+impl PendingResponse {
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(RecvStream, HeaderMap), Error>> {
+        let reused = self.slot.reused();
+        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| {
+            let stage = match error.reason() {
+                Some(h2::Reason::REFUSED_STREAM) => Stage::Open,
+                _ => Stage::Response,
+            };
+            Error::new(stage, error).on_reused(reused)
+        })?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let error = Error::new(Stage::Refused(status.as_u16()), Status(status.as_u16()));
+            return Poll::Ready(Err(error.on_reused(reused)));
+        }
+        let (head, recv) = response.into_parts();
+        Poll::Ready(Ok((recv, head.headers)))
+    }
+}
+
+impl Stream {
+    pub(crate) fn split(self) -> (SendStream<Bytes>, RecvStream, Option<Arc<Slot>>) {
+        (self.send, self.recv, self.slot)
+    }
+}

@@ -1,0 +1,67 @@
+//! TCP to TCP: passthrough and same-node traffic.
+
+use std::io;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+
+use super::{BUFFER_MAX, Counters, Error, Reader, reset_on_close};
+
+/// Joins two TCP connections until both directions have ended.
+///
+/// # Errors
+/// When one of them breaks; the other is then reset.
+pub async fn relay_tcp(
+    mut near: TcpStream,
+    mut far: TcpStream,
+    counters: &Counters,
+) -> Result<(), Error> {
+    let result = {
+        let (near_read, near_write) = near.split();
+        let (far_read, far_write) = far.split();
+        let up = pump(near_read.as_ref(), far_write, |n| counters.add_sent(n));
+        let down = pump(far_read.as_ref(), near_write, |n| counters.add_received(n));
+        tokio::try_join!(
+            async {
+                up.await.map_err(|failure| match failure {
+                    Failure::Read(error) => Error::Near(error),
+                    Failure::Write(error) => Error::Far(error),
+                })
+            },
+            async {
+                down.await.map_err(|failure| match failure {
+                    Failure::Read(error) => Error::Far(error),
+                    Failure::Write(error) => Error::Near(error),
+                })
+            },
+        )
+    };
+    if result.is_err() {
+        reset_on_close(&near);
+        reset_on_close(&far);
+    }
+    result.map(|_| ())
+}
+
+enum Failure {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+async fn pump(
+    from: &TcpStream,
+    mut to: WriteHalf<'_>,
+    mut count: impl FnMut(usize),
+) -> Result<(), Failure> {
+    let mut reader = Reader::new();
+    loop {
+        let piece = reader.read(from, BUFFER_MAX).await.map_err(Failure::Read)?;
+        if piece.is_empty() {
+            break;
+        }
+        to.write_all(&piece).await.map_err(Failure::Write)?;
+        count(piece.len());
+    }
+    to.shutdown().await.map_err(Failure::Write)
+}

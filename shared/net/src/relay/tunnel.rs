@@ -1,0 +1,148 @@
+//! TCP to an HTTP/2 stream.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream};
+use http::HeaderMap;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::WriteHalf;
+
+use super::{Counters, Error, Reader, reset_on_close};
+use crate::hbone::{Opening, PendingResponse, Slot, Stream};
+
+/// The tunnel's side of a relay.
+pub enum Far {
+    /// Not yet agreed on: data is sent at once.
+    Opening(Opening),
+    /// Agreed on.
+    Established(Stream),
+}
+
+/// Joins a TCP connection and a tunnel until both directions have ended. `on_response` sees the
+/// peer's response headers once, when it agrees.
+///
+/// # Errors
+/// When the tunnel is refused or one side breaks; the other is then reset.
+pub async fn relay_tunnel(
+    mut near: TcpStream,
+    far: Far,
+    counters: &Counters,
+    on_response: impl FnOnce(&HeaderMap),
+) -> Result<(), Error> {
+    let (mut send, mut receive) = match far {
+        Far::Opening(opening) => {
+            let (send, pending) = opening.split();
+            (send, Receive::Pending(pending))
+        }
+        Far::Established(stream) => {
+            let (send, recv, slot) = stream.split();
+            (send, Receive::Open(recv, slot))
+        }
+    };
+    let result = {
+        let (read, write) = near.split();
+        tokio::try_join!(
+            upstream(read.as_ref(), &mut send, counters),
+            downstream(&mut receive, write, counters, on_response),
+        )
+    };
+    if let Err(error) = &result {
+        send.send_reset(match error {
+            Error::Near(_) => Reason::CANCEL,
+            _ => Reason::NO_ERROR,
+        });
+        reset_on_close(&near);
+    }
+    result.map(|_| ())
+}
+
+enum Receive {
+    Pending(PendingResponse),
+    Open(
+        RecvStream,
+        #[allow(dead_code, reason = "held until the tunnel ends")] Option<Arc<Slot>>,
+    ),
+}
+
+async fn upstream(
+    near: &TcpStream,
+    send: &mut SendStream<Bytes>,
+    counters: &Counters,
+) -> Result<(), Error> {
+    let mut reader = Reader::new();
+    loop {
+        // Nothing is reserved while waiting: the connection's window is for those with data.
+        match reader.try_read_reserved(near, send).await? {
+            Some(piece) if piece.is_empty() => break,
+            Some(piece) => {
+                counters.add_sent(piece.len());
+                send.send_data(piece.freeze(), false)
+                    .map_err(Error::Stream)?;
+            }
+            None => send.reserve_capacity(0),
+        }
+    }
+    send.send_data(Bytes::new(), true).map_err(Error::Stream)
+}
+
+impl Reader {
+    /// Waits for data, then for room in the tunnel, then reads as much as there is room for.
+    /// `None`: the data was not there after all.
+    async fn try_read_reserved(
+        &mut self,
+        near: &TcpStream,
+        send: &mut SendStream<Bytes>,
+    ) -> Result<Option<BytesMut>, Error> {
+        readable_or_reset(near, send).await?;
+        send.reserve_capacity(self.size);
+        let room = poll_fn(|cx| send.poll_capacity(cx))
+            .await
+            .unwrap_or_else(|| Err(Reason::STREAM_CLOSED.into()))
+            .map_err(Error::Stream)?;
+        self.try_read(near, room).map_err(Error::Near)
+    }
+}
+
+/// A peer that resets the stream while we wait for the near side ends the wait.
+async fn readable_or_reset(near: &TcpStream, send: &mut SendStream<Bytes>) -> Result<(), Error> {
+    poll_fn(|cx| {
+        if let Poll::Ready(readable) = near.poll_read_ready(cx) {
+            return Poll::Ready(readable.map_err(Error::Near));
+        }
+        match send.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => Poll::Ready(Err(Error::Stream(reason.into()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::Stream(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn downstream(
+    receive: &mut Receive,
+    mut near: WriteHalf<'_>,
+    counters: &Counters,
+    on_response: impl FnOnce(&HeaderMap),
+) -> Result<(), Error> {
+    if let Receive::Pending(pending) = receive {
+        let (recv, headers) = poll_fn(|cx| pending.poll(cx)).await?;
+        on_response(&headers);
+        *receive = Receive::Open(recv, Some(pending.slot.clone()));
+    }
+    let Receive::Open(recv, _) = receive else {
+        return Ok(());
+    };
+    while let Some(data) = recv.data().await {
+        let data = data.map_err(Error::Stream)?;
+        near.write_all(&data).await.map_err(Error::Near)?;
+        counters.add_received(data.len());
+        recv.flow_control()
+            .release_capacity(data.len())
+            .map_err(Error::Stream)?;
+    }
+    near.shutdown().await.map_err(Error::Near)
+}
