@@ -1,0 +1,200 @@
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::model::{Health, Locality, NetworkMode, TunnelProtocol, Workload, WorkloadType};
+
+use super::*;
+
+fn workload(namespace: &str, owner: &str) -> Workload {
+    Workload {
+        uid: format!("Kubernetes//Pod/{namespace}/{owner}-1").into(),
+        name: format!("{owner}-1").into(),
+        namespace: namespace.into(),
+        addresses: vec![],
+        hostname: "".into(),
+        network: "".into(),
+        identity: Identity::new("cluster.local", namespace, owner).expect("valid"),
+        tunnel_protocol: TunnelProtocol::Hbone,
+        native_tunnel: false,
+        waypoint: None,
+        network_gateway: None,
+        node: "node-1".into(),
+        cluster_id: "Kubernetes".into(),
+        canonical_name: owner.into(),
+        canonical_revision: "v1".into(),
+        workload_type: WorkloadType::Deployment,
+        workload_name: owner.into(),
+        authorization_policies: vec![],
+        health: Health::Healthy,
+        services: vec![],
+        application_tunnel: None,
+        locality: Locality::default(),
+        network_mode: NetworkMode::Standard,
+        capacity: 1,
+    }
+}
+
+fn labels<'a>(source: &'a Workload, destination: Option<&'a Workload>) -> TrafficLabels<'a> {
+    TrafficLabels {
+        reporter: Reporter::Source,
+        source: Some(source),
+        source_principal: Some(&source.identity),
+        destination,
+        destination_principal: destination.map(|w| &w.identity),
+        service: None,
+        response_flags: "-",
+        security: Security::MutualTls,
+    }
+}
+
+#[test]
+fn one_label_set_is_one_series() {
+    let traffic = Traffic::default();
+    let (a, b) = (workload("shop", "web"), workload("shop", "db"));
+    let first = traffic.series(&labels(&a, Some(&b)));
+    let again = traffic.series(&labels(&a.clone(), Some(&b.clone())));
+    assert!(Arc::ptr_eq(&first, &again));
+    let other = [
+        labels(&b, Some(&a)),
+        labels(&a, None),
+        TrafficLabels {
+            reporter: Reporter::Destination,
+            ..labels(&a, Some(&b))
+        },
+        TrafficLabels {
+            response_flags: "DENY",
+            ..labels(&a, Some(&b))
+        },
+        TrafficLabels {
+            security: Security::Unknown,
+            ..labels(&a, Some(&b))
+        },
+        TrafficLabels {
+            source_principal: None,
+            ..labels(&a, Some(&b))
+        },
+    ];
+    for (at, labels) in other.iter().enumerate() {
+        assert!(!Arc::ptr_eq(&first, &traffic.series(labels)), "case {at}");
+    }
+    assert_eq!(traffic.len(), 1 + other.len());
+}
+
+#[test]
+fn renders_the_names_dashboards_expect() {
+    let metrics = Metrics::default();
+    let (a, b) = (workload("shop", "web"), workload("shop", "db"));
+    let key = NamespacedName::new("shop", "db.shop.svc.cluster.local");
+    let series = metrics.traffic().series(&TrafficLabels {
+        service: Some((&key, "db")),
+        ..labels(&a, Some(&b))
+    });
+    series.open();
+    series.add_request_bytes(10);
+    series.add_response_bytes(20);
+    series.close();
+    let text = metrics.render();
+    let opened = text
+        .lines()
+        .find(|line| line.starts_with("istio_tcp_connections_opened_total{"))
+        .expect("a sample");
+    for label in [
+        r#"reporter="source""#,
+        r#"source_workload="web""#,
+        r#"source_app="web""#,
+        r#"source_version="v1""#,
+        r#"source_principal="spiffe://cluster.local/ns/shop/sa/web""#,
+        r#"destination_canonical_service="db""#,
+        r#"destination_service="db.shop.svc.cluster.local""#,
+        r#"destination_service_name="db""#,
+        r#"destination_service_namespace="shop""#,
+        r#"request_protocol="tcp""#,
+        r#"response_flags="-""#,
+        r#"connection_security_policy="mutual_tls""#,
+    ] {
+        assert!(opened.contains(label), "{label} in {opened}");
+    }
+    assert!(opened.ends_with("} 1"), "{opened}");
+    assert_eq!(text.matches("istio_tcp_received_bytes_total{").count(), 1);
+    assert!(
+        !text.contains("istio_tcp_connections_failed_total{"),
+        "nothing failed"
+    );
+}
+
+#[test]
+fn missing_and_empty_values_are_unknown() {
+    let metrics = Metrics::default();
+    let mut a = workload("shop", "web");
+    a.canonical_revision = "".into();
+    metrics.traffic().series(&labels(&a, None)).open();
+    let text = metrics.render();
+    for label in [
+        r#"source_version="unknown""#,
+        r#"destination_workload="unknown""#,
+    ] {
+        assert!(text.contains(label), "{label}");
+    }
+}
+
+#[test]
+fn retired_series_are_shown_once_more_and_go_when_free() {
+    let metrics = Metrics::default();
+    let (a, b) = (workload("shop", "web"), workload("shop", "db"));
+    let held = metrics.traffic().series(&labels(&a, Some(&b)));
+    held.open();
+    metrics.traffic().series(&labels(&b, None)).open();
+    metrics
+        .traffic()
+        .retire(|namespace, name| (namespace, name) == ("shop", "web"));
+    assert_eq!(
+        metrics.render().matches("opened_total{").count(),
+        2,
+        "shown once more"
+    );
+    assert_eq!(metrics.traffic().len(), 2, "a live connection holds it");
+    drop(held);
+    let _ = metrics.render();
+    assert_eq!(metrics.traffic().len(), 1, "web is gone, db stays");
+
+    metrics.traffic().retire(|_, name| name == "db");
+    metrics.traffic().series(&labels(&b, None)).open();
+    let _ = metrics.render();
+    assert_eq!(metrics.traffic().len(), 1, "it came back");
+}
+
+#[test]
+fn label_values_are_escaped() {
+    let metrics = Metrics::default();
+    let mut a = workload("shop", "web");
+    a.workload_name = "a\"b\\c\nd".into();
+    metrics.traffic().series(&labels(&a, None)).open();
+    assert!(metrics.render().contains(r#"source_workload="a\"b\\c\nd""#));
+}
+
+#[test]
+fn macros_reach_the_recorder() {
+    let recorder = Recorder::default();
+    ::metrics::with_local_recorder(&recorder, || {
+        ::metrics::describe_counter!("ambit_things_total", "Things.");
+        ::metrics::counter!("ambit_things_total", "kind" => "a").increment(2);
+        ::metrics::gauge!("ambit.open").set(1.5);
+        ::metrics::histogram!("ambit_time_milliseconds").record(7.0);
+    });
+    let mut text = String::new();
+    recorder.render(&mut text);
+    for line in [
+        "# HELP ambit_things_total Things.",
+        "# TYPE ambit_things_total counter",
+        "ambit_things_total{kind=\"a\"} 2",
+        "ambit_open 1.5",
+        "ambit_time_milliseconds_bucket{le=\"5\"} 0",
+        "ambit_time_milliseconds_bucket{le=\"10\"} 1",
+        "ambit_time_milliseconds_bucket{le=\"+Inf\"} 1",
+        "ambit_time_milliseconds_sum 7",
+        "ambit_time_milliseconds_count 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+}

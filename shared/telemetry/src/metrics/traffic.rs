@@ -1,0 +1,363 @@
+//! TCP connection series under the names and labels that Istio dashboards expect.
+//!
+//! A label set is resolved to its [`Series`] once a connection, by a hash over borrowed values:
+//! nothing is allocated unless the set is new. After that, counting is an atomic add.
+
+use std::fmt::Write;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::model::Workload;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use parking_lot::RwLock;
+
+use super::text;
+
+/// Independent locks, so that workers do not wait for each other.
+const SHARDS: usize = 16;
+
+/// Which end of a connection reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reporter {
+    /// The proxy of the client.
+    Source,
+    /// The proxy of the server.
+    Destination,
+}
+
+impl Reporter {
+    /// The value of the label `reporter`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Destination => "destination",
+        }
+    }
+}
+
+/// What protects a connection between the two workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// Mutual TLS with mesh certificates.
+    MutualTls,
+    /// Both ends are pods of this node and the kernel vouches for each: no wire, no TLS.
+    Local,
+    /// Nothing the mesh knows of.
+    Unknown,
+}
+
+impl Security {
+    /// The value of the label `connection_security_policy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MutualTls => "mutual_tls",
+            Self::Local => "node_local",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What identifies a series, borrowed from the connection's plan. Missing values and empty ones
+/// are shown as `unknown`.
+#[derive(Debug, Clone, Copy)]
+pub struct TrafficLabels<'a> {
+    /// Which end reports.
+    pub reporter: Reporter,
+    /// The client.
+    pub source: Option<&'a Workload>,
+    /// The client's identity, when something vouched for it.
+    pub source_principal: Option<&'a Identity>,
+    /// The server.
+    pub destination: Option<&'a Workload>,
+    /// The server's identity, when something vouches for it.
+    pub destination_principal: Option<&'a Identity>,
+    /// The service the client asked for: its key and its Kubernetes name.
+    pub service: Option<(&'a NamespacedName, &'a str)>,
+    /// `-`, or why the connection failed.
+    pub response_flags: &'static str,
+    /// What protects it.
+    pub security: Security,
+}
+
+/// The label values that are text, in the order of [`NAMES`].
+type Texts<'a> = [&'a str; 13];
+
+const NAMES: [&[&str]; 13] = [
+    &["source_workload"],
+    &["source_canonical_service", "source_app"],
+    &["source_canonical_revision", "source_version"],
+    &["source_workload_namespace"],
+    &["source_cluster"],
+    &["destination_workload"],
+    &["destination_canonical_service", "destination_app"],
+    &["destination_canonical_revision", "destination_version"],
+    &["destination_workload_namespace"],
+    &["destination_cluster"],
+    &["destination_service"],
+    &["destination_service_namespace"],
+    &["destination_service_name"],
+];
+
+impl<'a> TrafficLabels<'a> {
+    fn texts(&self) -> Texts<'a> {
+        fn party(workload: Option<&Workload>) -> [&str; 5] {
+            workload.map_or([""; 5], |w| {
+                [
+                    &w.workload_name,
+                    &w.canonical_name,
+                    &w.canonical_revision,
+                    &w.namespace,
+                    &w.cluster_id,
+                ]
+            })
+        }
+        let [a, b, c, d, e] = party(self.source);
+        let [f, g, h, i, j] = party(self.destination);
+        let [k, l, m] = self
+            .service
+            .map_or([""; 3], |(key, name)| [&*key.name, &*key.namespace, name]);
+        [a, b, c, d, e, f, g, h, i, j, k, l, m]
+    }
+}
+
+/// The counters of one label set. Cheap to hold and to add to.
+#[derive(Debug)]
+pub struct Series {
+    texts: [Box<str>; 13],
+    principals: [Option<Identity>; 2],
+    reporter: Reporter,
+    response_flags: &'static str,
+    security: Security,
+    retired: AtomicBool,
+    opened: AtomicU64,
+    closed: AtomicU64,
+    failed: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Series {
+    fn new(labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> Self {
+        Self {
+            texts: texts.map(Box::from),
+            principals: [labels.source_principal, labels.destination_principal]
+                .map(Option::<&Identity>::cloned),
+            reporter: labels.reporter,
+            response_flags: labels.response_flags,
+            security: labels.security,
+            retired: AtomicBool::new(false),
+            opened: AtomicU64::new(0),
+            closed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    fn is(&self, labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> bool {
+        self.reporter == labels.reporter
+            && self.response_flags == labels.response_flags
+            && self.security == labels.security
+            && self.principals[0].as_ref() == labels.source_principal
+            && self.principals[1].as_ref() == labels.destination_principal
+            && self
+                .texts
+                .iter()
+                .zip(texts)
+                .all(|(own, asked)| **own == **asked)
+    }
+
+    /// A connection was opened.
+    pub fn open(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection ended.
+    pub fn close(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection could not be established, or was refused.
+    pub fn fail(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Bytes from the client to the server (`istio_tcp_received_bytes_total`).
+    pub fn add_request_bytes(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes from the server to the client (`istio_tcp_sent_bytes_total`).
+    pub fn add_response_bytes(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The two workloads as (namespace, workload name), source first.
+    fn parties(&self) -> [(&str, &str); 2] {
+        [
+            (&self.texts[3], &self.texts[0]),
+            (&self.texts[8], &self.texts[5]),
+        ]
+    }
+
+    fn write_labels(&self, out: &mut String) {
+        let mut first = true;
+        text::label(out, &mut first, "reporter", self.reporter.as_str());
+        for (names, value) in NAMES.iter().zip(&self.texts) {
+            let value = if value.is_empty() { "unknown" } else { value };
+            for name in *names {
+                text::label(out, &mut first, name, value);
+            }
+        }
+        for (name, principal) in ["source_principal", "destination_principal"]
+            .into_iter()
+            .zip(&self.principals)
+        {
+            let value = principal.as_ref().map(Identity::to_string);
+            text::label(out, &mut first, name, value.as_deref().unwrap_or("unknown"));
+        }
+        text::label(out, &mut first, "request_protocol", "tcp");
+        text::label(out, &mut first, "response_flags", self.response_flags);
+        let security = self.security.as_str();
+        text::label(out, &mut first, "connection_security_policy", security);
+    }
+}
+
+/// Series with the hash of their labels.
+type Shard = HashTable<(u64, Arc<Series>)>;
+
+/// All connection series of the process.
+#[derive(Debug)]
+pub struct Traffic {
+    hasher: DefaultHashBuilder,
+    shards: [RwLock<Shard>; SHARDS],
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: std::array::from_fn(|_| RwLock::default()),
+        }
+    }
+}
+
+impl Traffic {
+    /// The series of a label set; made when it is new.
+    #[must_use]
+    pub fn series(&self, labels: &TrafficLabels<'_>) -> Arc<Series> {
+        let texts = labels.texts();
+        let hash = self.hash(labels, &texts);
+        let shard = &self.shards[hash as usize % SHARDS];
+        let same = |entry: &(u64, Arc<Series>)| entry.0 == hash && entry.1.is(labels, &texts);
+        if let Some((_, series)) = shard.read().find(hash, same) {
+            series.retired.store(false, Ordering::Relaxed);
+            return series.clone();
+        }
+        let mut table = shard.write();
+        let (_, series) = table
+            .entry(hash, same, |entry| entry.0)
+            .or_insert_with(|| (hash, Arc::new(Series::new(labels, &texts))))
+            .into_mut();
+        series.retired.store(false, Ordering::Relaxed);
+        series.clone()
+    }
+
+    /// Marks the series with a party (namespace, workload name) that is gone from the mesh. They
+    /// are shown once more and then dropped, unless a connection still holds or finds them.
+    pub fn retire(&self, mut gone: impl FnMut(&str, &str) -> bool) {
+        for shard in &self.shards {
+            for (_, series) in shard.read().iter() {
+                if series.parties().iter().any(|(ns, name)| gone(ns, name)) {
+                    series.retired.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The number of series.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    /// Whether there is no series.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes all series and drops the retired ones that no connection holds.
+    pub(super) fn render(&self, out: &mut String) {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            shard.write().retain(|(_, series)| {
+                let held = Arc::strong_count(series) > 1;
+                all.push(series.clone());
+                held || !series.retired.load(Ordering::Relaxed)
+            });
+        }
+        let labels: Vec<String> = all
+            .iter()
+            .map(|series| {
+                let mut text = String::with_capacity(1024);
+                series.write_labels(&mut text);
+                text
+            })
+            .collect();
+        type Value = fn(&Series) -> &AtomicU64;
+        let families: [(&str, &str, Value); 5] = [
+            (
+                "istio_tcp_connections_opened_total",
+                "TCP connections opened.",
+                |s| &s.opened,
+            ),
+            (
+                "istio_tcp_connections_closed_total",
+                "TCP connections closed.",
+                |s| &s.closed,
+            ),
+            (
+                "istio_tcp_received_bytes_total",
+                "Bytes sent by clients to servers over TCP connections.",
+                |s| &s.received,
+            ),
+            (
+                "istio_tcp_sent_bytes_total",
+                "Bytes sent by servers to clients over TCP connections.",
+                |s| &s.sent,
+            ),
+            (
+                "istio_tcp_connections_failed_total",
+                "TCP connections that were refused or could not be established.",
+                |s| &s.failed,
+            ),
+        ];
+        for (name, help, value) in families {
+            text::family(out, name, "counter", help);
+            for (series, labels) in all.iter().zip(&labels) {
+                // A series that never counted anything of this kind is not shown.
+                let value = value(series).load(Ordering::Relaxed);
+                if value > 0 {
+                    let _ = writeln!(out, "{name}{{{labels}}} {value}");
+                }
+            }
+        }
+    }
+
+    fn hash(&self, labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> u64 {
+        let mut state = self.hasher.build_hasher();
+        texts.hash(&mut state);
+        labels.source_principal.hash(&mut state);
+        labels.destination_principal.hash(&mut state);
+        labels.reporter.hash(&mut state);
+        labels.response_flags.hash(&mut state);
+        labels.security.hash(&mut state);
+        state.finish()
+    }
+}
