@@ -6,5 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod authz;
+pub mod balance;
+pub mod hbone;
 pub mod identity;
+pub mod index;
 pub mod model;
+pub mod plan;

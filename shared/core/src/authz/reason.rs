@@ -1,0 +1,142 @@
+//! What [`authorize`](super::authorize) answers, in words an operator can act on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::addr::NamespacedName;
+use crate::model::Action;
+use crate::plan::{Refusal, ResponseFlag};
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether the connection may go on.
+    pub allowed: bool,
+    /// Why.
+    pub reason: Reason,
+    /// Dry-run policies that match; they change nothing.
+    pub dry_run: Vec<DryRunHit>,
+    /// What the answer would be if dry-run policies were enforced; `None` when none applies.
+    pub enforced: Option<bool>,
+}
+
+impl Verdict {
+    /// The policy that decided, with the position of its rule where one matched.
+    #[must_use]
+    pub fn decided_by(&self) -> Option<(&NamespacedName, Option<usize>)> {
+        match &self.reason {
+            Reason::Allowed { policy, rule } | Reason::Denied { policy, rule } => {
+                Some((policy, Some(*rule)))
+            }
+            Reason::Unknown { policy } | Reason::Undecodable { policy, .. } => Some((policy, None)),
+            Reason::NoPolicy | Reason::NoneAllows { .. } | Reason::NotSynced => None,
+        }
+    }
+
+    /// `Ok` when allowed, else what the peer and the log are told.
+    ///
+    /// # Errors
+    /// A refusal with status 401 and flag DENY.
+    pub fn into_result(self) -> Result<Self, Refusal> {
+        if self.allowed {
+            return Ok(self);
+        }
+        Err(Refusal::new(
+            401,
+            ResponseFlag::Deny,
+            self.reason.to_string(),
+        ))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.fmt(f)
+    }
+}
+
+/// A dry-run policy that matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRunHit {
+    /// The policy.
+    pub policy: NamespacedName,
+    /// Position of the first rule that matches.
+    pub rule: usize,
+    /// What it would do.
+    pub action: Action,
+}
+
+/// Why a connection is allowed or denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// No ALLOW policy applies and no DENY policy matches.
+    NoPolicy,
+    /// A rule of an ALLOW policy matches.
+    Allowed {
+        /// The policy.
+        policy: NamespacedName,
+        /// Position of its rule.
+        rule: usize,
+    },
+    /// A rule of a DENY policy matches.
+    Denied {
+        /// The policy.
+        policy: NamespacedName,
+        /// Position of its rule.
+        rule: usize,
+    },
+    /// ALLOW policies apply and none matches.
+    NoneAllows {
+        /// How many apply.
+        policies: usize,
+        /// The first of them.
+        first: NamespacedName,
+    },
+    /// The workload names a policy that has not arrived.
+    Unknown {
+        /// The policy.
+        policy: NamespacedName,
+    },
+    /// A policy that may apply could not be understood.
+    Undecodable {
+        /// The policy.
+        policy: NamespacedName,
+        /// What is wrong with it.
+        reason: Arc<str>,
+    },
+    /// No policies have been received yet.
+    NotSynced,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPolicy => f.write_str("allowed: no policy refuses it"),
+            Self::Allowed { policy, rule } => {
+                write!(f, "allowed by policy {policy}, rule {rule}")
+            }
+            Self::Denied { policy, rule } => {
+                write!(f, "denied by policy {policy}, rule {rule}")
+            }
+            Self::NoneAllows { policies: 1, first } => {
+                write!(f, "denied: no rule of the ALLOW policy {first} matches")
+            }
+            Self::NoneAllows { policies, first } => write!(
+                f,
+                "denied: no rule of {policies} ALLOW policies matches (the first is {first})"
+            ),
+            Self::Unknown { policy } => write!(
+                f,
+                "denied: policy {policy} applies but has not been received; \
+                 check that it exists and that the control plane pushes it"
+            ),
+            Self::Undecodable { policy, reason } => write!(
+                f,
+                "denied: policy {policy} cannot be understood ({reason}); correct or remove it"
+            ),
+            Self::NotSynced => f.write_str(
+                "denied: no policies have been received yet; check the control plane connection",
+            ),
+        }
+    }
+}

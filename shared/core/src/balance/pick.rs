@@ -1,0 +1,89 @@
+//! The choice itself.
+
+use super::Picker;
+use super::rank::rank;
+use crate::index::{Endpoint, Endpoints};
+use crate::model::service::Mode;
+use crate::model::{LoadBalancing, Workload};
+
+/// Draws before giving up on luck and looking at every endpoint.
+const DRAWS: usize = 3;
+
+/// An endpoint for a client `from`, among those that `able` gives something for (an address it
+/// can be reached at, say). Shares follow capacity. `None` when there is none.
+///
+/// Unhealthy endpoints are left out unless the service wants them, and in mode
+/// [`Mode::Strict`] those that do not match every scope of its preference.
+pub fn pick<'a, T>(
+    endpoints: &'a Endpoints,
+    how: &LoadBalancing,
+    from: &Workload,
+    picker: &mut impl Picker,
+    mut able: impl FnMut(&'a Endpoint) -> Option<T>,
+) -> Option<(&'a Endpoint, T)> {
+    let count = if how.allow_unhealthy {
+        endpoints.len()
+    } else {
+        endpoints.healthy_len()
+    };
+    let bound = u32::try_from(count).unwrap_or(u32::MAX);
+    if bound == 0 {
+        return None;
+    }
+    let nearby = matches!(how.mode, Mode::Strict | Mode::Failover) && !how.preference.is_empty();
+    if !nearby && endpoints.uniform() {
+        for _ in 0..DRAWS {
+            let endpoint = endpoints.get(picker.next(bound) as usize)?;
+            if let Some(found) = able(endpoint) {
+                return Some((endpoint, found));
+            }
+        }
+    }
+    let preference = if nearby { &how.preference[..] } else { &[] };
+    let mut best = Best::default();
+    for endpoint in endpoints.iter().take(count) {
+        let rank = rank(preference, from, endpoint.workload());
+        if how.mode == Mode::Strict && rank < preference.len() || best.beats(rank) {
+            continue;
+        }
+        if let Some(found) = able(endpoint) {
+            best.offer(endpoint, found, rank, picker);
+        }
+    }
+    best.chosen
+}
+
+/// Weighted reservoir sampling among the best rank seen so far: one pass, no list.
+struct Best<'a, T> {
+    rank: usize,
+    weight: u32,
+    chosen: Option<(&'a Endpoint, T)>,
+}
+
+impl<T> Default for Best<'_, T> {
+    fn default() -> Self {
+        Self {
+            rank: 0,
+            weight: 0,
+            chosen: None,
+        }
+    }
+}
+
+impl<'a, T> Best<'a, T> {
+    fn beats(&self, rank: usize) -> bool {
+        self.chosen.is_some() && self.rank > rank
+    }
+
+    fn offer(&mut self, endpoint: &'a Endpoint, found: T, rank: usize, picker: &mut impl Picker) {
+        if self.chosen.is_none() || rank > self.rank {
+            self.rank = rank;
+            self.weight = 0;
+        }
+        let weight = endpoint.workload().capacity.max(1);
+        self.weight = self.weight.saturating_add(weight);
+        if self.weight == weight || picker.next(self.weight) < weight {
+            self.chosen = Some((endpoint, found));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! How an [`Index`] takes in a change: what the old value claimed and the new one does not is
+//! released, and nothing else is touched.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::holders::{hold, release};
+use super::{Change, Index, ServiceEntry};
+use crate::addr::{NamespacedName, NetworkAddr};
+use crate::model::{NetworkMode, Service, Vip, Workload};
+
+impl Index {
+    /// Takes in one change. The cost does not depend on the size of the mesh.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Workload(workload) => self.put_workload(workload),
+            Change::Service(service) => self.put_service(service),
+            Change::RemoveAddress(name) => self.remove_address(&name),
+            Change::Policy(policy) => {
+                self.policies.put(policy);
+                self.epoch += 1;
+            }
+            Change::UndecodablePolicy(policy) => {
+                self.policies.put_undecodable(policy);
+                self.epoch += 1;
+            }
+            Change::RemovePolicy(key) => self.epoch += u64::from(self.policies.remove(&key)),
+            Change::PoliciesSynced => {
+                self.epoch += u64::from(!self.policies.synced);
+                self.policies.synced = true;
+            }
+        }
+    }
+
+    fn put_workload(&mut self, workload: Arc<Workload>) {
+        let old = self.workloads.get(&workload.uid).cloned();
+        if old.as_ref() == Some(&workload) {
+            return;
+        }
+        if let Some(old) = &old {
+            self.release_workload(old, Some(&workload));
+            let rejudge = old.authorization_policies != workload.authorization_policies
+                || old.waypoint != workload.waypoint;
+            self.epoch += u64::from(rejudge);
+        }
+        for addr in own_addrs(&workload) {
+            hold(&mut self.addresses, addr, workload.clone());
+        }
+        for (at, (service, _)) in workload.services.iter().enumerate() {
+            match self.services.get_mut(service) {
+                Some(entry) => entry.endpoints.put(&workload, at),
+                None => {
+                    let mut entry = ServiceEntry::default();
+                    entry.endpoints.put(&workload, at);
+                    self.services.insert_mut(service.clone(), entry);
+                }
+            }
+        }
+        self.workloads.insert_mut(workload.uid.clone(), workload);
+    }
+
+    /// Releases what `old` claims and `new` does not.
+    fn release_workload(&mut self, old: &Arc<Workload>, new: Option<&Arc<Workload>>) {
+        for addr in own_addrs(old) {
+            if !new.is_some_and(|new| own_addrs(new).any(|kept| kept == addr)) {
+                release(&mut self.addresses, &addr, old);
+            }
+        }
+        for (service, _) in &old.services {
+            let kept = |new: &Arc<Workload>| new.services.iter().any(|(name, _)| name == service);
+            if new.is_some_and(kept) {
+                continue;
+            }
+            let Some(entry) = self.services.get_mut(service) else {
+                continue;
+            };
+            entry.endpoints.remove(&old.uid);
+            if entry.service.is_none() && entry.endpoints.is_empty() {
+                self.services.remove_mut(service);
+            }
+        }
+    }
+
+    fn remove_address(&mut self, name: &str) {
+        if let Some(workload) = self.workloads.get(name).cloned() {
+            self.release_workload(&workload, None);
+            self.workloads.remove_mut(name);
+        } else if let Ok(key) = name.parse::<NamespacedName>() {
+            self.remove_service(&key);
+        }
+    }
+
+    fn put_service(&mut self, service: Arc<Service>) {
+        let old = self.service(&service.key).cloned();
+        if old.as_ref() == Some(&service) {
+            return;
+        }
+        if let Some(old) = &old {
+            for (at, vip) in old.vips.iter().enumerate() {
+                if !claims_before(old, at, vip) && !claims(&service, vip) {
+                    self.release_vip(vip, old);
+                }
+            }
+            self.epoch += u64::from(old.waypoint != service.waypoint);
+        } else {
+            self.service_count += 1;
+            self.epoch += u64::from(service.waypoint.is_some());
+        }
+        for (at, vip) in service.vips.iter().enumerate() {
+            if claims_before(&service, at, vip) {
+                continue;
+            }
+            match key_of(vip) {
+                VipKey::Address(addr) => hold(&mut self.vips, addr, service.clone()),
+                VipKey::Range(range) if old.as_ref().is_some_and(|old| claims(old, vip)) => {
+                    self.ranges.replace(range, service.clone());
+                }
+                VipKey::Range(range) => self.ranges.hold(range, service.clone()),
+            }
+        }
+        hold(
+            &mut self.hostnames,
+            service.key.name.clone(),
+            service.clone(),
+        );
+        match self.services.get_mut(&service.key) {
+            Some(entry) => entry.service = Some(service),
+            None => {
+                let key = service.key.clone();
+                let entry = ServiceEntry {
+                    service: Some(service),
+                    ..ServiceEntry::default()
+                };
+                self.services.insert_mut(key, entry);
+            }
+        }
+    }
+
+    /// Removes a service; its endpoints stay known, in case it comes back.
+    fn remove_service(&mut self, key: &NamespacedName) {
+        let Some(old) = self.service(key).cloned() else {
+            return;
+        };
+        for (at, vip) in old.vips.iter().enumerate() {
+            if !claims_before(&old, at, vip) {
+                self.release_vip(vip, &old);
+            }
+        }
+        release(&mut self.hostnames, &key.name, &old);
+        self.service_count -= 1;
+        self.epoch += u64::from(old.waypoint.is_some());
+        let Some(entry) = self.services.get_mut(key) else {
+            return;
+        };
+        entry.service = None;
+        if entry.endpoints.is_empty() {
+            self.services.remove_mut(key);
+        }
+    }
+
+    fn release_vip(&mut self, vip: &Vip, service: &Arc<Service>) {
+        match key_of(vip) {
+            VipKey::Address(addr) => release(&mut self.vips, &addr, service),
+            VipKey::Range(range) => self.ranges.release(&range, service),
+        }
+    }
+}
+
+/// The addresses that identify a workload: none when it shares its node's.
+fn own_addrs(workload: &Workload) -> impl Iterator<Item = NetworkAddr> + '_ {
+    workload
+        .network_addrs()
+        .filter(|_| workload.network_mode == NetworkMode::Standard)
+}
+
+enum VipKey {
+    Address(NetworkAddr),
+    Range(Vip),
+}
+
+fn key_of(vip: &Vip) -> VipKey {
+    let ip: IpAddr = vip.net.addr();
+    if vip.net.prefix_len() == vip.net.max_prefix_len() {
+        VipKey::Address(NetworkAddr::new(vip.network.clone(), ip))
+    } else {
+        VipKey::Range(Vip {
+            network: vip.network.clone(),
+            net: vip.net.trunc(),
+        })
+    }
+}
+
+fn same_vip(a: &Vip, b: &Vip) -> bool {
+    a.network == b.network && a.net.trunc() == b.net.trunc()
+}
+
+fn claims(service: &Service, vip: &Vip) -> bool {
+    service.vips.iter().any(|claimed| same_vip(claimed, vip))
+}
+
+/// Whether the same VIP is listed at an earlier place.
+fn claims_before(service: &Service, at: usize, vip: &Vip) -> bool {
+    service.vips[..at]
+        .iter()
+        .any(|claimed| same_vip(claimed, vip))
+}

@@ -1,0 +1,31 @@
+//! What to do with a connection: pure decisions over an [`Index`](crate::index::Index).
+//!
+//! A plan names everything the IO needs (where, as whom, expecting whom) and everything telemetry
+//! needs; a [`Refusal`] says why not. Nothing is looked up later, so what was decided is what
+//! happens.
+
+mod inbound;
+mod outbound;
+mod passthrough;
+mod refusal;
+mod target;
+mod waypoint;
+
+pub use inbound::{Inbound, InboundPlan, plan_inbound};
+pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
+pub use passthrough::{Passthrough, plan_passthrough};
+pub use refusal::{Refusal, ResponseFlag};
+pub use target::target_port;
+
+/// Captured outbound TCP arrives here.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Captured inbound plaintext arrives here.
+pub const PASSTHROUGH_PORT: u16 = 15006;
+/// Inbound HBONE.
+pub const HBONE_PORT: u16 = 15008;
+
+/// Whether the node proxy itself listens there, in every pod: a tunnel to it would be a loop.
+#[must_use]
+pub fn is_own_port(port: u16) -> bool {
+    matches!(port, OUTBOUND_PORT | PASSTHROUGH_PORT | HBONE_PORT)
+}
