@@ -7,9 +7,12 @@
 
 pub mod addr;
 pub mod authz;
+pub mod backoff;
 pub mod balance;
 pub mod hbone;
 pub mod identity;
 pub mod index;
 pub mod model;
 pub mod plan;
+pub mod rotation;
+pub mod subscription;
