@@ -9,6 +9,9 @@ pub mod addr;
 pub mod authz;
 pub mod backoff;
 pub mod balance;
+pub mod convert;
+#[cfg(test)]
+mod fixtures;
 pub mod hbone;
 pub mod identity;
 pub mod index;

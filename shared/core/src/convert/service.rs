@@ -1,0 +1,151 @@
+//! `istio.workload.Service`.
+
+use ambit_proto::workload as proto;
+use proto::load_balancing as lb;
+
+use super::error::{At, ConvertError, each, known};
+use super::gateway::{gateway, port_mapping, service_key, vip};
+use crate::identity::Identity;
+use crate::model::service::{Mode, Scope};
+use crate::model::{GatewayAddress, LoadBalancing, Service};
+
+impl TryFrom<&proto::Service> for Service {
+    type Error = ConvertError;
+
+    fn try_from(wire: &proto::Service) -> Result<Self, Self::Error> {
+        service(wire).map_err(|error| error.of(format!("{}/{}", wire.namespace, wire.hostname)))
+    }
+}
+
+fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
+    Ok(Service {
+        name: wire.name.as_str().into(),
+        key: service_key("namespace, hostname", &wire.namespace, &wire.hostname)?,
+        vips: each("addresses", &wire.addresses, vip)?,
+        ports: each("ports", &wire.ports, port_mapping)?,
+        subject_alt_names: each("subject_alt_names", &wire.subject_alt_names, |name| {
+            name.parse::<Identity>()
+                .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
+        })?,
+        waypoint: waypoint(wire)?,
+        load_balancing: load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?,
+        canonical: wire.canonical,
+        ingress_use_waypoint: wire.ingress_use_waypoint,
+        namespace_private: match known("visibility", wire.visibility, "PUBLIC or NAMESPACE")? {
+            proto::ServiceVisibility::Public => false,
+            proto::ServiceVisibility::Namespace => true,
+        },
+    })
+}
+
+/// The one waypoint, or of several weighted ones the heaviest: bound stays bound.
+fn waypoint(wire: &proto::Service) -> Result<Option<GatewayAddress>, ConvertError> {
+    if let Some(waypoint) = &wire.waypoint {
+        return gateway(waypoint).at("waypoint").map(Some);
+    }
+    let weighted = each("weighted_waypoints", &wire.weighted_waypoints, |weighted| {
+        let destination = weighted
+            .destination
+            .as_ref()
+            .ok_or_else(|| ConvertError::new("destination", (), "a gateway"))?;
+        let destination = gateway(destination).at("destination")?;
+        Ok((weighted.weight, destination))
+    })?;
+    let heaviest = weighted.into_iter().rev().max_by_key(|(weight, _)| *weight);
+    Ok(heaviest.map(|(_, destination)| destination))
+}
+
+fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<LoadBalancing, ConvertError> {
+    let Some(wire) = wire else {
+        return Ok(LoadBalancing::default());
+    };
+    Ok(LoadBalancing {
+        preference: each("routing_preference", &wire.routing_preference, |scope| {
+            scope_of(*scope)
+        })?,
+        mode: match known("mode", wire.mode, "a known mode")? {
+            lb::Mode::UnspecifiedMode => Mode::Unspecified,
+            lb::Mode::Strict => Mode::Strict,
+            lb::Mode::Failover => Mode::Failover,
+            lb::Mode::Passthrough => Mode::Passthrough,
+        },
+        allow_unhealthy: match known("health_policy", wire.health_policy, "a known policy")? {
+            lb::HealthPolicy::OnlyHealthy => false,
+            lb::HealthPolicy::AllowAll => true,
+        },
+    })
+}
+
+fn scope_of(value: i32) -> Result<Scope, ConvertError> {
+    match lb::Scope::try_from(value) {
+        Ok(lb::Scope::Region) => Ok(Scope::Region),
+        Ok(lb::Scope::Zone) => Ok(Scope::Zone),
+        Ok(lb::Scope::Subzone) => Ok(Scope::Subzone),
+        Ok(lb::Scope::Node) => Ok(Scope::Node),
+        Ok(lb::Scope::Cluster) => Ok(Scope::Cluster),
+        Ok(lb::Scope::Network) => Ok(Scope::Network),
+        Ok(lb::Scope::UnspecifiedScope) | Err(_) => {
+            Err(ConvertError::new("", value, "a known scope"))
+        }
+    }
+}
+
+impl From<&Service> for proto::Service {
+    fn from(service: &Service) -> Self {
+        let how = &service.load_balancing;
+        Self {
+            name: service.name.to_string(),
+            namespace: service.key.namespace.to_string(),
+            hostname: service.key.name.to_string(),
+            addresses: service.vips.iter().map(Into::into).collect(),
+            ports: service.ports.iter().map(Into::into).collect(),
+            subject_alt_names: service
+                .subject_alt_names
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            waypoint: service.waypoint.as_ref().map(Into::into),
+            load_balancing: (*how != LoadBalancing::default()).then(|| how.into()),
+            ip_families: proto::IpFamilies::Automatic.into(),
+            extensions: Vec::new(),
+            canonical: service.canonical,
+            ingress_use_waypoint: service.ingress_use_waypoint,
+            weighted_waypoints: Vec::new(),
+            visibility: if service.namespace_private {
+                proto::ServiceVisibility::Namespace
+            } else {
+                proto::ServiceVisibility::Public
+            }
+            .into(),
+        }
+    }
+}
+
+impl From<&LoadBalancing> for proto::LoadBalancing {
+    fn from(how: &LoadBalancing) -> Self {
+        let scope = |scope: &Scope| match scope {
+            Scope::Region => lb::Scope::Region,
+            Scope::Zone => lb::Scope::Zone,
+            Scope::Subzone => lb::Scope::Subzone,
+            Scope::Node => lb::Scope::Node,
+            Scope::Cluster => lb::Scope::Cluster,
+            Scope::Network => lb::Scope::Network,
+        };
+        Self {
+            routing_preference: how.preference.iter().map(|s| scope(s).into()).collect(),
+            mode: match how.mode {
+                Mode::Unspecified => lb::Mode::UnspecifiedMode,
+                Mode::Strict => lb::Mode::Strict,
+                Mode::Failover => lb::Mode::Failover,
+                Mode::Passthrough => lb::Mode::Passthrough,
+            }
+            .into(),
+            health_policy: if how.allow_unhealthy {
+                lb::HealthPolicy::AllowAll
+            } else {
+                lb::HealthPolicy::OnlyHealthy
+            }
+            .into(),
+        }
+    }
+}
