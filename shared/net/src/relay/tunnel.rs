@@ -99,11 +99,23 @@ impl Reader {
     ) -> Result<Option<BytesMut>, Error> {
         readable_or_reset(near, send).await?;
         send.reserve_capacity(self.size);
-        let room = poll_fn(|cx| send.poll_capacity(cx))
-            .await
-            .unwrap_or_else(|| Err(Reason::STREAM_CLOSED.into()))
-            .map_err(Error::Stream)?;
+        let room = room(send).await?;
         self.try_read(near, room).map_err(Error::Near)
+    }
+}
+
+/// How much the tunnel takes now; waits until it takes something.
+async fn room(send: &mut SendStream<Bytes>) -> Result<usize, Error> {
+    loop {
+        // `poll_capacity` tells only of additions: what is there already comes first.
+        let room = send.capacity();
+        if room > 0 {
+            return Ok(room);
+        }
+        match poll_fn(|cx| send.poll_capacity(cx)).await {
+            Some(added) => added.map_err(Error::Stream)?,
+            None => return Err(Error::Stream(Reason::STREAM_CLOSED.into())),
+        };
     }
 }
 
