@@ -2,8 +2,10 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 
 use super::options::Tcp;
 use super::target;
@@ -12,18 +14,24 @@ pub(super) fn run(arguments: &Tcp) -> anyhow::Result<()> {
     let resolved = target::resolve(&arguments.address, arguments.family, arguments.timeout)?;
     let mut stream = connect(resolved.addresses(), arguments)?;
     stream.set_read_timeout(Some(arguments.timeout))?;
-    let sender = stream.try_clone()?;
-    let (text, keep_open) = (arguments.send.clone(), arguments.keep_open);
-    // Not joined: the server may end the conversation while we wait for input.
-    std::thread::spawn(move || {
-        // What went wrong while sending shows in what is received.
-        let _ = send(sender, text, keep_open);
+    let sender = Arc::new(Sender {
+        stream: stream.try_clone()?,
+        failure: Mutex::new(None),
     });
+    let (text, keep_open) = (arguments.send.clone(), arguments.keep_open);
+    let sending = sender.clone();
+    // Not joined: the server may end the conversation while we wait for input.
+    std::thread::spawn(move || sending.run(text, keep_open));
     let mut out = io::stdout().lock();
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok(()),
+            Ok(0) => {
+                return match sender.failure.lock().take() {
+                    Some(error) => Err(error).context(format!("sending to {}", arguments.address)),
+                    None => Ok(()),
+                };
+            }
             Ok(read) => {
                 out.write_all(&buffer[..read])?;
                 out.flush()?;
@@ -54,14 +62,47 @@ fn connect(addresses: &[std::net::SocketAddr], arguments: &Tcp) -> anyhow::Resul
     Err(error).with_context(|| format!("connecting to {} ({address})", arguments.address))
 }
 
-fn send(mut stream: TcpStream, text: Option<String>, keep_open: bool) -> io::Result<()> {
-    match text {
-        Some(text) => stream.write_all(text.as_bytes())?,
-        None => drop(io::copy(&mut io::stdin().lock(), &mut stream)?),
+/// The sending half. The kernel reports a reset to one of the halves only, so the receiving one must be able to ask.
+struct Sender {
+    stream: TcpStream,
+    /// Locked while a call into the kernel is under way, so that its outcome is known once the lock is free.
+    failure: Mutex<Option<io::Error>>,
+}
+
+impl Sender {
+    fn run(&self, text: Option<String>, keep_open: bool) {
+        let sent = match text {
+            Some(text) => self.call(|mut stream| stream.write_all(text.as_bytes())),
+            None => self.copy_input(),
+        };
+        if sent && !keep_open {
+            self.call(|stream| stream.shutdown(Shutdown::Write));
+        }
     }
-    if keep_open {
-        Ok(())
-    } else {
-        stream.shutdown(Shutdown::Write)
+
+    fn copy_input(&self) -> bool {
+        let mut input = io::stdin().lock();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) | Err(_) => return true,
+                Ok(read) => {
+                    if !self.call(|mut stream| stream.write_all(&buffer[..read])) {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn call(&self, action: impl FnOnce(&TcpStream) -> io::Result<()>) -> bool {
+        let mut failure = self.failure.lock();
+        match action(&self.stream) {
+            Ok(()) => true,
+            Err(error) => {
+                *failure = Some(error);
+                false
+            }
+        }
     }
 }
