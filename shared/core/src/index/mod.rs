@@ -12,6 +12,8 @@ mod holders;
 mod lookup;
 mod policies;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -124,5 +126,20 @@ impl std::fmt::Debug for Index {
             .field("policies", &self.policies.len())
             .field("policies_synced", &self.policies_synced())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Index {
+    /// No map keeps an entry of something that is gone.
+    fn holds_nothing(&self) -> bool {
+        self.workloads.is_empty()
+            && self.addresses.is_empty()
+            && self.services.is_empty()
+            && self.service_count == 0
+            && self.vips.is_empty()
+            && self.ranges.is_empty()
+            && self.hostnames.is_empty()
+            && self.policies.is_empty()
     }
 }

@@ -58,6 +58,11 @@ impl Policies {
         self.by_key.size()
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_key.is_empty() && self.global.is_empty() && self.by_namespace.is_empty()
+    }
+
     pub(super) fn put(&mut self, policy: Arc<AuthorizationPolicy>) {
         self.insert(Entry::Ready(policy));
     }

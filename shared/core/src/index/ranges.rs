@@ -70,6 +70,11 @@ impl Ranges {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_range.is_empty() && self.v4.is_empty() && self.v6.is_empty()
+    }
+
     fn lengths(&mut self, net: IpNet) -> &mut Lengths {
         match net {
             IpNet::V4(_) => &mut self.v4,

@@ -1,0 +1,5 @@
+mod addresses;
+mod policies;
+mod property;
+mod scale;
+mod services;
