@@ -1,49 +1,38 @@
-//! How long to wait before the next attempt.
+//! How long to wait after a failure: twice as long each time, up to a bound, never in step with
+//! others.
 
 use std::time::Duration;
 
-/// Exponential backoff with full jitter above the first delay.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Exponential backoff. The waits are drawn by the caller's `jitter`, a number in `0.0..1.0`.
+#[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
-    max: Duration,
-    failures: u32,
+    longest: Duration,
+    ceiling: Duration,
 }
 
 impl Backoff {
-    /// Delays grow from `first`, doubling up to `max`.
+    /// Waits of about `first`, then twice that, and so on, never more than `longest`.
     #[must_use]
-    pub fn new(first: Duration, max: Duration) -> Self {
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        let first = first.min(longest);
         Self {
             first,
-            max: max.max(first),
-            failures: 0,
+            longest,
+            ceiling: first,
         }
     }
 
-    /// Counts a failure and says how long to wait: between half of the current step and all of
-    /// it. `jitter` is a fresh random number in 0..1.
+    /// The wait after one more failure: between half of the current step and all of it.
     pub fn next(&mut self, jitter: f64) -> Duration {
-        let doublings = self.failures.min(30);
-        self.failures = self.failures.saturating_add(1);
-        let step = self.first.saturating_mul(1 << doublings).min(self.max);
-        let jitter = if jitter.is_finite() {
-            jitter.clamp(0.0, 1.0)
-        } else {
-            1.0
-        };
-        step.mul_f64(0.5 + jitter / 2.0)
+        let step = self.ceiling;
+        self.ceiling = step.saturating_mul(2).min(self.longest);
+        step.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 
-    /// The attempt succeeded.
+    /// Begins anew after a success.
     pub fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    /// Failures since the last success.
-    #[must_use]
-    pub fn failures(&self) -> u32 {
-        self.failures
+        self.ceiling = self.first;
     }
 }
 
@@ -51,40 +40,32 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
     #[test]
-    fn doubles_up_to_the_maximum_and_starts_again() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(10));
-        let steps: Vec<u64> = (0..6).map(|_| backoff.next(1.0).as_secs()).collect();
-        assert_eq!(steps, [1, 2, 4, 8, 10, 10]);
+    fn doubles_up_to_the_bound_and_starts_anew() {
+        let mut backoff = Backoff::new(MS(100), MS(500));
+        let waits: Vec<_> = (0..5).map(|_| backoff.next(1.0)).collect();
+        assert_eq!(waits, [MS(100), MS(200), MS(400), MS(500), MS(500)]);
         backoff.reset();
-        assert_eq!(backoff.next(1.0), Duration::from_secs(1));
+        assert_eq!(backoff.next(1.0), MS(100));
     }
 
     #[test]
-    fn jitter_stays_between_half_and_all() {
-        for (jitter, millis) in [
-            (0.0, 500),
-            (0.5, 750),
-            (1.0, 1000),
-            (7.0, 1000),
-            (-1.0, 500),
-        ] {
-            let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+    fn jitter_draws_from_the_upper_half_of_a_step() {
+        for (jitter, wait) in [(0.0, 50), (0.5, 75), (1.0, 100), (-1.0, 50), (9.0, 100)] {
             assert_eq!(
-                backoff.next(jitter),
-                Duration::from_millis(millis),
+                Backoff::new(MS(100), MS(500)).next(jitter),
+                MS(wait),
                 "{jitter}"
             );
         }
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
-        assert_eq!(backoff.next(f64::NAN), Duration::from_secs(1));
     }
 
     #[test]
-    fn many_failures_do_not_overflow() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(15));
-        for _ in 0..1000 {
-            assert!(backoff.next(1.0) <= Duration::from_secs(15));
-        }
+    fn never_overflows() {
+        let mut backoff = Backoff::new(Duration::MAX, Duration::MAX);
+        backoff.next(0.0);
+        assert!(backoff.next(0.0) >= Duration::MAX / 2 - MS(1));
     }
 }

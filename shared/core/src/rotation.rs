@@ -1,211 +1,337 @@
-//! When to fetch which certificate.
+//! When to sign which certificate.
 //!
-//! A certificate is renewed at half of its life, give or take some jitter so that a node's do not
-//! all come at once; a failed fetch is repeated with backoff. What a connection waits for comes
-//! before what is about to expire, and that before what may be wanted later.
+//! What is wanted now goes first, then what is to be renewed, then what is fetched ahead of need.
+//! A certificate is renewed after half of the life that it had left when it was issued, so that
+//! an authority that dates certificates back does not cause a storm. A failed attempt is repeated
+//! with backoff; callers do not shorten it, however many they are.
+//!
+//! Time is monotonic and passed in. Whether a certificate may still be used is the wall clock's
+//! to say, not this module's.
 
-#[cfg(test)]
-mod tests;
-
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
+use crate::identity::Identity;
 
-/// How urgent a certificate is.
+/// The first wait after a failure.
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+/// The longest wait while there is a certificate to live on.
+const LONGEST_RETRY: Duration = Duration::from_secs(150);
+/// The longest wait while there is none.
+const URGENT_RETRY: Duration = Duration::from_secs(15);
+/// Renewals fall within half life, plus or minus this part of the life.
+const SPREAD: f64 = 0.05;
+
+/// How much an identity is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// It may be wanted soon.
+    /// Before it is needed.
     Prefetch,
-    /// The one held is past half of its life.
-    Expiring,
+    /// It has one that is to be renewed.
+    Renewal,
     /// A connection waits for it.
-    WantedNow,
+    Now,
 }
 
-/// Renewals are spread over this share of the life, around its half.
-const SPREAD: f64 = 0.1;
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
-
-/// When a certificate is renewed: half of its life after `issued`, moved by up to 5% of it either
-/// way. `jitter` is a random number in 0..1.
-#[must_use]
-pub fn renew_at(issued: Instant, life: Duration, jitter: f64) -> Instant {
-    let jitter = if jitter.is_finite() {
-        jitter.clamp(0.0, 1.0)
-    } else {
-        0.5
-    };
-    issued + life.mul_f64(0.5 + SPREAD * (jitter - 0.5))
-}
-
-/// The fetches of all certificates of one proxy, keyed by identity.
-#[derive(Debug, Clone)]
-pub struct Rotation<K> {
-    entries: BTreeMap<K, Entry>,
+/// The certificates of one node and what is next to be done for them.
+#[derive(Debug)]
+pub struct Rotation {
     concurrency: usize,
-    fetching: usize,
-    arrivals: u64,
+    signing: usize,
+    items: HashMap<Identity, Item>,
 }
 
-#[derive(Debug, Clone)]
-struct Entry {
-    state: State,
+#[derive(Debug)]
+struct Item {
+    priority: Priority,
+    /// When it is due; None while it is being signed.
+    due: Option<Instant>,
+    expires: Option<Instant>,
     backoff: Backoff,
-    expires_at: Option<Instant>,
-    retry_at: Option<Instant>,
-    arrival: u64,
+    failing: bool,
+    /// Forgotten while being signed.
+    forgotten: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// To be fetched, when `retry_at` allows.
-    Queued(Priority),
-    /// Being fetched.
-    Fetching(Priority),
-    /// Held; to be renewed then.
-    Fresh(Instant),
-}
-
-impl<K: Ord + Clone> Rotation<K> {
-    /// At most `concurrency` fetches at once.
+impl Rotation {
+    /// Nothing wanted; at most `concurrency` (at least one) signed at a time.
     #[must_use]
     pub fn new(concurrency: usize) -> Self {
         Self {
-            entries: BTreeMap::new(),
             concurrency: concurrency.max(1),
-            fetching: 0,
-            arrivals: 0,
+            signing: 0,
+            items: HashMap::new(),
         }
     }
 
-    /// Asks for a certificate; a higher priority than before moves it forward. One that is held
-    /// and fresh is not fetched again.
-    pub fn want(&mut self, key: K, priority: Priority) {
-        self.arrivals += 1;
-        let arrival = self.arrivals;
-        let entry = self.entries.entry(key).or_insert_with(|| Entry {
-            state: State::Queued(priority),
-            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
-            expires_at: None,
-            retry_at: None,
-            arrival,
-        });
-        if let State::Queued(known) | State::Fetching(known) = &mut entry.state {
-            *known = priority.max(*known);
+    /// Wants a certificate of `identity`. The first time, and with [`Priority::Now`], it is due at
+    /// once, unless the last attempt failed: then it waits for its turn.
+    pub fn want(&mut self, identity: &Identity, priority: Priority, now: Instant) {
+        let item = self
+            .items
+            .entry(identity.clone())
+            .or_insert_with(|| Item::new(priority, now));
+        item.forgotten = false;
+        item.priority = item.priority.max(priority);
+        if priority == Priority::Now && !item.failing {
+            item.due = item.due.map(|due| due.min(now));
         }
     }
 
-    /// The certificate is not needed any more.
-    pub fn forget(&mut self, key: &K) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.fetching -= usize::from(matches!(entry.state, State::Fetching(_)));
+    /// Gives up `identity`.
+    pub fn forget(&mut self, identity: &Identity) {
+        match self.items.get_mut(identity) {
+            Some(item) if item.due.is_none() => item.forgotten = true,
+            _ => drop(self.items.remove(identity)),
         }
     }
 
-    /// What to fetch now, the most urgent first; call again until it says `None`.
-    pub fn poll(&mut self, now: Instant) -> Option<(K, Priority)> {
-        if self.fetching >= self.concurrency {
+    /// What is to be signed now, the most urgent first; call until None. Each is to be answered
+    /// by [`Rotation::issued`] or [`Rotation::failed`].
+    pub fn poll(&mut self, now: Instant) -> Option<Identity> {
+        if self.signing >= self.concurrency {
             return None;
         }
-        let (key, priority) = self
-            .entries
-            .iter()
-            .filter_map(|(key, entry)| Some((key, entry, entry.due(now)?)))
-            .max_by_key(|(_, entry, priority)| (*priority, std::cmp::Reverse(entry.arrival)))
-            .map(|(key, _, priority)| (key.clone(), priority))?;
-        let entry = self.entries.get_mut(&key)?;
-        entry.state = State::Fetching(priority);
-        self.fetching += 1;
-        Some((key, priority))
+        let due = |item: &Item| item.due.filter(|&due| due <= now);
+        let (identity, item) = self
+            .items
+            .iter_mut()
+            .filter_map(|(identity, item)| due(item).map(|at| (identity, item, at)))
+            .max_by(|(_, a, a_due), (_, b, b_due)| {
+                a.priority.cmp(&b.priority).then(b_due.cmp(a_due))
+            })
+            .map(|(identity, item, _)| (identity, item))?;
+        item.due = None;
+        self.signing += 1;
+        Some(identity.clone())
     }
 
-    /// When to poll again, if nothing else happens before.
+    /// When to poll again if nothing happens before; None when only an answer can change
+    /// anything.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.fetching >= self.concurrency {
+        if self.signing >= self.concurrency {
             return None;
         }
-        let wake = |entry: &Entry| match entry.state {
-            State::Queued(_) => entry.retry_at,
-            State::Fetching(_) => None,
-            State::Fresh(renew_at) => Some(renew_at),
-        };
-        self.entries.values().filter_map(wake).min()
+        self.items.values().filter_map(|item| item.due).min()
     }
 
-    /// A fetch succeeded. `life` is the certificate's whole life, of which `left` remains at
-    /// `now`; `jitter` a random number in 0..1.
-    pub fn fetched(&mut self, key: &K, life: Duration, left: Duration, jitter: f64, now: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else {
-            return;
+    /// A certificate was issued that is good for `remaining`. `jitter` is a number in
+    /// `0.0..1.0`. Returns when it will be renewed; None if nobody wants it any more.
+    pub fn issued(
+        &mut self,
+        identity: &Identity,
+        remaining: Duration,
+        now: Instant,
+        jitter: f64,
+    ) -> Option<Instant> {
+        let item = self.answered(identity)?;
+        let part = 0.5 + SPREAD * (2.0 * jitter.clamp(0.0, 1.0) - 1.0);
+        let due = now + remaining.mul_f64(part);
+        *item = Item {
+            due: Some(due),
+            expires: Some(now + remaining),
+            ..Item::new(Priority::Renewal, due)
         };
-        self.fetching -= usize::from(matches!(entry.state, State::Fetching(_)));
-        let used = life.saturating_sub(left);
-        let renew_in = renew_at(now, life, jitter)
-            .saturating_duration_since(now)
-            .saturating_sub(used);
-        // A certificate that arrives past its half must not make a busy loop.
-        let renew_in = renew_in.max((left / 10).min(Duration::from_secs(60)));
-        entry.state = State::Fresh(now + renew_in.max(Duration::from_millis(100)));
-        entry.expires_at = Some(now + left);
-        entry.retry_at = None;
-        entry.backoff.reset();
+        Some(due)
     }
 
-    /// A fetch failed: when it is tried again. `jitter` is a random number in 0..1.
-    pub fn failed(&mut self, key: &K, jitter: f64, now: Instant) -> Option<Instant> {
-        let entry = self.entries.get_mut(key)?;
-        if let State::Fetching(priority) = entry.state {
-            self.fetching -= 1;
-            entry.state = State::Queued(priority);
+    /// An attempt failed. `jitter` is a number in `0.0..1.0`. Returns when the next one is due;
+    /// None if nobody wants it any more.
+    ///
+    /// While an old certificate is good, the wait is at most a quarter of what it has left.
+    pub fn failed(&mut self, identity: &Identity, now: Instant, jitter: f64) -> Option<Instant> {
+        let item = self.answered(identity)?;
+        let left = item.expires.map(|at| at.saturating_duration_since(now));
+        let bound = match left {
+            Some(left) if !left.is_zero() => (left / 4).max(FIRST_RETRY),
+            _ => URGENT_RETRY,
+        };
+        let wait = item
+            .backoff
+            .next(jitter)
+            .min(bound.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)));
+        let due = now + wait;
+        item.due = Some(due);
+        item.failing = true;
+        Some(due)
+    }
+
+    /// The item of an answer; its slot is free again.
+    fn answered(&mut self, identity: &Identity) -> Option<&mut Item> {
+        let item = self.items.get(identity).filter(|item| item.due.is_none())?;
+        self.signing -= 1;
+        if item.forgotten {
+            self.items.remove(identity);
+            return None;
         }
-        let retry_at = now + entry.backoff.next(jitter);
-        // A renewal is tried at least a few times before the old one is worthless.
-        let sooner = entry
-            .expires_at
-            .filter(|expires_at| *expires_at > now)
-            .map(|expires_at| now + (expires_at - now) / 4);
-        let retry_at = sooner.map_or(retry_at, |sooner| sooner.min(retry_at));
-        let retry_at = retry_at.max(now + Duration::from_millis(100));
-        entry.retry_at = Some(retry_at);
-        Some(retry_at)
-    }
-
-    /// Whether the certificate that is held still counts at `now`.
-    #[must_use]
-    pub fn valid(&self, key: &K, now: Instant) -> bool {
-        let entry = self.entries.get(key);
-        entry.is_some_and(|entry| entry.expires_at.is_some_and(|expires_at| now < expires_at))
-    }
-
-    /// Failures of this certificate since the last success.
-    #[must_use]
-    pub fn failures(&self, key: &K) -> u32 {
-        self.entries
-            .get(key)
-            .map_or(0, |entry| entry.backoff.failures())
+        self.items.get_mut(identity)
     }
 }
 
-impl Entry {
-    /// How urgent a fetch is at `now`, if it is time for one.
-    fn due(&self, now: Instant) -> Option<Priority> {
-        match self.state {
-            State::Queued(priority) => {
-                let ready = self.retry_at.is_none_or(|retry_at| retry_at <= now);
-                ready.then_some(priority)
-            }
-            State::Fetching(_) => None,
-            State::Fresh(renew_at) => (renew_at <= now).then(|| {
-                let expired = self.expires_at.is_some_and(|expires_at| expires_at <= now);
-                if expired {
-                    Priority::WantedNow
-                } else {
-                    Priority::Expiring
-                }
-            }),
+impl Item {
+    fn new(priority: Priority, due: Instant) -> Self {
+        Self {
+            priority,
+            due: Some(due),
+            expires: None,
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            failing: false,
+            forgotten: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn id(name: &str) -> Identity {
+        Identity::new("cluster.local", "ns", name).expect("valid")
+    }
+
+    /// A rotation, and an arbitrary origin of time.
+    fn start(concurrency: usize) -> (Rotation, Instant) {
+        (Rotation::new(concurrency), Instant::now())
+    }
+
+    fn drain(rotation: &mut Rotation, now: Instant) -> Vec<Identity> {
+        std::iter::from_fn(|| rotation.poll(now)).collect()
+    }
+
+    #[test]
+    fn wanted_now_before_renewal_before_prefetch_then_by_age() {
+        let (mut r, t) = start(10);
+        r.want(&id("old"), Priority::Prefetch, t);
+        assert_eq!(r.poll(t), Some(id("old")));
+        r.issued(&id("old"), HOUR, t, 0.5);
+        let later = t + HOUR;
+        r.want(&id("ahead-2"), Priority::Prefetch, t + HOUR / 4);
+        r.want(&id("ahead-1"), Priority::Prefetch, t);
+        r.want(&id("now"), Priority::Now, later);
+        let order = ["now", "old", "ahead-1", "ahead-2"].map(id);
+        assert_eq!(drain(&mut r, later), order);
+        assert_eq!(r.poll_timeout(), None);
+    }
+
+    #[test]
+    fn wanting_now_raises_what_was_to_be_fetched_ahead() {
+        let (mut r, t) = start(1);
+        r.want(&id("a"), Priority::Prefetch, t);
+        r.want(&id("b"), Priority::Prefetch, t);
+        r.want(&id("b"), Priority::Now, t);
+        r.want(&id("b"), Priority::Prefetch, t);
+        assert_eq!(drain(&mut r, t), [id("b")]);
+        assert_eq!(r.poll_timeout(), None, "the only slot is taken");
+        r.issued(&id("b"), HOUR, t, 0.5);
+        assert_eq!(drain(&mut r, t), [id("a")]);
+    }
+
+    #[test]
+    fn renews_around_half_of_what_is_left() {
+        for (jitter, minutes) in [(0.0, 27), (0.5, 30), (1.0, 33)] {
+            let (mut r, t) = start(1);
+            r.want(&id("a"), Priority::Now, t);
+            r.poll(t);
+            let due = r.issued(&id("a"), HOUR, t, jitter).expect("wanted");
+            assert_eq!(
+                (due - t).as_secs_f64().round() as u64,
+                minutes * 60,
+                "{jitter}"
+            );
+            assert_eq!(r.poll_timeout(), Some(due));
+            assert_eq!(r.poll(due - Duration::from_secs(1)), None);
+            assert_eq!(r.poll(due), Some(id("a")));
+        }
+    }
+
+    #[test]
+    fn callers_do_not_shorten_a_backoff() {
+        let (mut r, t) = start(1);
+        r.want(&id("a"), Priority::Now, t);
+        r.poll(t);
+        let retry = r.failed(&id("a"), t, 1.0).expect("wanted");
+        assert_eq!(retry, t + FIRST_RETRY);
+        r.want(&id("a"), Priority::Now, t);
+        assert_eq!(r.poll(t), None);
+        assert_eq!(r.poll(retry), Some(id("a")));
+    }
+
+    #[test]
+    fn waits_are_bounded_by_need() {
+        let second = Duration::from_secs(1);
+        let cases = [
+            ("no certificate", None, 15.0),
+            ("a day left", Some(24 * HOUR), 150.0),
+            ("ten seconds left", Some(10 * second), 2.5),
+            ("next to nothing left", Some(second / 10), 0.2),
+        ];
+        for (name, life, wait) in cases {
+            let (mut r, t) = start(1);
+            r.want(&id("a"), Priority::Now, t);
+            r.poll(t);
+            if let Some(life) = life {
+                // Issued for twice as long, polled at half of it: `life` is left.
+                let due = r.issued(&id("a"), 2 * life, t, 0.5).expect("wanted");
+                assert_eq!(r.poll(due), Some(id("a")));
+            }
+            let now = t + life.unwrap_or_default();
+            for _ in 0..30 {
+                let due = r.failed(&id("a"), now, 1.0).expect("wanted");
+                assert!((due - now).as_secs_f64() <= wait + 1e-6, "{name}");
+                r.poll(due);
+            }
+            let due = r.failed(&id("a"), now, 1.0).expect("wanted");
+            assert!(
+                ((due - now).as_secs_f64() - wait).abs() < 1e-6,
+                "{name}: {:?}",
+                due - now
+            );
+        }
+    }
+
+    #[test]
+    fn an_expired_certificate_wanted_now_is_due_at_once() {
+        let (mut r, t) = start(1);
+        r.want(&id("a"), Priority::Now, t);
+        r.poll(t);
+        r.issued(&id("a"), HOUR, t, 0.5);
+        // The wall clock jumped: the caller found it expired although its half life is far.
+        r.want(&id("a"), Priority::Now, t);
+        assert_eq!(r.poll(t), Some(id("a")));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_renewed_and_frees_its_slot() {
+        let (mut r, t) = start(1);
+        r.want(&id("a"), Priority::Now, t);
+        r.poll(t);
+        r.forget(&id("a"));
+        r.want(&id("b"), Priority::Now, t);
+        assert_eq!(r.poll(t), None, "a is still being signed");
+        assert_eq!(r.issued(&id("a"), HOUR, t, 0.5), None);
+        assert_eq!(r.poll(t), Some(id("b")));
+        r.issued(&id("b"), HOUR, t, 0.5);
+        r.forget(&id("b"));
+        assert_eq!(r.poll_timeout(), None);
+        assert_eq!(
+            r.failed(&id("b"), t, 0.5),
+            None,
+            "an answer nobody waits for"
+        );
+    }
+
+    #[test]
+    fn wanted_again_while_being_signed_it_is_signed_once() {
+        let (mut r, t) = start(2);
+        r.want(&id("a"), Priority::Now, t);
+        r.poll(t);
+        r.forget(&id("a"));
+        r.want(&id("a"), Priority::Now, t);
+        assert_eq!(r.poll(t), None);
+        assert!(r.issued(&id("a"), HOUR, t, 0.5).is_some());
     }
 }

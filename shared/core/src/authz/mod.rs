@@ -6,6 +6,8 @@
 mod evaluate;
 mod matcher;
 mod reason;
+#[cfg(test)]
+mod tests;
 
 pub use evaluate::authorize;
 pub use matcher::{matches, matching_rule};

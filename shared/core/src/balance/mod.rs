@@ -5,6 +5,8 @@
 
 mod pick;
 mod rank;
+#[cfg(test)]
+mod tests;
 
 pub use pick::pick;
 
