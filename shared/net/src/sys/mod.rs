@@ -5,10 +5,12 @@
 
 #![allow(unsafe_code)]
 
+mod fd_pass;
 mod netns;
 mod original_dst;
 mod sockets;
 
+pub use fd_pass::{Packet, receive_packet, send_packet, watch};
 pub use netns::Netns;
 pub use original_dst::original_dst;
 pub use sockets::{Listen, Sockets, accepted};
