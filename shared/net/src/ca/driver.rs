@@ -1,0 +1,116 @@
+//! Obtains and renews what the store wants: asks the rotation what is due, has it signed, and
+//! reports the outcome.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::identity::Identity;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::store::{Failure, Shared};
+use super::{CaError, Signer};
+use crate::tls::Certified;
+
+/// The half of a [`CertificateStore`](super::CertificateStore) that talks to the authority.
+/// Dropping it ends issuance: certificates stay until they expire, waiting callers fail.
+pub struct Driver<S> {
+    shared: Arc<Shared>,
+    signer: S,
+}
+
+impl<S: Signer> Driver<S> {
+    pub(super) fn new(shared: Arc<Shared>, signer: S) -> Self {
+        Self { shared, signer }
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(self) -> Infallible {
+        let mut signing = FuturesUnordered::new();
+        loop {
+            let (due, wake_at) = self.due();
+            for identity in due {
+                signing.push(async {
+                    let result = self.signer.sign(&identity).await;
+                    (identity, result)
+                });
+            }
+            tokio::select! {
+                Some((identity, result)) = signing.next(), if !signing.is_empty() => {
+                    self.settle(&identity, result);
+                }
+                () = self.shared.wake.notified() => {}
+                () = wait_until(wake_at) => {}
+            }
+        }
+    }
+
+    /// What is to be signed now, and when to look again if nothing else happens.
+    fn due(&self) -> (Vec<Identity>, Option<Instant>) {
+        let mut desk = self.shared.desk.lock();
+        let now = Instant::now().into_std();
+        let due = std::iter::from_fn(|| desk.rotation.poll(now)).collect();
+        (due, desk.rotation.poll_timeout().map(Instant::from_std))
+    }
+
+    fn settle(&self, identity: &Identity, result: Result<Certified, CaError>) {
+        let now = Instant::now();
+        let jitter = rand::random::<f64>();
+        let mut desk = self.shared.desk.lock();
+        match result.and_then(|certified| self.remaining(certified)) {
+            Ok((certified, remaining)) => {
+                let renew_at = desk
+                    .rotation
+                    .issued(identity, remaining, now.into_std(), jitter);
+                let (Some(_), Some(attempts)) = (renew_at, desk.attempts.get(identity)) else {
+                    return;
+                };
+                tracing::debug!(%identity, serial = certified.serial(), ?remaining, "certificate issued");
+                self.shared.change(|serving| {
+                    serving.insert(identity.clone(), Arc::new(certified));
+                });
+                attempts.send_replace(None);
+                self.shared.renewals.send_modify(|count| *count += 1);
+            }
+            Err(error) => {
+                let retry_at = desk.rotation.failed(identity, now.into_std(), jitter);
+                let (Some(retry_at), Some(attempts)) = (retry_at, desk.attempts.get(identity))
+                else {
+                    return;
+                };
+                let retry_at = Instant::from_std(retry_at);
+                let wait = retry_at.saturating_duration_since(now);
+                tracing::warn!(%identity, %error, retry_in = ?wait, "no new certificate");
+                attempts.send_replace(Some(Failure { error, retry_at }));
+            }
+        }
+    }
+
+    /// A certificate with the time it is still good for.
+    fn remaining(&self, certified: Certified) -> Result<(Certified, Duration), CaError> {
+        let now = (self.shared.settings.clock)();
+        match certified.not_after().duration_since(now) {
+            Ok(remaining) if !remaining.is_zero() => Ok((certified, remaining)),
+            _ => Err(CaError::Expired {
+                identity: certified.identity().clone(),
+            }),
+        }
+    }
+}
+
+impl<S> Drop for Driver<S> {
+    fn drop(&mut self) {
+        let mut desk = self.shared.desk.lock();
+        desk.stopped = true;
+        desk.attempts.clear();
+    }
+}
+
+async fn wait_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

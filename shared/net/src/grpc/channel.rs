@@ -1,0 +1,178 @@
+//! One connection to the control plane, from the address to a gRPC channel.
+//!
+//! A channel is bound to the connection it was made with and never redials by itself: the owner
+//! sees every loss, waits as it sees fit, and connects again with the files of that moment.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Channel, Endpoint};
+use tower::Service;
+
+use super::{Address, Remote, TokenError, token, trust};
+
+/// A silent peer is asked for a sign of life after this time,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// and given up after this.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("ambit/", env!("CARGO_PKG_VERSION"));
+
+/// Why there is no connection to a control-plane endpoint.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{address}: {stage}: {cause}")]
+pub struct ConnectError {
+    address: Address,
+    stage: Stage,
+    cause: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Stage {
+    #[error("trust")]
+    Trust,
+    #[error("connect")]
+    Dial,
+    #[error("TLS handshake")]
+    Tls,
+    #[error("HTTP/2")]
+    Http2,
+    #[error("authorization")]
+    Token,
+}
+
+/// A connection and the metadata that every call on it carries.
+pub(crate) struct Connection {
+    /// The channel; its calls fail once the connection is lost.
+    pub(crate) channel: Channel,
+    remote: Arc<Remote>,
+}
+
+impl Connection {
+    /// A request with token, cluster and further metadata as they are now.
+    pub(crate) async fn request<T>(&self, message: T) -> Result<tonic::Request<T>, ConnectError> {
+        let metadata = token::metadata(&self.remote).await;
+        let metadata: MetadataMap = metadata.map_err(|cause: TokenError| ConnectError {
+            address: self.remote.address.clone(),
+            stage: Stage::Token,
+            cause: cause.to_string(),
+        })?;
+        let mut request = tonic::Request::new(message);
+        *request.metadata_mut() = metadata;
+        Ok(request)
+    }
+}
+
+/// Connects: resolves, dials, verifies the server.
+pub(crate) async fn connect(remote: &Arc<Remote>) -> Result<Connection, ConnectError> {
+    let failed = |stage, cause: String| ConnectError {
+        address: remote.address.clone(),
+        stage,
+        cause,
+    };
+    let limit = remote.connect_timeout;
+    let io = tokio::time::timeout(limit, secured(remote))
+        .await
+        .map_err(|_| failed(Stage::Dial, format!("no answer within {limit:?}")))?
+        .map_err(|(stage, cause)| failed(stage, cause))?;
+    let channel = Endpoint::from(remote.address.uri().clone())
+        .user_agent(USER_AGENT)
+        .expect("the user agent is a valid header value")
+        .connect_timeout(limit)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(Established(Some(io)))
+        .await
+        .map_err(|e| failed(Stage::Http2, chain(&e)))?;
+    Ok(Connection {
+        channel,
+        remote: Arc::clone(remote),
+    })
+}
+
+type Io = TokioIo<Box<dyn Stream>>;
+
+/// Plain or encrypted bytes.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn secured(remote: &Remote) -> Result<Io, (Stage, String)> {
+    let uri = remote.address.uri().clone();
+    let mut dial = HttpConnector::new();
+    dial.enforce_http(false);
+    dial.set_nodelay(true);
+    dial.set_connect_timeout(Some(remote.connect_timeout));
+    let tcp = dial
+        .call(uri)
+        .await
+        .map_err(|e| (Stage::Dial, chain(&e)))?
+        .into_inner();
+    let Some(name) = remote.address.server_name() else {
+        return Ok(TokioIo::new(Box::new(tcp)));
+    };
+    let config = trust::client_config(&remote.roots)
+        .await
+        .map_err(|e| (Stage::Trust, e.to_string()))?;
+    let tls = TlsConnector::from(config)
+        .connect(name.clone(), tcp)
+        .await
+        .map_err(|e| (Stage::Tls, e.to_string()))?;
+    if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err((
+            Stage::Tls,
+            "the server does not offer HTTP/2 (ALPN h2)".to_owned(),
+        ));
+    }
+    Ok(TokioIo::new(Box::new(tls)))
+}
+
+/// Gives the one connection that is there; a lost one stays lost.
+struct Established(Option<Io>);
+
+impl Service<Uri> for Established {
+    type Response = Io;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Io>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let lost = || io::Error::new(io::ErrorKind::NotConnected, "the connection was lost");
+        ready(self.0.take().ok_or_else(lost))
+    }
+}
+
+/// An error with what caused it: the outermost text alone says "transport error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// A gRPC status as an operator reads it.
+pub(crate) fn explain(status: &tonic::Status) -> String {
+    let message = match std::error::Error::source(status) {
+        Some(cause) => chain(cause),
+        None => status.message().to_owned(),
+    };
+    format!("{:?}: {message}", status.code())
+}

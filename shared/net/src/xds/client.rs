@@ -1,0 +1,151 @@
+//! The driver: one stream after another, for as long as the proxy lives.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::backoff::Backoff;
+use ambit_core::subscription::{Pushed, Subscription};
+use ambit_proto::xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::status::Reporter;
+use super::{Config, Handler, Status, wire};
+use crate::grpc::{self, ConnectError, Remote};
+
+/// Requests that wait for the control plane to read them.
+const REQUESTS: usize = 64;
+/// How long it may take until it does.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keeps the subscription alive.
+pub struct Client<H> {
+    config: Config,
+    remote: Arc<Remote>,
+    handler: H,
+    subscription: Subscription,
+    backoff: Backoff,
+    reporter: Reporter,
+}
+
+impl<H: Handler> Client<H> {
+    /// A client that hands every push to `handler`, and a view of how it does.
+    #[must_use]
+    pub fn new(config: Config, handler: H) -> (Self, Status) {
+        let (reporter, status) = Reporter::new();
+        let client = Self {
+            remote: Arc::new(config.remote.clone()),
+            subscription: Subscription::new(config.types.iter().cloned()),
+            backoff: Backoff::new(config.retry.0, config.retry.1),
+            handler,
+            reporter,
+            config,
+        };
+        (client, status)
+    }
+
+    /// Runs until it is dropped. The handler is called from within.
+    pub async fn run(mut self) -> Infallible {
+        loop {
+            let started = Instant::now();
+            self.reporter.attempt();
+            let Err(ended) = self.stream().await;
+            // A control plane that takes streams only to drop them is not dialled at once.
+            if started.elapsed() > self.config.retry.1 {
+                self.backoff.reset();
+            }
+            let wait = self.backoff.next(rand::random());
+            tracing::warn!(%ended, retry_in = ?wait, "no news from the control plane");
+            self.reporter.ended(ended.to_string());
+            sleep(wait).await;
+        }
+    }
+
+    /// One stream, from the first byte of its connection to its end.
+    async fn stream(&mut self) -> Result<Infallible, Ended> {
+        let connection = grpc::connect(&self.remote).await?;
+        let (requests, outgoing) = mpsc::channel(REQUESTS);
+        let call = connection.request(ReceiverStream::new(outgoing)).await?;
+        for request in self.subscription.opened() {
+            let mut request = wire::request(request);
+            request.node = Some(self.config.node.to_proto());
+            send(&requests, request).await?;
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(connection.channel.clone())
+            .max_decoding_message_size(self.config.max_message);
+        let limit = self.config.answer_timeout;
+        let mut pushes = timeout(limit, client.delta_aggregated_resources(call))
+            .await
+            .map_err(|_| Ended::Silent(limit))??
+            .into_inner();
+        tracing::info!(address = %self.remote.address, "connected to the control plane");
+        self.reporter.connected();
+        while let Some(response) = pushes.message().await? {
+            let answer = self.take(response);
+            send(&requests, answer).await?;
+        }
+        Err(Ended::Closed)
+    }
+
+    /// Applies one push and says what to answer.
+    fn take(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let nonce = response.nonce.clone();
+        let versions: Vec<_> = response
+            .resources
+            .iter()
+            .map(|resource| (resource.name.clone(), resource.version.clone()))
+            .collect();
+        let (push, mut rejections) = wire::push(response);
+        let type_url = Arc::clone(&push.type_url);
+        let removed = push.removed.clone();
+        if self.subscription.has(&type_url)
+            && let Err(refused) = self.handler.apply(push)
+        {
+            rejections.extend(refused);
+        }
+        let rejected: Vec<_> = rejections.into_iter().map(|r| (r.name, r.reason)).collect();
+        let request = self.subscription.pushed(&Pushed {
+            type_url: &type_url,
+            nonce: &nonce,
+            resources: &versions,
+            removed: &removed,
+            rejected: &rejected,
+        });
+        match &request.error {
+            Some(error) => tracing::warn!(%type_url, nonce, error, "push rejected in part"),
+            None => tracing::debug!(%type_url, nonce, resources = versions.len(), "push applied"),
+        }
+        self.reporter
+            .pushed(self.subscription.synced(), request.error.as_deref());
+        wire::request(request)
+    }
+}
+
+async fn send(
+    requests: &mpsc::Sender<DeltaDiscoveryRequest>,
+    request: DeltaDiscoveryRequest,
+) -> Result<(), Ended> {
+    match requests.send_timeout(request, SEND_TIMEOUT).await {
+        Ok(()) => Ok(()),
+        Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Ended::Stuck),
+        Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(Ended::Closed),
+    }
+}
+
+/// Why a stream came to its end.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("the control plane did not answer within {0:?}")]
+    Silent(Duration),
+    #[error("the control plane does not read its requests")]
+    Stuck,
+    #[error("the control plane closed the stream")]
+    Closed,
+    #[error("the stream failed: {}", grpc::explain(.0))]
+    Failed(#[from] tonic::Status),
+}
