@@ -1,2 +1,56 @@
-//! bench
-fn main() {}
+//! Measures the node proxy beside no proxy at all and beside other node proxies, in the lab. See README.md.
+
+#![forbid(unsafe_code)]
+
+mod binaries;
+mod cleanup;
+mod lab;
+mod measure;
+mod options;
+mod process;
+mod report;
+mod rows;
+mod scene;
+mod summary;
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+
+use measure::{Bench, Variant};
+use options::Options;
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let plan = options.plan()?;
+    let binaries = binaries::find(!options.no_build)?;
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let cleanup = cleanup::on_interrupt(folder.path().to_owned())?;
+    let mut bench = Bench::default();
+    for (number, (name, ztunnel)) in options.proxies(&binaries).into_iter().enumerate() {
+        progress(&format!("starting a lab with {name}"));
+        let lab = lab::Lab::up(&binaries, folder.path(), &name, &ztunnel, &cleanup)?;
+        // No proxy takes part in a namespace outside the mesh: any lab is as good as the other.
+        if number == 0 {
+            bench.add(Variant::direct(&lab)?);
+        }
+        bench.add(Variant::meshed(&name, &lab)?);
+        bench.keep(lab);
+    }
+    let samples = bench.run(&plan, &progress)?;
+    let results = summary::summarize(&samples, &bench.names());
+    let report = report::Report::new(&plan, bench.names(), results);
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let mut out = std::io::stdout().lock();
+    out.write_all(report.markdown().as_bytes())?;
+    out.flush()?;
+    bench.down()
+}
+
+fn progress(text: &str) {
+    eprintln!("bench: {text}");
+}

@@ -1,0 +1,172 @@
+//! The result as a markdown table and as JSON.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::rows::{Plan, held_connections};
+use crate::summary::Outcome;
+
+/// All that a run found.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    machine: Machine,
+    rounds: u32,
+    seconds: f64,
+    held_connections: u32,
+    smoke: bool,
+    variants: Vec<String>,
+    rows: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Machine {
+    cpus: usize,
+    model: String,
+    kernel: String,
+}
+
+impl Machine {
+    fn this() -> Self {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
+        let model = model
+            .and_then(|line| line.split_once(": "))
+            .map_or("unknown", |(_, model)| model);
+        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        Self {
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            model: model.to_owned(),
+            kernel: kernel.trim().to_owned(),
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, variants: Vec<String>, rows: Vec<Outcome>) -> Self {
+        Self {
+            machine: Machine::this(),
+            rounds: plan.rounds,
+            seconds: plan.time.as_secs_f64(),
+            held_connections: held_connections(plan),
+            smoke: plan.smoke,
+            variants,
+            rows,
+        }
+    }
+
+    /// The table; ratios compare the first proxy with each other variant.
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let Machine {
+            cpus,
+            model,
+            kernel,
+        } = &self.machine;
+        writeln!(
+            out,
+            "{cpus} CPUs ({model}), Linux {kernel}; medians of {} rounds of {} s",
+            self.rounds, self.seconds
+        )?;
+        writeln!(out, "held connections: {}", self.held_connections)?;
+        if self.smoke {
+            writeln!(out, "a smoke run: the numbers mean nothing")?;
+        }
+        let subject = self.variants.get(1).or(self.variants.first());
+        let others: Vec<_> = self
+            .variants
+            .iter()
+            .filter(|variant| Some(*variant) != subject)
+            .collect();
+        write!(out, "\n| path | quantity |")?;
+        for variant in &self.variants {
+            write!(out, " {variant} |")?;
+        }
+        if let Some(subject) = subject {
+            for other in &others {
+                write!(out, " {subject} vs {other} |")?;
+            }
+        }
+        writeln!(out)?;
+        let numbers = self.variants.len() + others.len();
+        writeln!(out, "|---|---|{}", "---:|".repeat(numbers))?;
+        for row in &self.rows {
+            write!(out, "| {} | {} |", row.path.name(), row.title)?;
+            for variant in &self.variants {
+                match row.variants.get(variant) {
+                    Some(values) => write!(out, " {} |", significant(values.median))?,
+                    None => write!(out, " |")?,
+                }
+            }
+            for other in &others {
+                match subject.and_then(|subject| row.ratio(subject, other)) {
+                    Some(ratio) => write!(out, " {ratio:.2}x |")?,
+                    None => write!(out, " |")?,
+                }
+            }
+            writeln!(out)?;
+        }
+        writeln!(
+            out,
+            "\nA ratio above 1 means better, whichever way the quantity counts."
+        )
+    }
+}
+
+/// Three significant digits, thousands kept whole.
+fn significant(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rows::{Path, Quantity, Row};
+    use crate::summary::{Sample, summarize};
+    use std::time::Duration;
+
+    #[test]
+    fn the_table_compares_the_first_proxy_with_all_others() {
+        let plan = Plan {
+            rows: Row::ALL.to_vec(),
+            paths: vec![Path::CrossNode],
+            rounds: 1,
+            time: Duration::from_secs(1),
+            smoke: false,
+        };
+        let variants = ["direct", "ambit", "peer"].map(str::to_owned).to_vec();
+        let sample = |variant: &str, value| Sample {
+            path: Path::CrossNode,
+            quantity: Quantity::Requests,
+            variant: variant.to_owned(),
+            value,
+        };
+        let samples = [
+            sample("direct", 100_000.0),
+            sample("ambit", 40_000.0),
+            sample("peer", 20_000.0),
+        ];
+        let rows = summarize(&samples, &variants);
+        let table = Report::new(&plan, variants, rows).markdown();
+        for line in [
+            "| path | quantity | direct | ambit | peer | ambit vs direct | ambit vs peer |",
+            "| cross-node | requests, 64 connections (1/s) | 100000 | 40000 | 20000 | 0.40x | 2.00x |",
+        ] {
+            assert!(
+                table.lines().any(|found| found == line),
+                "{line} in {table}"
+            );
+        }
+    }
+}
