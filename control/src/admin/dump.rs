@@ -1,0 +1,93 @@
+//! What the control plane knows, as JSON.
+
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::push::ResourceType;
+use crate::push::connections::Connection;
+use crate::source::Kind;
+
+/// Settings, objects, resources, problems. No key, no token.
+#[must_use]
+pub fn config(admin: &Admin) -> Value {
+    let generation = admin.state.shelves().generation();
+    let (problems, notices) = (admin.state.problems(), admin.state.notices());
+    let index = admin.state.index();
+    let objects: serde_json::Map<String, Value> = index
+        .objects()
+        .counts()
+        .iter()
+        .map(|(kind, count)| (kind.to_string(), json!(count)))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "settings": *admin.settings,
+        "generation": generation,
+        "objects": objects,
+        "errors": problems,
+        "notices": notices,
+        "workloads": index.workloads().map(|w| &**w).collect::<Vec<_>>(),
+        "services": index.services().map(|s| &**s).collect::<Vec<_>>(),
+        "policies": index.policies().map(|p| &**p).collect::<Vec<_>>(),
+    })
+}
+
+/// Every stream and how far it is.
+#[must_use]
+pub fn connections(admin: &Admin) -> Value {
+    let all = admin.connections.all();
+    Value::Array(all.iter().map(connection).collect())
+}
+
+fn connection(connection: &Connection) -> Value {
+    let mut types = serde_json::Map::new();
+    for of in ResourceType::ALL {
+        if let Some(progress) = connection.progress(of) {
+            let nacks: Vec<_> = connection
+                .nacks()
+                .filter(|nack| nack.r#type == of.name())
+                .collect();
+            let about = json!({
+                "pushed": progress.pushed,
+                "acked": progress.acked,
+                "settled": progress.settled,
+                "last_nack": nacks.last().map(|nack| nack.message.clone()),
+                "nacks": nacks,
+            });
+            types.insert(of.name().to_owned(), about);
+        }
+    }
+    json!({
+        "node": connection.node,
+        "peer": connection.peer,
+        "account": connection.account,
+        "types": types,
+    })
+}
+
+/// A Kubernetes list of pods, of all nodes or of one.
+#[must_use]
+pub fn pods(admin: &Admin, node: Option<&str>) -> Value {
+    let index = admin.state.index();
+    let items: Vec<Value> = match node {
+        Some(node) => index.pods_on(node).map(|(_, pod)| json!(**pod)).collect(),
+        None => {
+            let pods = index.objects().pods.all();
+            pods.map(|(_, _, pod)| json!(**pod)).collect()
+        }
+    };
+    list(Kind::Pod, &items)
+}
+
+/// A Kubernetes list of namespaces.
+#[must_use]
+pub fn namespaces(admin: &Admin) -> Value {
+    let index = admin.state.index();
+    let found = index.objects().namespaces.all();
+    let items: Vec<Value> = found.map(|(_, _, namespace)| json!(**namespace)).collect();
+    list(Kind::Namespace, &items)
+}
+
+fn list(kind: Kind, items: &[Value]) -> Value {
+    json!({"apiVersion": "v1", "kind": format!("{kind}List"), "items": items})
+}

@@ -1,0 +1,166 @@
+//! The admin server: plain HTTP for operators and for agents without an API server.
+
+pub mod dump;
+pub mod metrics;
+pub mod sync;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::engine::State;
+use crate::push::connections::Connections;
+use crate::source::Rescan;
+use metrics::Metrics;
+
+const HEADERS: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What the admin server shows and does.
+#[derive(Clone)]
+pub struct Admin {
+    /// What the control plane knows.
+    pub state: Arc<State>,
+    /// How far proxies are.
+    pub connections: Arc<Connections>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// To the source.
+    pub rescan: mpsc::Sender<Rescan>,
+    /// The effective settings, for `config_dump`.
+    pub settings: Arc<serde_json::Value>,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves until `stopping`.
+pub async fn serve(admin: Admin, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        match accepted {
+            Ok((tcp, _)) => {
+                tokio::spawn(connection(admin.clone(), tcp));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an admin connection was not accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(admin: Admin, tcp: TcpStream) {
+    let service = service_fn(move |request| {
+        let admin = admin.clone();
+        async move { Ok::<_, Infallible>(admin.answer(request).await) }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS)
+        .serve_connection(TokioIo::new(tcp), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "admin connection ended");
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let query = query(request.uri().query().unwrap_or_default());
+        match (request.method(), request.uri().path()) {
+            (&Method::GET, "/healthz/ready") => self.ready(),
+            (&Method::GET, "/metrics") => {
+                let rendered = metrics::render(self);
+                text(StatusCode::OK, "text/plain; version=0.0.4", rendered)
+            }
+            (&Method::GET, "/debug/config_dump") => json(StatusCode::OK, &dump::config(self)),
+            (&Method::GET, "/debug/connections") => json(StatusCode::OK, &dump::connections(self)),
+            (&Method::GET, "/v1/pods") => {
+                let node = query.get("node").map(String::as_str);
+                json(StatusCode::OK, &dump::pods(self, node))
+            }
+            (&Method::GET, "/v1/namespaces") => json(StatusCode::OK, &dump::namespaces(self)),
+            (&Method::POST, "/sync") => self.sync(query.get("timeout")).await,
+            (_, "/sync") => text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "text/plain",
+                "use POST /sync?timeout=SECONDS\n".to_owned(),
+            ),
+            _ => text(StatusCode::NOT_FOUND, "text/plain", HELP.to_owned()),
+        }
+    }
+
+    fn ready(&self) -> Answer {
+        if *self.state.loaded().borrow() {
+            text(StatusCode::OK, "text/plain", "ready\n".to_owned())
+        } else {
+            let why = "the source was not read yet\n".to_owned();
+            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", why)
+        }
+    }
+
+    async fn sync(&self, timeout: Option<&String>) -> Answer {
+        let timeout = match timeout.map(|text| text.parse::<f64>()) {
+            None => sync::DEFAULT_TIMEOUT,
+            Some(Ok(seconds)) if (0.0..=3600.0).contains(&seconds) => {
+                Duration::from_secs_f64(seconds)
+            }
+            Some(_) => {
+                let error = "timeout is a number of seconds, 0-3600\n".to_owned();
+                return text(StatusCode::BAD_REQUEST, "text/plain", error);
+            }
+        };
+        match sync::sync(self, timeout).await {
+            Ok((outcome, report)) => json(outcome.status(), &report),
+            Err(error) => text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                format!("{error}\n"),
+            ),
+        }
+    }
+}
+
+const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections \
+    /v1/pods?node=NAME /v1/namespaces, POST /sync?timeout=SECONDS\n";
+
+fn query(text: &str) -> HashMap<String, String> {
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Answer {
+    match serde_json::to_string_pretty(body) {
+        Ok(body) => text(status, "application/json", body + "\n"),
+        Err(error) => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "text/plain",
+            format!("{error}\n"),
+        ),
+    }
+}
+
+fn text(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::from(body));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    answer
+}

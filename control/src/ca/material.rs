@@ -1,0 +1,291 @@
+//! The authority's key and certificates, and what it signs with them.
+
+use std::time::{Duration, SystemTime};
+
+use ambit_core::identity::Identity;
+use rand::RngCore;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, date_time_ymd,
+};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use x509_parser::parse_x509_certificate;
+
+/// Clocks of peers may be behind by at most this much.
+const MAX_BACKDATE: Duration = Duration::from_secs(60);
+/// The life of a root made here.
+const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The four files of an authority, as text.
+#[derive(Clone)]
+pub struct Pems {
+    /// `ca-cert.pem`: the certificate that signs.
+    pub ca_cert: String,
+    /// `ca-key.pem`: its key.
+    pub ca_key: String,
+    /// `root-cert.pem`: what peers trust, one or several.
+    pub root_cert: String,
+    /// `cert-chain.pem`: from the signing certificate up to the root; may be empty.
+    pub cert_chain: String,
+}
+
+/// Signs certificates.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    /// PEM, between a leaf and the roots.
+    intermediates: Vec<String>,
+    /// PEM of all roots.
+    roots: String,
+    not_after: SystemTime,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+impl Pems {
+    /// A new root that signs by itself.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn generate(trust_domain: &str, now: SystemTime) -> Result<Self, rcgen::Error> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, trust_domain);
+        name.push(DnType::CommonName, format!("Ambit root of {trust_domain}"));
+        params.distinguished_name = name;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.serial_number = Some(serial());
+        validity(&mut params, now, now + ROOT_LIFETIME);
+        let cert = params.self_signed(&key)?.pem();
+        Ok(Self {
+            ca_cert: cert.clone(),
+            ca_key: key.serialize_pem(),
+            root_cert: cert.clone(),
+            cert_chain: cert,
+        })
+    }
+}
+
+impl Authority {
+    /// Reads and checks the material.
+    ///
+    /// # Errors
+    /// Which file is wrong, and how.
+    pub fn new(pems: &Pems, now: SystemTime) -> Result<Self, String> {
+        let signing = certificates("ca-cert.pem", &pems.ca_cert)?;
+        let [signing] = &signing[..] else {
+            return Err(
+                "ca-cert.pem holds more than one certificate; the others belong in cert-chain.pem"
+                    .to_owned(),
+            );
+        };
+        let roots = certificates("root-cert.pem", &pems.root_cert)?;
+        let chain = if pems.cert_chain.trim().is_empty() {
+            Vec::new()
+        } else {
+            certificates("cert-chain.pem", &pems.cert_chain)?
+        };
+        let key =
+            KeyPair::from_pem(&pems.ca_key).map_err(|error| format!("ca-key.pem: {error}"))?;
+        let (_, parsed) =
+            parse_x509_certificate(signing).map_err(|error| format!("ca-cert.pem: {error}"))?;
+        if parsed.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
+            return Err("ca-key.pem is not the key of ca-cert.pem".to_owned());
+        }
+        if !parsed.is_ca() {
+            return Err("ca-cert.pem is not the certificate of a CA".to_owned());
+        }
+        let until = parsed.validity().not_after.timestamp();
+        let until = Duration::from_secs(u64::try_from(until).unwrap_or_default());
+        let not_after = SystemTime::UNIX_EPOCH + until;
+        if not_after <= now {
+            return Err(format!(
+                "ca-cert.pem expired at {}",
+                parsed.validity().not_after
+            ));
+        }
+        let mut path = vec![signing.clone()];
+        path.extend(chain.into_iter().filter(|cert| cert != signing));
+        path.retain(|cert| !roots.contains(cert));
+        check_path(signing, &path, &roots)?;
+        let issuer = Issuer::from_ca_cert_der(signing, key)
+            .map_err(|error| format!("ca-cert.pem: {error}"))?;
+        Ok(Self {
+            issuer,
+            intermediates: path.iter().map(|cert| pem(cert)).collect(),
+            roots: roots.iter().map(|cert| pem(cert)).collect(),
+            not_after,
+        })
+    }
+
+    /// What peers trust, PEM.
+    #[must_use]
+    pub fn roots(&self) -> &str {
+        &self.roots
+    }
+
+    /// A workload's certificate: PEM, the leaf first, all roots in the last element.
+    ///
+    /// # Errors
+    /// The CA certificate has expired, or signing failed.
+    pub fn sign_workload(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &Identity,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<String>, String> {
+        let uri = identity.to_string();
+        let uri = uri
+            .as_str()
+            .try_into()
+            .map_err(|error: rcgen::Error| error.to_string())?;
+        let purposes = [
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let leaf = self.sign(key, vec![SanType::URI(uri)], &purposes, lifetime, now)?;
+        let mut chain = vec![pem(&leaf)];
+        chain.extend(self.intermediates.iter().cloned());
+        chain.push(self.roots.clone());
+        Ok(chain)
+    }
+
+    /// A server's certificate chain for names and addresses: DER, the leaf first, without roots.
+    ///
+    /// # Errors
+    /// A name that is none, an expired CA certificate, or signing failed.
+    pub fn sign_server(
+        &self,
+        key: &impl PublicKeyData,
+        names: &[String],
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
+        let params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+        let purposes = [ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = self.sign(key, params.subject_alt_names, &purposes, lifetime, now)?;
+        let mut chain = vec![leaf];
+        for cert in &self.intermediates {
+            chain.extend(certificates("the CA's chain", cert)?);
+        }
+        Ok(chain)
+    }
+
+    fn sign(
+        &self,
+        key: &impl PublicKeyData,
+        names: Vec<SanType>,
+        purposes: &[ExtendedKeyUsagePurpose],
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, String> {
+        if self.not_after <= now {
+            return Err("the CA certificate has expired; replace it".to_owned());
+        }
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.subject_alt_names = names;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+        ];
+        params.extended_key_usages = purposes.to_vec();
+        params.use_authority_key_identifier_extension = true;
+        params.serial_number = Some(serial());
+        // In proportion to the lifetime, so that renewal at half life works for short ones as well.
+        let backdate = MAX_BACKDATE.min(lifetime / 10);
+        validity(
+            &mut params,
+            now - backdate,
+            (now + lifetime).min(self.not_after),
+        );
+        let cert = params
+            .signed_by(key, &self.issuer)
+            .map_err(|error| format!("signing failed: {error}"))?;
+        Ok(cert.der().clone())
+    }
+}
+
+/// The signing certificate has to lead to a root by the chain.
+fn check_path(
+    signing: &CertificateDer<'static>,
+    path: &[CertificateDer<'static>],
+    roots: &[CertificateDer<'static>],
+) -> Result<(), String> {
+    if roots.contains(signing) {
+        return Ok(());
+    }
+    let signs = |issuer: &CertificateDer<'_>, cert: &CertificateDer<'_>| {
+        let (Ok((_, issuer)), Ok((_, cert))) =
+            (parse_x509_certificate(issuer), parse_x509_certificate(cert))
+        else {
+            return false;
+        };
+        cert.issuer() == issuer.subject()
+            && cert.verify_signature(Some(issuer.public_key())).is_ok()
+    };
+    let mut at = signing;
+    for _ in 0..=path.len() {
+        if roots.iter().any(|root| signs(root, at)) {
+            return Ok(());
+        }
+        match path.iter().find(|next| *next != at && signs(next, at)) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    Err("ca-cert.pem does not lead to root-cert.pem; put the certificates between into cert-chain.pem".to_owned())
+}
+
+fn certificates(file: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{file}: {error}"))?;
+    if found.is_empty() {
+        return Err(format!("{file} holds no certificate"));
+    }
+    Ok(found)
+}
+
+fn pem(cert: &CertificateDer<'_>) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(cert);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
+fn validity(params: &mut CertificateParams, from: SystemTime, until: SystemTime) {
+    let since_epoch = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    };
+    let epoch = date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(since_epoch(from));
+    params.not_after = epoch + Duration::from_secs(since_epoch(until));
+}
+
+/// 159 random bits: positive, unpredictable, unique.
+fn serial() -> SerialNumber {
+    let mut bytes = [0; 20];
+    rand::rng().fill_bytes(&mut bytes);
+    bytes[0] = (bytes[0] & 0x7f) | 0x40;
+    SerialNumber::from_slice(&bytes)
+}
+
+#[cfg(test)]
+#[path = "material_tests.rs"]
+mod tests;

@@ -1,0 +1,64 @@
+//! Which gRPC service a request is for, by its path.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::task::{Context, Poll};
+
+use ambit_proto::ca::istio_certificate_service_server::{
+    IstioCertificateServiceServer, SERVICE_NAME as CA,
+};
+use ambit_proto::xds::aggregated_discovery_service_server::{
+    AggregatedDiscoveryServiceServer, SERVICE_NAME as XDS,
+};
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+
+use crate::ca::service::Service as CaService;
+use crate::push::server::Server as XdsService;
+
+/// Reconnecting proxies say what they hold; at some 100 bytes each this is 600,000 resources.
+const MAX_XDS_REQUEST: usize = 64 << 20;
+
+/// Both services of the port.
+#[derive(Clone)]
+pub struct Dispatch {
+    xds: AggregatedDiscoveryServiceServer<XdsService>,
+    ca: IstioCertificateServiceServer<CaService>,
+}
+
+impl Dispatch {
+    /// Serves both.
+    #[must_use]
+    pub fn new(xds: XdsService, ca: CaService) -> Self {
+        Self {
+            xds: AggregatedDiscoveryServiceServer::new(xds)
+                .max_decoding_message_size(MAX_XDS_REQUEST),
+            ca: IstioCertificateServiceServer::new(ca),
+        }
+    }
+}
+
+impl Service<Request<Body>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Both are ready at any time.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+            Some((XDS, _)) => self.xds.call(request),
+            Some((CA, _)) => self.ca.call(request),
+            _ => {
+                let status = Status::unimplemented(format!("{path} is not served here"));
+                Box::pin(ready(Ok(status.into_http())))
+            }
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Objects and the resources that follow from them, kept in step change by change.
+//!
+//! A change marks what it touches; only that is translated again, and only what then differs is a
+//! [`Change`]. Nothing here does IO.
+
+pub mod directory;
+pub mod objects;
+mod touched;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::model::{AuthorizationPolicy, Service, Workload};
+
+use crate::source::{Event, Key, Kind, Object, Origin, Problem};
+use crate::translate::{self, Mesh, PolicyOutcome};
+use objects::Objects;
+use touched::Touched;
+
+/// A resource that is new, different or gone.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A workload as it is now.
+    Workload(Arc<Workload>),
+    /// The workload of this uid is gone.
+    RemoveWorkload(Arc<str>),
+    /// A service as it is now.
+    Service(Arc<Service>),
+    /// The service of this key is gone.
+    RemoveService(NamespacedName),
+    /// A policy as it is now.
+    Policy(Arc<AuthorizationPolicy>),
+    /// The policy of this key is gone.
+    RemovePolicy(NamespacedName),
+}
+
+/// Objects, and the resources that follow from them.
+#[derive(Debug)]
+pub struct Index {
+    mesh: Mesh,
+    objects: Objects,
+    origins: HashMap<Key, Origin>,
+    reports: BTreeMap<Key, Report>,
+    pods_by_node: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
+    slice_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
+    workloads: BTreeMap<Arc<str>, Arc<Workload>>,
+    services: BTreeMap<NamespacedName, Arc<Service>>,
+    policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
+}
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Report {
+    problems: Vec<String>,
+    notices: Vec<String>,
+}
+
+impl Index {
+    /// An index without objects.
+    #[must_use]
+    pub fn new(mesh: Mesh) -> Self {
+        Self {
+            mesh,
+            objects: Objects::default(),
+            origins: HashMap::new(),
+            reports: BTreeMap::new(),
+            pods_by_node: HashMap::new(),
+            slice_workloads: HashMap::new(),
+            workloads: BTreeMap::new(),
+            services: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in what happened and gives what follows, in an order that proxies can apply one by
+    /// one without a gap: policies before what refers to them, and gone only after it.
+    pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
+        let mut touched = Touched::default();
+        for event in events {
+            let (key, object) = match event {
+                Event::Apply(object, origin) => {
+                    let key = object.key();
+                    self.origins.insert(key.clone(), origin);
+                    (key, Some(object))
+                }
+                Event::Delete(key) => {
+                    self.origins.remove(&key);
+                    self.reports.remove(&key);
+                    (key, None)
+                }
+            };
+            let old = self.objects.set(&key, object.clone());
+            let same = matches!((&old, &object), (Some(a), Some(b)) if a.same(b));
+            if !same {
+                self.reindex(&key, old.as_ref(), object.as_ref());
+                touched.by(&key, old.as_ref(), object.as_ref(), self);
+            }
+        }
+        self.translate(&touched)
+    }
+
+    fn reindex(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
+        let node = |object: Option<&Object>| match object {
+            Some(Object::Pod(pod)) => pod.spec.as_ref()?.node_name.clone(),
+            _ => None,
+        };
+        let name = NamespacedName::new(key.namespace.clone(), key.name.clone());
+        if let Some(node) = node(old)
+            && let Some(pods) = self.pods_by_node.get_mut(node.as_str())
+        {
+            pods.remove(&name);
+            if pods.is_empty() {
+                self.pods_by_node.remove(node.as_str());
+            }
+        }
+        if let Some(node) = node(new) {
+            let pods = self.pods_by_node.entry(node.into()).or_default();
+            pods.insert(name);
+        }
+    }
+
+    fn translate(&mut self, touched: &Touched) -> Vec<Change> {
+        let mut changes = Changes::default();
+        for name in &touched.policies {
+            self.translate_policy(name, &mut changes);
+        }
+        for name in &touched.peers {
+            self.translate_peer(name, &mut changes);
+        }
+        if touched.static_strict {
+            let wanted = (!self.objects.peers.is_empty())
+                .then(|| translate::peer::static_strict(&self.mesh));
+            let key = translate::peer::static_key(&self.mesh);
+            self.set_policy(key, wanted, &mut changes);
+        }
+        for name in &touched.services {
+            self.translate_service(name, &mut changes);
+        }
+        for name in &touched.pods {
+            self.translate_pod(name, &mut changes);
+        }
+        for name in &touched.slices {
+            self.translate_slice(name, &mut changes);
+        }
+        changes.ordered()
+    }
+
+    fn translate_policy(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let object = self.objects.policies.find(&name.namespace, &name.name);
+        let outcome = object.map(|object| {
+            translate::authorization::translate(&name.namespace, &name.name, object, &self.mesh)
+        });
+        let outcome = self.report(Kind::AuthorizationPolicy, name, outcome);
+        self.set_policy(name.clone(), outcome.policy, changes);
+    }
+
+    fn translate_peer(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, peer) = (&*name.namespace, &*name.name);
+        let outcome =
+            self.objects.peers.find(ns, peer).map(|object| {
+                translate::peer::translate(ns, peer, object, &self.objects, &self.mesh)
+            });
+        let outcome = self.report(Kind::PeerAuthentication, name, outcome);
+        let key = translate::peer::converted_key(ns, peer);
+        self.set_policy(key, outcome.policy, changes);
+    }
+
+    fn translate_service(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, service) = (&*name.namespace, &*name.name);
+        let result = self.objects.services.find(ns, service).map(|object| {
+            translate::service::translate(ns, service, object, &self.objects, &self.mesh)
+        });
+        let found = self.accept(Kind::Service, name, result).flatten();
+        let key = self.mesh.service_key(ns, service);
+        match found {
+            Some(found) => {
+                if self.services.get(&key).is_none_or(|old| **old != found) {
+                    let found = Arc::new(found);
+                    self.services.insert(key, found.clone());
+                    changes.middle.push(Change::Service(found));
+                }
+            }
+            None => {
+                if self.services.remove(&key).is_some() {
+                    changes.middle.push(Change::RemoveService(key));
+                }
+            }
+        }
+    }
+
+    fn translate_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, pod) = (&*name.namespace, &*name.name);
+        let result = self.objects.pods.find(ns, pod).map(|object| {
+            translate::workload::translate(ns, pod, object, &self.objects, &self.mesh)
+        });
+        let uid = translate::workload::uid(ns, pod, &self.mesh);
+        match self.accept(Kind::Pod, name, result).flatten() {
+            Some(found) => self.set_workload(found, changes),
+            None => self.remove_workload(&uid, changes),
+        }
+    }
+
+    fn translate_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, slice) = (&*name.namespace, &*name.name);
+        let result = self.objects.slices.find(ns, slice).map(|object| {
+            translate::slice::translate(ns, slice, object, &self.objects, &self.mesh)
+        });
+        let found = self
+            .accept(Kind::EndpointSlice, name, result)
+            .unwrap_or_default();
+        let now: BTreeSet<Arc<str>> = found.iter().map(|w| w.uid.clone()).collect();
+        let before = self.slice_workloads.remove(name).unwrap_or_default();
+        for workload in found {
+            self.set_workload(workload, changes);
+        }
+        for uid in before.difference(&now) {
+            self.remove_workload(uid, changes);
+        }
+        if !now.is_empty() {
+            self.slice_workloads.insert(name.clone(), now);
+        }
+    }
+
+    fn set_workload(&mut self, found: Workload, changes: &mut Changes) {
+        if self
+            .workloads
+            .get(&found.uid)
+            .is_none_or(|old| **old != found)
+        {
+            let found = Arc::new(found);
+            self.workloads.insert(found.uid.clone(), found.clone());
+            changes.middle.push(Change::Workload(found));
+        }
+    }
+
+    fn remove_workload(&mut self, uid: &Arc<str>, changes: &mut Changes) {
+        if self.workloads.remove(uid).is_some() {
+            changes.middle.push(Change::RemoveWorkload(uid.clone()));
+        }
+    }
+
+    fn set_policy(
+        &mut self,
+        key: NamespacedName,
+        policy: Option<AuthorizationPolicy>,
+        changes: &mut Changes,
+    ) {
+        match policy {
+            Some(policy) => {
+                if self.policies.get(&key).is_none_or(|old| **old != policy) {
+                    let policy = Arc::new(policy);
+                    self.policies.insert(key, policy.clone());
+                    changes.first.push(Change::Policy(policy));
+                }
+            }
+            None => {
+                if self.policies.remove(&key).is_some() {
+                    changes.last.push(Change::RemovePolicy(key));
+                }
+            }
+        }
+    }
+
+    /// Keeps what a policy's author should know.
+    fn report(
+        &mut self,
+        kind: Kind,
+        name: &NamespacedName,
+        outcome: Option<PolicyOutcome>,
+    ) -> PolicyOutcome {
+        let outcome = outcome.unwrap_or_default();
+        let report = Report {
+            problems: outcome.problems.clone(),
+            notices: outcome.notices.clone(),
+        };
+        self.set_report(kind, name, report);
+        outcome
+    }
+
+    fn accept<T>(
+        &mut self,
+        kind: Kind,
+        name: &NamespacedName,
+        result: Option<Result<T, String>>,
+    ) -> Option<T> {
+        let (value, problems) = match result {
+            Some(Ok(value)) => (Some(value), Vec::new()),
+            Some(Err(error)) => (None, vec![error]),
+            None => (None, Vec::new()),
+        };
+        let report = Report {
+            problems,
+            notices: Vec::new(),
+        };
+        self.set_report(kind, name, report);
+        value
+    }
+
+    fn set_report(&mut self, kind: Kind, name: &NamespacedName, report: Report) {
+        let key = Key {
+            kind,
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+        };
+        if report == Report::default() {
+            self.reports.remove(&key);
+        } else {
+            self.reports.insert(key, report);
+        }
+    }
+
+    /// What is wrong with objects that could be read.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        self.reported(|report| &report.problems)
+    }
+
+    /// What authors of objects may not expect.
+    #[must_use]
+    pub fn notices(&self) -> Vec<Problem> {
+        self.reported(|report| &report.notices)
+    }
+
+    fn reported(&self, of: impl Fn(&Report) -> &Vec<String>) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (key, report) in &self.reports {
+            found.extend(of(report).iter().map(|error| Problem {
+                origin: self.origins.get(key).cloned().unwrap_or_default(),
+                object: key.to_string(),
+                error: error.clone(),
+            }));
+        }
+        found
+    }
+
+    /// All objects.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// What holds for the whole mesh.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// All workloads, by uid.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// All services, by key.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// All policies of node proxies, by key.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+        self.policies.values()
+    }
+}
+
+/// Changes by when they may be applied.
+#[derive(Default)]
+struct Changes {
+    first: Vec<Change>,
+    middle: Vec<Change>,
+    last: Vec<Change>,
+}
+
+impl Changes {
+    fn ordered(mut self) -> Vec<Change> {
+        self.first.append(&mut self.middle);
+        self.first.append(&mut self.last);
+        self.first
+    }
+}
+
+#[cfg(test)]
+mod tests;

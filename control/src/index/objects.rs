@@ -1,0 +1,133 @@
+//! All objects the source knows, by kind, namespace and name. Plain data that translation reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::source::istio::{AuthorizationPolicy, PeerAuthentication};
+use crate::source::{Key, Kind, Object};
+
+/// Objects of one kind.
+#[derive(Debug, Clone)]
+pub struct Table<T> {
+    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Arc<T>>>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            namespaces: BTreeMap::new(),
+        }
+    }
+}
+
+impl<T> Table<T> {
+    /// One object; the namespace of a kind without namespaces is empty.
+    #[must_use]
+    pub fn find(&self, namespace: &str, name: &str) -> Option<&Arc<T>> {
+        self.namespaces.get(namespace)?.get(name)
+    }
+
+    /// Objects of a namespace, by name.
+    pub fn within(&self, namespace: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<T>)> {
+        self.namespaces.get(namespace).into_iter().flatten()
+    }
+
+    /// All objects: namespace, name, object.
+    pub fn all(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Arc<T>)> {
+        self.namespaces.iter().flat_map(|(namespace, of)| {
+            of.iter()
+                .map(move |(name, object)| (namespace, name, object))
+        })
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.namespaces.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
+    fn set(&mut self, key: &Key, object: Option<Arc<T>>) -> Option<Arc<T>> {
+        let Some(object) = object else {
+            let of = self.namespaces.get_mut(&key.namespace)?;
+            let old = of.remove(&key.name);
+            if of.is_empty() {
+                self.namespaces.remove(&key.namespace);
+            }
+            return old;
+        };
+        self.namespaces
+            .entry(key.namespace.clone())
+            .or_default()
+            .insert(key.name.clone(), object)
+    }
+}
+
+/// All objects.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub struct Objects {
+    pub namespaces: Table<Namespace>,
+    pub nodes: Table<Node>,
+    pub pods: Table<Pod>,
+    pub services: Table<Service>,
+    pub slices: Table<EndpointSlice>,
+    pub service_accounts: Table<ServiceAccount>,
+    pub policies: Table<AuthorizationPolicy>,
+    pub peers: Table<PeerAuthentication>,
+}
+
+impl Objects {
+    /// Stores an object, or removes it, and gives the one it replaces.
+    pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
+        macro_rules! set {
+            ($table:ident, $kind:ident) => {{
+                let object = match object {
+                    Some(Object::$kind(object)) => Some(object),
+                    Some(_) => return None,
+                    None => None,
+                };
+                self.$table.set(key, object).map(Object::$kind)
+            }};
+        }
+        match key.kind {
+            Kind::Namespace => set!(namespaces, Namespace),
+            Kind::Node => set!(nodes, Node),
+            Kind::Pod => set!(pods, Pod),
+            Kind::Service => set!(services, Service),
+            Kind::EndpointSlice => set!(slices, EndpointSlice),
+            Kind::ServiceAccount => set!(service_accounts, ServiceAccount),
+            Kind::AuthorizationPolicy => set!(policies, AuthorizationPolicy),
+            Kind::PeerAuthentication => set!(peers, PeerAuthentication),
+        }
+    }
+
+    /// How many objects of each kind.
+    #[must_use]
+    pub fn counts(&self) -> [(Kind, usize); 8] {
+        [
+            (Kind::Namespace, self.namespaces.len()),
+            (Kind::Node, self.nodes.len()),
+            (Kind::Pod, self.pods.len()),
+            (Kind::Service, self.services.len()),
+            (Kind::EndpointSlice, self.slices.len()),
+            (Kind::ServiceAccount, self.service_accounts.len()),
+            (Kind::AuthorizationPolicy, self.policies.len()),
+            (Kind::PeerAuthentication, self.peers.len()),
+        ]
+    }
+
+    /// A label of a namespace; `None` as well when the namespace is unknown.
+    #[must_use]
+    pub fn namespace_label(&self, namespace: &str, label: &str) -> Option<&str> {
+        crate::translate::labels::label(&self.namespaces.find("", namespace)?.metadata, label)
+    }
+}

@@ -1,0 +1,231 @@
+//! What a changed object touches: the objects whose resources may differ now.
+//!
+//! Too much costs time, too little leaves stale resources; `tests` compares with translating all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ambit_core::addr::NamespacedName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Index;
+use super::objects::Table;
+use crate::source::{Key, Object};
+use crate::translate::labels::{
+    DATAPLANE_MODE, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, label, selects,
+};
+use crate::translate::{service, slice, waypoint, workload};
+
+/// Objects to translate again.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    pub(super) pods: BTreeSet<NamespacedName>,
+    pub(super) services: BTreeSet<NamespacedName>,
+    pub(super) slices: BTreeSet<NamespacedName>,
+    pub(super) policies: BTreeSet<NamespacedName>,
+    pub(super) peers: BTreeSet<NamespacedName>,
+    pub(super) static_strict: bool,
+}
+
+impl Touched {
+    /// Adds what a change from `old` to `new` touches; `index` has the new object already.
+    pub(super) fn by(
+        &mut self,
+        key: &Key,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        index: &Index,
+    ) {
+        let name = NamespacedName::new(key.namespace.clone(), key.name.clone());
+        match new.or(old) {
+            Some(Object::Namespace(_)) => self.namespace(&key.name, old, new, index),
+            Some(Object::Node(_)) => self.node(&key.name, old, new, index),
+            Some(Object::Pod(_)) => {
+                self.pods.insert(name);
+            }
+            Some(Object::Service(_)) => self.service(name, old, new, index),
+            Some(Object::EndpointSlice(_)) => self.slice(name, old, new),
+            Some(Object::AuthorizationPolicy(_)) => self.policy(name, old, new, index),
+            Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
+            Some(Object::ServiceAccount(_)) | None => {}
+        }
+    }
+
+    fn namespace(&mut self, name: &str, old: Option<&Object>, new: Option<&Object>, index: &Index) {
+        let read = [
+            DATAPLANE_MODE,
+            USE_WAYPOINT,
+            USE_WAYPOINT_NAMESPACE,
+            INGRESS_USE_WAYPOINT,
+        ];
+        if read
+            .iter()
+            .any(|name| label_of(old, name) != label_of(new, name))
+        {
+            add_within(&mut self.pods, &index.objects.pods, name);
+            add_within(&mut self.services, &index.objects.services, name);
+        }
+    }
+
+    fn node(&mut self, name: &str, old: Option<&Object>, new: Option<&Object>, index: &Index) {
+        let locality = |object: Option<&Object>| match object {
+            Some(Object::Node(node)) => workload::locality(node),
+            _ => Default::default(),
+        };
+        if locality(old) == locality(new) {
+            return;
+        }
+        let pods = index.pods_by_node.get(name);
+        self.pods.extend(pods.into_iter().flatten().cloned());
+        for (namespace, slice, found) in index.objects.slices.all() {
+            let on_node = |e: &k8s_openapi::api::discovery::v1::Endpoint| {
+                e.node_name.as_deref() == Some(name)
+            };
+            if found.endpoints.iter().any(on_node) {
+                self.slices
+                    .insert(NamespacedName::new(namespace.clone(), slice.clone()));
+            }
+        }
+    }
+
+    fn service(
+        &mut self,
+        name: NamespacedName,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        index: &Index,
+    ) {
+        let of = |object| match object {
+            Some(&Object::Service(ref service)) => Some(&**service),
+            _ => None,
+        };
+        let (old, new) = (of(old), of(new));
+        // Labels and addresses of a service are no business of its endpoints.
+        let endpoints_differ = old.map(|s| &s.spec) != new.map(|s| &s.spec);
+        for service in [old, new]
+            .into_iter()
+            .flatten()
+            .filter(|_| endpoints_differ)
+        {
+            let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+            if let Some(selector) = selector.filter(|_| service::has_selector(service)) {
+                self.pods_with(&name.namespace, selector, index);
+            } else {
+                self.slices_of(&name, index);
+            }
+        }
+        if old.and_then(waypoint::role) != new.and_then(waypoint::role) {
+            for (namespace, pod, _) in index.objects.pods.all() {
+                self.pods
+                    .insert(NamespacedName::new(namespace.clone(), pod.clone()));
+            }
+            for (namespace, service, _) in index.objects.services.all() {
+                self.services
+                    .insert(NamespacedName::new(namespace.clone(), service.clone()));
+            }
+        }
+        self.services.insert(name);
+    }
+
+    fn slices_of(&mut self, service: &NamespacedName, index: &Index) {
+        for (name, slice) in index.objects.slices.within(&service.namespace) {
+            if slice::service_name(slice) == Some(&*service.name) {
+                self.pods.extend(
+                    slice::pods(&service.namespace, slice)
+                        .map(|pod| NamespacedName::new(service.namespace.clone(), pod)),
+                );
+                self.slices
+                    .insert(NamespacedName::new(service.namespace.clone(), name.clone()));
+            }
+        }
+    }
+
+    fn slice(&mut self, name: NamespacedName, old: Option<&Object>, new: Option<&Object>) {
+        for object in [old, new] {
+            if let Some(Object::EndpointSlice(slice)) = object {
+                self.pods.extend(
+                    slice::pods(&name.namespace, slice)
+                        .map(|pod| NamespacedName::new(name.namespace.clone(), pod)),
+                );
+            }
+        }
+        self.slices.insert(name);
+    }
+
+    fn policy(
+        &mut self,
+        name: NamespacedName,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        index: &Index,
+    ) {
+        for object in [old, new] {
+            if let Some(Object::AuthorizationPolicy(policy)) = object
+                && let Some(selector) = &policy.spec.selector
+                && !selector.match_labels.is_empty()
+            {
+                if name.namespace == index.mesh.root_namespace {
+                    for (namespace, pod, found) in index.objects.pods.all() {
+                        if selects(&selector.match_labels, &found.metadata) {
+                            self.pods
+                                .insert(NamespacedName::new(namespace.clone(), pod.clone()));
+                        }
+                    }
+                } else {
+                    self.pods_with(&name.namespace, &selector.match_labels, index);
+                }
+            }
+        }
+        self.policies.insert(name);
+    }
+
+    fn peer(
+        &mut self,
+        name: NamespacedName,
+        old: Option<&Object>,
+        new: Option<&Object>,
+        index: &Index,
+    ) {
+        self.static_strict = true;
+        let wide = [old, new].into_iter().flatten().any(|object| {
+            matches!(object, Object::PeerAuthentication(peer)
+                if peer.spec.selector.as_ref().is_none_or(|s| s.match_labels.is_empty()))
+        });
+        let objects = &index.objects;
+        if wide && name.namespace == index.mesh.root_namespace {
+            for (namespace, pod, _) in objects.pods.all() {
+                self.pods
+                    .insert(NamespacedName::new(namespace.clone(), pod.clone()));
+            }
+            for (namespace, peer, _) in objects.peers.all() {
+                self.peers
+                    .insert(NamespacedName::new(namespace.clone(), peer.clone()));
+            }
+        } else {
+            add_within(&mut self.pods, &objects.pods, &name.namespace);
+            add_within(&mut self.peers, &objects.peers, &name.namespace);
+        }
+        self.peers.insert(name);
+    }
+
+    fn pods_with(&mut self, namespace: &str, selector: &BTreeMap<String, String>, index: &Index) {
+        for (name, pod) in index.objects.pods.within(namespace) {
+            if selects(selector, &pod.metadata) {
+                self.pods
+                    .insert(NamespacedName::new(namespace, name.clone()));
+            }
+        }
+    }
+}
+
+fn add_within<T>(to: &mut BTreeSet<NamespacedName>, table: &Table<T>, namespace: &str) {
+    to.extend(
+        table
+            .within(namespace)
+            .map(|(name, _)| NamespacedName::new(namespace, name.clone())),
+    );
+}
+
+fn label_of<'a>(object: Option<&'a Object>, name: &str) -> Option<&'a str> {
+    let metadata: &ObjectMeta = object?.metadata();
+    label(metadata, name)
+}

@@ -1,0 +1,94 @@
+//! Changes to xDS resources. The only place of the control plane that writes their protobufs.
+
+use std::sync::Arc;
+
+use ambit_proto::{security, workload};
+use bytes::Bytes;
+use prost::Message;
+use serde::Serialize;
+
+use super::ResourceType;
+use super::shelf::{Resource, Update};
+use crate::index::Change;
+
+/// What a change does to the shelf of its type.
+#[must_use]
+pub fn encode(change: &Change) -> (ResourceType, Update) {
+    use workload::address::Type;
+    match change {
+        Change::Workload(found) => {
+            let aliases = found
+                .network_addrs()
+                .map(|a| a.to_string().into())
+                .collect();
+            let body = address(Type::Workload((&**found).into()));
+            (
+                ResourceType::Address,
+                Update::Set(resource(&found.uid, found, body, aliases)),
+            )
+        }
+        Change::RemoveWorkload(uid) => (ResourceType::Address, Update::Remove(uid.clone())),
+        Change::Service(found) => {
+            let hosts = found
+                .vips
+                .iter()
+                .filter(|vip| vip.net.prefix_len() == vip.net.max_prefix_len());
+            let aliases = hosts
+                .map(|vip| format!("{}/{}", vip.network, vip.net.addr()).into())
+                .collect();
+            let body = address(Type::Service((&**found).into()));
+            let name: Arc<str> = found.key.to_string().into();
+            (
+                ResourceType::Address,
+                Update::Set(resource(&name, found, body, aliases)),
+            )
+        }
+        Change::RemoveService(key) => (
+            ResourceType::Address,
+            Update::Remove(key.to_string().into()),
+        ),
+        Change::Policy(found) => {
+            let body = security::Authorization::from(&**found).encode_to_vec();
+            let name: Arc<str> = found.key.to_string().into();
+            (
+                ResourceType::Authorization,
+                Update::Set(resource(&name, found, body, Vec::new())),
+            )
+        }
+        Change::RemovePolicy(key) => (
+            ResourceType::Authorization,
+            Update::Remove(key.to_string().into()),
+        ),
+    }
+}
+
+fn address(of: workload::address::Type) -> Vec<u8> {
+    workload::Address { r#type: Some(of) }.encode_to_vec()
+}
+
+fn resource(
+    name: &Arc<str>,
+    model: &impl Serialize,
+    body: Vec<u8>,
+    aliases: Vec<Arc<str>>,
+) -> Resource {
+    Resource {
+        name: name.clone(),
+        version: version(model),
+        body: Bytes::from(body),
+        aliases,
+    }
+}
+
+/// A hash of the content, the same in every replica and after a restart. The protobuf would not do:
+/// the order of its map entries is not defined.
+fn version(model: &impl Serialize) -> Arc<str> {
+    let json = serde_json::to_vec(model).expect("the model has only string keys");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &json);
+    let mut text = String::with_capacity(16);
+    for byte in &digest.as_ref()[..8] {
+        use std::fmt::Write;
+        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
+    }
+    text.into()
+}

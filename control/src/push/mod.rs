@@ -1,0 +1,51 @@
+//! Delta xDS: the newest state of every resource, and what each proxy has of it.
+//!
+//! `shelf` holds resources in order of their last change. `session` is one stream as a state machine
+//! without IO. `server` moves its messages, `connections` tells others how far each proxy is.
+
+pub mod connections;
+pub mod encode;
+pub mod server;
+pub mod session;
+pub mod shelf;
+
+use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use serde::Serialize;
+
+/// The resource types that are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum ResourceType {
+    /// Policies of node proxies.
+    Authorization,
+    /// Workloads and services.
+    Address,
+}
+
+impl ResourceType {
+    /// All of them, in the order in which a change is sent.
+    pub const ALL: [Self; 2] = [Self::Authorization, Self::Address];
+
+    /// As xDS names it.
+    #[must_use]
+    pub fn url(self) -> &'static str {
+        match self {
+            Self::Address => ADDRESS_TYPE,
+            Self::Authorization => AUTHORIZATION_TYPE,
+        }
+    }
+
+    /// For metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Authorization => "authorization",
+        }
+    }
+
+    /// The type of a URL.
+    #[must_use]
+    pub fn from_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|of| of.url() == url)
+    }
+}

@@ -1,0 +1,158 @@
+//! The delta xDS service: moves messages between a stream and its [`Session`].
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use ambit_proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryService;
+use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use futures_util::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::connections::{Connections, Open};
+use super::session::{Session, Told};
+use crate::admin::metrics::Metrics;
+use crate::engine::State;
+use crate::tls::Peer;
+use crate::tokens::Tokens;
+
+/// As many responses as a [`Session`] has unanswered: sending never waits for the peer.
+const IN_FLIGHT: usize = 4;
+
+/// Serves streams.
+#[derive(Clone)]
+pub struct Server {
+    /// What is pushed.
+    pub state: Arc<State>,
+    /// Where streams say how far they are.
+    pub connections: Arc<Connections>,
+    /// Who may connect.
+    pub tokens: Arc<Tokens>,
+    /// Counted.
+    pub metrics: Arc<Metrics>,
+    /// Turns true when the control plane stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Server {
+    type DeltaAggregatedResourcesStream = Responses;
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Responses>, Status> {
+        let caller = self.tokens.authenticate(request.metadata())?;
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let (responses, receiver) = mpsc::channel(IN_FLIGHT);
+        let stream = StreamTask {
+            open: self.connections.open(peer, caller.account().into()),
+            session: Session::default(),
+            node: String::new(),
+            peer,
+            server: self.clone(),
+            responses,
+        };
+        tokio::spawn(stream.run(request.into_inner()));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+struct StreamTask {
+    open: Open,
+    session: Session,
+    node: String,
+    peer: Option<SocketAddr>,
+    server: Server,
+    responses: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
+}
+
+impl StreamTask {
+    async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
+        let mut changed = self.server.state.changes();
+        let mut stopping = self.server.stopping.clone();
+        loop {
+            if let Err(status) = self.send().await {
+                let _ = self.responses.send(Err(status)).await;
+                break;
+            }
+            tokio::select! {
+                request = requests.message() => match request {
+                    Ok(Some(request)) => self.take(request),
+                    Ok(None) => break,
+                    Err(status) => {
+                        tracing::debug!(node = %self.node, %status, "stream ended");
+                        break;
+                    }
+                },
+                result = changed.changed() => if result.is_err() { break },
+                _ = stopping.wait_for(|stopping| *stopping) => {
+                    let status = Status::unavailable("the control plane is stopping");
+                    let _ = self.responses.try_send(Err(status));
+                    break;
+                }
+                () = self.responses.closed() => break,
+            }
+        }
+        tracing::info!(node = %self.node, peer = ?self.peer, "proxy disconnected");
+    }
+
+    /// Sends all that may be sent now.
+    async fn send(&mut self) -> Result<(), Status> {
+        loop {
+            let polled = {
+                let shelves = self.server.state.shelves();
+                self.session.poll(&shelves)
+            };
+            self.open.moved(&self.session);
+            let response = match polled {
+                Ok(Some(response)) => response,
+                Ok(None) => return Ok(()),
+                Err(behind) => return Err(Status::aborted(behind.to_string())),
+            };
+            self.server.metrics.pushed(&response);
+            tracing::debug!(
+                node = %self.node,
+                r#type = %response.type_url,
+                resources = response.resources.len(),
+                removed = response.removed_resources.len(),
+                nonce = %response.nonce,
+                "push"
+            );
+            if self.responses.send(Ok(response)).await.is_err() {
+                return Err(Status::cancelled("the proxy is gone"));
+            }
+        }
+    }
+
+    fn take(&mut self, request: DeltaDiscoveryRequest) {
+        if self.node.is_empty()
+            && let Some(node) = &request.node
+        {
+            self.node = node.id.clone();
+            self.open.named(&self.node);
+            tracing::info!(node = %self.node, peer = ?self.peer, "proxy connected");
+        }
+        match self.session.on_request(request) {
+            Told::Nothing | Told::Ack(_) => {}
+            Told::Nack(of, nack) => {
+                self.server.metrics.nacked(of);
+                tracing::warn!(
+                    node = %self.node,
+                    r#type = of.name(),
+                    resources = ?nack.resources.iter().take(20).collect::<Vec<_>>(),
+                    error = %nack.message,
+                    "proxy refused configuration and keeps what it had"
+                );
+            }
+            Told::UnknownType(url) => {
+                tracing::info!(node = %self.node, %url, "proxy asks for a type that is not served");
+            }
+        }
+        self.open.moved(&self.session);
+    }
+}

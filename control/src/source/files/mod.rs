@@ -1,0 +1,219 @@
+//! A folder of manifests as a source.
+//!
+//! A document that cannot be read is reported, and the objects its file gave before stay. An object
+//! that is written twice counts once: the first file in order of their paths, the first document.
+
+pub mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use super::parse::{documents, parse};
+use super::{Batch, Event, Key, Object, Origin, Problem};
+
+/// The folder and what it held when it was last scanned.
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    files: BTreeMap<Arc<str>, File>,
+    live: HashMap<Key, (Object, Origin)>,
+}
+
+#[derive(Debug, Default)]
+struct File {
+    content: u64,
+    objects: Vec<(Object, Origin)>,
+    problems: Vec<Problem>,
+    unhandled: Vec<Problem>,
+}
+
+impl Folder {
+    /// A folder that has not been scanned.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            files: BTreeMap::new(),
+            live: HashMap::new(),
+        }
+    }
+
+    /// The folder's path.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Reads every `*.yaml`, `*.yml` and `*.json` below the folder and tells what changed since
+    /// the last scan. Names that start with a dot are passed over.
+    ///
+    /// # Errors
+    /// The folder itself cannot be read; nothing has changed then.
+    pub fn scan(&mut self) -> io::Result<Batch> {
+        let mut paths = BTreeMap::new();
+        walk(&self.root, "", &mut paths)?;
+        self.files.retain(|name, _| paths.contains_key(name));
+        for (name, path) in paths {
+            match fs::read(&path) {
+                Ok(bytes) => self.read(&name, &bytes),
+                // Removed between the walk and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.files.remove(&name);
+                }
+                Err(error) => {
+                    let file = self.files.entry(name.clone()).or_default();
+                    file.content = 0;
+                    file.problems = vec![whole(&name, format!("cannot be read: {error}"))];
+                }
+            }
+        }
+        Ok(self.compare())
+    }
+
+    fn read(&mut self, name: &Arc<str>, bytes: &[u8]) {
+        let content = hash(bytes);
+        let file = self.files.entry(name.clone()).or_default();
+        if file.content == content {
+            return;
+        }
+        let former = std::mem::take(file);
+        file.content = content;
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            file.problems = vec![whole(name, "is not UTF-8 text".to_owned())];
+            file.objects = former.objects;
+            return;
+        };
+        for document in documents(text) {
+            let origin = |line| Origin {
+                file: name.clone(),
+                document: document.number,
+                line,
+            };
+            let parsed = parse(&document);
+            let at = origin(document.line);
+            file.objects
+                .extend(parsed.objects.into_iter().map(|o| (o, at.clone())));
+            file.unhandled
+                .extend(parsed.unhandled.into_iter().map(|object| Problem {
+                    origin: at.clone(),
+                    object,
+                    error: "not handled yet".to_owned(),
+                }));
+            file.problems
+                .extend(parsed.errors.into_iter().map(|e| Problem {
+                    origin: origin(e.line),
+                    object: e.object,
+                    error: e.error,
+                }));
+        }
+        if !file.problems.is_empty() {
+            keep_former(file, former.objects);
+        }
+    }
+
+    /// Events since the last comparison.
+    fn compare(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let mut now: HashMap<Key, (Object, Origin)> = HashMap::new();
+        for file in self.files.values() {
+            batch.problems.extend(file.problems.iter().cloned());
+            batch.unhandled.extend(file.unhandled.iter().cloned());
+            for (object, origin) in &file.objects {
+                let key = object.key();
+                if let Some((_, first)) = now.get(&key) {
+                    batch.problems.push(Problem {
+                        origin: origin.clone(),
+                        object: key.to_string(),
+                        error: format!(
+                            "is also in {} document {}, which is the one that counts; remove one",
+                            first.file, first.document
+                        ),
+                    });
+                    continue;
+                }
+                now.insert(key, (object.clone(), origin.clone()));
+            }
+        }
+        for key in self.live.keys() {
+            if !now.contains_key(key) {
+                batch.events.push(Event::Delete(key.clone()));
+            }
+        }
+        for (key, (object, origin)) in &now {
+            let same = self
+                .live
+                .get(key)
+                .is_some_and(|(old, at)| old.same(object) && at == origin);
+            if !same {
+                batch
+                    .events
+                    .push(Event::Apply(object.clone(), origin.clone()));
+            }
+        }
+        self.live = now;
+        batch
+    }
+}
+
+/// Objects of the former file that its broken successor does not define again.
+fn keep_former(file: &mut File, former: Vec<(Object, Origin)>) {
+    let defined: Vec<Key> = file.objects.iter().map(|(o, _)| o.key()).collect();
+    file.objects.extend(
+        former
+            .into_iter()
+            .filter(|(object, _)| !defined.contains(&object.key())),
+    );
+}
+
+fn whole(file: &Arc<str>, error: String) -> Problem {
+    Problem {
+        origin: Origin {
+            file: file.clone(),
+            document: 0,
+            line: 0,
+        },
+        object: String::new(),
+        error,
+    }
+}
+
+/// Never 0, which stands for content that was not read.
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+fn walk(folder: &Path, prefix: &str, found: &mut BTreeMap<Arc<str>, PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
+        let path = entry.path();
+        // Follows symbolic links: a mounted ConfigMap consists of them.
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        let relative = format!("{prefix}{name}");
+        if metadata.is_dir() {
+            match walk(&path, &format!("{relative}/"), found) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        } else if [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|extension| name.ends_with(extension))
+        {
+            found.insert(relative.into(), path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

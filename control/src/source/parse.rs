@@ -1,0 +1,449 @@
+//! Text to objects, document by document: one broken document never hides its neighbours.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::istio::{AuthorizationPolicy, PeerAuthentication};
+use super::object::{Kind, Object};
+
+/// One document of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document<'a> {
+    /// From 1; documents without content are not counted.
+    pub number: usize,
+    /// The line it starts at, from 1.
+    pub line: usize,
+    /// Its text.
+    pub text: &'a str,
+}
+
+/// What a document holds.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// Objects that are acted upon.
+    pub objects: Vec<Object>,
+    /// `Kind namespace/name` of objects that a later version will act upon.
+    pub unhandled: Vec<String>,
+    /// What could not be read.
+    pub errors: Vec<ParseError>,
+}
+
+/// Why a document, or an item of a list, could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// Line of the file.
+    pub line: usize,
+    /// `Kind namespace/name`, as far as it is known.
+    pub object: String,
+    /// What is wrong.
+    pub error: String,
+}
+
+/// Splits a file at its `---` lines.
+#[must_use]
+pub fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut start_line = 1;
+    let mut offset = 0;
+    let mut push = |from: usize, to: usize, line: usize| {
+        let text = &text[from..to];
+        if has_content(text) {
+            let number = found.len() + 1;
+            found.push(Document { number, line, text });
+        }
+    };
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
+            push(start, offset, start_line);
+            // What follows on the marker's own line belongs to the document.
+            start = offset + 3;
+            start_line = index + 1;
+        }
+        offset += line.len();
+    }
+    push(start, text.len(), start_line);
+    found
+}
+
+fn has_content(text: &str) -> bool {
+    text.lines()
+        .map(str::trim)
+        .any(|line| !line.is_empty() && !line.starts_with('#') && !line.starts_with('%'))
+}
+
+/// Reads a document. A `List` gives its items.
+#[must_use]
+pub fn parse(document: &Document<'_>) -> Parsed {
+    let mut parsed = Parsed::default();
+    let text = Text(document);
+    match text.read::<Head>() {
+        Err((line, error)) => parsed.errors.push(ParseError {
+            line,
+            object: String::new(),
+            error,
+        }),
+        Ok(head) if head.kind.ends_with("List") => match text.read::<List>() {
+            Ok(list) => {
+                for item in list.items {
+                    match Head::deserialize(&item) {
+                        Ok(head) => read(&head, &Json(item, document.line), &mut parsed),
+                        Err(error) => parsed.errors.push(ParseError {
+                            line: document.line,
+                            object: head.to_string(),
+                            error: format!("an item of the list: {error}"),
+                        }),
+                    }
+                }
+            }
+            Err((line, error)) => parsed.errors.push(ParseError {
+                line,
+                object: head.to_string(),
+                error,
+            }),
+        },
+        Ok(head) => read(&head, &text, &mut parsed),
+    }
+    parsed
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "apiVersion", default)]
+    api_version: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    metadata: HeadMetadata,
+}
+
+#[derive(Deserialize, Default)]
+struct HeadMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.metadata.name.as_deref().unwrap_or("(no name)");
+        match self.metadata.namespace.as_deref() {
+            Some(namespace) => write!(f, "{} {namespace}/{name}", self.kind),
+            None => write!(f, "{} {name}", self.kind),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct List {
+    #[serde(default)]
+    items: Vec<serde_json::Value>,
+}
+
+/// Something that types are read from; errors come with the line of the file.
+trait Readable {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)>;
+    fn line(&self) -> usize;
+}
+
+struct Text<'a>(&'a Document<'a>);
+
+impl Readable for Text<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
+        serde_saphyr::from_str(self.0.text).map_err(|error| {
+            let error = error.without_snippet();
+            let within = error
+                .location()
+                .map_or(0, |at| usize::try_from(at.line()).unwrap_or(1));
+            (
+                self.0.line + within.saturating_sub(1),
+                first_line(&error.to_string()),
+            )
+        })
+    }
+
+    fn line(&self) -> usize {
+        self.0.line
+    }
+}
+
+struct Json(serde_json::Value, usize);
+
+impl Readable for Json {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
+        T::deserialize(&self.0).map_err(|error| (self.1, error.to_string()))
+    }
+
+    fn line(&self) -> usize {
+        self.1
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn read(head: &Head, from: &impl Readable, parsed: &mut Parsed) {
+    let fail = |line: usize, error: String| ParseError {
+        line,
+        object: head.to_string(),
+        error,
+    };
+    let kind = match understand(&head.api_version, &head.kind) {
+        Understood::Kind(kind) => kind,
+        Understood::Later => return parsed.unhandled.push(head.to_string()),
+        Understood::Foreign => return,
+        Understood::Wrong(error) => return parsed.errors.push(fail(from.line(), error)),
+    };
+    if head.metadata.name.as_deref().unwrap_or_default().is_empty() {
+        let error = "metadata.name is missing".to_owned();
+        return parsed.errors.push(fail(from.line(), error));
+    }
+    match typed(kind, from) {
+        Ok(object) => parsed.objects.push(object),
+        Err((line, error)) => parsed.errors.push(fail(line, error)),
+    }
+}
+
+enum Understood {
+    Kind(Kind),
+    /// The mesh has a use for it, but not yet.
+    Later,
+    /// Nothing to do with the mesh.
+    Foreign,
+    Wrong(String),
+}
+
+fn understand(api_version: &str, kind: &str) -> Understood {
+    use Understood as U;
+    if kind.is_empty() || api_version.is_empty() {
+        let missing = if kind.is_empty() {
+            "kind"
+        } else {
+            "apiVersion"
+        };
+        return U::Wrong(format!(
+            "{missing} is missing: this is not a Kubernetes object"
+        ));
+    }
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let version_of = |wanted: &[&str], kind: Kind| {
+        if wanted.contains(&api_version) {
+            U::Kind(kind)
+        } else {
+            U::Wrong(format!(
+                "apiVersion {api_version} of {kind} is not read; write {}",
+                wanted[0]
+            ))
+        }
+    };
+    const SECURITY: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
+    match (group, kind) {
+        ("", "Namespace") => version_of(&["v1"], Kind::Namespace),
+        ("", "Node") => version_of(&["v1"], Kind::Node),
+        ("", "Pod") => version_of(&["v1"], Kind::Pod),
+        ("", "Service") => version_of(&["v1"], Kind::Service),
+        ("", "ServiceAccount") => version_of(&["v1"], Kind::ServiceAccount),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            version_of(&["discovery.k8s.io/v1"], Kind::EndpointSlice)
+        }
+        ("security.istio.io", "AuthorizationPolicy") => {
+            version_of(SECURITY, Kind::AuthorizationPolicy)
+        }
+        ("security.istio.io", "PeerAuthentication") => {
+            version_of(SECURITY, Kind::PeerAuthentication)
+        }
+        ("security.istio.io", "RequestAuthentication") => U::Later,
+        // A misspelt policy must not be silently absent.
+        ("security.istio.io", _) => U::Wrong(format!("{api_version} has no kind {kind}")),
+        (
+            "networking.istio.io"
+            | "telemetry.istio.io"
+            | "extensions.istio.io"
+            | "gateway.networking.k8s.io"
+            | "gateway.networking.x-k8s.io",
+            _,
+        ) => U::Later,
+        _ => U::Foreign,
+    }
+}
+
+fn typed(kind: Kind, from: &impl Readable) -> Result<Object, (usize, String)> {
+    Ok(match kind {
+        Kind::Namespace => Object::Namespace(Arc::new(from.read::<Namespace>()?)),
+        Kind::Node => Object::Node(Arc::new(from.read::<Node>()?)),
+        Kind::Pod => Object::Pod(Arc::new(slim(from.read::<Pod>()?, |o| &mut o.metadata))),
+        Kind::Service => {
+            Object::Service(Arc::new(slim(from.read::<Service>()?, |o| &mut o.metadata)))
+        }
+        Kind::EndpointSlice => {
+            Object::EndpointSlice(Arc::new(slim(from.read::<EndpointSlice>()?, |o| {
+                &mut o.metadata
+            })))
+        }
+        Kind::ServiceAccount => Object::ServiceAccount(Arc::new(from.read::<ServiceAccount>()?)),
+        Kind::AuthorizationPolicy => {
+            Object::AuthorizationPolicy(Arc::new(from.read::<AuthorizationPolicy>()?))
+        }
+        Kind::PeerAuthentication => {
+            Object::PeerAuthentication(Arc::new(from.read::<PeerAuthentication>()?))
+        }
+    })
+}
+
+/// Drops what is never read and would only take memory, and fills in the default namespace.
+fn slim<T>(mut object: T, metadata: impl Fn(&mut T) -> &mut ObjectMeta) -> T {
+    let metadata = metadata(&mut object);
+    metadata.managed_fields = None;
+    if metadata.namespace.as_deref().unwrap_or_default().is_empty() {
+        metadata.namespace = Some("default".to_owned());
+    }
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_split_and_numbered() {
+        let text =
+            "# a comment\n---\na: 1\n---\n\n--- # again\nb: |\n  ---\n  x\n...\n---\n{c: 3}\n";
+        let found: Vec<_> = documents(text)
+            .into_iter()
+            .map(|d| (d.number, d.line, d.text.trim().to_owned()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (1, 2, "a: 1".to_owned()),
+                (2, 6, "# again\nb: |\n  ---\n  x".to_owned()),
+                (3, 11, "{c: 3}".to_owned()),
+            ]
+        );
+    }
+
+    fn all(text: &str) -> (Vec<String>, Vec<String>, Vec<(usize, String, String)>) {
+        let mut result = (Vec::new(), Vec::new(), Vec::new());
+        for document in documents(text) {
+            let parsed = parse(&document);
+            result
+                .0
+                .extend(parsed.objects.iter().map(|o| o.key().to_string()));
+            result.1.extend(parsed.unhandled);
+            result.2.extend(
+                parsed
+                    .errors
+                    .into_iter()
+                    .map(|e| (e.line, e.object, e.error)),
+            );
+        }
+        result
+    }
+
+    #[test]
+    fn kinds() {
+        let cases: &[(&str, &[&str], &[&str], usize)] = &[
+            (
+                "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}",
+                &["Namespace shop"],
+                &[],
+                0,
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: a}",
+                &["Pod default/a"],
+                &[],
+                0,
+            ),
+            (
+                r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"b"}}"#,
+                &["Service b/a"],
+                &[],
+                0,
+            ),
+            (
+                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}",
+                &[],
+                &[],
+                0,
+            ),
+            (
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a, namespace: b}",
+                &[],
+                &["Gateway b/a"],
+                0,
+            ),
+            (
+                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}",
+                &[],
+                &["ServiceEntry a"],
+                0,
+            ),
+            (
+                "apiVersion: security.istio.io/v1\nkind: AuthorisationPolicy\nmetadata: {name: a}",
+                &[],
+                &[],
+                1,
+            ),
+            (
+                "apiVersion: security.istio.io/v1alpha1\nkind: PeerAuthentication\nmetadata: {name: a}",
+                &[],
+                &[],
+                1,
+            ),
+            (
+                "apiVersion: security.istio.io/v1beta1\nkind: PeerAuthentication\nmetadata: {name: a}",
+                &["PeerAuthentication default/a"],
+                &[],
+                0,
+            ),
+            ("kind: Pod\nmetadata: {name: a}", &[], &[], 1),
+            ("apiVersion: v1\nkind: Pod\nmetadata: {}", &[], &[], 1),
+            ("just text", &[], &[], 1),
+        ];
+        for (text, objects, unhandled, errors) in cases {
+            let found = all(text);
+            assert_eq!(found.0, *objects, "{text}");
+            assert_eq!(found.1, *unhandled, "{text}");
+            assert_eq!(found.2.len(), *errors, "{text}: {:?}", found.2);
+        }
+    }
+
+    #[test]
+    fn lists_are_unrolled_and_a_bad_item_is_alone() {
+        let found = all(
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {name: b}, spec: 7}\n- {apiVersion: v1, kind: Node, metadata: {name: n}}\n",
+        );
+        assert_eq!(found.0, ["Pod default/a", "Node n"]);
+        assert_eq!(found.2.len(), 1);
+        assert_eq!(found.2[0].1, "Pod b");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        let good = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n";
+        for (text, line) in [
+            (format!("{good}---\nkind: [\n"), 5),
+            (
+                format!(
+                    "{good}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec:\n  ports: 7\n"
+                ),
+                9,
+            ),
+            (
+                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  rules:\n  - from:\n    - source:\n        principal: [x]\n".to_owned(),
+                8,
+            ),
+        ] {
+            let errors = all(&text).2;
+            assert_eq!(errors.len(), 1, "{text}");
+            assert!((line..=line + 1).contains(&errors[0].0), "{text}: {errors:?}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Who calls: service-account tokens, checked against the issuer's published keys.
+//!
+//! A token is never logged and never part of an error.
+
+pub mod keys;
+
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, Validation};
+use serde::Deserialize;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use keys::Keys;
+
+/// Signatures that are accepted. Symmetric ones and `none` are not.
+const ALGORITHMS: [Algorithm; 5] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+];
+/// Clocks may differ by this many seconds.
+const LEEWAY: u64 = 30;
+
+/// Checks tokens.
+#[derive(Debug)]
+pub struct Tokens {
+    keys: Keys,
+    issuer: String,
+    audiences: Vec<String>,
+}
+
+/// Who a valid token speaks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Namespace of the service account.
+    pub namespace: Arc<str>,
+    /// The service account.
+    pub service_account: Arc<str>,
+    /// The pod the token is bound to.
+    pub pod: Option<BoundPod>,
+    /// The node that pod runs on, when the token says.
+    pub node: Option<Arc<str>>,
+}
+
+/// The pod that a token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundPod {
+    #[allow(missing_docs)]
+    pub name: Arc<str>,
+    #[allow(missing_docs)]
+    pub uid: Arc<str>,
+}
+
+impl Caller {
+    /// `namespace/serviceaccount`.
+    #[must_use]
+    pub fn account(&self) -> String {
+        format!("{}/{}", self.namespace, self.service_account)
+    }
+}
+
+/// Why a token is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TokenError {
+    #[error("no token: the request needs the metadata `authorization: Bearer TOKEN`")]
+    Missing,
+    #[error("the token is not a JWT")]
+    Malformed,
+    #[error("the token is signed with {0:?}, which is not accepted")]
+    Algorithm(Algorithm),
+    #[error("no key of the issuer has the id {0:?} for {1:?}")]
+    UnknownKey(Option<String>, Algorithm),
+    #[error("the token does not hold: {0}")]
+    Invalid(String),
+    #[error("the token is not that of a service account: {0}")]
+    NotAServiceAccount(&'static str),
+}
+
+impl From<TokenError> for Status {
+    fn from(error: TokenError) -> Self {
+        Self::unauthenticated(error.to_string())
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Option<KubernetesClaims>,
+}
+
+#[derive(Deserialize)]
+struct KubernetesClaims {
+    namespace: String,
+    #[serde(default)]
+    pod: Option<Reference>,
+    serviceaccount: Reference,
+    #[serde(default)]
+    node: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    name: String,
+    #[serde(default)]
+    uid: String,
+}
+
+impl Tokens {
+    /// Tokens of `issuer` for one of `audiences`.
+    #[must_use]
+    pub fn new(keys: Keys, issuer: String, audiences: Vec<String>) -> Self {
+        Self {
+            keys,
+            issuer,
+            audiences,
+        }
+    }
+
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// There is no token, or it does not hold.
+    pub fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, TokenError> {
+        let mut values = metadata.get_all("authorization").iter();
+        let value = values.next().ok_or(TokenError::Missing)?;
+        if values.next().is_some() {
+            return Err(TokenError::Malformed);
+        }
+        let text = value.to_str().map_err(|_| TokenError::Malformed)?;
+        let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(TokenError::Missing);
+        }
+        self.verify(token.trim())
+    }
+
+    /// Whom a token speaks for.
+    ///
+    /// # Errors
+    /// It does not hold.
+    pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Malformed)?;
+        if !ALGORITHMS.contains(&header.alg) {
+            return Err(TokenError::Algorithm(header.alg));
+        }
+        let key = self
+            .keys
+            .find(header.kid.as_deref(), header.alg)
+            .ok_or_else(|| TokenError::UnknownKey(header.kid.clone(), header.alg))?;
+        let mut validation = Validation::new(header.alg);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(&self.audiences);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        let decoded = jsonwebtoken::decode::<Claims>(token, &key, &validation)
+            .map_err(|error| TokenError::Invalid(error.to_string()))?;
+        caller(decoded.claims)
+    }
+}
+
+fn caller(claims: Claims) -> Result<Caller, TokenError> {
+    let subject = claims
+        .sub
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'))
+        .filter(|(ns, name)| !ns.is_empty() && !name.is_empty() && !name.contains(':'));
+    let Some((namespace, service_account)) = subject else {
+        let why = "sub is not system:serviceaccount:NAMESPACE:NAME";
+        return Err(TokenError::NotAServiceAccount(why));
+    };
+    let mut caller = Caller {
+        namespace: namespace.into(),
+        service_account: service_account.into(),
+        pod: None,
+        node: None,
+    };
+    if let Some(claims) = claims.kubernetes {
+        if claims.namespace != namespace || claims.serviceaccount.name != service_account {
+            let why = "sub and kubernetes.io disagree";
+            return Err(TokenError::NotAServiceAccount(why));
+        }
+        caller.pod = claims.pod.map(|pod| BoundPod {
+            name: pod.name.into(),
+            uid: pod.uid.into(),
+        });
+        caller.node = claims.node.map(|node| node.name.into());
+    }
+    Ok(caller)
+}
+
+#[cfg(test)]
+mod tests;

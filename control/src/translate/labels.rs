@@ -1,0 +1,51 @@
+//! Labels and annotations the mesh reads, and selection by label.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// `ambient` puts a namespace's pods, or a pod, into the mesh; `none` keeps a pod out.
+pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
+/// The waypoint of a namespace, service or pod; `none` for no waypoint.
+pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// The namespace of that waypoint, when it is another one.
+pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// What a waypoint serves: `service` (the default), `workload`, `all` or `none`.
+pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// Gateways at the edge send through the waypoint as well, when `true`.
+pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
+/// On the service and pods of a Gateway.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// `http`: the pod terminates HBONE itself.
+pub const TUNNEL: &str = "networking.istio.io/tunnel";
+/// `istio`: the pod has a sidecar that speaks its own mutual TLS.
+pub const TLS_MODE: &str = "security.istio.io/tlsMode";
+/// Annotation of a pod with a sidecar.
+pub const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
+/// The network of a pod.
+pub const NETWORK: &str = "topology.istio.io/network";
+/// Annotation of a service, the older form of `spec.trafficDistribution`.
+pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
+/// Annotation of a policy: evaluated and reported, never enforced, when `true`.
+pub const DRY_RUN: &str = "istio.io/dry-run";
+
+/// A label.
+#[must_use]
+pub fn label<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    Some(metadata.labels.as_ref()?.get(name)?)
+}
+
+/// An annotation.
+#[must_use]
+pub fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    Some(metadata.annotations.as_ref()?.get(name)?)
+}
+
+/// Whether an object has all the labels of a selector. An empty selector selects everything;
+/// callers for whom it selects nothing ask first.
+#[must_use]
+pub fn selects(selector: &BTreeMap<String, String>, metadata: &ObjectMeta) -> bool {
+    selector
+        .iter()
+        .all(|(name, value)| label(metadata, name) == Some(value.as_str()))
+}

@@ -1,0 +1,64 @@
+//! Objects to resources. Pure: the same objects give the same resources, whatever came before.
+
+pub mod authorization;
+pub mod labels;
+pub mod peer;
+pub mod ports;
+pub mod service;
+pub mod slice;
+pub mod values;
+pub mod waypoint;
+pub mod workload;
+
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::model;
+use serde::Serialize;
+
+/// What holds for the whole mesh.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mesh {
+    /// Of the identities.
+    pub trust_domain: Arc<str>,
+    /// Suffix of service hostnames, `NAME.NAMESPACE.svc.DOMAIN`.
+    pub cluster_domain: Arc<str>,
+    /// The cluster the objects are from.
+    pub cluster_id: Arc<str>,
+    /// The network its pods are on, unless they say otherwise.
+    pub network: Arc<str>,
+    /// Policies of this namespace hold everywhere.
+    pub root_namespace: Arc<str>,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            trust_domain: "cluster.local".into(),
+            cluster_domain: "cluster.local".into(),
+            cluster_id: "Kubernetes".into(),
+            network: "".into(),
+            root_namespace: "istio-system".into(),
+        }
+    }
+}
+
+impl Mesh {
+    /// The key of a service: `namespace/name.namespace.svc.domain`.
+    #[must_use]
+    pub fn service_key(&self, namespace: &str, name: &str) -> NamespacedName {
+        let hostname = format!("{name}.{namespace}.svc.{}", self.cluster_domain);
+        NamespacedName::new(namespace, hostname)
+    }
+}
+
+/// A policy object as node proxies enforce it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PolicyOutcome {
+    /// The resource; `None` when node proxies have no part in this policy.
+    pub policy: Option<model::AuthorizationPolicy>,
+    /// Values that are wrong. The resource fails closed on them.
+    pub problems: Vec<String>,
+    /// What the author may not expect.
+    pub notices: Vec<String>,
+}

@@ -1,0 +1,126 @@
+//! A Kubernetes Service as the mesh sees it.
+
+use std::net::IpAddr;
+
+use ambit_core::model::service::{LoadBalancing, Mode, Scope};
+use ambit_core::model::{Service as MeshService, Vip};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+
+use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label};
+use super::{Mesh, ports, waypoint};
+use crate::index::objects::Objects;
+
+/// The resource of a Service; `None` for an `ExternalName`, which is DNS alone.
+///
+/// # Errors
+/// A cluster IP that is not an address.
+pub fn translate(
+    namespace: &str,
+    name: &str,
+    service: &Service,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Result<Option<MeshService>, String> {
+    if is_external(service) {
+        return Ok(None);
+    }
+    let ingress = label(&service.metadata, INGRESS_USE_WAYPOINT)
+        .or_else(|| objects.namespace_label(namespace, INGRESS_USE_WAYPOINT));
+    Ok(Some(MeshService {
+        name: name.into(),
+        key: mesh.service_key(namespace, name),
+        vips: vips(service, mesh)?,
+        ports: ports::of_service(service),
+        subject_alt_names: Vec::new(),
+        waypoint: waypoint::of_service(namespace, service, objects, mesh),
+        load_balancing: load_balancing(service),
+        canonical: true,
+        ingress_use_waypoint: ingress == Some("true"),
+        namespace_private: false,
+    }))
+}
+
+/// Whether the Service is DNS alone.
+#[must_use]
+pub fn is_external(service: &Service) -> bool {
+    service
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName"))
+}
+
+/// Whether the Service selects its pods; otherwise endpoint slices say.
+#[must_use]
+pub fn has_selector(service: &Service) -> bool {
+    service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.selector.as_ref())
+        .is_some_and(|selector| !selector.is_empty())
+}
+
+fn vips(service: &Service, mesh: &Mesh) -> Result<Vec<Vip>, String> {
+    let Some(spec) = &service.spec else {
+        return Ok(Vec::new());
+    };
+    let mut texts: Vec<&str> = spec
+        .cluster_ips
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    if texts.is_empty() {
+        texts.extend(spec.cluster_ip.as_deref());
+    }
+    texts
+        .into_iter()
+        // Headless, or not allocated yet.
+        .filter(|text| !matches!(*text, "None" | ""))
+        .map(|text| match text.parse::<IpAddr>() {
+            Ok(ip) => Ok(Vip {
+                network: mesh.network.clone(),
+                net: IpNet::from(ip.to_canonical()),
+            }),
+            Err(_) => Err(format!("spec.clusterIPs: {text:?} is not an IP address")),
+        })
+        .collect()
+}
+
+fn load_balancing(service: &Service) -> LoadBalancing {
+    let spec = service.spec.as_ref();
+    let allow_unhealthy = spec
+        .and_then(|spec| spec.publish_not_ready_addresses)
+        .unwrap_or_default();
+    let (preference, mode) =
+        if spec.and_then(|spec| spec.internal_traffic_policy.as_deref()) == Some("Local") {
+            (vec![Scope::Node], Mode::Strict)
+        } else {
+            let distribution = spec
+                .and_then(|spec| spec.traffic_distribution.as_deref())
+                .or_else(|| annotation(&service.metadata, TRAFFIC_DISTRIBUTION));
+            preference(distribution)
+        };
+    LoadBalancing {
+        preference,
+        mode,
+        allow_unhealthy,
+    }
+}
+
+fn preference(distribution: Option<&str>) -> (Vec<Scope>, Mode) {
+    let zone = [Scope::Network, Scope::Region, Scope::Zone];
+    match distribution {
+        Some("PreferClose" | "PreferSameZone") => {
+            let mut scopes = zone.to_vec();
+            scopes.push(Scope::Subzone);
+            (scopes, Mode::Failover)
+        }
+        Some("PreferSameNode") => {
+            let mut scopes = zone.to_vec();
+            scopes.extend([Scope::Subzone, Scope::Node]);
+            (scopes, Mode::Failover)
+        }
+        _ => (Vec::new(), Mode::Unspecified),
+    }
+}

@@ -1,0 +1,151 @@
+//! Single values of a policy: parsed here, or refused with what to write instead.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ambit_core::model::{ServiceAccountMatch, StringMatch};
+use ipnet::IpNet;
+
+/// `x`, `x*`, `*x` or `*`.
+///
+/// # Errors
+/// An empty text, or a `*` elsewhere.
+pub fn text(value: &str) -> Result<StringMatch, String> {
+    let wildcard_only_at_an_end = |rest: &str| {
+        if rest.is_empty() || rest.contains('*') {
+            let what = "is not of the form x, x*, *x or *";
+            return Err(format!("{value:?} {what}"));
+        }
+        Ok(Arc::from(rest))
+    };
+    if value == "*" {
+        Ok(StringMatch::Presence)
+    } else if let Some(rest) = value.strip_prefix('*') {
+        wildcard_only_at_an_end(rest).map(StringMatch::Suffix)
+    } else if let Some(rest) = value.strip_suffix('*') {
+        wildcard_only_at_an_end(rest).map(StringMatch::Prefix)
+    } else {
+        wildcard_only_at_an_end(value).map(StringMatch::Exact)
+    }
+}
+
+/// A principal: a [`text`] without `spiffe://`.
+///
+/// # Errors
+/// As [`text`], and a value that starts with `spiffe://` and could never match.
+pub fn principal(value: &str) -> Result<StringMatch, String> {
+    if let Some(rest) = value.strip_prefix("spiffe://") {
+        return Err(format!("{value:?} never matches; write {rest:?}"));
+    }
+    text(value)
+}
+
+/// An address or a range.
+///
+/// # Errors
+/// Anything else.
+pub fn network(value: &str) -> Result<IpNet, String> {
+    if let Ok(ip) = value.parse::<IpAddr>() {
+        return Ok(IpNet::from(ip.to_canonical()));
+    }
+    value
+        .parse::<IpNet>()
+        .map(|net| net.trunc())
+        .map_err(|_| format!("{value:?} is not an IP address or range such as 10.0.0.0/8"))
+}
+
+/// A port.
+///
+/// # Errors
+/// Anything but 1-65535.
+pub fn port(value: &str) -> Result<u16, String> {
+    value
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| format!("{value:?} is not a port, 1-65535"))
+}
+
+/// `NAMESPACE/NAME`, or `NAME` in the policy's namespace.
+///
+/// # Errors
+/// Anything else.
+pub fn service_account(value: &str, namespace: &str) -> Result<ServiceAccountMatch, String> {
+    let (namespace, name) = value.split_once('/').unwrap_or((namespace, value));
+    if namespace.is_empty() || name.is_empty() || name.contains('/') || value.contains('*') {
+        let what = "is not a service account: write NAMESPACE/NAME or NAME";
+        return Err(format!("{value:?} {what}"));
+    }
+    Ok(ServiceAccountMatch {
+        namespace: namespace.into(),
+        service_account: name.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        use StringMatch as S;
+        let cases = [
+            ("*", Some(S::Presence)),
+            ("a", Some(S::Exact("a".into()))),
+            ("a*", Some(S::Prefix("a".into()))),
+            ("*a", Some(S::Suffix("a".into()))),
+            ("", None),
+            ("**", None),
+            ("a*b", None),
+            ("*a*", None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(text(value).ok(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn others() {
+        assert!(principal("spiffe://td/ns/a/sa/b").is_err());
+        let nets = [
+            ("10.1.2.3", Some("10.1.2.3/32")),
+            ("10.1.2.3/8", Some("10.0.0.0/8")),
+            ("::ffff:10.1.2.3", Some("10.1.2.3/32")),
+            ("fd00::/8", Some("fd00::/8")),
+            ("10.0.0.0/33", None),
+            ("10.0.0", None),
+            ("", None),
+        ];
+        for (value, expected) in nets {
+            let expected = expected.map(|net| net.parse().expect("a range"));
+            assert_eq!(network(value).ok(), expected, "{value:?}");
+        }
+        for (value, good) in [
+            ("1", true),
+            ("65535", true),
+            ("0", false),
+            ("65536", false),
+            ("http", false),
+            ("", false),
+        ] {
+            assert_eq!(port(value).is_ok(), good, "{value:?}");
+        }
+        let account = |namespace: &str, name: &str| {
+            Some(ServiceAccountMatch {
+                namespace: namespace.into(),
+                service_account: name.into(),
+            })
+        };
+        let accounts = [
+            ("web", account("here", "web")),
+            ("shop/web", account("shop", "web")),
+            ("a/b/c", None),
+            ("/web", None),
+            ("shop/*", None),
+            ("", None),
+        ];
+        for (value, expected) in accounts {
+            assert_eq!(service_account(value, "here").ok(), expected, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! A Pod as the mesh sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::model::{
+    Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
+};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
+
+use super::labels::{
+    DATAPLANE_MODE, NETWORK, SIDECAR_STATUS, TLS_MODE, TUNNEL, annotation, label, selects,
+};
+use super::{Mesh, authorization, peer, ports, service, slice, waypoint};
+use crate::index::objects::Objects;
+
+/// The uid of a pod in the mesh.
+#[must_use]
+pub fn uid(namespace: &str, name: &str, mesh: &Mesh) -> Arc<str> {
+    format!("{}//Pod/{namespace}/{name}", mesh.cluster_id).into()
+}
+
+/// The resource of a Pod; `None` for one without an address and for one that is over.
+///
+/// # Errors
+/// An address or an identity that cannot be.
+pub fn translate(
+    namespace: &str,
+    name: &str,
+    pod: &Pod,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Result<Option<Workload>, String> {
+    if is_over(pod) {
+        return Ok(None);
+    }
+    let addresses = addresses(pod)?;
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let account = service_account(pod);
+    let identity = Identity::new(mesh.trust_domain.clone(), namespace, account)
+        .map_err(|error| format!("service account {namespace}/{account}: {error}"))?;
+    let (workload_type, workload_name) = owner(name, pod);
+    let (canonical_name, canonical_revision) = canonical(pod, &workload_name);
+    let tunnel_protocol = tunnel(namespace, pod, objects);
+    let native_tunnel = label(&pod.metadata, TUNNEL) == Some("http");
+    Ok(Some(Workload {
+        uid: uid(namespace, name, mesh),
+        name: name.into(),
+        namespace: namespace.into(),
+        addresses,
+        hostname: "".into(),
+        network: label(&pod.metadata, NETWORK).map_or_else(|| mesh.network.clone(), Into::into),
+        identity,
+        tunnel_protocol,
+        native_tunnel,
+        waypoint: waypoint::of_pod(namespace, pod, objects, mesh),
+        network_gateway: None,
+        node: node.unwrap_or_default().into(),
+        cluster_id: mesh.cluster_id.clone(),
+        canonical_name,
+        canonical_revision,
+        workload_type,
+        workload_name,
+        authorization_policies: policies(namespace, pod, objects, mesh),
+        health: health(namespace, name, pod, objects),
+        services: services(namespace, name, pod, objects, mesh),
+        application_tunnel: None,
+        locality: node
+            .and_then(|node| objects.nodes.find("", node))
+            .map(|node| locality(node))
+            .unwrap_or_default(),
+        network_mode: if host_network(pod) {
+            NetworkMode::HostNetwork
+        } else {
+            NetworkMode::Standard
+        },
+        capacity: 1,
+    }))
+}
+
+/// The service account a pod runs as.
+#[must_use]
+pub fn service_account(pod: &Pod) -> &str {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| {
+        spec.service_account_name
+            .as_deref()
+            .or(spec.service_account.as_deref())
+    })
+    .filter(|account| !account.is_empty())
+    .unwrap_or("default")
+}
+
+/// Whether the pod has run to its end.
+#[must_use]
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a pod is in the mesh: its own label decides, else its namespace's. Never one on its
+/// node's network or with a sidecar.
+#[must_use]
+pub fn enrolled(namespace: &str, pod: &Pod, objects: &Objects) -> bool {
+    if host_network(pod) || annotation(&pod.metadata, SIDECAR_STATUS).is_some() {
+        return false;
+    }
+    label(&pod.metadata, DATAPLANE_MODE)
+        .or_else(|| objects.namespace_label(namespace, DATAPLANE_MODE))
+        == Some("ambient")
+}
+
+/// Where a node is.
+#[must_use]
+pub fn locality(node: &Node) -> Locality {
+    let part = |name: &str| label(&node.metadata, name).unwrap_or_default().into();
+    Locality {
+        region: part("topology.kubernetes.io/region"),
+        zone: part("topology.kubernetes.io/zone"),
+        subzone: part("topology.istio.io/subzone"),
+    }
+}
+
+fn addresses(pod: &Pod) -> Result<Vec<IpAddr>, String> {
+    let Some(status) = &pod.status else {
+        return Ok(Vec::new());
+    };
+    let mut texts: Vec<&str> = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.as_str())
+        .collect();
+    if texts.is_empty() {
+        texts.extend(status.pod_ip.as_deref());
+    }
+    texts
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| {
+            text.parse::<IpAddr>()
+                .map(|ip| ip.to_canonical())
+                .map_err(|_| format!("status.podIPs: {text:?} is not an IP address"))
+        })
+        .collect()
+}
+
+fn host_network(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.host_network).unwrap_or_default()
+}
+
+fn tunnel(namespace: &str, pod: &Pod, objects: &Objects) -> TunnelProtocol {
+    let native = label(&pod.metadata, TUNNEL) == Some("http") && !host_network(pod);
+    if native || enrolled(namespace, pod, objects) {
+        TunnelProtocol::Hbone
+    } else if label(&pod.metadata, TLS_MODE) == Some("istio") {
+        TunnelProtocol::LegacyIstioMtls
+    } else {
+        TunnelProtocol::None
+    }
+}
+
+/// The pod's own `Ready` condition; without one, what endpoint slices say of it.
+fn health(namespace: &str, name: &str, pod: &Pod, objects: &Objects) -> Health {
+    let leaving = pod.metadata.deletion_timestamp.is_some();
+    let condition = pod.status.as_ref().and_then(ready_condition);
+    let ready = condition.unwrap_or_else(|| slice::says_ready(namespace, name, objects));
+    if ready && !leaving {
+        Health::Healthy
+    } else {
+        Health::Unhealthy
+    }
+}
+
+fn ready_condition(status: &PodStatus) -> Option<bool> {
+    let conditions = status.conditions.iter().flatten();
+    let ready = conditions.into_iter().find(|c| c.type_ == "Ready")?;
+    Some(ready.status == "True")
+}
+
+fn services(
+    namespace: &str,
+    name: &str,
+    pod: &Pod,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Vec<(NamespacedName, Vec<PortMapping>)> {
+    objects
+        .services
+        .within(namespace)
+        .filter(|(_, service)| !service::is_external(service))
+        .filter_map(|(service_name, service)| {
+            let ports = if service::has_selector(service) {
+                let selector = service.spec.as_ref()?.selector.as_ref()?;
+                selects(selector, &pod.metadata).then(|| ports::of_pod(service, pod))?
+            } else {
+                slice::ports_of_pod(namespace, service_name, service, name, objects)?
+            };
+            Some((mesh.service_key(namespace, service_name), ports))
+        })
+        .collect()
+}
+
+/// Policies with a selector that selects this pod.
+fn policies(namespace: &str, pod: &Pod, objects: &Objects, mesh: &Mesh) -> Vec<NamespacedName> {
+    let mut found = authorization::selecting(namespace, &pod.metadata, objects, mesh);
+    found.extend(peer::selecting(namespace, &pod.metadata, objects, mesh));
+    found.sort();
+    found
+}
+
+/// What owns the pod: a ReplicaSet stands for its Deployment, a Job of a CronJob for that.
+fn owner(name: &str, pod: &Pod) -> (WorkloadType, Arc<str>) {
+    let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
+    let owner = owners
+        .iter()
+        .find(|owner| owner.controller.unwrap_or_default())
+        .or(owners.first());
+    let Some(owner) = owner else {
+        return (WorkloadType::Pod, name.into());
+    };
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let hash = label(&pod.metadata, "pod-template-hash").unwrap_or_default();
+            let deployment = owner
+                .name
+                .strip_suffix(hash)
+                .filter(|_| !hash.is_empty())
+                .and_then(|rest| rest.strip_suffix('-'));
+            match deployment {
+                Some(deployment) => (WorkloadType::Deployment, deployment.into()),
+                None => (WorkloadType::Pod, owner.name.as_str().into()),
+            }
+        }
+        "Deployment" => (WorkloadType::Deployment, owner.name.as_str().into()),
+        "CronJob" => (WorkloadType::CronJob, owner.name.as_str().into()),
+        "Job" => match owner.name.rsplit_once('-') {
+            // A CronJob names its Jobs by the minute they are for.
+            Some((cron, minute))
+                if (8..=10).contains(&minute.len())
+                    && minute.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                (WorkloadType::CronJob, cron.into())
+            }
+            _ => (WorkloadType::Job, owner.name.as_str().into()),
+        },
+        _ => (WorkloadType::Pod, owner.name.as_str().into()),
+    }
+}
+
+fn canonical(pod: &Pod, workload_name: &Arc<str>) -> (Arc<str>, Arc<str>) {
+    let first = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| label(&pod.metadata, name))
+            .map(Arc::from)
+    };
+    let name = first(&[
+        "service.istio.io/canonical-name",
+        "app.kubernetes.io/name",
+        "app",
+    ]);
+    let revision = first(&[
+        "service.istio.io/canonical-revision",
+        "app.kubernetes.io/version",
+        "version",
+    ]);
+    (
+        name.unwrap_or_else(|| workload_name.clone()),
+        revision.unwrap_or_else(|| "latest".into()),
+    )
+}
