@@ -131,13 +131,13 @@ fn answers_for(index: &Index, local: &Workload, asked: SocketAddr) -> bool {
         return true;
     }
     let addr = NetworkAddr::new(local.network.clone(), asked.ip());
-    let gateway = match index.service_at(&addr, &local.namespace) {
-        Some(service) => service.waypoint.as_ref(),
-        None => index
-            .workload_at(&addr)
-            .and_then(|workload| waypoint::bindings(index, workload, asked.port()).next()),
-    };
-    gateway.is_some_and(|gateway| waypoint::is_instance(index, gateway, local))
+    if let Some(service) = index.service_at(&addr, &local.namespace) {
+        let gateway = service.waypoint.as_ref();
+        return gateway.is_some_and(|gateway| waypoint::is_instance(index, gateway, local));
+    }
+    index
+        .workload_at(&addr)
+        .is_some_and(|workload| waypoint::may_reach(index, workload, asked.port(), local))
 }
 
 /// The service of this hostname that the pod is an endpoint of, and the pod's port for it.

@@ -7,8 +7,11 @@
 mod inbound;
 mod outbound;
 mod passthrough;
+mod planner;
 mod refusal;
 mod target;
+#[cfg(test)]
+mod tests;
 mod waypoint;
 
 pub use inbound::{Inbound, InboundPlan, plan_inbound};

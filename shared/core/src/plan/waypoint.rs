@@ -1,5 +1,9 @@
 //! Bound means required: a service or workload with a waypoint is reached through it or not at
 //! all.
+//!
+//! A pod cannot tell which service a direct connection meant. So a port of a pod that any bound
+//! service is served on is reached only through a waypoint, whatever name or address was dialled;
+//! and a pod with a waypoint of its own accepts direct calls only on ports of its services.
 
 use std::fmt;
 
@@ -7,21 +11,73 @@ use super::Refusal;
 use super::target::serves_on;
 use crate::identity::Identity;
 use crate::index::{Index, Target};
-use crate::model::{Destination, GatewayAddress, Workload};
+use crate::model::{Destination, GatewayAddress, Service, Workload};
 
-/// The waypoints that calls to this port of a workload may come through: its own, then those of
-/// the services it serves on that port.
-pub(super) fn bindings<'a>(
+/// The waypoint that calls to a service go through; none when `source` is an instance of it.
+pub(super) fn for_service<'a>(
+    index: &Index,
+    service: &'a Service,
+    source: &Workload,
+) -> Option<&'a GatewayAddress> {
+    let gateway = service.waypoint.as_ref()?;
+    let own = match index.destination(&gateway.destination) {
+        // A waypoint's own service is not behind itself.
+        Some(Target::Service(waypoint)) => waypoint.key == service.key,
+        _ => false,
+    };
+    (!own && !is_instance(index, gateway, source)).then_some(gateway)
+}
+
+/// The waypoint that a call to a pod's address goes through; none when `source` is an instance of
+/// one that may reach it.
+pub(super) fn for_workload<'a>(
+    index: &'a Index,
+    workload: &'a Workload,
+    port: u16,
+    source: &Workload,
+) -> Option<&'a GatewayAddress> {
+    let own = own_binding(index, workload);
+    let first = own.or_else(|| service_bindings(index, workload, port).next())?;
+    (!may_reach(index, workload, port, source)).then_some(first)
+}
+
+/// The waypoint that a call to an endpoint of an unbound service goes through all the same,
+/// because a bound service is served on that port as well.
+pub(super) fn for_endpoint<'a>(
+    index: &'a Index,
+    workload: &'a Workload,
+    port: u16,
+    source: &Workload,
+) -> Option<&'a GatewayAddress> {
+    let first = service_bindings(index, workload, port).next()?;
+    (!may_reach(index, workload, port, source)).then_some(first)
+}
+
+/// Whether this workload is the waypoint of a pod's port, of its own or of a service.
+pub(super) fn may_reach(index: &Index, workload: &Workload, port: u16, source: &Workload) -> bool {
+    own_binding(index, workload)
+        .into_iter()
+        .chain(service_bindings(index, workload, port))
+        .any(|gateway| is_instance(index, gateway, source))
+}
+
+/// The waypoints of services that are served on this port of a workload.
+fn service_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
     port: u16,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
-    let of_services = workload.services.iter().filter_map(move |(key, ports)| {
+    workload.services.iter().filter_map(move |(key, ports)| {
         let service = index.service(key)?;
         let waypoint = service.waypoint.as_ref()?;
-        serves_on(service, ports, port).then_some(waypoint)
-    });
-    workload.waypoint.iter().chain(of_services)
+        let bound = serves_on(service, ports, port) && !is_instance(index, waypoint, workload);
+        bound.then_some(waypoint)
+    })
+}
+
+fn own_binding<'a>(index: &Index, workload: &'a Workload) -> Option<&'a GatewayAddress> {
+    let waypoint = workload.waypoint.as_ref()?;
+    (!is_instance(index, waypoint, workload)).then_some(waypoint)
 }
 
 /// Whether `workload` is an instance of this waypoint.
@@ -55,14 +111,18 @@ pub(super) fn require(
     port: u16,
     peer: Option<&Identity>,
 ) -> Result<(), Refusal> {
+    let own = own_binding(index, local);
+    let known = |gateway| peer.is_some_and(|peer| has_identity(index, gateway, peer));
     let mut required = None;
-    for gateway in bindings(index, local, port) {
-        if peer.is_some_and(|peer| has_identity(index, gateway, peer)) {
+    for gateway in service_bindings(index, local, port) {
+        if known(gateway) {
             return Ok(());
         }
         required.get_or_insert(gateway);
     }
-    let Some(gateway) = required else {
+    // A direct call to a port of an unbound service may have meant that service.
+    let required = required.or(own.filter(|_| !serves_any(index, local, port)));
+    let Some(gateway) = required.filter(|_| !own.is_some_and(known)) else {
         return Ok(());
     };
     let caller: &dyn fmt::Display = match &peer {
@@ -75,6 +135,14 @@ pub(super) fn require(
         local.name,
         Shown(&gateway.destination),
     )))
+}
+
+/// Whether any service is served on this port of a workload.
+fn serves_any(index: &Index, workload: &Workload, port: u16) -> bool {
+    workload.services.iter().any(|(key, ports)| {
+        let service = index.service(key);
+        service.is_some_and(|service| serves_on(service, ports, port))
+    })
 }
 
 /// A gateway as an operator knows it.

@@ -1,0 +1,3 @@
+mod inbound;
+mod outbound;
+mod waypoint;

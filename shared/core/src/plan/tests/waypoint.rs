@@ -1,0 +1,301 @@
+//! Bound means required, seen from both ends.
+
+use super::outbound::{client, outbound, plan, shown};
+use crate::addr::NetworkAddr;
+use crate::balance::First;
+use crate::fixtures::{by_hostname, identity, index, ip, pod, ports, service, sock};
+use crate::index::{Change, Index};
+use crate::model::{Destination, GatewayAddress, Health, Service, Workload};
+use crate::plan::{Inbound, Passthrough, plan_inbound, plan_outbound, plan_passthrough};
+
+fn gateway_service() -> Service {
+    let mut gateway = service("ns/gw", &["10.1.0.100"]);
+    gateway.ports = ports(&[(15008, 15008)]);
+    gateway
+}
+
+fn gateway_pod() -> Workload {
+    let mut gateway = pod("gw", &["10.0.0.100"]).serving("ns/gw", &[(15008, 15008)]);
+    gateway.native_tunnel = true;
+    gateway
+}
+
+fn bound(name: &str, vip: &str) -> Service {
+    let mut bound = service(name, &[vip]);
+    bound.waypoint = Some(by_hostname("ns/gw"));
+    bound
+}
+
+/// `bound` and `free` are served by `a` on 8080; `own` has a waypoint itself and serves `free`.
+fn mesh() -> Vec<Change> {
+    let mut own = pod("own", &["10.0.0.2"]).serving("ns/free2", &[(80, 8080)]);
+    own.waypoint = Some(by_hostname("ns/gw"));
+    vec![
+        gateway_service().into(),
+        gateway_pod().into(),
+        bound("ns/bound", "10.1.0.1").into(),
+        service("ns/free", &["10.1.0.2"]).into(),
+        service("ns/free2", &["10.1.0.3"]).into(),
+        pod("a", &["10.0.0.1"])
+            .serving("ns/bound", &[(80, 8080)])
+            .serving("ns/free", &[(80, 8080), (81, 8081)])
+            .into(),
+        own.into(),
+    ]
+}
+
+#[test]
+fn calls_go_through_the_waypoint() {
+    let index = index(mesh());
+    let through = "waypoint 10.0.0.100:15008 for";
+    let cases = [
+        (
+            "a bound service keeps its address",
+            "10.1.0.1:80",
+            format!("{through} 10.1.0.1:80 as gw [gw bound]"),
+        ),
+        (
+            "any port of it",
+            "10.1.0.1:9999",
+            format!("{through} 10.1.0.1:9999 as gw [gw bound]"),
+        ),
+        (
+            "the pod's address on a port of the bound service",
+            "10.0.0.1:8080",
+            format!("{through} 10.0.0.1:8080 as gw [gw -]"),
+        ),
+        (
+            "an unbound service of the same port",
+            "10.1.0.2:80",
+            format!("{through} 10.0.0.1:8080 as gw [gw free]"),
+        ),
+        (
+            "another port of the pod",
+            "10.0.0.1:9090",
+            "hbone 10.0.0.1:15008 for 10.0.0.1:9090 as a [a -]".to_owned(),
+        ),
+        (
+            "a bound workload by address",
+            "10.0.0.2:1",
+            format!("{through} 10.0.0.2:1 as gw [gw -]"),
+        ),
+        (
+            "a bound workload by its unbound service",
+            "10.1.0.3:80",
+            "hbone 10.0.0.2:15008 for 10.0.0.2:8080 as own [own free2]".to_owned(),
+        ),
+    ];
+    for (case, destination, expected) in cases {
+        assert_eq!(shown(&plan(&index, destination)), expected, "{case}");
+    }
+}
+
+#[test]
+fn the_waypoint_itself_goes_on() {
+    let index = index(mesh());
+    let gateway = gateway_pod();
+    let cases = [
+        (
+            "10.1.0.1:80",
+            "hbone 10.0.0.1:15008 for 10.0.0.1:8080 as a [a bound]",
+        ),
+        (
+            "10.0.0.1:8080",
+            "hbone 10.0.0.1:15008 for 10.0.0.1:8080 as a [a -]",
+        ),
+        (
+            "10.0.0.2:1",
+            "hbone 10.0.0.2:15008 for 10.0.0.2:1 as own [own -]",
+        ),
+    ];
+    for (destination, expected) in cases {
+        let plan = plan_outbound(&index, &outbound(&gateway, destination), &mut First);
+        assert_eq!(shown(&plan), expected, "{destination}");
+    }
+}
+
+#[test]
+fn a_waypoint_that_cannot_be_reached_is_not_gone_around() {
+    let without = |name: &str| {
+        let mut index = index(mesh());
+        index.apply(Change::RemoveAddress(name.into()));
+        index
+    };
+    let mut ill = gateway_pod();
+    ill.health = Health::Unhealthy;
+    let mut unready = index(mesh());
+    unready.apply(ill.into());
+    let mut far = gateway_pod();
+    far.network = "net2".into();
+    let mut remote = index(mesh());
+    remote.apply(far.into());
+    let cases = [
+        (
+            "no such service",
+            without("ns/gw"),
+            "it does not exist; create it or remove the binding",
+        ),
+        (
+            "no pods",
+            without("Kubernetes//Pod/ns/gw"),
+            "service ns/gw has no endpoints; check its selector and that pods run",
+        ),
+        (
+            "no ready pods",
+            unready,
+            "none of the 1 endpoints of service ns/gw is ready",
+        ),
+        (
+            "another network",
+            remote,
+            "all 1 endpoints of service ns/gw are on remote networks: \
+             not reachable without a gateway",
+        ),
+    ];
+    for (case, index, why) in cases {
+        for (what, destination) in [
+            ("service ns/bound", "10.1.0.1:80"),
+            ("workload ns/a", "10.0.0.1:8080"),
+            ("port 8080 of ns/a", "10.1.0.2:80"),
+        ] {
+            assert_eq!(
+                shown(&plan(&index, destination)),
+                format!("503 CONNECT: {what} is bound to waypoint ns/gw: {why}"),
+                "{case}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_waypoint_named_by_address() {
+    let named = |addr: &str, port| {
+        let mut bound = service("ns/bound", &["10.1.0.1"]);
+        bound.waypoint = Some(GatewayAddress {
+            destination: Destination::Address(NetworkAddr::new("", ip(addr))),
+            hbone_port: port,
+        });
+        let index = index([gateway_service().into(), gateway_pod().into(), bound.into()]);
+        shown(&plan(&index, "10.1.0.1:80"))
+    };
+    assert_eq!(
+        named("10.1.0.100", 15008),
+        "waypoint 10.0.0.100:15008 for 10.1.0.1:80 as gw [gw bound]"
+    );
+    assert_eq!(
+        named("10.0.0.100", 15018),
+        "waypoint 10.0.0.100:15018 for 10.1.0.1:80 as gw [gw bound]"
+    );
+    assert_eq!(
+        named("10.9.9.9", 15008),
+        "503 CONNECT: service ns/bound is bound to waypoint 10.9.9.9: it does not exist; \
+         create it or remove the binding"
+    );
+}
+
+#[test]
+fn a_waypoint_is_not_behind_itself() {
+    let mut gateway = gateway_service();
+    gateway.waypoint = Some(by_hostname("ns/gw"));
+    let index = index([gateway.into(), gateway_pod().into()]);
+    assert_eq!(
+        shown(&plan(&index, "10.1.0.100:15008")),
+        "hbone 10.0.0.100:15008 for 10.0.0.100:15008 as gw [gw gw]"
+    );
+}
+
+fn connect(index: &Index, local: &str, peer: &str, authority: &str) -> String {
+    let local = index
+        .workload(&format!("Kubernetes//Pod/ns/{local}"))
+        .expect("known");
+    let inbound = Inbound {
+        local,
+        peer: &identity("ns", peer),
+        peer_addr: sock("10.0.0.9:40000"),
+        socket_destination: std::net::SocketAddr::new(local.addresses[0], 15008),
+        authority,
+        forwarded_host: None,
+    };
+    match plan_inbound(index, &inbound) {
+        Ok(plan) => plan.dial.to_string(),
+        Err(refusal) => format!("{} {}: {}", refusal.status, refusal.flag, refusal.reason),
+    }
+}
+
+#[test]
+fn what_went_around_the_waypoint_is_refused() {
+    let index = index(mesh());
+    let cases = [
+        ("a", "gw", "10.0.0.1:8080", "10.0.0.1:8080"),
+        (
+            "a",
+            "client",
+            "10.0.0.1:8080",
+            "401 DENY: port 8080 of ns/a is bound to waypoint ns/gw, and \
+             spiffe://cluster.local/ns/ns/sa/client is not that waypoint",
+        ),
+        ("a", "client", "10.0.0.1:8081", "10.0.0.1:8081"),
+        ("a", "client", "10.0.0.1:9090", "10.0.0.1:9090"),
+        ("own", "client", "10.0.0.2:8080", "10.0.0.2:8080"),
+        ("own", "gw", "10.0.0.2:1", "10.0.0.2:1"),
+        (
+            "own",
+            "client",
+            "10.0.0.2:1",
+            "401 DENY: port 1 of ns/own is bound to waypoint ns/gw, and \
+             spiffe://cluster.local/ns/ns/sa/client is not that waypoint",
+        ),
+        ("gw", "client", "10.0.0.100:80", "10.0.0.100:80"),
+    ];
+    for (local, peer, authority, expected) in cases {
+        let found = connect(&index, local, peer, authority);
+        assert_eq!(found, expected, "{peer} to {local} {authority}");
+    }
+    let mut gone = index.clone();
+    gone.apply(Change::RemoveAddress("ns/gw".into()));
+    let found = connect(&gone, "a", "gw", "10.0.0.1:8080");
+    assert!(found.starts_with("401 DENY"), "{found}");
+}
+
+#[test]
+fn plaintext_cannot_come_through_a_waypoint() {
+    let index = index(mesh());
+    let local = index.workload("Kubernetes//Pod/ns/a").expect("known");
+    let plan = |destination: &str| {
+        let passthrough = Passthrough {
+            local,
+            peer_addr: sock("10.0.0.9:40000"),
+            destination: sock(destination),
+        };
+        plan_passthrough(&index, &passthrough).map(|plan| plan.dial.to_string())
+    };
+    assert_eq!(plan("10.0.0.1:9090").as_deref(), Ok("10.0.0.1:9090"));
+    let refusal = plan("10.0.0.1:8080").expect_err("bound");
+    assert_eq!(refusal.status, 401);
+    assert_eq!(
+        refusal.reason,
+        "port 8080 of ns/a is bound to waypoint ns/gw, and a caller without an identity \
+         is not that waypoint"
+    );
+}
+
+#[test]
+fn what_the_client_sends_is_what_the_pod_takes() {
+    let index = index(mesh());
+    let client = client();
+    let mut seen = 0;
+    for destination in ["10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80", "10.0.0.1:8080"] {
+        let outbound = outbound(&client, destination);
+        let plan = plan_outbound(&index, &outbound, &mut First).expect("a plan");
+        let crate::plan::OutboundKind::Hbone(tunnel) = plan.kind else {
+            panic!("{destination}: not a tunnel");
+        };
+        if tunnel.hop == crate::plan::Hop::Workload {
+            let local = plan.workload.expect("known");
+            let taken = connect(&index, &local.name, "client", &tunnel.authority.to_string());
+            assert_eq!(taken, tunnel.authority.to_string(), "{destination}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1, "the others go through the waypoint");
+}
