@@ -15,7 +15,7 @@ use crate::programs::pattern;
 
 const MAX_HEADERS: usize = 64;
 /// Longest response head; also the read buffer of a connection.
-const BUFFER: usize = 32 * 1024;
+const BUFFER: usize = 16 * 1024;
 
 pub(super) fn run(arguments: &Http) -> anyhow::Result<Report> {
     let resolved = target::resolve(
