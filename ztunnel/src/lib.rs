@@ -3,4 +3,12 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod app;
 pub mod capture;
+pub mod command;
+pub mod config;
+pub mod connections;
+pub mod discovery;
+pub mod drain;
+pub mod proxy;
+pub mod workloads;

@@ -12,6 +12,7 @@ mod tests;
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tracing::Subscriber;
@@ -43,6 +44,16 @@ impl FromStr for Format {
             _ => Err("plain or json"),
         }
     }
+}
+
+/// A point in time as log lines write it, such as `2026-01-31T12:00:00.000001Z`.
+#[must_use]
+pub fn utc(at: SystemTime) -> String {
+    let mut text = String::new();
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    // Writing to a text cannot fail.
+    let _ = time::write(&mut text, since);
+    text
 }
 
 /// Checks a filter without installing it.

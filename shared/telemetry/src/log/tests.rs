@@ -1,6 +1,5 @@
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 

@@ -1,0 +1,88 @@
+//! The three servers of the process: operators, metrics, readiness.
+
+use std::io;
+use std::sync::Arc;
+
+use ambit_telemetry::admin::{self, Router, json, text};
+use http::{Method, StatusCode};
+
+use super::{App, dump};
+use crate::config::Listen;
+
+/// Binds them all and serves them for as long as the runtime lives.
+pub(super) async fn start(app: &Arc<App>) -> io::Result<()> {
+    let servers = &app.config.servers;
+    serve(&servers.admin, operators(app)).await?;
+    serve(&servers.stats, metrics(Router::default(), app)).await?;
+    serve(
+        &servers.readiness,
+        admin::ready(Router::default(), &app.readiness),
+    )
+    .await
+}
+
+async fn serve(listen: &Listen, router: Router) -> io::Result<()> {
+    let router = Arc::new(router);
+    for listener in admin::bind(&listen.0).await? {
+        tokio::spawn(admin::serve(listener, router.clone()));
+    }
+    Ok(())
+}
+
+fn operators(app: &Arc<App>) -> Router {
+    let router = Router::default();
+    let dumped = app.clone();
+    let about = "everything this proxy knows, as JSON";
+    let router = router.route(Method::GET, "/config_dump", about, move |_| {
+        let body = json(StatusCode::OK, &dump::Dump::of(&dumped));
+        async move { body }
+    });
+    let quit = app.quit.clone();
+    let about = "drain and end the process";
+    let router = router.route(Method::POST, "/quitquitquit", about, move |_| {
+        tracing::info!("told to end by /quitquitquit");
+        quit.notify_one();
+        async { text(StatusCode::OK, "draining\n") }
+    });
+    let router = admin::logging(router, &app.logging);
+    admin::ready(metrics(router, app), &app.readiness)
+}
+
+fn metrics(router: Router, app: &Arc<App>) -> Router {
+    let measured = app.clone();
+    admin::metrics(router, &app.metrics, move || measure(&measured))
+}
+
+/// Brings up to date what is not counted as it happens.
+fn measure(app: &App) {
+    let shared = &app.shared;
+    shared.connections().count_bytes();
+    let gone = app.departed.take(&shared.index());
+    if !gone.is_empty() {
+        let gone = |namespace: &str, name: &str| gone.contains(&(namespace.into(), name.into()));
+        app.metrics.traffic().retire(gone);
+    }
+    let discovery = app.discovery.state();
+    let gauge = |name: &'static str, value: f64| metrics::gauge!(name).set(value);
+    // Counts below 2^52 are exact in a gauge.
+    #[allow(clippy::cast_precision_loss)]
+    {
+        gauge("ambit_connections", shared.connections().len() as f64);
+        gauge("ambit_pool_connections", shared.pooled() as f64);
+        gauge("ambit_pods", app.pods.borrow().len() as f64);
+        gauge(
+            "ambit_log_lines_dropped",
+            app.logging.sink().dropped() as f64,
+        );
+        metrics::counter!("ambit_xds_pushes_total").absolute(discovery.pushes);
+        metrics::counter!("ambit_xds_rejected_pushes_total").absolute(discovery.nacks);
+        metrics::counter!("ambit_xds_connection_attempts_total").absolute(discovery.attempts);
+    }
+    gauge(
+        "ambit_xds_connected",
+        f64::from(u8::from(discovery.connected)),
+    );
+    if let Some(age) = app.discovery.state_age() {
+        gauge("ambit_state_age_seconds", age.as_secs_f64());
+    }
+}

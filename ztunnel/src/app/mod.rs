@@ -1,0 +1,167 @@
+//! The process put together: what runs where, how it becomes ready and how it ends.
+//!
+//! Everything here runs on one thread of its own; traffic runs on the workers.
+
+mod admin;
+mod dump;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use ambit_core::index::Index;
+use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore};
+use ambit_net::grpc::Remote;
+use ambit_net::xds;
+use ambit_telemetry::access::AccessLog;
+use ambit_telemetry::log::Logging;
+use ambit_telemetry::metrics::Metrics;
+use ambit_telemetry::readiness::Readiness;
+use tokio::sync::{Notify, watch};
+
+use crate::config::{Config, NodeLocal};
+use crate::connections::Connections;
+use crate::discovery::{self, Departed, Discovery};
+use crate::proxy::{Listeners, Settings, Shared};
+use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, Workers, follow};
+
+/// What the admin pages show and do.
+pub(crate) struct App {
+    config: Config,
+    logging: Logging,
+    metrics: Metrics,
+    readiness: Readiness,
+    shared: Arc<Shared>,
+    departed: Arc<Departed>,
+    certificates: CertificateStore,
+    discovery: xds::Status,
+    pods: watch::Receiver<Vec<Summary>>,
+    quit: Arc<Notify>,
+}
+
+/// Runs the node proxy until `end` or until an operator ends it, then drains it.
+///
+/// # Errors
+/// What could not be started.
+pub async fn run(
+    config: Config,
+    logging: Logging,
+    metrics: Metrics,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
+    let shared = Shared::new(settings(&config), connections, Index::default());
+    let readiness = Readiness::default();
+    let configured = readiness.task("configuration from the control plane");
+    let announced = readiness.task("pods from the node agent");
+
+    let (certificates, issuing) = certificates(&config);
+    tokio::spawn(issuing.run());
+
+    let departed = Arc::new(Departed::default());
+    let (handler, changed) = Discovery::new(shared.clone(), departed.clone());
+    let (client, discovery) = xds::Client::new(xds_config(&config), handler);
+    tokio::spawn(client.run());
+    let status = discovery.clone();
+    tokio::spawn(async move {
+        status.synced().await;
+        drop(configured);
+    });
+
+    let workers = Workers::start(&config.threads)?;
+    let manager = Manager::new(Host {
+        origin: origin(&config),
+        shared: shared.clone(),
+        certificates: certificates.clone(),
+        workers,
+        listen: Listeners::open,
+    });
+    let (summaries, pods) = watch::channel(Vec::new());
+    let quit = Arc::new(Notify::new());
+    let app = Arc::new(App {
+        logging,
+        metrics,
+        readiness,
+        shared: shared.clone(),
+        departed,
+        certificates,
+        discovery: discovery.clone(),
+        pods,
+        quit: quit.clone(),
+        config,
+    });
+    admin::start(&app).await?;
+
+    let surroundings = Surroundings {
+        changed,
+        discovery,
+        ready: announced,
+        summaries,
+    };
+    let end = async {
+        tokio::select! {
+            () = end => {}
+            () = quit.notified() => {}
+        }
+    };
+    let manager = follow(&app.config.pods.inpod_uds, manager, surroundings, end).await;
+    let grace = app.config.drain.grace;
+    let running = app.shared.connections().len();
+    tracing::info!(connections = running, ?grace, "draining");
+    manager.shutdown().await;
+    tracing::info!("drained");
+    Ok(())
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        hbone: config.limits.hbone(),
+        connect_timeout: config.limits.connect_timeout,
+        original_source: config.pods.original_source,
+        node_local: config.pods.node_local == NodeLocal::Direct,
+    }
+}
+
+fn origin(config: &Config) -> Origin {
+    Origin {
+        cluster_id: config.mesh.cluster_id.clone(),
+        trust_domain: config.mesh.trust_domain.0.clone(),
+        mark: config.pods.packet_mark,
+        connections_per_pod: config.limits.connections_per_pod,
+        grace: config.drain.grace,
+    }
+}
+
+fn certificates(config: &Config) -> (CertificateStore, ca::Driver<CaClient>) {
+    let control = &config.control_plane;
+    let remote = Remote {
+        token: Some(control.token.clone()),
+        cluster_id: config.mesh.cluster_id.clone(),
+        headers: control.ca_headers.clone().into_iter().collect(),
+        ..Remote::new(control.ca_address.clone(), &control.ca_root_ca)
+    };
+    let client = CaClient::new(CaConfig {
+        lifetime: control.secret_ttl,
+        ..CaConfig::new(remote)
+    });
+    CertificateStore::new(client, ca::Settings::default())
+}
+
+fn xds_config(config: &Config) -> xds::Config {
+    let (control, mesh) = (&config.control_plane, &config.mesh);
+    let remote = Remote {
+        token: Some(control.token.clone()),
+        cluster_id: mesh.cluster_id.clone(),
+        headers: control.xds_headers.clone().into_iter().collect(),
+        ..Remote::new(control.xds_address.clone(), &control.xds_root_ca)
+    };
+    let metadata = mesh.metadata.iter();
+    let node = xds::Node::new(
+        "ztunnel",
+        mesh.instance_ip,
+        &mesh.pod_name,
+        &mesh.pod_namespace,
+        &mesh.node_name,
+    )
+    .with_environment(metadata.map(|(name, value)| (format!("ISTIO_META_{name}"), value.clone())));
+    xds::Config::new(remote, node, discovery::TYPES)
+}

@@ -1,0 +1,151 @@
+//! Who this proxy is, and its control plane.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ambit_net::grpc::Address;
+use serde::Serialize;
+
+use super::reader::Reader;
+use super::value::TrustDomain;
+
+const ROOT_CA: &str = "./var/run/secrets/istio/root-cert.pem";
+const TOKEN: &str = "./var/run/secrets/tokens/istio-token";
+
+/// Where and who this proxy is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mesh {
+    /// Name of the cluster.
+    pub cluster_id: String,
+    /// Network of the node; `""` is the default one.
+    pub network: String,
+    /// Trust domain of the mesh.
+    pub trust_domain: TrustDomain,
+    /// Kubernetes node this proxy runs on.
+    pub node_name: String,
+    /// This proxy's pod.
+    pub pod_name: String,
+    /// Its namespace.
+    pub pod_namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its address.
+    pub instance_ip: IpAddr,
+    /// What is told to the control plane about this proxy, from `ISTIO_META_*`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Mesh {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let metadata = reader.prefixed("ISTIO_META_");
+        let cluster_id = reader.value("CLUSTER_ID", "name of the cluster", "Kubernetes".to_owned());
+        Self {
+            // The chart's name for it wins, as it does in istio/ztunnel.
+            cluster_id: metadata.get("CLUSTER_ID").cloned().unwrap_or(cluster_id),
+            network: reader.value("NETWORK", "network of the node", String::new()),
+            trust_domain: reader.value(
+                "TRUST_DOMAIN",
+                "trust domain of the mesh",
+                TrustDomain("cluster.local".to_owned()),
+            ),
+            node_name: reader.value("NODE_NAME", "name of the node", String::new()),
+            pod_name: reader.value("POD_NAME", "name of this proxy's pod", String::new()),
+            pod_namespace: reader.value("POD_NAMESPACE", "its namespace", String::new()),
+            service_account: reader.value("SERVICE_ACCOUNT", "its service account", String::new()),
+            instance_ip: reader.value(
+                "INSTANCE_IP",
+                "its address",
+                IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ),
+            metadata,
+        }
+    }
+}
+
+/// Discovery and certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlane {
+    /// Discovery.
+    #[serde(serialize_with = "shown")]
+    pub xds_address: Address,
+    /// Roots that discovery is verified with.
+    pub xds_root_ca: PathBuf,
+    /// Sent with discovery requests.
+    pub xds_headers: BTreeMap<String, String>,
+    /// The certificate authority.
+    #[serde(serialize_with = "shown")]
+    pub ca_address: Address,
+    /// Roots that the authority is verified with.
+    pub ca_root_ca: PathBuf,
+    /// Sent with certificate requests.
+    pub ca_headers: BTreeMap<String, String>,
+    /// File of the bearer token.
+    pub token: PathBuf,
+    /// Lifetime of the certificates that are asked for.
+    pub secret_ttl: Duration,
+}
+
+impl ControlPlane {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let default = match reader.text("KUBERNETES_SERVICE_HOST") {
+            Some(_) => "https://istiod.istio-system.svc:15012",
+            None => "https://localhost:15012",
+        };
+        let default: Address = default.parse().expect("the default address is valid");
+        let address = |reader: &mut Reader, name, about, alternative| {
+            let address = reader.value(name, about, default.clone());
+            let about = "name in the server's certificate, when it is not the host's";
+            let Some(host) = reader.optional::<String>(alternative, about) else {
+                return address;
+            };
+            match address.clone().with_server_name(&host) {
+                Ok(named) => named,
+                Err(error) => {
+                    reader.refuse(alternative, error.to_string());
+                    address
+                }
+            }
+        };
+        let xds_address = address(reader, "XDS_ADDRESS", "discovery", "ALT_XDS_HOSTNAME");
+        let ca_address = address(reader, "CA_ADDRESS", "the authority", "ALT_CA_HOSTNAME");
+        Self {
+            xds_address,
+            xds_root_ca: roots(
+                reader,
+                "XDS_ROOT_CA",
+                "roots that discovery is verified with",
+            ),
+            xds_headers: reader.prefixed("XDS_HEADER_"),
+            ca_address,
+            ca_root_ca: roots(
+                reader,
+                "CA_ROOT_CA",
+                "roots that the authority is verified with",
+            ),
+            ca_headers: reader.prefixed("CA_HEADER_"),
+            token: reader.value("AUTH_TOKEN", "file of the bearer token", TOKEN.into()),
+            secret_ttl: reader.value(
+                "SECRET_TTL",
+                "lifetime of the certificates that are asked for",
+                Duration::from_secs(24 * 60 * 60),
+            ),
+        }
+    }
+}
+
+fn roots(reader: &mut Reader, name: &'static str, about: &'static str) -> PathBuf {
+    let path: PathBuf = reader.value(name, about, ROOT_CA.into());
+    let text = path.to_string_lossy();
+    if text == "SYSTEM" || text.contains("-----BEGIN") {
+        reader.refuse(name, "expected the path of a PEM file".to_owned());
+    }
+    path
+}
+
+fn shown<S: serde::Serializer>(address: &Address, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(address)
+}

@@ -1,0 +1,132 @@
+//! The node proxy's configuration: environment variables under the names that manifests of
+//! Istio's ztunnel use, and `AMBIT_*` for what is ours.
+//!
+//! Everything is read and checked before anything starts, and everything that is wrong is
+//! reported at once. Nothing else in the process reads the environment.
+
+mod mesh;
+mod process;
+mod reader;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use mesh::{ControlPlane, Mesh};
+pub use process::{Drain, Limits, NodeLocal, Pods, Servers, ThreadModel, Threads};
+pub use reader::{Known, Problem, Problems};
+pub use value::Listen;
+
+use reader::Reader;
+
+/// All that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Where and who this proxy is.
+    pub mesh: Mesh,
+    /// Discovery and certificates.
+    pub control_plane: ControlPlane,
+    /// The pods of this node.
+    pub pods: Pods,
+    /// What peers and pods may use.
+    pub limits: Limits,
+    /// Worker threads.
+    pub threads: Threads,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Admin, metrics and readiness.
+    pub servers: Servers,
+    /// Log lines.
+    pub log: Log,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    /// How they look.
+    pub format: ambit_telemetry::log::Format,
+    /// Which are written.
+    pub filter: value::Filter,
+}
+
+impl Config {
+    /// Reads the configuration from environment variables.
+    ///
+    /// # Errors
+    /// Every variable that is wrong.
+    pub fn from_env(vars: BTreeMap<String, String>) -> Result<Self, Problems> {
+        let mut reader = Reader::new(vars);
+        let config = Self::read(&mut reader);
+        reader.finish(config)
+    }
+
+    /// Every variable there is.
+    #[must_use]
+    pub fn variables() -> Vec<Known> {
+        let mut reader = Reader::new(BTreeMap::new());
+        Self::read(&mut reader);
+        reader.into_known()
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let mesh = Mesh::read(reader);
+        let config = Self {
+            control_plane: ControlPlane::read(reader),
+            mesh,
+            pods: Pods::read(reader),
+            limits: Limits::read(reader),
+            threads: Threads::read(reader),
+            drain: Drain::read(reader),
+            servers: Servers::read(reader),
+            log: Log::read(reader),
+        };
+        unsupported(reader);
+        config
+    }
+}
+
+impl Log {
+    fn read(reader: &mut Reader) -> Self {
+        use ambit_telemetry::log::Format;
+        Self {
+            format: reader.value("LOG_FORMAT", "how log lines look", Format::Plain),
+            filter: reader.value(
+                "RUST_LOG",
+                "which log lines are written: LEVEL or TARGET=LEVEL, separated by commas",
+                value::Filter("info".to_owned()),
+            ),
+        }
+    }
+}
+
+/// What istio/ztunnel can be told and this proxy cannot do: silence would be a lie.
+fn unsupported(reader: &mut Reader) {
+    reader.only("PROXY_MODE", &["shared"], "a proxy for one workload alone");
+    reader.only("FAKE_CA", &["false"], "certificates without an authority");
+    reader.only("XDS_ON_DEMAND", &["false"], "discovery on demand");
+    reader.only("UNSTABLE_ENABLE_SOCKS5", &["false"], "the SOCKS5 listener");
+    reader.only("ENABLE_PROXY", &["true"], "a DNS proxy alone");
+    reader.only("TLS12_ENABLED", &["false"], "TLS 1.2");
+    reader.only(
+        "LOCAL_XDS_PATH",
+        &[],
+        "discovery from a file; run `ambit control` on a folder",
+    );
+    reader.only(
+        "LOCAL_XDS",
+        &[],
+        "discovery from a text; run `ambit control` on a folder",
+    );
+    reader.only("CRL_PATH", &[], "certificate revocation lists");
+    reader.only(
+        "PROXY_CONFIG",
+        &[],
+        "a nested proxy configuration; set the variables themselves",
+    );
+}

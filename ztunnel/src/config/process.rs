@@ -1,0 +1,305 @@
+//! The process: pods, limits, threads, drain and servers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ambit_net::hbone;
+use ambit_net::sys::PROXY_MARK;
+use serde::Serialize;
+
+use super::reader::Reader;
+use super::value::{Cpus, Listen, Value, Workers, word, word_of};
+
+/// The pods of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pods {
+    /// Socket on which the node agent announces pods.
+    pub inpod_uds: PathBuf,
+    /// Mark of every packet the proxy sends.
+    pub packet_mark: u32,
+    /// Servers are dialled from the client's address.
+    pub original_source: bool,
+    /// How a pod reaches another one of this node.
+    pub node_local: NodeLocal,
+}
+
+/// How a pod reaches another one of the same node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeLocal {
+    /// One relay between two sockets, both ends authorized by what the kernel knows of them.
+    Direct,
+    /// Mutual TLS, as to any other node.
+    Tunnel,
+}
+
+impl Value for NodeLocal {
+    const ACCEPTS: &'static str = "direct or tunnel";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, &NODE_LOCAL)
+    }
+
+    fn show(&self) -> String {
+        word_of(*self, &NODE_LOCAL)
+    }
+}
+
+const NODE_LOCAL: [(&str, NodeLocal); 2] =
+    [("direct", NodeLocal::Direct), ("tunnel", NodeLocal::Tunnel)];
+
+impl Pods {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            inpod_uds: reader.value(
+                "INPOD_UDS",
+                "socket on which the node agent announces pods",
+                "/var/run/ztunnel/ztunnel.sock".into(),
+            ),
+            packet_mark: reader.value(
+                "PACKET_MARK",
+                "mark of every packet the proxy sends",
+                PROXY_MARK,
+            ),
+            original_source: reader.value(
+                "ENABLE_ORIG_SRC",
+                "servers are dialled from the client's address",
+                true,
+            ),
+            node_local: reader.value(
+                "AMBIT_NODE_LOCAL",
+                "how a pod reaches another one of the same node",
+                NodeLocal::Direct,
+            ),
+        }
+    }
+}
+
+/// What peers and pods may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Bytes a stream may have in flight.
+    pub stream_window: u32,
+    /// Bytes all streams of a connection may have in flight.
+    pub connection_window: u32,
+    /// Largest frame accepted.
+    pub frame_size: u32,
+    /// Streams on one connection before another is opened.
+    pub streams_per_connection: u32,
+    /// Idle connections to peers are closed after this.
+    pub pool_idle: Duration,
+    /// TCP, TLS and HTTP/2 handshakes together, either side.
+    pub handshake_timeout: Duration,
+    /// TCP to a server or a plain destination.
+    pub connect_timeout: Duration,
+    /// Connections a pod may have at a time, each direction.
+    pub connections_per_pod: u32,
+}
+
+impl Limits {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            stream_window: reader.number(
+                "HTTP2_STREAM_WINDOW_SIZE",
+                "bytes a stream may have in flight",
+                4 << 20,
+                (64 << 10)..=(1 << 30),
+            ),
+            connection_window: reader.number(
+                "HTTP2_CONNECTION_WINDOW_SIZE",
+                "bytes all streams of a connection may have in flight",
+                16 << 20,
+                (64 << 10)..=(1 << 30),
+            ),
+            frame_size: reader.number(
+                "HTTP2_FRAME_SIZE",
+                "largest HTTP/2 frame accepted",
+                1 << 20,
+                (16 << 10)..=((16 << 20) - 1),
+            ),
+            streams_per_connection: reader.number(
+                "POOL_MAX_STREAMS_PER_CONNECTION",
+                "streams on one connection before another is opened",
+                100,
+                1..=100_000,
+            ),
+            pool_idle: reader.value(
+                "POOL_UNUSED_RELEASE_TIMEOUT",
+                "idle connections to peers are closed after this",
+                Duration::from_secs(5 * 60),
+            ),
+            handshake_timeout: reader.value(
+                "AMBIT_HANDSHAKE_TIMEOUT",
+                "limit for TCP, TLS and HTTP/2 handshakes together",
+                Duration::from_secs(10),
+            ),
+            connect_timeout: reader.value(
+                "AMBIT_CONNECT_TIMEOUT",
+                "limit for TCP to a server or a plain destination",
+                Duration::from_secs(10),
+            ),
+            connections_per_pod: reader.number(
+                "AMBIT_CONNECTIONS_PER_POD",
+                "connections a pod may have at a time, each direction",
+                100_000,
+                1..=10_000_000,
+            ),
+        }
+    }
+
+    /// The limits of tunnels.
+    #[must_use]
+    pub fn hbone(&self) -> hbone::Settings {
+        hbone::Settings {
+            stream_window: self.stream_window,
+            connection_window: self.connection_window,
+            frame_size: self.frame_size,
+            streams_per_connection: self.streams_per_connection as usize,
+            handshake_timeout: self.handshake_timeout,
+            idle_timeout: self.pool_idle,
+            ..hbone::Settings::default()
+        }
+    }
+}
+
+/// Worker threads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Threads {
+    /// How many carry traffic.
+    pub workers: usize,
+    /// How they share it.
+    pub model: ThreadModel,
+}
+
+/// How worker threads share traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThreadModel {
+    /// One runtime; an idle worker takes over a busy one's tasks.
+    Shared,
+    /// A runtime a worker; each listens for every pod and the kernel deals connections out.
+    Worker,
+    /// A runtime a worker; each serves the pods it was given.
+    Pod,
+}
+
+impl Value for ThreadModel {
+    const ACCEPTS: &'static str = "shared, worker or pod";
+
+    fn read(text: &str) -> Result<Self, String> {
+        word(text, &MODELS)
+    }
+
+    fn show(&self) -> String {
+        word_of(*self, &MODELS)
+    }
+}
+
+const MODELS: [(&str, ThreadModel); 3] = [
+    ("shared", ThreadModel::Shared),
+    ("worker", ThreadModel::Worker),
+    ("pod", ThreadModel::Pod),
+];
+
+impl Threads {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let limit: Option<Cpus> = reader.optional(
+            "ZTUNNEL_RESOURCE_CPU_LIMIT",
+            "CPU limit of the container, if any",
+        );
+        let cpus: Option<Cpus> = reader.optional("ZTUNNEL_CPU_LIMIT", "CPUs that can be used");
+        let request: Option<Cpus> = reader.optional(
+            "ZTUNNEL_RESOURCE_CPU_REQUEST",
+            "CPU request of the container, if any",
+        );
+        let about = "worker threads; not set: the CPU limit, else a quarter of the processors and \
+                     at least 2 and at least the CPU request";
+        let workers: Option<Workers> = reader.optional("ZTUNNEL_WORKER_THREADS", about);
+        let processors = || match limit.or(cpus) {
+            Some(Cpus(count)) => count,
+            None => std::thread::available_parallelism()
+                .map_or(2, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+        };
+        let request = request.map_or(0, |Cpus(count)| count);
+        let workers = match (workers, limit) {
+            (Some(Workers::Count(0)), _) => processors(),
+            (Some(Workers::Count(count)), _) => count,
+            (Some(Workers::Percent(percent)), _) => (processors() * percent).div_ceil(100),
+            (None, Some(Cpus(limit))) => limit.max(request),
+            (None, None) => processors().div_ceil(4).max(2).max(request),
+        };
+        Self {
+            workers: workers.max(1) as usize,
+            model: reader.value(
+                "AMBIT_THREAD_MODEL",
+                "how worker threads share traffic",
+                ThreadModel::Shared,
+            ),
+        }
+    }
+}
+
+/// The end of the process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// Connections may go on for this long after the process was told to end, or after their pod
+    /// was removed.
+    pub grace: Duration,
+}
+
+impl Drain {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let explicit: Option<Duration> = reader.optional(
+            "CONNECTION_TERMINATION_DEADLINE",
+            "time connections have to end before the process does",
+        );
+        let kubernetes: Option<u32> = reader.optional(
+            "TERMINATION_GRACE_PERIOD_SECONDS",
+            "the pod's grace period, from which that time is taken when it is not set",
+        );
+        // A few seconds are kept back to end what remains in order before SIGKILL.
+        let within = |seconds: u32| match seconds {
+            0..=2 => 1,
+            3..=10 => seconds - 1,
+            _ => seconds - 5,
+        };
+        let grace = explicit.or(kubernetes.map(|s| Duration::from_secs(within(s).into())));
+        Self {
+            grace: grace.unwrap_or(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// Admin, metrics and readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Servers {
+    /// Operators; never open this to others.
+    pub admin: Listen,
+    /// Metrics.
+    pub stats: Listen,
+    /// Readiness.
+    pub readiness: Listen,
+}
+
+impl Servers {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            admin: reader.value(
+                "ADMIN_ADDR",
+                "where operators ask and change things",
+                Listen::localhost(15000),
+            ),
+            stats: reader.value("STATS_ADDR", "where metrics are read", Listen::any(15020)),
+            readiness: reader.value(
+                "READINESS_ADDR",
+                "where readiness is probed",
+                Listen::any(15021),
+            ),
+        }
+    }
+}

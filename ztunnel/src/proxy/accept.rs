@@ -1,0 +1,162 @@
+//! Accept loops: one task a listener, one task a connection.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_net::sys;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::PodProxy;
+
+/// Waits after an accept that failed; doubled up to the second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+/// Serves every connection of `listener` in a task of its own, until the pod is drained.
+pub(super) fn spawn<F>(
+    proxy: &Arc<PodProxy>,
+    listener: TcpListener,
+    serve: impl Fn(Arc<PodProxy>, TcpStream, SocketAddr) -> F + Send + Sync + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let proxy = proxy.clone();
+    tokio::spawn(async move {
+        let mut drained = proxy.drained.clone();
+        let start = |(stream, peer): (TcpStream, SocketAddr)| {
+            if let Err(error) = sys::accepted(&stream) {
+                tracing::debug!(%error, %peer, "the client left before it was served");
+                return;
+            }
+            let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+            let served = serve(proxy.clone(), stream, peer);
+            spawn_until_cut(&proxy, served);
+        };
+        tokio::select! {
+            biased;
+            () = drained.begun() => {}
+            () = accept(|| listener.accept(), start) => {}
+        }
+        // What the kernel has accepted already would be reset with the listener.
+        while let Some(Ok(accepted)) = ready(listener.accept()).await {
+            start(accepted);
+        }
+    });
+}
+
+/// Runs a connection's future until it ends or the pod's grace period is over.
+pub(super) fn spawn_until_cut(proxy: &PodProxy, served: impl Future<Output = ()> + Send + 'static) {
+    let mut drained = proxy.drained.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            () = served => {}
+            () = drained.cut() => {}
+        }
+    });
+}
+
+/// Starts what `next` gives, for ever.
+async fn accept<T, F>(next: impl Fn() -> F, start: impl Fn(T))
+where
+    F: Future<Output = io::Result<T>>,
+{
+    let mut pause = PAUSES.0;
+    loop {
+        match next().await {
+            Ok(accepted) => {
+                pause = PAUSES.0;
+                start(accepted);
+            }
+            Err(error) if of_the_client(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: the connection stays in the queue, so trying
+                // again at once would spin.
+                tracing::warn!(%error, retry_in = ?pause, "cannot accept connections");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+}
+
+/// Whether the error belongs to the connection and not to us.
+fn of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// The output of a future that is ready now.
+async fn ready<F: Future>(future: F) -> Option<F::Output> {
+    tokio::select! {
+        biased;
+        output = future => Some(output),
+        () = std::future::ready(()) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_accept_waits_longer_each_time() {
+        let emfile = || Err(io::Error::from_raw_os_error(24));
+        let mut script: Vec<io::Result<()>> = (0..10).map(|_| emfile()).collect();
+        script.push(Ok(()));
+        script.push(emfile());
+        script.push(Ok(()));
+        script.reverse();
+        let script = RefCell::new(script);
+        let (started, at) = (Instant::now(), RefCell::new(Vec::new()));
+        let next = || {
+            let step = script.borrow_mut().pop();
+            async move {
+                match step {
+                    Some(step) => step,
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let over = tokio::time::timeout(
+            Duration::from_secs(60),
+            accept(next, |()| at.borrow_mut().push(started.elapsed())),
+        );
+        over.await.expect_err("it goes on for ever");
+        let at = at.into_inner();
+        // 5 + 10 + 20 + ... + 640, then twice the longest.
+        assert_eq!(at[0], Duration::from_millis(1275 + 2000));
+        assert_eq!(at[1] - at[0], PAUSES.0, "a success starts over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_left_costs_no_pause() {
+        let left = Cell::new(3);
+        let started = Instant::now();
+        let at = Cell::new(None);
+        let next = || {
+            let now = left.replace(left.get() - 1);
+            async move {
+                match now {
+                    1.. => Err(io::ErrorKind::ConnectionAborted.into()),
+                    0 => Ok(()),
+                    _ => std::future::pending().await,
+                }
+            }
+        };
+        let over = accept(next, |()| at.set(Some(started.elapsed())));
+        let _ = tokio::time::timeout(Duration::from_secs(1), over).await;
+        assert_eq!(at.get(), Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,140 @@
+//! HBONE that arrives at a pod: mutual TLS as the pod, then a tunnel for every CONNECT.
+//!
+//! A tunnel is registered, planned, authorized and connected to the application before it is
+//! agreed to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ambit_core::identity::Identity;
+use ambit_net::hbone::server::{self, Connect};
+use ambit_net::relay::{Far, relay_tunnel};
+use ambit_net::tls;
+use ambit_telemetry::access::Direction;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::accept::spawn_until_cut;
+use super::{Failure, PodProxy, details, dial, headers};
+use crate::connections::{Admitted, Asked, Claim, Ends, Open, judge};
+
+/// Serves one connection and the tunnels in it.
+pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: SocketAddr) {
+    let arrived_at = match stream.local_addr() {
+        Ok(addr) => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+        Err(_) => return,
+    };
+    let ends = Ends {
+        direction: Direction::Inbound,
+        source: client,
+        destination: arrived_at,
+        server_is_near: true,
+    };
+    let (stream, peer) = match Box::pin(handshake(&proxy, stream)).await {
+        Ok(secured) => secured,
+        Err(failure) => {
+            let open = proxy.shared.connections().open(ends);
+            open.finish(&Err(failure));
+            return;
+        }
+    };
+    let settings = &proxy.shared.settings().hbone;
+    let on_connect = |connect: Connect| {
+        let tunnel = tunnel(proxy.clone(), connect, peer.clone(), ends);
+        spawn_until_cut(&proxy, tunnel);
+    };
+    let served = server::serve(stream, settings, proxy.drained.signal(), on_connect).await;
+    if let Err(error) = served {
+        tracing::debug!(pod = %proxy.pod.name, %client, %peer, %error, "HBONE connection broke");
+    }
+}
+
+/// Mutual TLS as the pod, within the time limit.
+async fn handshake(
+    proxy: &PodProxy,
+    stream: TcpStream,
+) -> Result<(tls::Stream, Arc<Identity>), Failure> {
+    let certified = proxy.pod.identified.certified().await?;
+    let config = certified
+        .server_config()
+        .map_err(|e| Failure::Handshake(e.into()))?;
+    let limit = proxy.shared.settings().hbone.handshake_timeout;
+    let stream = match tokio::time::timeout(limit, tls::Stream::accept(stream, config)).await {
+        Ok(accepted) => accepted.map_err(Failure::Handshake)?,
+        Err(_) => {
+            let text = format!("not completed in {limit:?}");
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, text);
+            return Err(Failure::Handshake(error));
+        }
+    };
+    let peer = stream.peer_identity(SystemTime::now());
+    let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
+    Ok((stream, Arc::new(peer)))
+}
+
+/// Serves one tunnel.
+async fn tunnel(proxy: Arc<PodProxy>, connect: Connect, peer: Arc<Identity>, ends: Ends) {
+    let open = proxy.shared.connections().open(ends);
+    let result = carry(&proxy, &open, connect, peer).await;
+    open.finish(&result);
+}
+
+async fn carry(
+    proxy: &PodProxy,
+    open: &Open,
+    connect: Connect,
+    peer: Arc<Identity>,
+) -> Result<(), Failure> {
+    let (server, admitted, _permit) = match server(proxy, open, &connect, peer).await {
+        Ok(connected) => connected,
+        Err(failure) => {
+            connect.refuse(failure.status());
+            return Err(failure);
+        }
+    };
+    let headers = proxy.baggage.response(&admitted.local);
+    drop(admitted);
+    let stream = connect.accept(headers).map_err(Failure::Http2)?;
+    let relay = relay_tunnel(server, Far::Established(stream), open.counters(), |_| {});
+    tokio::select! {
+        result = relay => Ok(result?),
+        closed = open.closed() => Err(closed),
+    }
+}
+
+/// Decides, and connects to the application.
+async fn server(
+    proxy: &PodProxy,
+    open: &Open,
+    connect: &Connect,
+    peer: Arc<Identity>,
+) -> Result<(TcpStream, Admitted, OwnedSemaphorePermit), Failure> {
+    let ends = open.ends();
+    let claim = Claim {
+        local: proxy.pod.uid.clone(),
+        peer_addr: ends.source,
+        asked: Asked::Tunnel {
+            peer,
+            socket: ends.destination,
+            authority: connect.authority().into(),
+            forwarded_host: headers::forwarded_host(connect.headers()),
+        },
+    };
+    open.claim(claim.clone());
+    let admitted = {
+        let index = proxy.shared.index();
+        let judged = judge(&index, &claim);
+        let plan = judged.as_ref().ok().map(|admitted| &admitted.plan);
+        open.describe(details::inbound(&index, &claim, ends.destination, plan));
+        judged?
+    };
+    let permit = proxy.pod.admit(Direction::Inbound)?;
+    let (sockets, settings) = (&proxy.pod.sockets, proxy.shared.settings());
+    let dial = dial::application(sockets, &admitted.plan, ends.source.ip(), settings);
+    let server = tokio::select! {
+        dialled = dial => dialled?,
+        closed = open.closed() => return Err(closed),
+    };
+    Ok((server, admitted, permit))
+}

@@ -1,0 +1,92 @@
+//! What runs for one pod: three listeners in its network namespace and the flows behind them.
+//!
+//! A proxy acts for its own pod and cannot act for another: it holds that pod's sockets and a
+//! capability for that pod's identity, and nothing of its neighbours but what `local` needs.
+
+mod accept;
+mod details;
+mod dial;
+mod failure;
+mod headers;
+mod inbound;
+mod local;
+mod outbound;
+mod passthrough;
+mod pod;
+mod shared;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use ambit_core::plan::{HBONE_PORT, OUTBOUND_PORT, PASSTHROUGH_PORT};
+use ambit_net::hbone::Pool;
+use ambit_net::sys::Listen;
+use tokio::net::TcpListener;
+
+pub use failure::Failure;
+pub use pod::{Identified, Pod};
+pub use shared::{Settings, Shared};
+
+use crate::drain::Drained;
+use headers::Baggage;
+
+/// The proxy of one pod, on one runtime.
+pub struct PodProxy {
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    pool: Arc<Pool>,
+    baggage: Baggage,
+    drained: Drained,
+}
+
+/// The sockets a pod is served on.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Captured outbound TCP.
+    pub outbound: TcpListener,
+    /// Captured inbound plaintext.
+    pub passthrough: TcpListener,
+    /// Inbound HBONE.
+    pub hbone: TcpListener,
+}
+
+impl Listeners {
+    /// Opens them in the pod's network namespace. Must be called inside a tokio runtime, which
+    /// drives them from then on.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn open(pod: &Pod) -> io::Result<Self> {
+        let open = |port, kind| {
+            let listener = pod.sockets.listen_any(port, kind);
+            listener.map_err(|e| io::Error::new(e.kind(), format!("cannot listen on {port}: {e}")))
+        };
+        Ok(Self {
+            outbound: open(OUTBOUND_PORT, Listen::Plain)?,
+            passthrough: open(PASSTHROUGH_PORT, Listen::Plain)?,
+            hbone: open(HBONE_PORT, Listen::Plain)?,
+        })
+    }
+}
+
+impl PodProxy {
+    /// Serves a pod until it is drained. Must be called inside the tokio runtime that drives the
+    /// listeners.
+    pub fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, listeners: Listeners, drained: Drained) {
+        let pool = Pool::new(pod.sockets.clone(), shared.settings().hbone.clone());
+        shared.watch_pool(&pool);
+        let proxy = Arc::new(Self {
+            shared,
+            pod,
+            pool,
+            baggage: Baggage::default(),
+            drained,
+        });
+        accept::spawn(&proxy, listeners.outbound, outbound::serve);
+        accept::spawn(&proxy, listeners.passthrough, passthrough::serve);
+        accept::spawn(&proxy, listeners.hbone, inbound::serve);
+    }
+}

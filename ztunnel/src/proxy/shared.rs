@@ -1,0 +1,146 @@
+//! What the proxies of all pods have in common.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ambit_core::index::Index;
+use ambit_core::plan::HBONE_PORT;
+use ambit_net::hbone::{self, Pool};
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+
+use super::Pod;
+use crate::connections::Connections;
+
+/// How pods are served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Limits of tunnels.
+    pub hbone: hbone::Settings,
+    /// TCP to a server or a plain destination.
+    pub connect_timeout: Duration,
+    /// Servers are dialled from the client's address.
+    pub original_source: bool,
+    /// Pods of this node are joined directly.
+    pub node_local: bool,
+}
+
+type Pods = HashMap<Arc<str>, Arc<Pod>>;
+
+/// What the proxies of all pods have in common.
+pub struct Shared {
+    index: ArcSwap<Index>,
+    pods: ArcSwap<Pods>,
+    pools: Mutex<Vec<Weak<Pool>>>,
+    connections: Arc<Connections>,
+    settings: Settings,
+}
+
+impl Shared {
+    /// No pods yet, and an empty index.
+    #[must_use]
+    pub fn new(settings: Settings, connections: Arc<Connections>, index: Index) -> Arc<Self> {
+        Arc::new(Self {
+            index: ArcSwap::from_pointee(index),
+            pods: ArcSwap::default(),
+            pools: Mutex::default(),
+            connections,
+            settings,
+        })
+    }
+
+    /// What is known of the mesh, at this moment. Not to be held across an await.
+    #[must_use]
+    pub fn index(&self) -> Guard<Arc<Index>> {
+        self.index.load()
+    }
+
+    /// Publishes a new index; then judges running connections again if it may matter to them.
+    pub fn publish(&self, index: Index) {
+        let epoch = index.authorization_epoch();
+        let index = Arc::new(index);
+        let old = self.index.swap(index.clone());
+        if old.authorization_epoch() != epoch {
+            self.connections.judge_again(&index);
+        }
+    }
+
+    /// How pods are served.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The connections of all pods.
+    #[must_use]
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    /// The pod with this uid, if it is served here.
+    #[must_use]
+    pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.pods.load().get(uid).cloned()
+    }
+
+    /// Whether the pod with this uid is served here.
+    #[must_use]
+    pub fn serves(&self, uid: &str) -> bool {
+        self.pods.load().contains_key(uid)
+    }
+
+    /// Makes a pod reachable for its neighbours.
+    pub fn add_pod(&self, pod: &Arc<Pod>) {
+        self.pods.rcu(|pods| {
+            let mut pods = Pods::clone(pods);
+            pods.insert(pod.uid.clone(), pod.clone());
+            pods
+        });
+    }
+
+    /// Takes a pod from its neighbours, unless its place was taken by a newer one.
+    pub fn remove_pod(&self, pod: &Arc<Pod>) {
+        self.pods.rcu(|pods| {
+            let mut pods = Pods::clone(pods);
+            if pods
+                .get(&pod.uid)
+                .is_some_and(|held| Arc::ptr_eq(held, pod))
+            {
+                pods.remove(&pod.uid);
+            }
+            pods
+        });
+    }
+
+    /// Endpoints are gone: nothing new goes over connections to them.
+    pub fn evict(&self, endpoints: &[IpAddr]) {
+        self.pools.lock().retain(|pool| {
+            let Some(pool) = pool.upgrade() else {
+                return false;
+            };
+            for ip in endpoints {
+                pool.evict((*ip, HBONE_PORT).into());
+            }
+            true
+        });
+    }
+
+    /// Connections to peers that are open, of all pods.
+    #[must_use]
+    pub fn pooled(&self) -> usize {
+        let pools = self.pools.lock();
+        pools
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|pool| pool.connections())
+            .sum()
+    }
+
+    pub(super) fn watch_pool(&self, pool: &Arc<Pool>) {
+        let mut pools = self.pools.lock();
+        pools.retain(|pool| pool.strong_count() > 0);
+        pools.push(Arc::downgrade(pool));
+    }
+}

@@ -1,0 +1,96 @@
+//! A pod that the node agent announced, and how far it came.
+
+use std::sync::Arc;
+
+use ambit_core::identity::Identity;
+use ambit_core::index::Index;
+use ambit_core::model::Workload;
+use ambit_net::sys::Netns;
+use serde::Serialize;
+
+use crate::drain::Drain;
+use crate::proxy::Pod;
+
+use super::Lease;
+
+/// What the node agent says of a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// The pod's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its network namespace.
+    pub netns: Netns,
+}
+
+impl Announced {
+    /// The uid under which discovery describes it.
+    #[must_use]
+    pub fn uid(&self, cluster_id: &str) -> String {
+        format!("{cluster_id}//Pod/{}/{}", self.namespace, self.name)
+    }
+
+    /// `namespace/name`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The description of this pod, when there is one and it is about the same pod.
+    pub(super) fn described<'a>(&self, index: &'a Index, uid: &str) -> Described<'a> {
+        let Some(workload) = index.workload(uid) else {
+            return Described::Unknown;
+        };
+        let account = workload.identity.service_account();
+        if **account != *self.service_account || *workload.namespace != *self.namespace {
+            return Described::Other(format!(
+                "the node agent says service account {}, discovery says {}",
+                self.service_account, workload.identity
+            ));
+        }
+        Described::Known(workload)
+    }
+}
+
+/// What discovery says of a pod.
+pub(super) enum Described<'a> {
+    /// Nothing yet.
+    Unknown,
+    /// Something that does not fit.
+    Other(String),
+    /// Who it is.
+    Known(&'a Arc<Workload>),
+}
+
+/// How far a pod came.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// It cannot be served yet, and why.
+    Waiting(String),
+    /// Its listeners are open.
+    Serving,
+}
+
+/// A pod and what serves it.
+pub(super) struct Entry {
+    pub(super) announced: Announced,
+    /// Uid in discovery.
+    pub(super) uid: Arc<str>,
+    /// Whose certificate is being kept for it.
+    pub(super) identity: Identity,
+    /// The announcement that was current when it was last named.
+    pub(super) seen: u64,
+    pub(super) state: State,
+    pub(super) serving: Option<Serving>,
+}
+
+/// What serves a pod.
+pub(super) struct Serving {
+    pub(super) pod: Arc<Pod>,
+    pub(super) drain: Drain,
+    pub(super) lease: Lease,
+}

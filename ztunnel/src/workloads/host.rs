@@ -1,0 +1,94 @@
+//! What pods are served with, and how serving one begins.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::identity::Identity;
+use ambit_net::ca::CertificateStore;
+use ambit_net::sys::{Netns, Sockets};
+
+use super::Workers;
+use super::announced::{Announced, Entry, Serving};
+use crate::drain::Drain;
+use crate::proxy::{Identified, Listeners, Pod, PodProxy, Shared};
+
+/// What every pod of this node has in common.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// The cluster, which is part of a pod's uid.
+    pub cluster_id: String,
+    /// The trust domain that identities are expected in, until discovery says.
+    pub trust_domain: String,
+    /// Mark of every packet; 0 for none.
+    pub mark: u32,
+    /// Connections a pod may have in each direction.
+    pub connections_per_pod: u32,
+    /// Time a removed pod's connections have to end.
+    pub grace: Duration,
+}
+
+/// Opens the sockets that a pod is served on, inside the runtime that is entered.
+pub type Listen = fn(&Pod) -> io::Result<Listeners>;
+
+/// What pods are served with.
+pub struct Host {
+    /// What they have in common.
+    pub origin: Origin,
+    /// What their proxies share.
+    pub shared: Arc<Shared>,
+    /// Certificates for them.
+    pub certificates: CertificateStore,
+    /// Threads for them.
+    pub workers: Workers,
+    /// [`Listeners::open`], but in tests.
+    pub listen: Listen,
+}
+
+impl Host {
+    /// The identity to expect of a pod, until discovery says.
+    pub(super) fn expected(&self, announced: &Announced) -> Result<Identity, String> {
+        let identity = Identity::new(
+            self.origin.trust_domain.as_str(),
+            announced.namespace.as_str(),
+            announced.service_account.as_str(),
+        );
+        identity.map_err(|error| format!("pod {}: {error}", announced.key()))
+    }
+
+    /// Opens a pod's listeners and starts its proxies, as the identity of the entry.
+    pub(super) fn serve(&self, entry: &Entry) -> io::Result<Serving> {
+        let sockets = Sockets {
+            netns: other_than_own(&entry.announced.netns)?,
+            mark: Some(self.origin.mark).filter(|mark| *mark != 0),
+        };
+        let identified = Identified::new(entry.identity.clone(), self.certificates.clone());
+        let pod = Arc::new(Pod::new(
+            entry.uid.clone(),
+            entry.announced.key().into(),
+            sockets,
+            identified,
+            self.origin.connections_per_pod,
+        ));
+        let lease = self.workers.lease();
+        let mut opened = Vec::new();
+        for handle in lease.handles() {
+            let _inside = handle.enter();
+            opened.push((self.listen)(&pod)?);
+        }
+        let (drain, drained) = Drain::new();
+        // Neighbours may come as soon as it listens.
+        self.shared.add_pod(&pod);
+        for (handle, listeners) in lease.handles().iter().zip(opened) {
+            let _inside = handle.enter();
+            PodProxy::spawn(self.shared.clone(), pod.clone(), listeners, drained.clone());
+        }
+        Ok(Serving { pod, drain, lease })
+    }
+}
+
+/// A namespace to enter; none when it is the process's own.
+fn other_than_own(netns: &Netns) -> io::Result<Option<Netns>> {
+    let own = Netns::current()?;
+    Ok((own != *netns).then(|| netns.clone()))
+}

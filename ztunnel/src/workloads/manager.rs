@@ -1,0 +1,218 @@
+//! Brings together what the node agent announces and what discovery describes.
+
+use std::collections::HashMap;
+
+use ambit_core::identity::Identity;
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use super::announced::{Described, Entry, Serving};
+use super::{Announced, Host, State};
+
+/// The pods of this node.
+pub struct Manager {
+    host: Host,
+    pods: HashMap<String, Entry>,
+    /// Counts the agent's connections: each begins with everything it knows.
+    announcement: u64,
+    draining: JoinSet<()>,
+}
+
+/// A pod, for the admin page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The agent's uid of it.
+    pub uid: String,
+    /// `namespace/name`.
+    pub pod: String,
+    /// Who it is.
+    pub identity: Identity,
+    /// How far it came.
+    pub state: State,
+}
+
+impl Manager {
+    /// No pods yet.
+    #[must_use]
+    pub fn new(host: Host) -> Self {
+        Self {
+            host,
+            pods: HashMap::new(),
+            announcement: 0,
+            draining: JoinSet::new(),
+        }
+    }
+
+    /// The agent has connected and will name every pod there is.
+    pub fn announcement(&mut self) {
+        self.announcement += 1;
+    }
+
+    /// The agent announces a pod. It is served as soon as discovery describes it.
+    ///
+    /// # Errors
+    /// Why this one cannot be served; no other is affected.
+    pub fn add(&mut self, uid: &str, announced: Announced) -> Result<(), String> {
+        let identity = self.host.expected(&announced)?;
+        match self.pods.get_mut(uid) {
+            Some(entry) if entry.announced == announced => {
+                entry.seen = self.announcement;
+                return Ok(());
+            }
+            Some(_) => self.remove(uid),
+            None => {}
+        }
+        tracing::info!(
+            uid,
+            pod = announced.key(),
+            netns = announced.netns.inode(),
+            "pod added"
+        );
+        self.host.certificates.prefetch(&identity);
+        let entry = Entry {
+            uid: announced.uid(&self.host.origin.cluster_id).into(),
+            announced,
+            identity,
+            seen: self.announcement,
+            state: State::Waiting("not looked at yet".to_owned()),
+            serving: None,
+        };
+        self.pods.insert(uid.to_owned(), entry);
+        self.start(uid);
+        Ok(())
+    }
+
+    /// The agent names a pod whose network namespace it has sent before.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn keep(&mut self, uid: &str) -> Result<(), String> {
+        let unknown = || format!("there is no pod {uid} to keep; send it again with its netns");
+        let entry = self.pods.get_mut(uid).ok_or_else(unknown)?;
+        entry.seen = self.announcement;
+        Ok(())
+    }
+
+    /// The agent has named every pod there is: the others are gone.
+    pub fn snapshot_sent(&mut self) {
+        let current = self.announcement;
+        let stale = self.pods.iter().filter(|(_, entry)| entry.seen != current);
+        for uid in stale.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+            self.remove(&uid);
+        }
+    }
+
+    /// A pod is gone. Whatever state it is in, nothing is left waiting for it.
+    pub fn remove(&mut self, uid: &str) {
+        let Some(entry) = self.pods.remove(uid) else {
+            return;
+        };
+        tracing::info!(uid, pod = entry.announced.key(), "pod removed");
+        self.forget_identity(&entry.identity);
+        if let Some(serving) = entry.serving {
+            self.stop(serving);
+        }
+        while self.draining.try_join_next().is_some() {}
+    }
+
+    /// Serves the pods that could not be served yet. Returns whether some are left that failed
+    /// for a reason of their own and should be tried again.
+    pub fn try_waiting(&mut self) -> bool {
+        let waiting = self
+            .pods
+            .iter()
+            .filter(|(_, entry)| entry.serving.is_none());
+        let waiting: Vec<String> = waiting.map(|(uid, _)| uid.clone()).collect();
+        let mut again = false;
+        for uid in &waiting {
+            again |= self.start(uid);
+        }
+        again
+    }
+
+    /// Every pod, by name.
+    #[must_use]
+    pub fn summaries(&self) -> Vec<Summary> {
+        let summary = |(uid, entry): (&String, &Entry)| Summary {
+            uid: uid.clone(),
+            pod: entry.announced.key(),
+            identity: entry.identity.clone(),
+            state: entry.state.clone(),
+        };
+        let mut all: Vec<Summary> = self.pods.iter().map(summary).collect();
+        all.sort_by(|a, b| a.pod.cmp(&b.pod));
+        all
+    }
+
+    /// Ends every pod's proxies, all at the same time, and waits for them.
+    pub async fn shutdown(mut self) {
+        for (_, entry) in std::mem::take(&mut self.pods) {
+            if let Some(serving) = entry.serving {
+                self.stop(serving);
+            }
+        }
+        while self.draining.join_next().await.is_some() {}
+    }
+
+    /// Serves a pod if it can be. Returns whether it failed and should be tried again.
+    fn start(&mut self, uid: &str) -> bool {
+        let Some(entry) = self.pods.get_mut(uid) else {
+            return false;
+        };
+        let identity = match entry
+            .announced
+            .described(&self.host.shared.index(), &entry.uid)
+        {
+            Described::Known(workload) => workload.identity.clone(),
+            Described::Unknown => {
+                entry.state = State::Waiting("discovery does not describe it yet".to_owned());
+                return false;
+            }
+            Described::Other(why) => {
+                // Told once, not with every push.
+                if entry.state != State::Waiting(why.clone()) {
+                    tracing::warn!(pod = entry.announced.key(), why, "pod is not served");
+                    entry.state = State::Waiting(why);
+                }
+                return false;
+            }
+        };
+        let expected = std::mem::replace(&mut entry.identity, identity.clone());
+        let failed = match self.host.serve(entry) {
+            Ok(serving) => {
+                tracing::info!(pod = entry.announced.key(), %identity, "pod is served");
+                entry.serving = Some(serving);
+                entry.state = State::Serving;
+                false
+            }
+            Err(error) => {
+                tracing::warn!(pod = entry.announced.key(), %error, "pod is not served");
+                entry.state = State::Waiting(error.to_string());
+                true
+            }
+        };
+        if expected != identity {
+            self.host.certificates.prefetch(&identity);
+            self.forget_identity(&expected);
+        }
+        failed
+    }
+
+    fn stop(&mut self, serving: Serving) {
+        let Serving { pod, drain, lease } = serving;
+        self.host.shared.remove_pod(&pod);
+        let grace = self.host.origin.grace;
+        self.draining.spawn(async move {
+            drain.run(grace).await;
+            drop(lease);
+        });
+    }
+
+    /// Gives up a certificate that no pod needs.
+    fn forget_identity(&self, identity: &Identity) {
+        if !self.pods.values().any(|entry| entry.identity == *identity) {
+            self.host.certificates.forget(identity);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The pods of this node: announced by the node agent, described by discovery, served by proxies.
+//!
+//! A pod is served once both are known and agree on who it is. Whatever goes wrong with one pod
+//! stays with that pod.
+
+mod announced;
+mod host;
+mod manager;
+mod workers;
+mod zds;
+
+#[cfg(test)]
+mod tests;
+
+pub use announced::{Announced, State};
+pub use host::{Host, Listen, Origin};
+pub use manager::{Manager, Summary};
+pub use workers::{Lease, Workers};
+pub use zds::{Surroundings, follow};
