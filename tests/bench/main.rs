@@ -38,9 +38,9 @@ fn main() -> anyhow::Result<()> {
         bench.add(Variant::meshed(&name, &lab)?);
         bench.keep(lab);
     }
-    let samples = bench.run(&plan, &progress)?;
-    let results = summary::summarize(&samples, &bench.names());
-    let report = report::Report::new(&plan, bench.names(), results);
+    let measured = bench.run(&plan, &progress);
+    let results = summary::summarize(&measured.samples, &bench.names());
+    let report = report::Report::new(&plan, bench.names(), results, measured.failures);
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
@@ -48,7 +48,9 @@ fn main() -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(report.markdown().as_bytes())?;
     out.flush()?;
-    bench.down()
+    bench.down()?;
+    anyhow::ensure!(report.is_complete(), "not everything could be measured");
+    Ok(())
 }
 
 fn progress(text: &str) {

@@ -59,6 +59,14 @@ pub(crate) struct Bench {
     variants: Vec<Variant>,
 }
 
+/// What a run took.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) samples: Vec<Sample>,
+    /// What could not be measured, and why.
+    pub(crate) failures: Vec<String>,
+}
+
 impl Bench {
     /// Takes a variant of the lab that is kept next.
     pub(crate) fn add(&mut self, mut variant: Variant) {
@@ -84,38 +92,34 @@ impl Bench {
         self.labs.iter_mut().try_for_each(Lab::down)
     }
 
-    /// Measures everything.
-    pub(crate) fn run(&self, plan: &Plan, progress: &impl Fn(&str)) -> anyhow::Result<Vec<Sample>> {
-        let mut samples = Vec::new();
-        for round in 1..=plan.rounds {
-            for &path in &plan.paths {
-                for &row in &plan.rows {
-                    if row == Row::Memory && (round, path) != (1, Path::CrossNode) {
+    /// Measures everything. A measurement that fails is told in the result and does not end the others.
+    pub(crate) fn run(&self, plan: &Plan, progress: &impl Fn(&str)) -> Measured {
+        let mut measured = Measured::default();
+        for (round, path, row) in plan.turns() {
+            for variant in &self.variants {
+                let name = &variant.name;
+                let turn = format!("round {round}, {}, {name}", path.name());
+                let values = match self.measure(plan, variant, path, row) {
+                    Ok(values) => values,
+                    Err(error) => {
+                        let failure = format!("{turn}, {}: {error:#}", row.name());
+                        progress(&failure);
+                        measured.failures.push(failure);
                         continue;
                     }
-                    for variant in &self.variants {
-                        let values = self.measure(plan, variant, path, row).with_context(|| {
-                            format!("{} {} {}", variant.name, path.name(), row.name())
-                        })?;
-                        for (quantity, value) in values {
-                            let name = &variant.name;
-                            progress(&format!(
-                                "round {round}, {}, {name}: {} {value:.3}",
-                                path.name(),
-                                quantity.title()
-                            ));
-                            samples.push(Sample {
-                                path,
-                                quantity,
-                                variant: name.clone(),
-                                value,
-                            });
-                        }
-                    }
+                };
+                for (quantity, value) in values {
+                    progress(&format!("{turn}: {} {value:.3}", quantity.title()));
+                    measured.samples.push(Sample {
+                        path,
+                        quantity,
+                        variant: name.clone(),
+                        value,
+                    });
                 }
             }
         }
-        Ok(samples)
+        measured
     }
 
     fn measure(

@@ -17,6 +17,7 @@ pub(crate) struct Report {
     smoke: bool,
     variants: Vec<String>,
     rows: Vec<Outcome>,
+    failures: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,7 +44,12 @@ impl Machine {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, variants: Vec<String>, rows: Vec<Outcome>) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        variants: Vec<String>,
+        rows: Vec<Outcome>,
+        failures: Vec<String>,
+    ) -> Self {
         Self {
             machine: Machine::this(),
             rounds: plan.rounds,
@@ -52,7 +58,13 @@ impl Report {
             smoke: plan.smoke,
             variants,
             rows,
+            failures,
         }
+    }
+
+    /// Whether every measurement succeeded.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failures.is_empty()
     }
 
     /// The table; ratios compare the first proxy with each other variant.
@@ -115,7 +127,11 @@ impl Report {
         writeln!(
             out,
             "\nA ratio above 1 means better, whichever way the quantity counts."
-        )
+        )?;
+        for failure in &self.failures {
+            writeln!(out, "\nnot measured: {failure}")?;
+        }
+        Ok(())
     }
 }
 
@@ -158,7 +174,7 @@ mod tests {
             sample("peer", 20_000.0),
         ];
         let rows = summarize(&samples, &variants);
-        let table = Report::new(&plan, variants, rows).markdown();
+        let table = Report::new(&plan, variants, rows, Vec::new()).markdown();
         for line in [
             "| path | quantity | direct | ambit | peer | ambit vs direct | ambit vs peer |",
             "| cross-node | requests, 64 connections (1/s) | 100000 | 40000 | 20000 | 0.40x | 2.00x |",

@@ -34,6 +34,20 @@ pub(crate) struct Plan {
     pub(crate) smoke: bool,
 }
 
+impl Plan {
+    /// Rounds, paths and rows in the order in which they are measured.
+    pub(crate) fn turns(&self) -> impl Iterator<Item = (u32, Path, Row)> {
+        let paths = |round| self.paths.iter().map(move |&path| (round, path));
+        let rows = |(round, path)| self.rows.iter().map(move |&row| (round, path, row));
+        (1..=self.rounds)
+            .flat_map(paths)
+            .flat_map(rows)
+            .filter(|(round, path, row)| {
+                *row != Row::Memory || (*round, *path) == (1, Path::CrossNode)
+            })
+    }
+}
+
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Row {
