@@ -91,29 +91,52 @@ impl CaClient {
             identity: identity.clone(),
             reason: e.to_string(),
         })?;
-        let connection = self.connected().await?;
-        let message = self.message(identity, &request);
-        let answer = IstioCertificateServiceClient::new(connection.channel.clone())
-            .max_decoding_message_size(MAX_ANSWER)
-            .create_certificate(connection.request(message).await?)
-            .await
-            .map_err(|status| CaError::Refused {
-                address: self.remote.address.clone(),
-                identity: identity.clone(),
-                status: grpc::explain(&status),
-            })?;
-        accept(identity, &answer.into_inner().cert_chain, &request.key_pem)
-    }
-
-    /// The connection there is, or a new one. Two callers at once may both dial; the later one
-    /// stays, and nobody waits for another's handshake.
-    async fn connected(&self) -> Result<Arc<Connection>, CaError> {
-        if let Some(connection) = self.connection.lock().clone() {
-            return Ok(connection);
+        let kept = self.connection.lock().clone();
+        if let Some(connection) = kept {
+            match self.ask(&connection, identity, &request).await {
+                // It may have been lost long ago, which says nothing of the authority.
+                Err(Asked::Lost(_)) => {}
+                answered => return answered.map_err(Into::into),
+            }
         }
+        // Two callers at once may both dial; the later connection stays, and nobody waits for
+        // another's handshake.
         let connection = Arc::new(grpc::connect(&self.remote).await?);
         *self.connection.lock() = Some(Arc::clone(&connection));
-        Ok(connection)
+        Ok(self.ask(&connection, identity, &request).await?)
+    }
+
+    async fn ask(
+        &self,
+        connection: &Connection,
+        identity: &Identity,
+        request: &Request,
+    ) -> Result<Certified, Asked> {
+        let message = connection
+            .request(self.message(identity, request))
+            .await
+            .map_err(CaError::from)?;
+        let answer = IstioCertificateServiceClient::new(connection.channel.clone())
+            .max_decoding_message_size(MAX_ANSWER)
+            .create_certificate(message)
+            .await
+            .map_err(|status| {
+                let refused = CaError::Refused {
+                    address: self.remote.address.clone(),
+                    identity: identity.clone(),
+                    status: grpc::explain(&status),
+                };
+                if grpc::is_local(&status) {
+                    Asked::Lost(refused)
+                } else {
+                    Asked::Failed(refused)
+                }
+            })?;
+        Ok(accept(
+            identity,
+            &answer.into_inner().cert_chain,
+            &request.key_pem,
+        )?)
     }
 
     fn message(&self, identity: &Identity, request: &Request) -> IstioCertificateRequest {
@@ -139,6 +162,28 @@ impl CaClient {
 impl Signer for CaClient {
     async fn sign(&self, identity: &Identity) -> Result<Certified, CaError> {
         self.fetch(identity).await
+    }
+}
+
+/// Why asking on one connection gave nothing.
+enum Asked {
+    /// The connection broke.
+    Lost(CaError),
+    /// Anything else.
+    Failed(CaError),
+}
+
+impl From<CaError> for Asked {
+    fn from(error: CaError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Asked> for CaError {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Lost(error) | Asked::Failed(error) => error,
+        }
     }
 }
 

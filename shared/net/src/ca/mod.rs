@@ -12,6 +12,11 @@ mod driver;
 mod snapshot;
 mod store;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::time::Duration;
 

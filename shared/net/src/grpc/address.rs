@@ -3,13 +3,17 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::Uri;
 use rustls_pki_types::ServerName;
 
 /// `https://HOST:PORT`, `HOST:PORT` (the same), or `http://LOOPBACK:PORT`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct Address(Arc<Parts>);
+
+#[derive(PartialEq, Eq)]
+struct Parts {
     uri: Uri,
     server_name: Option<ServerName<'static>>,
 }
@@ -19,22 +23,24 @@ impl Address {
     ///
     /// # Errors
     /// The name is no DNS name and no IP address, or the address is plain HTTP.
-    pub fn with_server_name(mut self, name: &str) -> Result<Self, AddressError> {
-        if self.server_name.is_none() {
+    pub fn with_server_name(self, name: &str) -> Result<Self, AddressError> {
+        if self.0.server_name.is_none() {
             return Err(AddressError::PlainServerName);
         }
-        self.server_name = Some(server_name(name)?);
-        Ok(self)
+        Ok(Self(Arc::new(Parts {
+            uri: self.0.uri.clone(),
+            server_name: Some(server_name(name)?),
+        })))
     }
 
     /// The origin: scheme, host and port.
     pub(crate) fn uri(&self) -> &Uri {
-        &self.uri
+        &self.0.uri
     }
 
     /// Whose certificate is expected; None for plain HTTP.
     pub(crate) fn server_name(&self) -> Option<&ServerName<'static>> {
-        self.server_name.as_ref()
+        self.0.server_name.as_ref()
     }
 }
 
@@ -62,7 +68,7 @@ impl FromStr for Address {
             Some("http") => return Err(AddressError::PlainBeyondLoopback),
             _ => return Err(AddressError::Scheme),
         };
-        Ok(Self { uri, server_name })
+        Ok(Self(Arc::new(Parts { uri, server_name })))
     }
 }
 
@@ -71,8 +77,8 @@ impl fmt::Display for Address {
         write!(
             f,
             "{}://{}",
-            self.uri.scheme_str().unwrap_or_default(),
-            self.uri.authority().map_or("", |a| a.as_str())
+            self.0.uri.scheme_str().unwrap_or_default(),
+            self.0.uri.authority().map_or("", |a| a.as_str())
         )
     }
 }

@@ -176,3 +176,8 @@ pub(crate) fn explain(status: &tonic::Status) -> String {
     };
     format!("{:?}: {message}", status.code())
 }
+
+/// Whether a status was made on this side, because the connection failed, and not by the peer.
+pub(crate) fn is_local(status: &tonic::Status) -> bool {
+    std::error::Error::source(status).is_some()
+}

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use address::{Address, AddressError};
 pub use channel::ConnectError;
-pub(crate) use channel::{Connection, connect, explain};
+pub(crate) use channel::{Connection, connect, explain, is_local};
 pub(crate) use token::TokenError;
 
 /// A control-plane endpoint and how to be accepted by it.

@@ -15,6 +15,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
@@ -63,6 +64,8 @@ impl Authority {
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
+    cut: Arc<Notify>,
+    was_cut: Arc<Notify>,
     /// Aborts what it holds when dropped.
     _tasks: JoinSet<()>,
 }
@@ -71,6 +74,12 @@ impl Running {
     /// Connections that got through the handshake.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Cuts every connection there is; new ones are taken.
+    pub(crate) async fn cut(&self) {
+        self.cut.notify_one();
+        self.was_cut.notified().await;
     }
 }
 
@@ -85,11 +94,21 @@ where
     let address = listener.local_addr().expect("bound");
     let connections = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&connections);
+    let cut = Arc::new(Notify::new());
+    let was_cut = Arc::new(Notify::new());
+    let (cutting, done) = (Arc::clone(&cut), Arc::clone(&was_cut));
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut serving = JoinSet::new();
         loop {
-            let (tcp, _) = listener.accept().await.expect("accepts");
+            let (tcp, _) = tokio::select! {
+                accepted = listener.accept() => accepted.expect("accepts"),
+                () = cutting.notified() => {
+                    serving.shutdown().await;
+                    done.notify_one();
+                    continue;
+                }
+            };
             let (service, tls, counter) = (service.clone(), tls.clone(), Arc::clone(&counter));
             serving.spawn(async move {
                 let io: Box<dyn Stream> = match tls {
@@ -109,6 +128,8 @@ where
     Running {
         address,
         connections,
+        cut,
+        was_cut,
         _tasks: tasks,
     }
 }

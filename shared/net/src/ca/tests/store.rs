@@ -1,0 +1,272 @@
+//! Rotation by the driver, in virtual time: a second here takes no second.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::id;
+use crate::ca::testing::{Step, TestSigner, clock};
+use crate::ca::{CaError, CertificateStore, Clock, Settings, Standing};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn many_callers_cause_one_signature() {
+    let t = Test::start(HOUR, 8);
+    t.signer.then(Step::Take(SECOND));
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let store = t.store.clone();
+        callers.spawn(async move { store.get(&id("web")).await.expect("signed") });
+    }
+    let all = callers.join_all().await;
+    assert!(all.iter().all(|certified| Arc::ptr_eq(certified, &all[0])));
+    assert_eq!(all[0].identity(), &id("web"));
+    t.store.get(&id("web")).await.expect("signed");
+    assert_eq!(t.signer.asked(), [id("web")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_connection_waits_for_goes_before_prefetches() {
+    let t = Test::start(HOUR, 1);
+    for name in ["a", "b", "c"] {
+        t.signer.then(Step::Take(SECOND));
+        t.store.prefetch(&id(name));
+        pass(Duration::from_millis(1)).await;
+    }
+    t.store.get(&id("now")).await.expect("signed");
+    pass(5 * SECOND).await;
+    assert_eq!(t.signer.asked(), ["a", "now", "b", "c"].map(id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn signatures_at_the_same_time_are_bounded() {
+    let t = Test::start(HOUR, 3);
+    let names: Vec<String> = (0..20).map(|i| format!("sa-{i}")).collect();
+    for name in &names {
+        t.signer.then(Step::Take(SECOND));
+        t.store.prefetch(&id(name));
+    }
+    pass(10 * SECOND).await;
+    assert_eq!((t.signer.most(), t.signer.asked().len()), (3, 20));
+    assert!(
+        names
+            .iter()
+            .all(|name| t.store.current(&id(name)).is_some())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn renews_around_half_life_and_says_so() {
+    let t = Test::start(HOUR, 8);
+    let first = t.store.get(&id("web")).await.expect("signed");
+    let mut renewals = t.store.renewals();
+    let start = Instant::now();
+    renewals.changed().await.expect("running");
+    let half = start.elapsed().as_secs_f64() / HOUR.as_secs_f64();
+    assert!((0.44..0.56).contains(&half), "{half}");
+    let second = t.store.get(&id("web")).await.expect("signed");
+    assert!(second.not_after() > first.not_after());
+    assert_eq!(*renewals.borrow(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_second_certificates_never_leave_a_gap() {
+    let t = Test::start(10 * SECOND, 8);
+    let names = ["a", "b", "c"].map(id);
+    for _ in 0..1800 {
+        for name in &names {
+            let certified = t.store.get(name).await.expect("there is always one");
+            assert!(certified.not_after() > (t.clock)());
+        }
+        pass(Duration::from_millis(100)).await;
+    }
+    let signatures = t.signer.asked().len();
+    assert!(
+        (90..=150).contains(&signatures),
+        "{signatures} in three minutes"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_the_old_one_until_it_expires_and_never_longer() {
+    let t = Test::start(100 * SECOND, 8);
+    let first = t.store.get(&id("web")).await.expect("signed");
+    let issued = Instant::now();
+    t.signer.broken(true);
+    sleep_until(issued + 99 * SECOND).await;
+    let still = t.store.get(&id("web")).await.expect("not expired");
+    assert!(Arc::ptr_eq(&first, &still));
+    assert!(t.signer.asked().len() > 3, "tried again and again");
+    assert_eq!(t.standing(), (Standing::Valid, true));
+    sleep_until(issued + 100 * SECOND).await;
+    assert!(t.store.current(&id("web")).is_none());
+    let error = t.store.get(&id("web")).await.expect_err("expired");
+    assert!(error.to_string().ends_with("broken"), "{error}");
+    assert_eq!(t.standing(), (Standing::Expired, true));
+    t.signer.broken(false);
+    pass(30 * SECOND).await;
+    assert_eq!(t.standing(), (Standing::Valid, false));
+    assert!(t.store.get(&id("web")).await.expect("renewed").not_after() > first.not_after());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_outage_is_waited_out() {
+    let t = Test::start(HOUR, 8);
+    t.signer.then(Step::Fail("restarting"));
+    t.signer.then(Step::Fail("restarting"));
+    t.store
+        .get(&id("web"))
+        .await
+        .expect("the third attempt succeeds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_gets_the_last_error_in_bounded_time() {
+    let t = Test::start(HOUR, 8);
+    t.signer.broken(true);
+    let start = Instant::now();
+    let error = t.store.get(&id("web")).await.expect_err("broken");
+    assert!(error.to_string().ends_with("broken"), "{error}");
+    assert!(start.elapsed() <= 5 * SECOND, "{:?}", start.elapsed());
+    let attempts = t.signer.asked().len();
+    assert!((2..10).contains(&attempts), "{attempts} attempts");
+    pass(60 * SECOND).await;
+    let start = Instant::now();
+    for _ in 0..100 {
+        t.store.get(&id("web")).await.expect_err("broken");
+    }
+    assert!(
+        t.signer.asked().len() - attempts < 60,
+        "callers do not shorten the backoff"
+    );
+    assert!(start.elapsed() <= 500 * SECOND);
+    assert_eq!(t.standing(), (Standing::Failed, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_authority_does_not_hang_callers() {
+    let t = Test::start(HOUR, 8);
+    t.signer.then(Step::Hang);
+    let start = Instant::now();
+    let error = t.store.get(&id("web")).await.expect_err("silence");
+    assert!(matches!(error, CaError::NotYet { .. }), "{error}");
+    assert_eq!(start.elapsed(), 5 * SECOND);
+    assert_eq!(t.standing(), (Standing::Pending, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_is_renewed_no_more_and_its_callers_fail() {
+    let t = Test::start(HOUR, 8);
+    t.store.get(&id("web")).await.expect("signed");
+    t.store.forget(&id("web"));
+    assert!(t.store.current(&id("web")).is_none() && t.store.snapshot().is_empty());
+    pass(10 * HOUR).await;
+    assert_eq!(t.signer.asked().len(), 1);
+
+    t.signer.then(Step::Take(SECOND));
+    let store = t.store.clone();
+    let waiting = tokio::spawn(async move { store.get(&id("late")).await });
+    pass(SECOND / 2).await;
+    t.store.forget(&id("late"));
+    let error = waiting.await.expect("no panic").expect_err("forgotten");
+    assert!(matches!(error, CaError::Forgotten { .. }), "{error}");
+    pass(HOUR).await;
+    assert!(
+        t.store.current(&id("late")).is_none(),
+        "a late answer is dropped"
+    );
+    t.store
+        .get(&id("late"))
+        .await
+        .expect("wanted anew, signed anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_driver_callers_fail_at_once() {
+    let mut t = Test::start(HOUR, 8);
+    t.store.get(&id("web")).await.expect("signed");
+    t.signer.then(Step::Hang);
+    let store = t.store.clone();
+    let waiting = tokio::spawn(async move { store.get(&id("other")).await });
+    pass(SECOND / 2).await;
+    t.driver.shutdown().await;
+    for result in [
+        waiting.await.expect("no panic"),
+        t.store.get(&id("new")).await,
+    ] {
+        assert!(matches!(result, Err(CaError::Stopped)));
+    }
+    t.store
+        .get(&id("web"))
+        .await
+        .expect("what is there is still good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_wall_clock_is_noticed_by_the_next_caller() {
+    let jump: Arc<parking_lot::Mutex<Duration>> = Arc::default();
+    let steady = clock();
+    let ahead = Arc::clone(&jump);
+    let t = Test::with(Arc::new(move || steady() + *ahead.lock()), HOUR, 8);
+    let first = t.store.get(&id("web")).await.expect("signed");
+    *jump.lock() = 2 * HOUR;
+    let second = t.store.get(&id("web")).await.expect("signed anew");
+    assert!(second.not_after() > first.not_after());
+    assert_eq!(t.signer.asked().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_expired_on_arrival_is_not_served() {
+    let t = Test::start(Duration::ZERO, 8);
+    let error = t.store.get(&id("web")).await.expect_err("expired");
+    assert!(matches!(error, CaError::Expired { .. }), "{error}");
+    assert!(t.store.current(&id("web")).is_none());
+}
+
+/// A store with its driver running and a signer to play with.
+struct Test {
+    store: CertificateStore,
+    signer: TestSigner,
+    clock: Clock,
+    driver: JoinSet<()>,
+}
+
+impl Test {
+    fn start(lifetime: Duration, concurrency: usize) -> Self {
+        Self::with(clock(), lifetime, concurrency)
+    }
+
+    fn with(clock: Clock, lifetime: Duration, concurrency: usize) -> Self {
+        let signer = TestSigner::new(Arc::clone(&clock), lifetime);
+        let settings = Settings {
+            concurrency,
+            clock: Arc::clone(&clock),
+            ..Settings::default()
+        };
+        let (store, running) = CertificateStore::new(signer.clone(), settings);
+        let mut driver = JoinSet::new();
+        driver.spawn(async move { match running.run().await {} });
+        Self {
+            store,
+            signer,
+            clock,
+            driver,
+        }
+    }
+
+    /// Standing of the only identity, and whether its last attempt failed.
+    fn standing(&self) -> (Standing, bool) {
+        let entries = self.store.snapshot();
+        assert_eq!(entries.len(), 1);
+        (entries[0].standing, entries[0].last_error.is_some())
+    }
+}
+
+/// Lets virtual time pass, and everything happen that is due within it.
+async fn pass(time: Duration) {
+    sleep(time).await;
+}
