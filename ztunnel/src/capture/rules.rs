@@ -1,0 +1,271 @@
+//! What the redirection is, as data.
+//!
+//! Istio's ambient mode fixes ports and marks: `iptables-save` in a pod of either mesh means the same.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ambit_net::netlink::Mark;
+use ambit_net::netlink::nft::{
+    Action, Chain, ChainKind, Family, Field, Hook, Key, KeyType, Protocol, Rule, Set, Side, Table,
+    priority,
+};
+use ambit_net::netlink::route::{Ip, PolicyRule, Route};
+use ambit_net::sys::PROXY_MARK;
+use ipnet::IpNet;
+
+/// Where captured outbound connections go.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where captured inbound plaintext goes.
+pub const INBOUND_PORT: u16 = 15006;
+/// Where other proxies connect to; never redirected.
+pub const HBONE_PORT: u16 = 15008;
+/// Where captured DNS goes.
+pub const DNS_PORT: u16 = 15053;
+
+/// What the node's own probes come from. Nothing else has these addresses.
+pub const PROBE_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 7, 127);
+/// The same, for IPv6.
+pub const PROBE_V6: Ipv6Addr = Ipv6Addr::new(
+    0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff,
+);
+
+/// On every packet of the proxy's sockets.
+const PROXY: Mark = Mark {
+    value: PROXY_MARK,
+    mask: 0xfff,
+};
+/// On connections of the proxy to the pod, and on their replies.
+const REPLIES: Mark = Mark {
+    value: 0x111,
+    mask: 0xfff,
+};
+/// The routing table in which every address is the pod's own.
+const TABLE: u32 = 100;
+/// Before the main table (32766).
+const PRIORITY: u32 = 32764;
+/// Connection tracking zone of DNS between the proxy and the resolvers.
+const DNS_ZONE: u16 = 1;
+const NAME: &str = "ambit";
+const HOST_NAME: &str = "ambit-host";
+
+/// What is captured besides TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Options {
+    /// DNS too.
+    pub dns: bool,
+}
+
+/// All that is set in a pod's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redirection {
+    /// The packet filter.
+    pub table: Table,
+    /// Which traffic goes by the routes below.
+    pub policies: Vec<PolicyRule>,
+    /// Routes of a table of their own.
+    pub routes: Vec<Route>,
+}
+
+impl fmt::Display for Redirection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.table)?;
+        for policy in &self.policies {
+            writeln!(f, "rule {policy}")?;
+        }
+        for route in &self.routes {
+            writeln!(f, "route {route}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The redirection of a pod.
+#[must_use]
+pub fn redirection(options: Options) -> Redirection {
+    let mut table = Table::new(Family::Inet, NAME);
+    if options.dns {
+        table = table.chain(dns_zone_in()).chain(dns_zone_out());
+    }
+    let table = table
+        .chain(mark_in())
+        .chain(mark_out())
+        .chain(inbound())
+        .chain(outbound(options));
+    let policy = |family| PolicyRule {
+        family,
+        mark: Some(REPLIES),
+        table: TABLE,
+        priority: Some(PRIORITY),
+    };
+    let local = |family| Route::default(family).dev("lo").local().table(TABLE);
+    Redirection {
+        table,
+        policies: Ip::BOTH.map(policy).to_vec(),
+        routes: Ip::BOTH.map(local).to_vec(),
+    }
+}
+
+/// The node's own table: what its processes send to `pods` is a probe, and comes from the probe address, so that the pod's
+/// rules tell it from traffic that is only routed here. The kubelet probes pods that refuse plaintext by this.
+#[must_use]
+pub fn host(pods: impl IntoIterator<Item = IpAddr>) -> Table {
+    let mut v4 = Set::new("pods-v4", [KeyType::Ipv4]);
+    let mut v6 = Set::new("pods-v6", [KeyType::Ipv6]);
+    for ip in pods {
+        let set = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
+        *set = std::mem::replace(set, Set::new("", [])).element([Key::Ip(ip)]);
+    }
+    let probe = |family, set: &str, source: IpAddr| {
+        tcp()
+            .in_set([Field::Address(family, Side::Destination)], set)
+            .from_socket()
+            .snat(source)
+            .comment("probes have an address of their own")
+    };
+    // Before kube-proxy masquerades: the first translation counts.
+    let probes = Chain::base(
+        "probes",
+        ChainKind::Nat,
+        Hook::Postrouting,
+        priority::SRCNAT - 1,
+    )
+    .rule(probe(Ip::V4, "pods-v4", PROBE_V4.into()))
+    .rule(probe(Ip::V6, "pods-v6", PROBE_V6.into()));
+    Table::new(Family::Inet, HOST_NAME)
+        .set(v4)
+        .set(v6)
+        .chain(probes)
+}
+
+/// What the proxy sends to the pod arrives over `lo`, possibly from a caller's address. The reply is routed by its mark.
+fn mark_in() -> Chain {
+    Chain::base(
+        "mark-in",
+        ChainKind::Filter,
+        Hook::Prerouting,
+        priority::MANGLE,
+    )
+    .rule(
+        Rule::new()
+            .mark(PROXY)
+            .set_connection_mark(REPLIES)
+            .comment("remember connections of the proxy"),
+    )
+}
+
+/// A reply to a caller's address would leave by the pod's device: the mark keeps it here.
+fn mark_out() -> Chain {
+    Chain::base("mark-out", ChainKind::Route, Hook::Output, priority::MANGLE).rule(
+        Rule::new()
+            .connection_mark(REPLIES)
+            .restore_mark()
+            .comment("replies return to the proxy"),
+    )
+}
+
+fn inbound() -> Chain {
+    let mut chain = Chain::base(
+        "inbound",
+        ChainKind::Nat,
+        Hook::Prerouting,
+        priority::DSTNAT,
+    );
+    for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
+        chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
+    }
+    loopbacks().into_iter().fold(chain, |chain, loopback| {
+        chain.rule(
+            tcp()
+                .not_destination(loopback)
+                .not_destination_port(HBONE_PORT)
+                .not_mark(PROXY)
+                .redirect(INBOUND_PORT)
+                .comment("plaintext to the pod"),
+        )
+    })
+}
+
+fn outbound(options: Options) -> Chain {
+    let mut chain = Chain::base("outbound", ChainKind::Nat, Hook::Output, priority::DSTNAT);
+    if options.dns {
+        chain = chain.rule(
+            udp()
+                .not_output("lo")
+                .destination_port(53)
+                .not_mark(PROXY)
+                .redirect(DNS_PORT)
+                .comment("DNS over UDP"),
+        );
+        for loopback in loopbacks() {
+            chain = chain.rule(
+                tcp()
+                    .not_destination(loopback)
+                    .destination_port(53)
+                    .not_mark(PROXY)
+                    .redirect(DNS_PORT)
+                    .comment("DNS over TCP"),
+            );
+        }
+    }
+    chain = chain.rule(
+        tcp()
+            .mark(REPLIES)
+            .accept()
+            .comment("what belongs to the proxy's connections"),
+    );
+    for loopback in loopbacks() {
+        chain = chain.rule(
+            Rule::new()
+                .output("lo")
+                .not_destination(loopback)
+                .accept()
+                .comment("the pod to its own address"),
+        );
+    }
+    loopbacks().into_iter().fold(chain, |chain, loopback| {
+        chain.rule(
+            tcp()
+                .not_destination(loopback)
+                .not_mark(PROXY)
+                .redirect(OUTBOUND_PORT)
+                .comment("connections of the pod"),
+        )
+    })
+}
+
+/// The proxy and the pod may use the same port towards a resolver: apart, they do not collide.
+fn dns_zone_out() -> Chain {
+    Chain::base("dns-out", ChainKind::Filter, Hook::Output, priority::RAW).rule(
+        udp()
+            .destination_port(53)
+            .mark(PROXY)
+            .action(Action::Zone(DNS_ZONE))
+            .comment("DNS of the proxy, in a zone of its own"),
+    )
+}
+
+fn dns_zone_in() -> Chain {
+    Chain::base("dns-in", ChainKind::Filter, Hook::Prerouting, priority::RAW).rule(
+        udp()
+            .source_port(53)
+            .not_mark(PROXY)
+            .action(Action::Zone(DNS_ZONE))
+            .comment("answers to the proxy"),
+    )
+}
+
+fn tcp() -> Rule {
+    Rule::new().protocol(Protocol::Tcp)
+}
+
+fn udp() -> Rule {
+    Rule::new().protocol(Protocol::Udp)
+}
+
+fn loopbacks() -> [IpNet; 2] {
+    [
+        IpNet::new(Ipv4Addr::LOCALHOST.into(), 32).expect("32 bits are an IPv4 address"),
+        IpNet::new(Ipv6Addr::LOCALHOST.into(), 128).expect("128 bits are an IPv6 address"),
+    ]
+}

@@ -1,0 +1,319 @@
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use ambit_net::netlink::route::{Handle, Ip, Route};
+use ambit_net::netlink::testing::{isolated, namespace, within};
+use ambit_net::sys::{Netns, PROXY_MARK, Sockets};
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+#[test]
+fn the_redirection_reads_as_documented() {
+    assert_eq!(
+        redirection(Options::default()).to_string(),
+        include_str!("golden/pod.txt")
+    );
+    assert_eq!(
+        redirection(Options { dns: true }).to_string(),
+        include_str!("golden/pod-dns.txt")
+    );
+    let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
+    assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));
+}
+
+/// A pod beside this namespace, which is its node: 10.1.0.2 and fd00:1::2 behind the device `pod`; 10.1.0.1 and fd00:1::1 here.
+fn pod() -> OwnedFd {
+    let pod = namespace();
+    let mut node = Handle::open().expect("netlink opens");
+    node.add_veth("pod", "eth0", Some(pod.as_fd()))
+        .expect("a pair");
+    node.set_up("pod").expect("up");
+    for (own, peer) in [
+        ("10.1.0.1/32", "10.1.0.2/32"),
+        ("fd00:1::1/128", "fd00:1::2/128"),
+    ] {
+        node.add_address("pod", net(own)).expect("an address");
+        node.add_route(&Route::to(net(peer)).dev("pod"))
+            .expect("a route");
+    }
+    within(&pod, || {
+        let mut inside = Handle::open().expect("netlink opens");
+        for device in ["lo", "eth0"] {
+            inside.set_up(device).expect("up");
+        }
+        for (own, gateway, family) in [
+            ("10.1.0.2/32", "10.1.0.1", Ip::V4),
+            ("fd00:1::2/128", "fd00:1::1", Ip::V6),
+        ] {
+            inside.add_address("eth0", net(own)).expect("an address");
+            let default = Route::default(family).via(ip(gateway)).dev("eth0").onlink();
+            inside.add_route(&default).expect("a route");
+        }
+    });
+    pod
+}
+
+fn captured(pod: &OwnedFd) -> Netns {
+    let netns = Netns::from_fd(pod.try_clone().expect("a copy")).expect("a namespace");
+    apply(&netns, Options::default()).expect("applied");
+    netns
+}
+
+fn net(text: &str) -> ipnet::IpNet {
+    text.parse().expect("a network")
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+const NODE: [&str; 2] = ["10.1.0.1", "fd00:1::1"];
+const POD: [&str; 2] = ["10.1.0.2", "fd00:1::2"];
+
+fn at(host: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(host), port)
+}
+
+/// Listens on every address of both families.
+fn listen(port: u16) -> TcpListener {
+    TcpListener::bind(at("::", port)).expect("bound")
+}
+
+fn connect(to: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&to, Duration::from_secs(5))
+}
+
+fn original(stream: &TcpStream) -> SocketAddr {
+    let socket = socket2::SockRef::from(stream);
+    let mapped = stream.local_addr().expect("bound").ip().to_canonical();
+    let found = if mapped.is_ipv4() {
+        socket.original_dst_v4()
+    } else {
+        socket.original_dst_v6()
+    };
+    found
+        .expect("a tracked connection")
+        .as_socket()
+        .expect("an address")
+}
+
+fn peer(from: SocketAddr) -> IpAddr {
+    from.ip().to_canonical()
+}
+
+/// Connects as the proxy does: marked, and from an address that is not the pod's own if there is one.
+fn proxy_connect(to: SocketAddr, from: Option<IpAddr>) -> TcpStream {
+    let sockets = Sockets {
+        netns: None,
+        mark: Some(PROXY_MARK),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let connected = tokio::time::timeout(Duration::from_secs(5), sockets.connect(to, from));
+        let stream = connected.await.expect("in time").expect("connected");
+        let stream = stream.into_std().expect("out of the runtime");
+        stream.set_nonblocking(false).expect("set");
+        stream
+    })
+}
+
+#[test]
+fn what_the_pod_sends_meets_the_proxy_once() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        let servers = listen(80);
+        within(&pod, || {
+            let proxy = listen(OUTBOUND_PORT);
+            for host in NODE {
+                let _client = connect(at(host, 80)).expect("captured");
+                let (accepted, _) = proxy.accept().expect("accepted");
+                assert_eq!(original(&accepted), at(host, 80));
+                // And on to where it was going, unless the rules caught the proxy's own.
+                drop(proxy_connect(original(&accepted), None));
+            }
+        });
+        for host in POD {
+            let (_, from) = servers.accept().expect("the proxy came");
+            assert_eq!(peer(from), ip(host));
+        }
+    });
+}
+
+#[test]
+fn what_others_send_meets_the_proxy_unless_it_is_hbone_or_a_probe() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        let (plain, hbone, app) = within(&pod, || {
+            (listen(INBOUND_PORT), listen(HBONE_PORT), listen(80))
+        });
+        for host in POD {
+            let _client = connect(at(host, 80)).expect("captured");
+            let (accepted, _) = plain.accept().expect("accepted");
+            assert_eq!(original(&accepted), at(host, 80));
+            let _client = connect(at(host, HBONE_PORT)).expect("connected");
+            hbone.accept().expect("not captured");
+            // The proxy's own ports are captured too, so that it sees who knocks there.
+            let _client = connect(at(host, INBOUND_PORT)).expect("captured");
+            let (accepted, _) = plain.accept().expect("accepted");
+            assert_eq!(original(&accepted), at(host, INBOUND_PORT));
+        }
+        apply_host(POD.map(ip)).expect("applied");
+        for (host, probe) in POD
+            .into_iter()
+            .zip([IpAddr::from(PROBE_V4), PROBE_V6.into()])
+        {
+            let mut client = connect(at(host, 80)).expect("not captured");
+            let (mut accepted, from) = app.accept().expect("straight to the app");
+            assert_eq!(peer(from), probe);
+            accepted.write_all(b"fine").expect("sent");
+            let mut answer = [0; 4];
+            client.read_exact(&mut answer).expect("the way back works");
+        }
+        remove_host().expect("removed");
+        let _client = connect(at(POD[0], 80)).expect("captured again");
+        plain.accept().expect("accepted");
+    });
+}
+
+#[test]
+fn the_pod_reaches_itself_without_the_proxy() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        within(&pod, || {
+            let _proxy = [OUTBOUND_PORT, INBOUND_PORT].map(listen);
+            let app = listen(80);
+            for host in POD.into_iter().chain(["127.0.0.1", "::1"]) {
+                let client = connect(at(host, 80)).expect("connected");
+                let (_, from) = app.accept().expect("straight to the app");
+                assert_eq!(from.port(), client.local_addr().expect("bound").port());
+                assert_eq!(peer(from), ip(host));
+            }
+        });
+    });
+}
+
+#[test]
+fn the_app_sees_the_caller_and_its_replies_return_to_the_proxy() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        within(&pod, || {
+            let app = listen(80);
+            // The node's own addresses: without the rules the replies would go there; and one that nobody has.
+            for (host, caller) in [
+                (POD[0], NODE[0]),
+                (POD[1], NODE[1]),
+                (POD[0], "192.0.2.7"),
+                (POD[1], "2001:db8::7"),
+            ] {
+                let mut proxy = proxy_connect(at(host, 80), Some(ip(caller)));
+                let (mut accepted, from) = app.accept().expect("accepted");
+                assert_eq!(peer(from), ip(caller));
+                let mut text = [0; 5];
+                proxy.write_all(b"there").expect("sent");
+                accepted.read_exact(&mut text).expect("received");
+                accepted.write_all(b"again").expect("sent");
+                proxy.read_exact(&mut text).expect("the reply returned");
+                assert_eq!(&text, b"again");
+            }
+        });
+    });
+}
+
+#[test]
+fn applied_twice_verified_and_removed() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        let options = Options::default();
+        let missing = || verify(&netns, options).expect("listed");
+        assert_eq!(missing(), Vec::<String>::new());
+        apply(&netns, options).expect("again");
+        assert_eq!(missing(), Vec::<String>::new());
+
+        within(&pod, || {
+            let mut routes = Handle::open().expect("netlink opens");
+            let wanted = redirection(options);
+            routes.delete_rule(&wanted.policies[0]).expect("deleted");
+            routes.delete_route(&wanted.routes[1]).expect("deleted");
+        });
+        assert_eq!(
+            missing(),
+            [
+                "rule priority 32764 fwmark 0x111/0xfff lookup 100 is missing",
+                "route local ::/0 dev lo table 100 is missing"
+            ]
+        );
+        apply(&netns, options).expect("repaired");
+        assert_eq!(missing(), Vec::<String>::new());
+
+        apply(&netns, Options { dns: true }).expect("with DNS");
+        assert_eq!(
+            verify(&netns, Options { dns: true }).expect("listed"),
+            Vec::<String>::new()
+        );
+        assert!(!missing().is_empty());
+
+        for _ in 0..2 {
+            remove(&netns).expect("removed");
+            let lines = missing();
+            assert_eq!(lines[0], "table inet ambit is missing");
+            assert_eq!(lines.len(), 5, "{lines:?}");
+        }
+        let app = within(&pod, || listen(80));
+        let _client = connect(at(POD[0], 80)).expect("connected");
+        app.accept().expect("straight to the app");
+    });
+}
+
+#[test]
+fn dns_of_the_pod_meets_the_proxy_and_the_proxys_does_not() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        apply(&netns, Options { dns: true }).expect("applied");
+        let resolver = std::net::UdpSocket::bind(at(NODE[0], 53)).expect("bound");
+        resolver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("set");
+        let (app, proxy, proxy_port) = within(&pod, || {
+            let app = std::net::UdpSocket::bind(at("0.0.0.0", 4000)).expect("bound");
+            // At the address that redirected packets go to: answers have to come from there.
+            let proxy = std::net::UdpSocket::bind(at("127.0.0.1", DNS_PORT)).expect("bound");
+            let upstream = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
+            upstream.set_mark(PROXY_MARK).expect("marked");
+            upstream.bind(&at(POD[0], 0).into()).expect("bound");
+            for socket in [&app, &proxy] {
+                socket
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .expect("set");
+            }
+            (app, proxy, std::net::UdpSocket::from(upstream))
+        });
+        proxy_port
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("set");
+        let mut text = [0; 8];
+        app.send_to(b"name?", at(NODE[0], 53)).expect("sent");
+        let (length, from) = proxy.recv_from(&mut text).expect("captured");
+        assert_eq!(&text[..length], b"name?");
+        proxy_port.send_to(b"and?", at(NODE[0], 53)).expect("sent");
+        let (length, asker) = resolver.recv_from(&mut text).expect("not captured");
+        assert_eq!(&text[..length], b"and?");
+        resolver.send_to(b"this", asker).expect("sent");
+        let (_, answerer) = proxy_port.recv_from(&mut text).expect("answered");
+        assert_eq!(answerer, at(NODE[0], 53));
+        proxy.send_to(b"this", from).expect("sent");
+        let (_, answerer) = app.recv_from(&mut text).expect("answered");
+        assert_eq!(answerer, at(NODE[0], 53), "as if the resolver had answered");
+    });
+}
