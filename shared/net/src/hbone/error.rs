@@ -68,6 +68,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the peer did not answer in time, as when a packet filter drops what we send.
+    #[must_use]
+    pub fn timed_out(&self) -> bool {
+        let source: &(dyn std::error::Error + 'static) = &*self.source;
+        source.is::<TimedOut>()
+            || source
+                .downcast_ref::<std::io::Error>()
+                .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reused = if self.reused {

@@ -119,6 +119,9 @@ impl Pool {
         headers: HeaderMap,
     ) -> Result<Opening, Error> {
         let request = client::connect_request(authority, headers)?;
+        if certificate.not_after() <= SystemTime::now() {
+            return Err(Error::new(Stage::Tls, OwnCertificateExpired));
+        }
         let peer = self.peer(target);
         loop {
             let slot = self.slot(&peer, target, certificate).await?;
@@ -260,6 +263,10 @@ impl PeerState {
         (Some(Slot(best.clone(), reused)), spread)
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("our own certificate has expired")]
+struct OwnCertificateExpired;
 
 /// Closes what nobody used for `idle`, until the pool is gone.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {

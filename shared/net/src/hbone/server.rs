@@ -118,10 +118,9 @@ impl Connect {
     pub fn refuse(mut self, status: StatusCode) {
         let mut response = Response::new(());
         *response.status_mut() = status;
-        // A peer that is gone needs no answer.
-        if self.respond.send_response(response, true).is_ok() {
-            self.respond.send_reset(Reason::NO_ERROR);
-        }
+        // A peer that is gone needs no answer. Once the rest is dropped, HTTP/2 follows up with
+        // RST_STREAM NO_ERROR: the request's data is not wanted (RFC 9113 section 8.1).
+        let _ = self.respond.send_response(response, true);
     }
 
     /// Agrees.

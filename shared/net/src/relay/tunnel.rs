@@ -45,10 +45,23 @@ pub async fn relay_tunnel(
     };
     let result = {
         let (read, write) = near.split();
+        let mut broken = None;
         tokio::try_join!(
-            upstream(read.as_ref(), &mut send, counters),
+            async {
+                match upstream(read.as_ref(), &mut send, counters).await {
+                    // The receiving half knows why: a status, a reset, or an orderly end.
+                    Err(Error::Stream(error)) => broken = Some(error),
+                    ended => ended?,
+                }
+                Ok(())
+            },
             downstream(&mut receive, write, counters, on_response),
         )
+        .and_then(|_| match broken {
+            // The peer has answered in full and wants no more (RFC 9113 section 8.1).
+            Some(error) if error.reason() != Some(Reason::NO_ERROR) => Err(Error::Stream(error)),
+            _ => Ok(()),
+        })
     };
     if let Err(error) = &result {
         send.send_reset(match error {
@@ -57,7 +70,7 @@ pub async fn relay_tunnel(
         });
         reset_on_close(&near);
     }
-    result.map(|_| ())
+    result
 }
 
 enum Receive {
