@@ -1,3 +1,21 @@
 //! A tiny cluster in network namespaces, and the sample programs that run in it.
+//!
+//! [`stage`] makes namespaces, [`daemon`] is the lab that runs in them: it keeps Kubernetes objects
+//! ([`api`]), works towards them ([`controllers`]), runs pods ([`kubelet`]) on a network of its own
+//! ([`net`], [`dns`]), and starts the mesh ([`mesh`]).
 
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod controllers;
+pub mod daemon;
+pub mod dns;
+pub mod kubelet;
+pub mod mesh;
+pub mod net;
 pub mod programs;
+pub mod protocol;
+pub mod stage;
+pub mod state;
+pub mod sys;
+pub mod tokens;

@@ -1,0 +1,245 @@
+//! The `lab` command.
+
+mod client;
+mod logs;
+mod manifests;
+mod table;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::state::StateDir;
+
+/// A tiny Kubernetes cluster with the mesh in it, in network namespaces of this machine.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, about)]
+struct Cli {
+    /// Which lab; several run side by side.
+    #[arg(long, global = true, env = "LAB_NAME", default_value = "lab")]
+    name: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a lab; without --detach it runs until Ctrl-C.
+    Up(Up),
+    /// Put manifests in force and wait until they are.
+    Apply {
+        /// Files or folders of YAML or JSON; `-` is standard input.
+        #[arg(short = 'f', long = "filename", required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Remove objects, by manifest or by kind and name, and wait until their pods are gone.
+    Delete {
+        /// Files or folders of YAML or JSON; `-` is standard input.
+        #[arg(short = 'f', long = "filename")]
+        files: Vec<PathBuf>,
+        /// A kind, as in `lab delete pod NAME`.
+        #[arg(requires = "object", required_unless_present = "files")]
+        kind: Option<String>,
+        /// A name.
+        object: Option<String>,
+        #[command(flatten)]
+        namespace: Namespace,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Show objects.
+    Get {
+        /// A kind: `pods`, `deploy`, `svc`, `httproutes`, ...
+        kind: String,
+        /// One object.
+        object: Option<String>,
+        #[command(flatten)]
+        namespace: Namespace,
+        /// Of all namespaces.
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+        /// `json` for whole objects, `name` for names.
+        #[arg(short = 'o', long)]
+        output: Option<Output>,
+    },
+    /// Run a command in a pod or on a node; the exit status is the command's.
+    Exec {
+        /// `POD`, `deploy/NAME`, `sts/NAME` or `node/NAME`.
+        target: String,
+        #[command(flatten)]
+        namespace: Namespace,
+        /// The container; the first when absent.
+        #[arg(short = 'c', long)]
+        container: Option<String>,
+        /// The command.
+        #[arg(last = true, required = true)]
+        argv: Vec<String>,
+    },
+    /// Show what something logged.
+    Logs {
+        /// `ztunnel/NODE`, `agent/NODE`, `control`, `lab`, `POD` or `deploy/NAME`.
+        target: String,
+        #[command(flatten)]
+        namespace: Namespace,
+        /// The container; the first when absent.
+        #[arg(short = 'c', long)]
+        container: Option<String>,
+        /// Go on as it logs.
+        #[arg(short = 'f', long)]
+        follow: bool,
+    },
+    /// End something at once; it is started again as its restart policy says.
+    Kill {
+        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD` or `deploy/NAME`.
+        target: String,
+        #[command(flatten)]
+        namespace: Namespace,
+    },
+    /// End something in order, start it again and wait until it is ready.
+    Restart {
+        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD` or `deploy/NAME`.
+        target: String,
+        #[command(flatten)]
+        namespace: Namespace,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Show how the lab is.
+    Status {
+        /// As JSON.
+        #[arg(short = 'o', long)]
+        output: Option<Output>,
+    },
+    /// End a lab and everything in it.
+    Down,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Json,
+    Name,
+}
+
+#[derive(Debug, Args)]
+struct Namespace {
+    /// The namespace.
+    #[arg(short = 'n', long, default_value = "default")]
+    namespace: String,
+}
+
+#[derive(Debug, Args)]
+struct Patience {
+    /// How many seconds it may take.
+    #[arg(long, default_value_t = 60)]
+    timeout: u64,
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// Files or folders of YAML or JSON to apply; `-` is standard input.
+    #[arg(short = 'f', long = "filename")]
+    files: Vec<PathBuf>,
+    /// How many nodes.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    nodes: u8,
+    /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything.
+    #[arg(long = "image", value_name = "PATTERN=COMMAND")]
+    images: Vec<String>,
+    /// Another node proxy that speaks ZDS, on every node or one.
+    #[arg(long = "ztunnel", value_name = "[NODE=]BIN")]
+    ztunnels: Vec<String>,
+    /// A variable for every node proxy.
+    #[arg(long = "ztunnel-env", value_name = "NAME=VALUE")]
+    ztunnel_env: Vec<String>,
+    /// One more argument for `ambit control`.
+    #[arg(long = "control-arg", value_name = "ARG", allow_hyphen_values = true)]
+    control_args: Vec<String>,
+    /// Without the mesh: pods, services and DNS alone.
+    #[arg(long)]
+    no_mesh: bool,
+    /// Return when the lab is ready; `lab down` ends it.
+    #[arg(long)]
+    detach: bool,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// Runs the command of this process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = StateDir::named(&cli.name)
+        .map_err(anyhow::Error::from)
+        .and_then(|state| run(&state, cli.command));
+    result.unwrap_or_else(|error| {
+        complain(&format!("lab: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+fn run(state: &StateDir, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Up(options) => up::up(state, options),
+        Command::Apply { files, patience } => client::apply(state, &files, patience.timeout),
+        Command::Delete {
+            files,
+            kind,
+            object,
+            namespace,
+            patience,
+        } => {
+            let object = kind
+                .zip(object)
+                .map(|(kind, name)| (kind, namespace.namespace, name));
+            client::delete(state, &files, object, patience.timeout)
+        }
+        Command::Get {
+            kind,
+            object,
+            namespace,
+            all_namespaces,
+            output,
+        } => {
+            let namespace = (!all_namespaces).then_some(namespace.namespace);
+            client::get(state, &kind, object, namespace, output)
+        }
+        Command::Exec {
+            target,
+            namespace,
+            container,
+            argv,
+        } => client::exec(state, target, namespace.namespace, container, argv),
+        Command::Logs {
+            target,
+            namespace,
+            container,
+            follow,
+        } => logs::logs(state, target, namespace.namespace, container, follow),
+        Command::Kill { target, namespace } => client::kill(state, target, namespace.namespace),
+        Command::Restart {
+            target,
+            namespace,
+            patience,
+        } => client::restart(state, target, namespace.namespace, patience.timeout),
+        Command::Status { output } => client::status(state, output),
+        Command::Down => client::down(state),
+    }
+}
+
+/// Prints a line on standard output.
+pub fn line(text: &str) {
+    use std::io::Write;
+    // A reader that went away has read enough.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a line on standard error.
+pub fn complain(text: &str) {
+    use std::io::Write;
+    // Standard error is the last place to complain in: nothing is left when it is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,326 @@
+//! The running lab as its parts see it: settings, nodes, objects, and word of every change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::api::{Key, Store};
+use crate::controllers;
+use crate::kubelet::{Images, PodHandle, run_pod};
+use crate::mesh::Mesh;
+use crate::net::{NamedNetns, plan};
+use crate::stage::Mode;
+use crate::state::StateDir;
+use crate::tokens::Issuer;
+
+/// How long a pod waits for the control plane to have heard of it. Without it, it starts anyway.
+const EXPORT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a lab is started with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// How many nodes.
+    pub nodes: u8,
+    /// Which programs stand for which images.
+    pub images: Images,
+    /// Node proxies to use instead of the one beside the lab.
+    pub ztunnels: Vec<ZtunnelChoice>,
+    /// Variables for every node proxy.
+    pub ztunnel_env: BTreeMap<String, String>,
+    /// More arguments for the control plane.
+    pub control_args: Vec<String>,
+    /// Where the lab's own programs are.
+    pub programs: PathBuf,
+    /// Whether the mesh is started.
+    pub mesh: bool,
+}
+
+/// A node proxy in the place of the usual one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ZtunnelChoice {
+    /// On this node; everywhere when absent.
+    pub node: Option<String>,
+    /// The program.
+    pub program: PathBuf,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct LabNode {
+    /// Its number, from 1.
+    pub number: u8,
+    /// Its name.
+    pub name: String,
+    /// Its network namespace.
+    pub netns: NamedNetns,
+    indexes: Mutex<Indexes>,
+}
+
+/// The pod addresses of a node. The least recently used is given out, for what remembers an old one.
+#[derive(Debug, Default)]
+struct Indexes {
+    taken: BTreeSet<u8>,
+    last: u8,
+}
+
+impl Indexes {
+    fn take(&mut self) -> Option<u8> {
+        let last = self.last.max(1);
+        let mut order = (last + 1..=plan::MOST_PODS).chain(2..=last);
+        let free = order.find(|index| !self.taken.contains(index))?;
+        self.taken.insert(free);
+        self.last = free;
+        Some(free)
+    }
+}
+
+impl LabNode {
+    /// A node whose network namespace is there.
+    #[must_use]
+    pub fn new(number: u8, netns: NamedNetns) -> Self {
+        Self {
+            number,
+            name: node_name(number),
+            netns,
+            indexes: Mutex::default(),
+        }
+    }
+
+    /// Takes a free pod address.
+    pub(crate) fn take_index(&self) -> Option<u8> {
+        self.indexes.lock().take()
+    }
+
+    /// Gives a pod address back.
+    pub(crate) fn free_index(&self, index: u8) {
+        self.indexes.lock().taken.remove(&index);
+    }
+}
+
+/// The name of node `number`.
+#[must_use]
+pub fn node_name(number: u8) -> String {
+    format!("node-{number}")
+}
+
+/// The running lab.
+#[derive(Debug)]
+pub struct Cluster {
+    /// What it was started with.
+    pub settings: Settings,
+    /// Its folder.
+    pub state: StateDir,
+    /// Signs its tokens.
+    pub issuer: Issuer,
+    /// What this machine allows.
+    pub mode: Mode,
+    /// Its nodes, in order.
+    pub nodes: Vec<Arc<LabNode>>,
+    store: Mutex<Store>,
+    changed: watch::Sender<u64>,
+    exported: watch::Sender<u64>,
+    settled: watch::Sender<u64>,
+    pods: Mutex<BTreeMap<Key, PodHandle>>,
+    mesh: OnceLock<Mesh>,
+}
+
+impl Cluster {
+    /// A lab whose network is made.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        state: StateDir,
+        issuer: Issuer,
+        mode: Mode,
+        nodes: Vec<Arc<LabNode>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            state,
+            issuer,
+            mode,
+            nodes,
+            store: Mutex::default(),
+            changed: watch::Sender::new(0),
+            exported: watch::Sender::new(0),
+            settled: watch::Sender::new(0),
+            pods: Mutex::default(),
+            mesh: OnceLock::new(),
+        })
+    }
+
+    /// Looks at the objects.
+    pub fn read<T>(&self, look: impl FnOnce(&Store) -> T) -> T {
+        look(&self.store.lock())
+    }
+
+    /// Changes the objects and tells everyone who waits for changes.
+    pub fn write<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.store.lock();
+        let result = change(&mut store);
+        let changes = store.changes();
+        drop(store);
+        self.changed
+            .send_if_modified(|seen| std::mem::replace(seen, changes) != changes);
+        result
+    }
+
+    /// Hears of every change after this call.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        let mut receiver = self.changed.subscribe();
+        receiver.mark_unchanged();
+        receiver
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&Arc<LabNode>> {
+        self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The mesh, once it runs.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.get()
+    }
+
+    /// Says that the mesh runs.
+    pub fn set_mesh(&self, mesh: Mesh) {
+        if self.mesh.set(mesh).is_err() {
+            tracing::error!("the mesh was started twice");
+        }
+    }
+
+    /// The log of a container.
+    #[must_use]
+    pub fn pod_log(&self, pod: &Key, container: &str) -> PathBuf {
+        let file = format!("{}_{}_{container}.log", pod.namespace, pod.name);
+        self.state.logs().join("pods").join(file)
+    }
+
+    /// Says that the control plane has heard of everything up to `changes`.
+    pub fn set_exported(&self, changes: u64) {
+        self.exported.send_replace(changes);
+    }
+
+    /// Waits, for a while, until the control plane has heard of everything there is now.
+    pub async fn exported(&self) {
+        if self.settings.mesh {
+            let now = *self.changed.borrow();
+            let mut exported = self.exported.subscribe();
+            let heard = exported.wait_for(|exported| *exported >= now);
+            if timeout(EXPORT_PATIENCE, heard).await.is_err() {
+                tracing::warn!("the control plane does not take the lab's objects");
+            }
+        }
+    }
+
+    /// Says that controllers and service addresses are as the objects up to `changes` say.
+    pub fn set_settled(&self, changes: u64) {
+        self.settled.send_replace(changes);
+    }
+
+    /// Hears how far controllers and service addresses are.
+    #[must_use]
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.settled.subscribe()
+    }
+
+    /// Runs the controllers, and starts and ends pods as the objects say.
+    pub fn reconcile(self: &Arc<Self>) {
+        let pods: Vec<Pod> = self.write(|store| {
+            controllers::reconcile(store);
+            store.pods.iter().map(|(_, pod)| pod.clone()).collect()
+        });
+        let mut handles = self.pods.lock();
+        for pod in pods {
+            let key = Key::of(&pod.metadata);
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+            let Some(node) = node else { continue };
+            if is_virtual(&pod) {
+                continue;
+            }
+            match handles.get(&key) {
+                Some(handle) => {
+                    let own = pod.metadata.uid.as_deref() == Some(&handle.uid);
+                    if !own || pod.metadata.deletion_timestamp.is_some() {
+                        handle.end();
+                    }
+                }
+                None => match self.node(node) {
+                    Some(node) => {
+                        let handle = run_pod(self, node, pod);
+                        handles.insert(key, handle);
+                    }
+                    None => tracing::warn!(pod = %key, node, "no such node"),
+                },
+            }
+        }
+        for (key, handle) in handles.iter() {
+            if self.read(|store| !store.pods.contains(key)) {
+                handle.end();
+            }
+        }
+    }
+
+    /// Removes a pod that has ended, and its object when it is still that pod's.
+    pub(crate) fn forget_pod(&self, key: &Key, uid: Option<&str>) {
+        self.pods.lock().remove(key);
+        self.write(|store| {
+            if store
+                .pods
+                .get(key)
+                .is_some_and(|pod| pod.metadata.uid.as_deref() == uid)
+            {
+                store.pods.remove(key);
+            }
+        });
+        // A new pod of that name may wait for its place.
+        self.changed.send_modify(|_| {});
+    }
+
+    /// Asks a pod's task something; nothing when the pod has none.
+    pub fn with_pod<T>(&self, key: &Key, ask: impl FnOnce(&PodHandle) -> T) -> Option<T> {
+        self.pods.lock().get(key).map(ask)
+    }
+
+    /// How many pods have a task.
+    #[must_use]
+    pub fn pod_count(&self) -> usize {
+        self.pods.lock().len()
+    }
+}
+
+/// Marks a pod that stands for a process of the mesh.
+pub const VIRTUAL: &str = "lab.ambit.dev/virtual";
+
+/// Whether a pod stands for a process of the mesh, which the lab runs otherwise.
+#[must_use]
+pub fn is_virtual(pod: &Pod) -> bool {
+    pod.metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|it| it.contains_key(VIRTUAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_given_out_in_turn() {
+        let mut indexes = Indexes::default();
+        assert_eq!(indexes.take(), Some(2));
+        assert_eq!(indexes.take(), Some(3));
+        indexes.taken.remove(&2);
+        assert_eq!(indexes.take(), Some(4));
+    }
+}

@@ -1,0 +1,138 @@
+//! The daemon: the lab itself, alone in its namespaces. It makes the network, keeps the objects and
+//! answers commands until it is told to end.
+
+mod apply;
+mod delete;
+mod exec;
+mod seed;
+mod serve;
+mod status;
+mod target;
+mod wait;
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use ambit_net::netlink::nft;
+use anyhow::Context;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use crate::cluster::{Cluster, LabNode, Settings, node_name};
+use crate::mesh::Mesh;
+use crate::net::{NamedNetns, plan, proxy, topology};
+use crate::stage::{Mode, prepare_daemon};
+use crate::state::StateDir;
+use crate::tokens::Issuer;
+use crate::{cli, dns};
+
+/// What the daemon says on standard output when commands are answered.
+pub const READY: &str = "lab is ready";
+
+/// Runs the lab in `folder`. Must be called before any thread exists.
+#[must_use]
+pub fn daemon(folder: &Path) -> ExitCode {
+    match run(folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            cli::line(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(folder: &Path) -> anyhow::Result<()> {
+    prepare_daemon(folder)?;
+    let state = StateDir::at(folder.to_owned());
+    log_to(&state.logs().join("lab.log"))?;
+    let settings = fs::read(state.config_file()).context("cannot read the lab's settings")?;
+    let settings: Settings = serde_json::from_slice(&settings)?;
+    // One thread: children are tied to the thread that starts them, which must not end.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(live(state, settings))
+}
+
+async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
+    let nodes = build_network(settings.nodes).context("cannot make the lab's network")?;
+    let listener = UnixListener::bind(state.control_socket()).context("cannot listen")?;
+    let issuer = Issuer::new()?;
+    let cluster = Cluster::new(settings, state, issuer, Mode::current()?, nodes);
+    seed::seed(&cluster);
+    for node in &cluster.nodes {
+        dns::serve(&cluster, node).with_context(|| format!("cannot serve DNS on {}", node.name))?;
+    }
+    tokio::spawn(settle(Arc::clone(&cluster)));
+    let (stop, mut stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let work = async {
+        if cluster.settings.mesh {
+            cli::line("starting the control plane and the node proxies");
+            let mesh = Mesh::start(&cluster).await.map_err(anyhow::Error::msg)?;
+            cluster.set_mesh(mesh);
+        }
+        cli::line(READY);
+        serve::serve(&cluster, &listener, &stop).await
+    };
+    tokio::select! {
+        result = work => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = stopped.wait_for(|stopped| *stopped) => Ok(()),
+    }
+}
+
+fn build_network(count: u8) -> io::Result<Vec<Arc<LabNode>>> {
+    topology::build_bridge()?;
+    let mut nodes = Vec::new();
+    for number in 1..=count.min(plan::MOST_NODES) {
+        let netns = NamedNetns::create(&node_name(number))?;
+        topology::join_node(number, count, &netns)?;
+        nodes.push(Arc::new(LabNode::new(number, netns)));
+    }
+    Ok(nodes)
+}
+
+/// Runs the controllers and puts service addresses in force after every change.
+async fn settle(cluster: Arc<Cluster>) {
+    let mut changes = cluster.changes();
+    let mut in_force = None;
+    loop {
+        cluster.reconcile();
+        let (table, now) = cluster.read(|store| (proxy::table(store), store.changes()));
+        if in_force.as_ref() != Some(&table) {
+            let mut failed = false;
+            for node in &cluster.nodes {
+                let replace = || Ok(nft::Handle::open()?.replace(&table)?);
+                if let Err(error) = node.netns.netns().run(replace) {
+                    tracing::error!(node = %node.name, %error, "cannot set service addresses");
+                    failed = true;
+                }
+            }
+            in_force = (!failed).then_some(table);
+        }
+        cluster.set_settled(now);
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn log_to(file: &Path) -> anyhow::Result<()> {
+    let log = OpenOptions::new().create(true).append(true).open(file)?;
+    let filter = EnvFilter::try_from_env("LAB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(log)
+        .init();
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! The kubelet of every node of the lab: it makes sandboxes, runs containers in them, probes them,
+//! and says in the pod's status how they are.
+
+mod command;
+mod container;
+mod env;
+mod exec;
+mod pod;
+mod probe;
+mod sandbox;
+mod status;
+mod volumes;
+
+pub use command::Images;
+pub use exec::{Place, command as exec_command};
+pub use pod::{Order, PodHandle, Running, run_pod};
+pub(crate) use sandbox::resolv_conf;

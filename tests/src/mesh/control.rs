@@ -1,0 +1,101 @@
+//! How the control plane is started.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::component::Recipe;
+use super::component_log;
+use crate::cluster::Cluster;
+use crate::net::plan;
+use crate::stage::{Mount, MountSource, RunSpec};
+use crate::tokens::{ISSUER, MESH_AUDIENCE};
+
+/// Where the control plane's own endpoints are.
+pub(super) const ADMIN_PORT: u16 = 15014;
+/// Where discovery and certificates are.
+pub(super) const DISCOVERY_PORT: u16 = 15012;
+/// The names by which node proxies reach it.
+pub(super) const NAMES: &[&str] = &["ambit-control.ambit-system.svc", "istiod.istio-system.svc"];
+
+/// The recipe of the control plane.
+pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Result<Recipe> {
+    let folder = root.join("control");
+    fs::create_dir_all(&folder)?;
+    let keys = folder.join("jwks.json");
+    fs::write(&keys, serde_json::to_vec(cluster.issuer.key_set())?)?;
+    let program = cluster.settings.programs.join("ambit");
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut argv = vec![text(&program), "control".to_owned()];
+    let mut option = |name: &str, value: String| argv.extend([format!("--{name}"), value]);
+    option("source", text(source));
+    option("xds-address", format!("0.0.0.0:{DISCOVERY_PORT}"));
+    option("admin-address", format!("0.0.0.0:{ADMIN_PORT}"));
+    option("ca-dir", text(&ca_folder(root)));
+    option("jwks", text(&keys));
+    option("token-audience", MESH_AUDIENCE.to_owned());
+    option("token-issuer", ISSUER.to_owned());
+    option("trusted-node-account", "ambit-system/ztunnel".to_owned());
+    for name in NAMES {
+        option("dns-name", (*name).to_owned());
+    }
+    argv.extend(cluster.settings.control_args.iter().cloned());
+    Ok(Recipe {
+        name: "control".to_owned(),
+        spec: RunSpec {
+            // Process 1 of the lab is in the lab's own network namespace, like control.
+            netns: PathBuf::from("/proc/1/ns/net"),
+            hostname: Some("ambit-control".to_owned()),
+            mounts: Vec::new(),
+            scratch: folder.join("view"),
+            cwd: folder.clone(),
+            argv,
+            env: environment(),
+            uid: None,
+            gid: None,
+            own_processes: false,
+            mode: cluster.mode,
+        },
+        file: folder.join("run.json"),
+        log: component_log(&cluster.state.logs(), "control"),
+    })
+}
+
+/// Where the mesh's certificate authority keeps its root.
+pub(super) fn ca_folder(root: &Path) -> PathBuf {
+    root.join("ca")
+}
+
+/// What every component gets of the lab's environment.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    let kept = [
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "LD_LIBRARY_PATH",
+    ];
+    kept.into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
+/// The names that components resolve without the cluster's DNS.
+pub(super) fn hosts_mount(folder: &Path) -> io::Result<Mount> {
+    let file = folder.join("hosts");
+    let control = plan::bridge().v4;
+    fs::write(
+        &file,
+        format!(
+            "127.0.0.1 localhost\n::1 localhost\n{control} {}\n",
+            NAMES.join(" ")
+        ),
+    )?;
+    Ok(Mount {
+        source: MountSource::Path(file),
+        target: PathBuf::from("/etc/hosts"),
+        read_only: true,
+    })
+}

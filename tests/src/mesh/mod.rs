@@ -1,0 +1,212 @@
+//! The mesh in the lab: the control plane, and on every node the agent and the node proxy, as
+//! processes that are watched and started again; the CNI plugin, called as a container runtime does.
+
+mod ask;
+mod cni;
+mod component;
+mod control;
+mod node;
+mod source;
+mod sync;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use self::cni::Plugin;
+use self::source::SourceFolder;
+use crate::cluster::{Cluster, LabNode};
+use crate::kubelet::Order;
+use crate::net::plan;
+
+pub use cni::CniRequest;
+pub use component::{Component, ComponentStatus};
+pub use node::{virtual_pod, virtual_pod_name};
+pub use sync::{ProxyState, SyncError, SyncReport, Synced};
+
+/// Where the mesh's files are.
+const FOLDER: &str = "/run/ambit-lab/mesh";
+/// How long the mesh may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The running mesh.
+#[derive(Debug)]
+pub struct Mesh {
+    components: BTreeMap<String, Component>,
+    plugins: BTreeMap<String, Plugin>,
+    synced: watch::Receiver<Synced>,
+}
+
+impl Mesh {
+    /// Starts control and, on every node, the agent and the proxy, and waits until all are ready.
+    ///
+    /// # Errors
+    /// What is missing or does not become ready, with the end of its log.
+    pub async fn start(cluster: &Arc<Cluster>) -> Result<Self, String> {
+        let words = |error: io::Error| format!("cannot prepare the mesh: {error}");
+        let root = PathBuf::from(FOLDER);
+        fs::create_dir_all(&root).map_err(words)?;
+        let source = SourceFolder::new(root.join("source")).map_err(words)?;
+        let files = cluster.write(|store| source.collect(store));
+        source.write(&files).map_err(words)?;
+
+        let mut components = BTreeMap::new();
+        let control =
+            control::recipe(cluster, &root, source.path()).map_err(|it| it.to_string())?;
+        components.insert(control.name.clone(), Component::start(control));
+        let admin = SocketAddr::new(plan::bridge().v4.into(), control::ADMIN_PORT);
+        await_ready(
+            cluster,
+            &components["control"],
+            None,
+            admin,
+            "/healthz/ready",
+        )
+        .await?;
+
+        let (told, synced) = watch::channel(Synced::default());
+        tokio::spawn(sync::keep(Arc::clone(cluster), source, admin, told));
+
+        let mut plugins = BTreeMap::new();
+        for node in &cluster.nodes {
+            let files = node::prepare(cluster, node, &root).map_err(|error| error.to_string())?;
+            let (agent, proxy) = node::recipes(cluster, node, &files)?;
+            for recipe in [agent, proxy] {
+                components.insert(recipe.name.clone(), Component::start(recipe));
+            }
+            plugins.insert(node.name.clone(), node::plugin(cluster, &files));
+            tokio::spawn(node::keep_token(
+                Arc::clone(cluster),
+                Arc::clone(node),
+                files,
+            ));
+        }
+        for node in &cluster.nodes {
+            let ready = SocketAddr::from(([127, 0, 0, 1], node::READINESS_PORT));
+            let proxy = &components[&format!("ztunnel/{}", node.name)];
+            await_ready(cluster, proxy, Some(node), ready, "/healthz/ready").await?;
+        }
+        Ok(Self {
+            components,
+            plugins,
+            synced,
+        })
+    }
+
+    /// Tells the node's plugin of a new pod.
+    ///
+    /// # Errors
+    /// The plugin's reason.
+    pub async fn cni_add(&self, node: &LabNode, request: &CniRequest) -> Result<(), String> {
+        self.plugin(node)?.call("ADD", node, request).await
+    }
+
+    /// Tells the node's plugin of a pod's end.
+    ///
+    /// # Errors
+    /// The plugin's reason.
+    pub async fn cni_del(&self, node: &LabNode, request: &CniRequest) -> Result<(), String> {
+        self.plugin(node)?.call("DEL", node, request).await
+    }
+
+    /// How every component is.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<ComponentStatus> {
+        self.components.values().map(Component::status).collect()
+    }
+
+    /// Kills or restarts a component; false when there is none of that name.
+    pub fn order(&self, component: &str, order: Order) -> bool {
+        let found = self.components.get(component);
+        found.map(|component| component.order(order)).is_some()
+    }
+
+    /// Waits until a component that was started again is ready.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn await_component(&self, cluster: &Cluster, name: &str) -> Result<(), String> {
+        let Some(component) = self.components.get(name) else {
+            return Ok(());
+        };
+        let ready = "/healthz/ready";
+        if name == "control" {
+            let admin = SocketAddr::new(plan::bridge().v4.into(), control::ADMIN_PORT);
+            return await_ready(cluster, component, None, admin, ready).await;
+        }
+        let node = name
+            .strip_prefix("ztunnel/")
+            .and_then(|node| cluster.node(node));
+        let Some(node) = node else { return Ok(()) };
+        let address = SocketAddr::from(([127, 0, 0, 1], node::READINESS_PORT));
+        await_ready(cluster, component, Some(node), address, ready).await
+    }
+
+    /// What the control plane said last, and word of the next.
+    #[must_use]
+    pub fn synced(&self) -> watch::Receiver<Synced> {
+        self.synced.clone()
+    }
+
+    fn plugin(&self, node: &LabNode) -> Result<&Plugin, String> {
+        self.plugins
+            .get(&node.name)
+            .ok_or_else(|| format!("{} has no CNI plugin", node.name))
+    }
+}
+
+/// The log of a component.
+#[must_use]
+pub fn component_log(logs: &Path, component: &str) -> PathBuf {
+    logs.join(format!("{}.log", component.replace('/', "-")))
+}
+
+async fn await_ready(
+    cluster: &Cluster,
+    component: &Component,
+    node: Option<&LabNode>,
+    address: SocketAddr,
+    path: &str,
+) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    let netns = node.map(|node| node.netns.netns());
+    let before = component.status().restarts;
+    loop {
+        let answer = ask::ask(netns, address, http::Method::GET, path).await;
+        if matches!(&answer, Ok((200, _))) {
+            return Ok(());
+        }
+        let status = component.status();
+        if Instant::now() > deadline || status.restarts > before + 4 {
+            let said = match answer {
+                Ok((status, body)) => format!("{status} {}", String::from_utf8_lossy(&body)),
+                Err(error) => error,
+            };
+            let end = status.last_end.unwrap_or_else(|| "it runs".to_owned());
+            let log = component_log(&cluster.state.logs(), &status.name);
+            let tail = last_lines(&log, 12);
+            return Err(format!(
+                "{} is not ready ({end}; {said}); its log:\n{tail}",
+                status.name
+            ));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The end of a log.
+#[must_use]
+pub fn last_lines(file: &Path, count: usize) -> String {
+    let text = fs::read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

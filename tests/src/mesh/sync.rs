@@ -1,0 +1,147 @@
+//! Hands every change of the lab's objects to the control plane and asks it to put them in force.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::ask;
+use super::source::SourceFolder;
+use crate::cluster::Cluster;
+
+/// How long one request may wait for the proxies, in seconds: the next change does not wait longer.
+const SECONDS: u64 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the control plane said last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncReport {
+    /// The control plane's count of its own changes.
+    pub generation: u64,
+    /// Objects that it does not understand.
+    pub errors: Vec<SyncError>,
+    /// The proxies that are connected.
+    pub proxies: Vec<ProxyState>,
+}
+
+/// An object that the control plane does not understand.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SyncError {
+    /// The object.
+    pub object: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+/// A connected proxy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxyState {
+    /// Which.
+    pub node: String,
+    /// Whether it has acknowledged everything.
+    pub acked: bool,
+    /// What it refused.
+    pub nacks: Vec<serde_json::Value>,
+}
+
+/// The last exchange with the control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Everything up to this change of the lab's objects was handed over.
+    pub changes: u64,
+    /// Whether it is all in force.
+    pub in_force: bool,
+    /// What the control plane said.
+    pub report: SyncReport,
+    /// Why there is no report.
+    pub trouble: Option<String>,
+}
+
+impl Synced {
+    /// Why what was applied is not in force, one line each.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let errors = self
+            .report
+            .errors
+            .iter()
+            .map(|it| format!("{}: {}", it.object, it.error));
+        let nacks = self.report.proxies.iter().flat_map(|proxy| {
+            proxy
+                .nacks
+                .iter()
+                .map(move |nack| format!("{} refused: {nack}", proxy.node))
+        });
+        let slow = self
+            .report
+            .proxies
+            .iter()
+            .filter(|proxy| !proxy.acked && !self.in_force);
+        let slow = slow.map(|proxy| format!("{} has not acknowledged yet", proxy.node));
+        let trouble = self.trouble.clone().into_iter();
+        trouble.chain(errors).chain(nacks).chain(slow).collect()
+    }
+
+    /// Whether waiting cannot help: an object or a proxy says no.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        !self.report.errors.is_empty() || self.report.proxies.iter().any(|it| !it.nacks.is_empty())
+    }
+}
+
+/// Keeps the folder and the control plane up to date for ever.
+pub(super) async fn keep(
+    cluster: Arc<Cluster>,
+    folder: SourceFolder,
+    admin: SocketAddr,
+    told: watch::Sender<Synced>,
+) {
+    let mut changes = cluster.changes();
+    loop {
+        let (files, now) = cluster.write(|store| (folder.collect(store), store.changes()));
+        let mut synced = Synced {
+            changes: now,
+            ..Synced::default()
+        };
+        match folder.write(&files) {
+            Ok(()) => match sync(admin).await {
+                Ok((in_force, report)) => (synced.in_force, synced.report) = (in_force, report),
+                Err(error) => synced.trouble = Some(error),
+            },
+            Err(error) => synced.trouble = Some(format!("cannot write the object folder: {error}")),
+        }
+        let again = !synced.in_force && !synced.refused();
+        if synced.trouble.is_none() {
+            cluster.set_exported(now);
+        }
+        told.send_replace(synced);
+        if again {
+            // Not in force for want of time or of a control plane: ask again, also unasked.
+            let _ = timeout(PAUSE, changes.changed()).await;
+            sleep(PAUSE / 4).await;
+        } else if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn sync(admin: SocketAddr) -> Result<(bool, SyncReport), String> {
+    let path = format!("/sync?timeout={SECONDS}");
+    let request = ask::ask(None, admin, Method::POST, &path);
+    let answer = timeout(Duration::from_secs(SECONDS + 5), request).await;
+    let (status, body) = answer.map_err(|_| "the control plane does not answer".to_owned())??;
+    let report = serde_json::from_slice(&body).map_err(|error| {
+        format!(
+            "POST {path}: status {status}, {error}: {}",
+            String::from_utf8_lossy(&body)
+        )
+    })?;
+    Ok((status == 200, report))
+}

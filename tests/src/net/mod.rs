@@ -1,0 +1,8 @@
+//! The lab's network: which address is whose, and the links, routes and rules that make it so.
+
+mod namespace;
+pub mod plan;
+pub mod proxy;
+pub mod topology;
+
+pub use namespace::NamedNetns;
