@@ -1,1 +1,169 @@
+//! The node rule.
 
+use super::*;
+use crate::source::{Event, Object, Origin};
+use crate::tokens::BoundPod;
+use crate::translate::Mesh;
+
+fn index() -> Index {
+    let mut index = Index::new(Mesh::default());
+    let pods = [
+        ("shop", "web", "web", "node-1", "Running"),
+        ("shop", "db", "db", "node-2", "Running"),
+        ("shop", "starting", "starting", "node-1", "Pending"),
+        ("shop", "done", "done", "node-1", "Succeeded"),
+        ("shop", "plain", "", "node-1", "Running"),
+        ("ambit-system", "ztunnel-1", "ztunnel", "node-1", "Running"),
+    ];
+    for (namespace, name, account, node, phase) in pods {
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name, "namespace": namespace, "uid": format!("uid-{name}")},
+            "spec": {"nodeName": node, "serviceAccountName": account, "containers": []},
+            "status": {"phase": phase},
+        }))
+        .expect("a pod");
+        index.apply([Event::Apply(Object::Pod(Arc::new(pod)), Origin::default())]);
+    }
+    index
+}
+
+fn caller(account: &str, node: Option<&str>, pod: Option<(&str, &str)>) -> Caller {
+    let (namespace, service_account) = account.split_once('/').expect("two parts");
+    Caller {
+        namespace: namespace.into(),
+        service_account: service_account.into(),
+        pod: pod.map(|(name, uid)| BoundPod {
+            name: name.into(),
+            uid: uid.into(),
+        }),
+        node: node.map(Into::into),
+    }
+}
+
+#[test]
+fn who_may_have_what() {
+    let index = index();
+    let trusted = BTreeSet::from(["ambit-system/ztunnel".to_owned()]);
+    let ztunnel = |node, pod| caller("ambit-system/ztunnel", node, pod);
+    let bound = Some(("ztunnel-1", "uid-ztunnel-1"));
+    let web = "spiffe://cluster.local/ns/shop/sa/web";
+    let db = "spiffe://cluster.local/ns/shop/sa/db";
+    let own = "spiffe://cluster.local/ns/ambit-system/sa/ztunnel";
+    let cases: &[(&str, Caller, Option<&str>, Result<&str, &str>)] = &[
+        (
+            "own, unasked",
+            caller("shop/web", None, None),
+            None,
+            Ok(web),
+        ),
+        (
+            "own, asked",
+            caller("shop/web", None, None),
+            Some(web),
+            Ok(web),
+        ),
+        (
+            "of another",
+            caller("shop/web", Some("node-1"), None),
+            Some(db),
+            Err("own identity only"),
+        ),
+        ("a node's own", ztunnel(Some("node-1"), None), None, Ok(own)),
+        (
+            "on the node",
+            ztunnel(Some("node-1"), None),
+            Some(web),
+            Ok(web),
+        ),
+        ("node by its pod", ztunnel(None, bound), Some(web), Ok(web)),
+        (
+            "on another node",
+            ztunnel(Some("node-1"), None),
+            Some(db),
+            Err("no pod on node node-1 runs as"),
+        ),
+        (
+            "on another node, by pod",
+            ztunnel(None, bound),
+            Some(db),
+            Err("no pod on node node-1 runs as"),
+        ),
+        (
+            "token and pod disagree",
+            ztunnel(Some("node-2"), bound),
+            Some(db),
+            Err("says node node-2, but its pod is on node-1"),
+        ),
+        (
+            "the pod was replaced",
+            ztunnel(None, Some(("ztunnel-1", "old"))),
+            Some(web),
+            Err("replaced"),
+        ),
+        (
+            "no node at all",
+            ztunnel(None, None),
+            Some(web),
+            Err("names no node"),
+        ),
+        (
+            "unknown pod",
+            ztunnel(None, Some(("gone", "x"))),
+            Some(web),
+            Err("names no node"),
+        ),
+        (
+            "unknown pod, node in the token",
+            ztunnel(Some("node-1"), Some(("gone", "x"))),
+            Some(web),
+            Ok(web),
+        ),
+        (
+            "pending",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://cluster.local/ns/shop/sa/starting"),
+            Ok("spiffe://cluster.local/ns/shop/sa/starting"),
+        ),
+        (
+            "over",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://cluster.local/ns/shop/sa/done"),
+            Err("no pod"),
+        ),
+        (
+            "default account",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://cluster.local/ns/shop/sa/default"),
+            Ok("spiffe://cluster.local/ns/shop/sa/default"),
+        ),
+        (
+            "other namespace",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://cluster.local/ns/other/sa/web"),
+            Err("no pod"),
+        ),
+        (
+            "other trust domain",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://other/ns/shop/sa/web"),
+            Err("trust domain"),
+        ),
+        (
+            "trusted in another namespace",
+            caller("shop/ztunnel", Some("node-1"), None),
+            Some(web),
+            Err("own identity only"),
+        ),
+    ];
+    for (name, caller, wanted, expected) in cases {
+        let wanted = wanted.map(|text| text.parse().expect("an identity"));
+        let result = permit(caller, wanted, &trusted, &index);
+        match (result, expected) {
+            (Ok(identity), Ok(expected)) => assert_eq!(identity.to_string(), *expected, "{name}"),
+            (Err(refusal), Err(reason)) => {
+                assert!(refusal.to_string().contains(reason), "{name}: {refusal}");
+            }
+            (result, _) => panic!("{name}: {result:?}"),
+        }
+    }
+}

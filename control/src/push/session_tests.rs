@@ -1,1 +1,383 @@
+//! Streams without a network: requests in, responses out.
 
+use bytes::Bytes;
+
+use super::*;
+use crate::push::shelf::Update;
+use ambit_proto::xds::Status;
+
+use ResourceType::{Address, Authorization};
+
+#[derive(Default)]
+struct Case {
+    shelves: Shelves,
+    session: Session,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Sent {
+    of: ResourceType,
+    nonce: String,
+    /// `name=version`.
+    present: Vec<String>,
+    removed: Vec<String>,
+}
+
+impl Case {
+    fn set(&mut self, of: ResourceType, name: &str, version: &str) -> &mut Self {
+        self.set_sized(of, name, version, 10)
+    }
+
+    fn set_sized(&mut self, of: ResourceType, name: &str, version: &str, size: usize) -> &mut Self {
+        let resource = Resource {
+            name: name.into(),
+            version: version.into(),
+            body: Bytes::from(vec![0; size]),
+            aliases: vec![format!("net/{name}").into()],
+        };
+        self.shelves.update(of, Update::Set(resource));
+        self
+    }
+
+    fn remove(&mut self, of: ResourceType, name: &str) -> &mut Self {
+        self.shelves.update(of, Update::Remove(name.into()));
+        self
+    }
+
+    fn request(
+        &mut self,
+        of: ResourceType,
+        change: impl FnOnce(&mut DeltaDiscoveryRequest),
+    ) -> Told {
+        let mut request = DeltaDiscoveryRequest {
+            type_url: of.url().to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        change(&mut request);
+        self.session.on_request(request)
+    }
+
+    fn subscribe(&mut self, of: ResourceType) -> &mut Self {
+        assert_eq!(self.request(of, |_| {}), Told::Nothing);
+        self
+    }
+
+    fn resume(&mut self, of: ResourceType, held: &[(&str, &str)]) -> &mut Self {
+        self.request(of, |request| {
+            request.initial_resource_versions = held
+                .iter()
+                .map(|(name, version)| ((*name).to_owned(), (*version).to_owned()))
+                .collect();
+        });
+        self
+    }
+
+    fn ack(&mut self, sent: &Sent) -> Told {
+        self.request(sent.of, |request| {
+            request.response_nonce = sent.nonce.clone()
+        })
+    }
+
+    fn nack(&mut self, sent: &Sent, message: &str) -> Told {
+        self.request(sent.of, |request| {
+            request.response_nonce = sent.nonce.clone();
+            request.error_detail = Some(Status {
+                message: message.to_owned(),
+                ..Status::default()
+            });
+        })
+    }
+
+    fn poll(&mut self) -> Option<Sent> {
+        let response = self
+            .session
+            .poll(&self.shelves)
+            .expect("not too far behind")?;
+        let mut present: Vec<_> = response
+            .resources
+            .iter()
+            .map(|r| format!("{}={}", r.name, r.version))
+            .collect();
+        present.sort();
+        let mut removed = response.removed_resources;
+        removed.sort();
+        Some(Sent {
+            of: ResourceType::from_url(&response.type_url).expect("a served type"),
+            nonce: response.nonce,
+            present,
+            removed,
+        })
+    }
+
+    /// Sends one response and takes its ACK.
+    fn exchange(&mut self) -> Sent {
+        let sent = self.poll().expect("a response");
+        assert_eq!(self.ack(&sent), Told::Ack(sent.of));
+        sent
+    }
+
+    fn settled(&mut self, of: ResourceType) -> bool {
+        while let Some(sent) = self.poll() {
+            panic!("unexpected {sent:?}");
+        }
+        let progress = self.session.progress(of).expect("subscribed");
+        progress.settled == self.shelves.generation()
+    }
+}
+
+#[test]
+fn a_wildcard_gets_everything_then_only_changes() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1")
+        .set(Address, "b", "1")
+        .remove(Address, "b");
+    case.subscribe(Address);
+    let first = case.exchange();
+    assert_eq!(
+        (first.present, first.removed),
+        (vec!["a=1".to_owned()], vec![])
+    );
+    assert!(case.settled(Address));
+    case.set(Address, "c", "1");
+    assert_eq!(case.exchange().present, ["c=1"]);
+    case.remove(Address, "a");
+    let last = case.exchange();
+    assert_eq!((last.present, last.removed), (vec![], vec!["a".to_owned()]));
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn an_empty_mesh_is_an_answer_too() {
+    let mut case = Case::default();
+    case.subscribe(Authorization).subscribe(Address);
+    assert_eq!(case.exchange().of, Authorization);
+    assert_eq!(case.exchange().of, Address);
+    assert!(case.settled(Authorization) && case.settled(Address));
+}
+
+#[test]
+fn a_slow_proxy_gets_the_newest_state() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1").subscribe(Address);
+    let first = case.poll().expect("a response");
+    for version in ["2", "3", "4"] {
+        case.set(Address, "a", version).set(Address, "b", version);
+        assert_eq!(case.poll(), None, "one response waits for its ACK");
+    }
+    case.remove(Address, "b");
+    case.ack(&first);
+    let second = case.exchange();
+    assert_eq!(second.present, ["a=4"]);
+    assert_eq!(second.removed, ["b"]);
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn a_returning_proxy_gets_the_difference() {
+    let mut case = Case::default();
+    case.set(Address, "same", "1")
+        .set(Address, "other", "2")
+        .set(Address, "new", "1");
+    case.resume(Address, &[("same", "1"), ("other", "1"), ("gone", "1")]);
+    let sent = case.exchange();
+    assert_eq!(sent.present, ["new=1", "other=2"]);
+    assert_eq!(sent.removed, ["gone"]);
+    assert!(case.settled(Address));
+
+    let mut case = Case::default();
+    case.set(Address, "same", "1")
+        .resume(Address, &[("same", "1")]);
+    let sent = case.exchange();
+    assert_eq!(
+        (sent.present, sent.removed),
+        (vec![], vec![]),
+        "it is told that this is all"
+    );
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn large_states_come_in_bounded_pieces() {
+    let mut case = Case::default();
+    for n in 0..10 {
+        case.set_sized(Address, &n.to_string(), "1", 1 << 20);
+    }
+    case.resume(Address, &[("gone", "1")]);
+    let mut pieces = Vec::new();
+    let mut removed = Vec::new();
+    while let Some(sent) = case.poll() {
+        assert!(
+            !case.session.progress(Address).expect("subscribed").answered || !pieces.is_empty()
+        );
+        pieces.push(sent.present.len());
+        removed.extend(sent.removed.clone());
+        case.ack(&sent);
+    }
+    assert_eq!(pieces, [3, 3, 3, 1]);
+    assert_eq!(removed, ["gone"]);
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn policies_come_before_and_go_after_what_refers_to_them() {
+    let mut case = Case::default();
+    case.subscribe(Address).subscribe(Authorization);
+    case.exchange();
+    case.exchange();
+    case.set(Address, "w", "with p")
+        .set(Authorization, "p", "1");
+    let policy = case.poll().expect("a response");
+    assert_eq!(policy.of, Authorization);
+    let workload = case.poll().expect("sent behind it");
+    assert_eq!(workload.of, Address);
+    case.ack(&policy);
+    case.ack(&workload);
+    case.set(Address, "w", "without").remove(Authorization, "p");
+    let workload = case.poll().expect("a response");
+    assert_eq!(workload.of, Address);
+    let policy = case.poll().expect("sent behind it");
+    assert_eq!(
+        (policy.of, &*policy.removed),
+        (Authorization, &["p".to_owned()][..])
+    );
+    case.ack(&workload);
+    case.ack(&policy);
+    assert!(case.settled(Address) && case.settled(Authorization));
+}
+
+#[test]
+fn a_policy_is_not_gone_while_the_workload_waits_for_an_ack() {
+    let mut case = Case::default();
+    case.set(Authorization, "p", "1").set(Address, "w", "1");
+    case.subscribe(Authorization).subscribe(Address);
+    case.exchange();
+    let first = case.poll().expect("the workload");
+    case.set(Address, "w", "2").remove(Authorization, "p");
+    assert_eq!(
+        case.poll(),
+        None,
+        "the new workload cannot be sent yet, so the policy stays"
+    );
+    case.ack(&first);
+    let of: Vec<_> = [case.exchange(), case.exchange()]
+        .iter()
+        .map(|s| s.of)
+        .collect();
+    assert_eq!(of, [Address, Authorization]);
+}
+
+#[test]
+fn a_refusal_stands_until_the_resource_is_sent_anew() {
+    let mut case = Case::default();
+    case.set(Address, "good", "1")
+        .set(Address, "bad", "1")
+        .subscribe(Address);
+    let sent = case.poll().expect("a response");
+    let told = case.nack(&sent, "bad: no such thing");
+    let nack = Nack {
+        message: "bad: no such thing".to_owned(),
+        resources: ["bad".into()].into(),
+    };
+    assert_eq!(told, Told::Nack(Address, nack.clone()));
+    assert!(
+        case.settled(Address),
+        "it was answered, and is not sent again by itself"
+    );
+    let nacks = |case: &Case| {
+        case.session
+            .progress(Address)
+            .expect("subscribed")
+            .nacks
+            .clone()
+    };
+    case.set(Address, "good", "2");
+    case.exchange();
+    assert_eq!(nacks(&case), [nack]);
+    case.set(Address, "bad", "2");
+    case.exchange();
+    assert_eq!(nacks(&case), []);
+    case.set(Address, "bad", "3");
+    let sent = case.poll().expect("a response");
+    case.nack(&sent, "no name in here");
+    assert_eq!(nacks(&case)[0].resources, ["bad".into()].into());
+    case.remove(Address, "bad");
+    case.exchange();
+    assert_eq!(nacks(&case), []);
+}
+
+#[test]
+fn stale_answers_change_nothing() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1").subscribe(Address);
+    let sent = case.poll().expect("a response");
+    for nonce in ["", "0", "99"] {
+        let stale = Sent {
+            nonce: nonce.to_owned(),
+            ..case_copy(&sent)
+        };
+        assert_eq!(case.ack(&stale), Told::Nothing, "{nonce:?}");
+    }
+    assert_eq!(case.ack(&sent), Told::Ack(Address));
+    assert_eq!(case.nack(&sent, "late"), Told::Nothing);
+}
+
+fn case_copy(sent: &Sent) -> Sent {
+    Sent {
+        of: sent.of,
+        nonce: sent.nonce.clone(),
+        present: Vec::new(),
+        removed: Vec::new(),
+    }
+}
+
+#[test]
+fn names_are_answered_by_name_or_alias_and_then_followed() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1").set(Address, "b", "1");
+    case.request(Address, |request| {
+        request.resource_names_subscribe = vec!["a".into(), "net/b".into(), "nowhere".into()];
+    });
+    let sent = case.exchange();
+    assert_eq!(sent.present, ["a=1", "b=1"]);
+    assert_eq!(sent.removed, ["nowhere"]);
+    case.set(Address, "c", "1");
+    assert_eq!(case.poll(), None);
+    case.set(Address, "b", "2");
+    assert_eq!(case.exchange().present, ["b=2"]);
+    case.request(Address, |r| r.resource_names_unsubscribe = vec!["a".into()]);
+    case.set(Address, "a", "2");
+    assert_eq!(case.poll(), None);
+    case.request(Address, |r| r.resource_names_subscribe = vec!["c".into()]);
+    assert_eq!(case.exchange().present, ["c=1"]);
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn the_references_on_demand_start_is_an_empty_subscription() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1");
+    case.request(Address, |request| {
+        request.resource_names_subscribe = vec!["*".into()];
+        request.resource_names_unsubscribe = vec!["*".into()];
+    });
+    assert_eq!(case.exchange().present, [""; 0]);
+    case.request(Address, |r| {
+        r.resource_names_subscribe = vec!["net/a".into()]
+    });
+    assert_eq!(case.exchange().present, ["a=1"]);
+}
+
+#[test]
+fn other_types_are_not_served() {
+    let mut session = Session::default();
+    let request = DeltaDiscoveryRequest {
+        type_url: "type.googleapis.com/other".to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    };
+    let told = session.on_request(request);
+    assert_eq!(
+        told,
+        Told::UnknownType("type.googleapis.com/other".to_owned())
+    );
+    assert_eq!(session.poll(&Shelves::default()), Ok(None));
+}

@@ -155,7 +155,9 @@ struct Text<'a>(&'a Document<'a>);
 
 impl Readable for Text<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
-        serde_saphyr::from_str(self.0.text).map_err(|error| {
+        // As YAML 1.2 has it: `n` and `on` are texts.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        serde_saphyr::from_str_with_options(self.0.text, options).map_err(|error| {
             let error = error.without_snippet();
             let within = error
                 .location()

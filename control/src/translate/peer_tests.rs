@@ -16,7 +16,8 @@ fn effect(peers: &[((&str, &str), String)]) -> (Option<String>, Option<String>) 
     let mut objects: Vec<Object> = peers
         .iter()
         .map(|((namespace, name), spec)| {
-            let text = format!("metadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n");
+            let text =
+                format!("metadata: {{name: {name}, namespace: {namespace}}}\nspec: {{{spec}}}\n");
             Object::PeerAuthentication(std::sync::Arc::new(
                 serde_saphyr::from_str(&text).expect("a PeerAuthentication"),
             ))
@@ -27,14 +28,21 @@ fn effect(peers: &[((&str, &str), String)]) -> (Option<String>, Option<String>) 
     )
     .expect("a pod");
     objects.push(Object::Pod(std::sync::Arc::new(pod)));
-    index.apply(objects.into_iter().map(|o| Event::Apply(o, Origin::default())));
+    index.apply(
+        objects
+            .into_iter()
+            .map(|o| Event::Apply(o, Origin::default())),
+    );
     let workload = index.workloads().next().expect("the pod's workload");
     let policies = &workload.authorization_policies;
     assert!(policies.len() <= 1, "{policies:?}");
     let Some(key) = policies.first() else {
         return (None, None);
     };
-    let policy = index.policies().find(|p| p.key == *key).expect("a policy that is referred to");
+    let policy = index
+        .policies()
+        .find(|p| p.key == *key)
+        .expect("a policy that is referred to");
     assert_eq!(policy.action, Action::Deny);
     assert_eq!(policy.scope, Scope::WorkloadSelector);
     let anonymous = Match {
@@ -46,7 +54,10 @@ fn effect(peers: &[((&str, &str), String)]) -> (Option<String>, Option<String>) 
     assert_eq!(clauses[0].matches, [anonymous]);
     let ports = clauses.get(1).map(|clause| {
         let found = &clause.matches[0];
-        format!("{:?} but {:?}", found.destination_ports, found.not_destination_ports)
+        format!(
+            "{:?} but {:?}",
+            found.destination_ports, found.not_destination_ports
+        )
     });
     (Some(key.to_string()), ports)
 }
@@ -56,21 +67,105 @@ fn the_most_specific_that_says_something_decides() {
     let strict = "istio-system/istio_converted_static_strict";
     let cases: &[(&str, &[((&str, &str), &str)], Option<&str>)] = &[
         ("nothing", &[], None),
-        ("mesh strict", &[(MESH, "mtls: {mode: STRICT}")], Some(strict)),
-        ("mesh permissive", &[(MESH, "mtls: {mode: PERMISSIVE}")], None),
-        ("namespace strict", &[(NAMESPACE, "mtls: {mode: STRICT}")], Some(strict)),
-        ("namespace over mesh", &[(MESH, "mtls: {mode: STRICT}"), (NAMESPACE, "mtls: {mode: PERMISSIVE}")], None),
-        ("unset inherits", &[(MESH, "mtls: {mode: STRICT}"), (NAMESPACE, "mtls: {mode: UNSET}")], Some(strict)),
-        ("no mode inherits", &[(MESH, "mtls: {mode: STRICT}"), (NAMESPACE, "")], Some(strict)),
-        ("disable is not strict", &[(MESH, "mtls: {mode: STRICT}"), (NAMESPACE, "mtls: {mode: DISABLE}")], None),
-        ("workload over namespace", &[(NAMESPACE, "mtls: {mode: PERMISSIVE}"), (WORKLOAD, "W mtls: {mode: STRICT}")], Some(strict)),
-        ("workload permissive", &[(MESH, "mtls: {mode: STRICT}"), (WORKLOAD, "W mtls: {mode: PERMISSIVE}")], None),
-        ("workload unset inherits", &[(MESH, "mtls: {mode: STRICT}"), (WORKLOAD, "W mtls: {mode: UNSET}")], Some(strict)),
-        ("another workload", &[(WORKLOAD, "selector: {matchLabels: {app: db}}, mtls: {mode: STRICT}")], None),
-        ("an empty selector is the namespace", &[(WORKLOAD, "selector: {}, mtls: {mode: STRICT}")], Some(strict)),
-        ("a selector in the root namespace is for that namespace", &[(MESH, "W mtls: {mode: STRICT}")], None),
-        ("of two the first by name", &[(("shop", "a"), "mtls: {mode: PERMISSIVE}"), (("shop", "b"), "mtls: {mode: STRICT}")], None),
-        ("a bad mode is strict", &[(NAMESPACE, "mtls: {mode: STRCT}")], Some(strict)),
+        (
+            "mesh strict",
+            &[(MESH, "mtls: {mode: STRICT}")],
+            Some(strict),
+        ),
+        (
+            "mesh permissive",
+            &[(MESH, "mtls: {mode: PERMISSIVE}")],
+            None,
+        ),
+        (
+            "namespace strict",
+            &[(NAMESPACE, "mtls: {mode: STRICT}")],
+            Some(strict),
+        ),
+        (
+            "namespace over mesh",
+            &[
+                (MESH, "mtls: {mode: STRICT}"),
+                (NAMESPACE, "mtls: {mode: PERMISSIVE}"),
+            ],
+            None,
+        ),
+        (
+            "unset inherits",
+            &[
+                (MESH, "mtls: {mode: STRICT}"),
+                (NAMESPACE, "mtls: {mode: UNSET}"),
+            ],
+            Some(strict),
+        ),
+        (
+            "no mode inherits",
+            &[(MESH, "mtls: {mode: STRICT}"), (NAMESPACE, "")],
+            Some(strict),
+        ),
+        (
+            "disable is not strict",
+            &[
+                (MESH, "mtls: {mode: STRICT}"),
+                (NAMESPACE, "mtls: {mode: DISABLE}"),
+            ],
+            None,
+        ),
+        (
+            "workload over namespace",
+            &[
+                (NAMESPACE, "mtls: {mode: PERMISSIVE}"),
+                (WORKLOAD, "W mtls: {mode: STRICT}"),
+            ],
+            Some(strict),
+        ),
+        (
+            "workload permissive",
+            &[
+                (MESH, "mtls: {mode: STRICT}"),
+                (WORKLOAD, "W mtls: {mode: PERMISSIVE}"),
+            ],
+            None,
+        ),
+        (
+            "workload unset inherits",
+            &[
+                (MESH, "mtls: {mode: STRICT}"),
+                (WORKLOAD, "W mtls: {mode: UNSET}"),
+            ],
+            Some(strict),
+        ),
+        (
+            "another workload",
+            &[(
+                WORKLOAD,
+                "selector: {matchLabels: {app: db}}, mtls: {mode: STRICT}",
+            )],
+            None,
+        ),
+        (
+            "an empty selector is the namespace",
+            &[(WORKLOAD, "selector: {}, mtls: {mode: STRICT}")],
+            Some(strict),
+        ),
+        (
+            "a selector in the root namespace is for that namespace",
+            &[(MESH, "W mtls: {mode: STRICT}")],
+            None,
+        ),
+        (
+            "of two the first by name",
+            &[
+                (("shop", "a"), "mtls: {mode: PERMISSIVE}"),
+                (("shop", "b"), "mtls: {mode: STRICT}"),
+            ],
+            None,
+        ),
+        (
+            "a bad mode is strict",
+            &[(NAMESPACE, "mtls: {mode: STRCT}")],
+            Some(strict),
+        ),
     ];
     for (name, peers, expected) in cases {
         let peers: Vec<_> = peers
@@ -87,13 +182,48 @@ fn ports_of_their_own() {
     let own = "shop/converted_peer_authentication_web";
     let strict = "istio-system/istio_converted_static_strict";
     let cases: &[(&str, &str, Option<&str>, Option<&str>)] = &[
-        ("permissive but one", "W portLevelMtls: {8080: {mode: STRICT}}", Some(own), Some("[8080] but []")),
-        ("strict but one", "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: PERMISSIVE}, 8081: {mode: STRICT}}", Some(own), Some("[] but [8080]")),
-        ("all the same", "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: STRICT}}", Some(strict), None),
-        ("all permissive", "W mtls: {mode: PERMISSIVE}, portLevelMtls: {8080: {mode: DISABLE}}", None, None),
-        ("unset is as the rest", "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: UNSET}}", Some(strict), None),
-        ("a bad port makes the rest strict", "W portLevelMtls: {web: {mode: STRICT}, 80: {mode: PERMISSIVE}}", Some(own), Some("[] but [80]")),
-        ("no selector, no ports", "portLevelMtls: {8080: {mode: STRICT}}", None, None),
+        (
+            "permissive but one",
+            "W portLevelMtls: {8080: {mode: STRICT}}",
+            Some(own),
+            Some("[8080] but []"),
+        ),
+        (
+            "strict but one",
+            "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: PERMISSIVE}, 8081: {mode: STRICT}}",
+            Some(own),
+            Some("[] but [8080]"),
+        ),
+        (
+            "all the same",
+            "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: STRICT}}",
+            Some(strict),
+            None,
+        ),
+        (
+            "all permissive",
+            "W mtls: {mode: PERMISSIVE}, portLevelMtls: {8080: {mode: DISABLE}}",
+            None,
+            None,
+        ),
+        (
+            "unset is as the rest",
+            "W mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: UNSET}}",
+            Some(strict),
+            None,
+        ),
+        (
+            "a bad port makes the rest strict",
+            "W portLevelMtls: {web: {mode: STRICT}, 80: {mode: PERMISSIVE}}",
+            Some(own),
+            Some("[] but [80]"),
+        ),
+        (
+            "no selector, no ports",
+            "portLevelMtls: {8080: {mode: STRICT}}",
+            None,
+            None,
+        ),
     ];
     for (name, spec, key, ports) in cases {
         let peers = [(WORKLOAD, spec.replace("W ", SELECTOR))];
@@ -102,7 +232,10 @@ fn ports_of_their_own() {
     }
     let mesh_strict = [
         (MESH, "mtls: {mode: STRICT}".to_owned()),
-        (WORKLOAD, format!("{SELECTOR} portLevelMtls: {{8080: {{mode: DISABLE}}}}")),
+        (
+            WORKLOAD,
+            format!("{SELECTOR} portLevelMtls: {{8080: {{mode: DISABLE}}}}"),
+        ),
     ];
     assert_eq!(
         effect(&mesh_strict),

@@ -1,0 +1,363 @@
+//! Runs `ambit control` on free ports of the loopback, and talks to it as proxies and operators do.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_proto::ca::istio_certificate_service_client::IstioCertificateServiceClient;
+use ambit_proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
+use ambit_proto::xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node, Status as XdsStatus};
+use http::Uri;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use prost_types::{Struct, Value, value::Kind};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
+
+pub const ISSUER: &str = "https://issuer.test";
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running control plane; it dies with this value.
+pub struct Control {
+    pub dir: TempDir,
+    child: Child,
+    key: EncodingKey,
+    xds: String,
+    admin: String,
+}
+
+impl Control {
+    /// Starts on a folder that holds `manifests`.
+    pub async fn start(manifests: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join("source")).expect("created");
+        std::fs::write(dir.path().join("source/mesh.yaml"), manifests).expect("written");
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
+        let jwks = json!({"keys": [jwk(&pair)]}).to_string();
+        std::fs::write(dir.path().join("jwks.json"), jwks).expect("written");
+        let child = command(dir.path())
+            .args(["--trusted-node-account=ambit-system/ztunnel"])
+            .stderr(std::fs::File::create(dir.path().join("log")).expect("created"))
+            .spawn()
+            .expect("the program starts");
+        let mut control = Self {
+            key: EncodingKey::from_ec_der(&pair.serialize_der()),
+            child,
+            dir,
+            xds: String::new(),
+            admin: String::new(),
+        };
+        let ready = control.ready().await;
+        control.xds = ready["xds"].as_str().expect("an address").to_owned();
+        control.admin = ready["admin"].as_str().expect("an address").to_owned();
+        control
+    }
+
+    async fn ready(&mut self) -> serde_json::Value {
+        let file = self.dir.path().join("ready");
+        let wait = async {
+            loop {
+                if let Ok(text) = std::fs::read_to_string(&file) {
+                    return serde_json::from_str(&text).expect("complete JSON");
+                }
+                if let Some(status) = self.child.try_wait().expect("waited") {
+                    panic!("it ended with {status}: {}", self.log());
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait)
+            .await
+            .expect("ready in time")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Writes a manifest; the watch or a sync finds it.
+    pub fn write(&self, name: &str, text: &str) {
+        let source = self.dir.path().join("source");
+        let draft = self.dir.path().join("draft");
+        std::fs::write(&draft, text).expect("written");
+        std::fs::rename(draft, source.join(name)).expect("renamed");
+    }
+
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.dir.path().join("source").join(name)).expect("removed");
+    }
+
+    /// Status and JSON of an admin request.
+    pub async fn admin(&self, method: &str, path: &str) -> (u16, serde_json::Value) {
+        let (status, text) = self.admin_text(method, path).await;
+        (status, serde_json::from_str(&text).unwrap_or(text.into()))
+    }
+
+    pub async fn admin_text(&self, method: &str, path: &str) -> (u16, String) {
+        let tcp = TcpStream::connect(&self.admin).await.expect("connected");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
+            .await
+            .expect("HTTP");
+        tokio::spawn(connection);
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "admin")
+            .body(Empty::<bytes::Bytes>::new())
+            .expect("a request");
+        let answer = sender.send_request(request).await.expect("answered");
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.expect("read").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("text"))
+    }
+
+    pub async fn sync(&self) -> (u16, serde_json::Value) {
+        self.admin("POST", "/sync?timeout=20").await
+    }
+
+    /// A token of this test's issuer.
+    pub fn token(&self, account: &str, node: Option<&str>) -> String {
+        let (namespace, name) = account.split_once('/').expect("two parts");
+        let mut kubernetes = json!({
+            "namespace": namespace,
+            "serviceaccount": {"name": name, "uid": "u"},
+        });
+        if let Some(node) = node {
+            kubernetes["node"] = json!({"name": node});
+        }
+        let claims = json!({
+            "iss": ISSUER,
+            "aud": ["istio-ca"],
+            "sub": format!("system:serviceaccount:{namespace}:{name}"),
+            "exp": jsonwebtoken::get_current_timestamp() + 600,
+            "kubernetes.io": kubernetes,
+        });
+        let mut header = Header::new(Algorithm::ES256);
+        header.kid = Some("test".to_owned());
+        jsonwebtoken::encode(&header, &claims, &self.key).expect("signed")
+    }
+
+    /// A verified TLS channel to the xDS port.
+    pub async fn channel(&self) -> Channel {
+        let root = std::fs::read(self.dir.path().join("ca/root-cert.pem")).expect("a root");
+        let mut roots = RootCertStore::empty();
+        for cert in CertificateDer::pem_slice_iter(&root) {
+            roots.add(cert.expect("a certificate")).expect("a root");
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let connector = TlsConnector::from(Arc::new(config));
+        let address = self.xds.clone();
+        let connect = tower::service_fn(move |_: Uri| {
+            let (connector, address) = (connector.clone(), address.clone());
+            async move {
+                let tcp = TcpStream::connect(address).await?;
+                let name = ServerName::try_from("localhost").expect("a name");
+                connector.connect(name, tcp).await.map(TokioIo::new)
+            }
+        });
+        Endpoint::from_static("http://control")
+            .connect_with_connector(connect)
+            .await
+            .expect("connected")
+    }
+
+    pub async fn certificate(
+        &self,
+        token: Option<&str>,
+        csr: &str,
+        identity: Option<&str>,
+        seconds: i64,
+    ) -> Result<IstioCertificateResponse, Status> {
+        let mut request = Request::new(IstioCertificateRequest {
+            csr: csr.to_owned(),
+            validity_duration: seconds,
+            metadata: identity.map(|identity| Struct {
+                fields: [(
+                    "ImpersonatedIdentity".to_owned(),
+                    Value {
+                        kind: Some(Kind::StringValue(identity.to_owned())),
+                    },
+                )]
+                .into(),
+            }),
+        });
+        authorize(&mut request, token);
+        IstioCertificateServiceClient::new(self.channel().await)
+            .create_certificate(request)
+            .await
+            .map(tonic::Response::into_inner)
+    }
+
+    /// Sends SIGTERM and gives the exit status.
+    pub fn terminate(&mut self) -> std::process::ExitStatus {
+        let id = self.child.id().to_string();
+        let sent = Command::new("/bin/sh")
+            .args(["-c", &format!("kill -TERM {id}")])
+            .status();
+        assert!(sent.expect("sent").success());
+        self.child.wait().expect("waited")
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// The program with flags that fit a folder.
+pub fn command(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ambit"));
+    let at = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
+    command
+        .args([
+            "control",
+            "--xds-address=127.0.0.1:0",
+            "--admin-address=127.0.0.1:0",
+        ])
+        .args([
+            at("source", "source"),
+            at("ca-dir", "ca"),
+            at("jwks", "jwks.json"),
+        ])
+        .args([
+            at("ready-file", "ready"),
+            format!("--token-issuer={ISSUER}"),
+        ])
+        .stdin(Stdio::null());
+    command
+}
+
+/// A delta stream of a node proxy.
+pub struct Proxy {
+    requests: mpsc::Sender<DeltaDiscoveryRequest>,
+    responses: Streaming<DeltaDiscoveryResponse>,
+    node: String,
+}
+
+impl Proxy {
+    pub async fn connect(
+        control: &Control,
+        name: &str,
+        token: Option<&str>,
+    ) -> Result<Self, Status> {
+        let (requests, receiver) = mpsc::channel(16);
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        authorize(&mut request, token);
+        let responses = AggregatedDiscoveryServiceClient::new(control.channel().await)
+            .delta_aggregated_resources(request)
+            .await?
+            .into_inner();
+        Ok(Self {
+            requests,
+            responses,
+            node: format!("ztunnel~10.0.0.1~{name}.ambit-system~ambit-system.svc.cluster.local"),
+        })
+    }
+
+    pub async fn subscribe(&self, url: &str, held: &[(&str, &str)]) {
+        let request = DeltaDiscoveryRequest {
+            node: Some(Node {
+                id: self.node.clone(),
+                ..Node::default()
+            }),
+            type_url: url.to_owned(),
+            initial_resource_versions: held
+                .iter()
+                .map(|(name, version)| ((*name).to_owned(), (*version).to_owned()))
+                .collect(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(request).await.expect("sent");
+    }
+
+    pub async fn next(&mut self) -> DeltaDiscoveryResponse {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message());
+        next.await
+            .expect("in time")
+            .expect("no error")
+            .expect("no end")
+    }
+
+    /// Why the stream ended.
+    pub async fn end(&mut self) -> Option<Status> {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.responses.message());
+            match next.await.expect("in time") {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(status) => return Some(status),
+            }
+        }
+    }
+
+    pub async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
+        let request = DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: error.map(|message| XdsStatus {
+                code: 3,
+                message: message.to_owned(),
+                ..XdsStatus::default()
+            }),
+            ..DeltaDiscoveryRequest::default()
+        };
+        self.requests.send(request).await.expect("sent");
+    }
+
+    /// The next response, acknowledged.
+    pub async fn accept(&mut self) -> DeltaDiscoveryResponse {
+        let response = self.next().await;
+        self.answer(&response, None).await;
+        response
+    }
+}
+
+fn authorize<T>(request: &mut Request<T>, token: Option<&str>) {
+    if let Some(token) = token {
+        let value = format!("Bearer {token}").parse().expect("ASCII");
+        request.metadata_mut().insert("authorization", value);
+    }
+}
+
+pub fn csr() -> String {
+    let key = KeyPair::generate().expect("a key");
+    CertificateParams::default()
+        .serialize_request(&key)
+        .and_then(|request| request.pem())
+        .expect("a request")
+}
+
+fn jwk(key: &KeyPair) -> serde_json::Value {
+    use base64::Engine;
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    // An uncompressed point: 4, x, y.
+    let point = key.der_bytes();
+    json!({"kty": "EC", "crv": "P-256", "kid": "test",
+        "x": encode(&point[1..33]), "y": encode(&point[33..65])})
+}
