@@ -52,7 +52,7 @@ impl Picker for Seeded {
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         // The high bits of a 32x32 product are an unbiased enough share of `bound`.
-        let share = (mixed >> 32) * u64::from(bound) >> 32;
+        let share = ((mixed >> 32) * u64::from(bound)) >> 32;
         u32::try_from(share).expect("a share of a u32 fits one")
     }
 }

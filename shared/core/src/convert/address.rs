@@ -17,9 +17,9 @@ use crate::model::{AuthorizationPolicy, Service, Workload};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A workload.
-    Workload(Workload),
+    Workload(Arc<Workload>),
     /// A service.
-    Service(Service),
+    Service(Arc<Service>),
 }
 
 impl TryFrom<&proto::Address> for Address {
@@ -27,8 +27,8 @@ impl TryFrom<&proto::Address> for Address {
 
     fn try_from(wire: &proto::Address) -> Result<Self, Self::Error> {
         match &wire.r#type {
-            Some(Type::Workload(workload)) => workload.try_into().map(Self::Workload),
-            Some(Type::Service(service)) => service.try_into().map(Self::Service),
+            Some(Type::Workload(workload)) => Ok(Self::Workload(Arc::new(workload.try_into()?))),
+            Some(Type::Service(service)) => Ok(Self::Service(Arc::new(service.try_into()?))),
             None => Err(ConvertError::new("type", (), "a workload or a service")),
         }
     }
@@ -68,11 +68,11 @@ pub fn address_change(name: &str, bytes: &[u8]) -> Result<Change, ConvertError> 
     let change = match decode_address(bytes).map_err(|error| error.of(name))? {
         Address::Workload(workload) => {
             same_name(name, &workload.uid)?;
-            Change::Workload(Arc::new(workload))
+            Change::Workload(workload)
         }
         Address::Service(service) => {
             same_name(name, &service.key.to_string())?;
-            Change::Service(Arc::new(service))
+            Change::Service(service)
         }
     };
     Ok(change)

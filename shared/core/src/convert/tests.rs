@@ -323,7 +323,7 @@ fn a_broken_policy_is_still_a_change() {
     let mut wire = sec::Authorization::from(&policy("ns/p", vec![full_match()]));
     wire.scope = sec::Scope::WorkloadSelector.into();
     first(&mut wire).destination_ports = vec![0];
-    let cases: [(&str, &str, Vec<u8>, Option<Scope>, &str); 4] = [
+    let cases = [
         (
             "bad value",
             "ns/p",
@@ -597,13 +597,13 @@ proptest! {
     #[test]
     fn workloads_survive_the_wire(workload in strategies::any_workload()) {
         let bytes = proto::Address::from(&workload).encode_to_vec();
-        prop_assert_eq!(decode_address(&bytes), Ok(Address::Workload(workload)));
+        prop_assert_eq!(decode_address(&bytes), Ok(Address::Workload(workload.into())));
     }
 
     #[test]
     fn services_survive_the_wire(service in strategies::any_service()) {
         let bytes = proto::Address::from(&service).encode_to_vec();
-        prop_assert_eq!(decode_address(&bytes), Ok(Address::Service(service)));
+        prop_assert_eq!(decode_address(&bytes), Ok(Address::Service(service.into())));
     }
 
     #[test]

@@ -8,6 +8,9 @@ pub mod baggage;
 pub mod forwarded;
 pub mod proxy_protocol;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::{Authority, AuthorityError};
 pub use baggage::Baggage;
 pub use forwarded::Forwarded;

@@ -115,10 +115,10 @@ pub fn plan_outbound(
     let mut planner = Planner::new(index, outbound, dialled, picker);
     let addr = NetworkAddr::new(source.network.clone(), dialled.ip());
     if let Some(service) = index.service_at(&addr, &source.namespace) {
-        return planner.to_service(service, index.workload_at(&addr));
+        return planner.plan_service(service, index.workload_at(&addr));
     }
     match index.workload_at(&addr) {
-        Some(workload) => planner.to_workload(workload),
+        Some(workload) => planner.plan_workload(workload),
         None => Ok(OutboundPlan {
             kind: OutboundKind::Plain { target: dialled },
             workload: None,

@@ -38,7 +38,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
     }
 
-    pub(super) fn to_service(
+    pub(super) fn plan_service(
         &mut self,
         service: &Arc<Service>,
         at_address: Option<&Arc<Workload>>,
@@ -49,7 +49,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
         if service.load_balancing.mode == Mode::Passthrough {
             return match at_address {
-                Some(workload) => self.to_endpoint(workload, self.dialled, service),
+                Some(workload) => self.plan_endpoint(workload, self.dialled, service),
                 None => Ok(plain(self.dialled, None, Some(service))),
             };
         }
@@ -63,10 +63,10 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
         let (workload, target) =
             self.endpoint(service, |ports| target_port(service, ports, port))?;
-        self.to_endpoint(&workload, target, service)
+        self.plan_endpoint(&workload, target, service)
     }
 
-    fn to_endpoint(
+    fn plan_endpoint(
         &mut self,
         workload: &Arc<Workload>,
         target: SocketAddr,
@@ -82,7 +82,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
     }
 
-    pub(super) fn to_workload(
+    pub(super) fn plan_workload(
         &mut self,
         workload: &Arc<Workload>,
     ) -> Result<OutboundPlan, Refusal> {
