@@ -1,1 +1,6 @@
-//! Ambit.
+//! Pure L7 decisions: routes, filters, authorization, retries.
+//!
+//! Nothing here does IO, reads a clock, the environment or a file: time and randomness are
+//! arguments. `.ci/run` proves it on the dependency tree and with clippy.
+
+#![forbid(unsafe_code)]
