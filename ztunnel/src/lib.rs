@@ -11,4 +11,6 @@ pub mod connections;
 pub mod discovery;
 pub mod drain;
 pub mod proxy;
+#[cfg(test)]
+mod testing;
 pub mod workloads;

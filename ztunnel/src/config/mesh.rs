@@ -9,7 +9,7 @@ use ambit_net::grpc::Address;
 use serde::Serialize;
 
 use super::reader::Reader;
-use super::value::TrustDomain;
+use super::value::{self, TrustDomain};
 
 const ROOT_CA: &str = "./var/run/secrets/istio/root-cert.pem";
 const TOKEN: &str = "./var/run/secrets/tokens/istio-token";
@@ -86,6 +86,7 @@ pub struct ControlPlane {
     /// File of the bearer token.
     pub token: PathBuf,
     /// Lifetime of the certificates that are asked for.
+    #[serde(serialize_with = "value::duration")]
     pub secret_ttl: Duration,
 }
 

@@ -8,7 +8,7 @@ use ambit_net::sys::PROXY_MARK;
 use serde::Serialize;
 
 use super::reader::Reader;
-use super::value::{Cpus, Listen, Value, Workers, word, word_of};
+use super::value::{self, Cpus, Listen, Value, Workers, word, word_of};
 
 /// The pods of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -89,10 +89,13 @@ pub struct Limits {
     /// Streams on one connection before another is opened.
     pub streams_per_connection: u32,
     /// Idle connections to peers are closed after this.
+    #[serde(serialize_with = "value::duration")]
     pub pool_idle: Duration,
     /// TCP, TLS and HTTP/2 handshakes together, either side.
+    #[serde(serialize_with = "value::duration")]
     pub handshake_timeout: Duration,
     /// TCP to a server or a plain destination.
+    #[serde(serialize_with = "value::duration")]
     pub connect_timeout: Duration,
     /// Connections a pod may have at a time, each direction.
     pub connections_per_pod: u32,
@@ -248,6 +251,7 @@ impl Threads {
 pub struct Drain {
     /// Connections may go on for this long after the process was told to end, or after their pod
     /// was removed.
+    #[serde(serialize_with = "value::duration")]
     pub grace: Duration,
 }
 

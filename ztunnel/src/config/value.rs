@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ambit_net::grpc::Address;
 use ambit_telemetry::log::Format;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// A kind of value.
 pub(super) trait Value: Sized {
@@ -127,6 +127,11 @@ impl Value for Duration {
             m => format!("{m}ms"),
         }
     }
+}
+
+/// Shows a duration as it would be set.
+pub(super) fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.show())
 }
 
 /// Where a server of the process listens: one address, or both loopback addresses.

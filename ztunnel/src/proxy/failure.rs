@@ -81,6 +81,8 @@ impl Failure {
 
 fn tunnel_flag(error: &hbone::Error) -> ResponseFlag {
     match error.stage() {
+        // Nobody answers where a node proxy should listen: most often a NetworkPolicy.
+        Stage::Connect if error.timed_out() => ResponseFlag::NetworkPolicy,
         Stage::Tls => ResponseFlag::TlsFailure,
         Stage::Http2 => ResponseFlag::H2HandshakeFailure,
         Stage::Refused(401) => ResponseFlag::Deny,
@@ -104,7 +106,11 @@ impl fmt::Display for Failure {
             Self::Http2(error) => write!(f, "downstream: HTTP/2: {error}"),
             Self::Dial { target, error } => write!(f, "upstream: connect to {target}: {error}"),
             Self::Tunnel(error) | Self::Relay(relay::Error::Tunnel(error)) => {
-                write!(f, "upstream: {error}")
+                write!(f, "upstream: {error}")?;
+                if tunnel_flag(error) == ResponseFlag::NetworkPolicy {
+                    f.write_str(" (is port 15008 blocked by a NetworkPolicy?)")?;
+                }
+                Ok(())
             }
             Self::Relay(error) => error.fmt(f),
         }

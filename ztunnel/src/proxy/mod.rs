@@ -75,7 +75,12 @@ impl Listeners {
 impl PodProxy {
     /// Serves a pod until it is drained. Must be called inside the tokio runtime that drives the
     /// listeners.
-    pub fn spawn(shared: Arc<Shared>, pod: Arc<Pod>, listeners: Listeners, drained: Drained) {
+    pub fn spawn(
+        shared: Arc<Shared>,
+        pod: Arc<Pod>,
+        listeners: Listeners,
+        drained: Drained,
+    ) -> Arc<Self> {
         let pool = Pool::new(pod.sockets.clone(), shared.settings().hbone.clone());
         shared.watch_pool(&pool);
         let proxy = Arc::new(Self {
@@ -88,5 +93,6 @@ impl PodProxy {
         accept::spawn(&proxy, listeners.outbound, outbound::serve);
         accept::spawn(&proxy, listeners.passthrough, passthrough::serve);
         accept::spawn(&proxy, listeners.hbone, inbound::serve);
+        proxy
     }
 }
