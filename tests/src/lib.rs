@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod controllers;
 pub mod daemon;
 pub mod dns;
+pub mod harness;
 pub mod kubelet;
 pub mod mesh;
 pub mod net;

@@ -57,7 +57,10 @@ fn run(folder: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(live(state, settings))
+    let result = runtime.block_on(live(state.clone(), settings));
+    // The monitor does so as well; but it may have been killed.
+    state.remove();
+    result
 }
 
 async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {

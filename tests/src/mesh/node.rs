@@ -197,7 +197,6 @@ pub(super) fn recipes(
         ("INPOD_UDS", text(&files.proxy_socket)),
         ("PROXY_MODE", "shared".to_owned()),
         ("RUST_LOG", "info".to_owned()),
-        ("ISTIO_META_DNS_CAPTURE", "true".to_owned()),
     ];
     let proxy = recipe(cluster, node, files, "ztunnel", vec![text(&program)], &env);
     Ok((agent, proxy))

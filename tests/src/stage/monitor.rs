@@ -16,6 +16,9 @@ use nix::unistd::{geteuid, getppid, setsid};
 use super::{SELF, init::become_user, supervise::supervise};
 use crate::state::StateDir;
 
+/// Makes root start a lab as an ordinary user does: in a user namespace.
+const ROOTLESS: &str = "AMBIT_LAB_ROOTLESS";
+
 /// Claims `folder` for a lab, whose settings come on standard input, and runs its daemon. When
 /// `tied`, the lab ends with the process that started this one.
 pub(super) fn monitor(folder: &Path, tied: bool) -> anyhow::Result<ExitCode> {
@@ -55,7 +58,7 @@ fn isolate() -> anyhow::Result<()> {
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC;
-    if geteuid().is_root() {
+    if geteuid().is_root() && std::env::var_os(ROOTLESS).is_none() {
         match unshare(wanted) {
             Ok(()) => return Ok(()),
             // Root without the capability, as in most containers: a user namespace gives it.
