@@ -128,15 +128,15 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Tells the addresses that were chosen; the file appears complete or not at all.
 fn announce((xds, admin): (SocketAddr, SocketAddr), file: Option<&Path>) -> io::Result<()> {
+    if let Some(file) = file {
+        let mut draft = file.as_os_str().to_owned();
+        draft.push(".new");
+        let text = serde_json::json!({"xds": xds, "admin": admin}).to_string();
+        std::fs::write(&draft, text + "\n")?;
+        std::fs::rename(&draft, file)?;
+    }
     tracing::info!(%xds, %admin, "ready");
-    let Some(file) = file else {
-        return Ok(());
-    };
-    let mut draft = file.as_os_str().to_owned();
-    draft.push(".new");
-    let text = serde_json::json!({"xds": xds, "admin": admin}).to_string();
-    std::fs::write(&draft, text + "\n")?;
-    std::fs::rename(&draft, file)
+    Ok(())
 }
 
 async fn terminated() -> io::Result<()> {

@@ -49,7 +49,8 @@ fn who_may_have_what() {
     let web = "spiffe://cluster.local/ns/shop/sa/web";
     let db = "spiffe://cluster.local/ns/shop/sa/db";
     let own = "spiffe://cluster.local/ns/ambit-system/sa/ztunnel";
-    let cases: &[(&str, Caller, Option<&str>, Result<&str, &str>)] = &[
+    type Case<'a> = (&'a str, Caller, Option<&'a str>, Result<&'a str, &'a str>);
+    let cases: &[Case<'_>] = &[
         (
             "own, unasked",
             caller("shop/web", None, None),

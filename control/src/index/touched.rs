@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ambit_core::addr::NamespacedName;
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Index;
@@ -94,11 +95,7 @@ impl Touched {
         new: Option<&Object>,
         index: &Index,
     ) {
-        let of = |object| match object {
-            Some(&Object::Service(ref service)) => Some(&**service),
-            _ => None,
-        };
-        let (old, new) = (of(old), of(new));
+        let (old, new) = (service_of(old), service_of(new));
         // Labels and addresses of a service are no business of its endpoints.
         let endpoints_differ = old.map(|s| &s.spec) != new.map(|s| &s.spec);
         for service in [old, new]
@@ -223,6 +220,13 @@ fn add_within<T>(to: &mut BTreeSet<NamespacedName>, table: &Table<T>, namespace:
             .within(namespace)
             .map(|(name, _)| NamespacedName::new(namespace, name.clone())),
     );
+}
+
+fn service_of(object: Option<&Object>) -> Option<&Service> {
+    match object? {
+        Object::Service(service) => Some(service),
+        _ => None,
+    }
 }
 
 fn label_of<'a>(object: Option<&'a Object>, name: &str) -> Option<&'a str> {

@@ -117,9 +117,7 @@ impl Case {
     }
 
     fn settled(&mut self, of: ResourceType) -> bool {
-        while let Some(sent) = self.poll() {
-            panic!("unexpected {sent:?}");
-        }
+        assert_eq!(self.poll(), None, "nothing is left to send");
         let progress = self.session.progress(of).expect("subscribed");
         progress.settled == self.shelves.generation()
     }

@@ -330,7 +330,10 @@ mod tests {
         );
     }
 
-    fn all(text: &str) -> (Vec<String>, Vec<String>, Vec<(usize, String, String)>) {
+    /// Objects, objects for later, errors as (line, object, error).
+    type Found = (Vec<String>, Vec<String>, Vec<(usize, String, String)>);
+
+    fn all(text: &str) -> Found {
         let mut result = (Vec::new(), Vec::new(), Vec::new());
         for document in documents(text) {
             let parsed = parse(&document);

@@ -206,7 +206,10 @@ fn the_header_carries_exactly_one_bearer_token() {
         authenticate(&[format!("Basic {token}")]),
         Err(TokenError::Missing)
     );
-    assert_eq!(authenticate(&[token.clone()]), Err(TokenError::Missing));
+    assert_eq!(
+        authenticate(std::slice::from_ref(&token)),
+        Err(TokenError::Missing)
+    );
     let twice = [format!("Bearer {token}"), format!("Bearer {token}")];
     assert_eq!(authenticate(&twice), Err(TokenError::Malformed));
     let error = authenticate(&["Bearer x.y.z".to_owned()]).expect_err("refused");

@@ -162,7 +162,8 @@ fn rules_read_as_the_api_says() {
 #[test]
 fn what_a_connection_cannot_tell_never_widens_access() {
     // (name, rules, as DENY, as ALLOW, problems)
-    let cases: &[(&str, &str, &[&str], &[&str], usize)] = &[
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a [&'a str], usize);
+    let cases: &[Case<'_>] = &[
         (
             "method",
             "[{to: [{operation: {methods: [GET]}}]}]",

@@ -65,7 +65,12 @@ fn effect(peers: &[((&str, &str), String)]) -> (Option<String>, Option<String>) 
 #[test]
 fn the_most_specific_that_says_something_decides() {
     let strict = "istio-system/istio_converted_static_strict";
-    let cases: &[(&str, &[((&str, &str), &str)], Option<&str>)] = &[
+    type Case<'a> = (
+        &'a str,
+        &'a [((&'a str, &'a str), &'a str)],
+        Option<&'a str>,
+    );
+    let cases: &[Case<'_>] = &[
         ("nothing", &[], None),
         (
             "mesh strict",

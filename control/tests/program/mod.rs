@@ -1,8 +1,9 @@
 //! Runs `ambit control` on free ports of the loopback, and talks to it as proxies and operators do.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ambit_proto::ca::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -21,20 +22,21 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
-pub const ISSUER: &str = "https://issuer.test";
+pub(crate) const ISSUER: &str = "https://issuer.test";
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running control plane; it dies with this value.
-pub struct Control {
-    pub dir: TempDir,
+pub(crate) struct Control {
+    pub(crate) dir: TempDir,
     child: Child,
+    log: Arc<Mutex<String>>,
     key: EncodingKey,
     xds: String,
     admin: String,
@@ -42,72 +44,65 @@ pub struct Control {
 
 impl Control {
     /// Starts on a folder that holds `manifests`.
-    pub async fn start(manifests: &str) -> Self {
+    pub(crate) async fn start(manifests: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(dir.path().join("source")).expect("created");
         std::fs::write(dir.path().join("source/mesh.yaml"), manifests).expect("written");
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let jwks = json!({"keys": [jwk(&pair)]}).to_string();
         std::fs::write(dir.path().join("jwks.json"), jwks).expect("written");
-        let child = command(dir.path())
-            .args(["--trusted-node-account=ambit-system/ztunnel"])
-            .stderr(std::fs::File::create(dir.path().join("log")).expect("created"))
+        let mut child = command(dir.path())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
+        let (log, announced) = follow(child.stderr.take().expect("piped"));
         let mut control = Self {
             key: EncodingKey::from_ec_der(&pair.serialize_der()),
             child,
             dir,
+            log,
             xds: String::new(),
             admin: String::new(),
         };
-        let ready = control.ready().await;
+        let ready = control.ready(announced).await;
         control.xds = ready["xds"].as_str().expect("an address").to_owned();
         control.admin = ready["admin"].as_str().expect("an address").to_owned();
         control
     }
 
-    async fn ready(&mut self) -> serde_json::Value {
-        let file = self.dir.path().join("ready");
-        let wait = async {
-            loop {
-                if let Ok(text) = std::fs::read_to_string(&file) {
-                    return serde_json::from_str(&text).expect("complete JSON");
-                }
-                if let Some(status) = self.child.try_wait().expect("waited") {
-                    panic!("it ended with {status}: {}", self.log());
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait)
-            .await
-            .expect("ready in time")
+    /// The chosen addresses, once it announces them.
+    async fn ready(&self, announced: oneshot::Receiver<()>) -> serde_json::Value {
+        match tokio::time::timeout(PATIENCE, announced).await {
+            Ok(Ok(())) => {}
+            _ => panic!("it did not get ready: {}", self.log()),
+        }
+        let text = std::fs::read(self.dir.path().join("ready")).expect("written by then");
+        serde_json::from_slice(&text).expect("complete JSON")
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().expect("no writer panicked").clone()
     }
 
     /// Writes a manifest; the watch or a sync finds it.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let source = self.dir.path().join("source");
         let draft = self.dir.path().join("draft");
         std::fs::write(&draft, text).expect("written");
         std::fs::rename(draft, source.join(name)).expect("renamed");
     }
 
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         std::fs::remove_file(self.dir.path().join("source").join(name)).expect("removed");
     }
 
     /// Status and JSON of an admin request.
-    pub async fn admin(&self, method: &str, path: &str) -> (u16, serde_json::Value) {
+    pub(crate) async fn admin(&self, method: &str, path: &str) -> (u16, serde_json::Value) {
         let (status, text) = self.admin_text(method, path).await;
         (status, serde_json::from_str(&text).unwrap_or(text.into()))
     }
 
-    pub async fn admin_text(&self, method: &str, path: &str) -> (u16, String) {
+    pub(crate) async fn admin_text(&self, method: &str, path: &str) -> (u16, String) {
         let tcp = TcpStream::connect(&self.admin).await.expect("connected");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp))
             .await
@@ -125,12 +120,12 @@ impl Control {
         (status, String::from_utf8(body.to_vec()).expect("text"))
     }
 
-    pub async fn sync(&self) -> (u16, serde_json::Value) {
+    pub(crate) async fn sync(&self) -> (u16, serde_json::Value) {
         self.admin("POST", "/sync?timeout=20").await
     }
 
     /// A token of this test's issuer.
-    pub fn token(&self, account: &str, node: Option<&str>) -> String {
+    pub(crate) fn token(&self, account: &str, node: Option<&str>) -> String {
         let (namespace, name) = account.split_once('/').expect("two parts");
         let mut kubernetes = json!({
             "namespace": namespace,
@@ -152,7 +147,7 @@ impl Control {
     }
 
     /// A verified TLS channel to the xDS port.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let root = std::fs::read(self.dir.path().join("ca/root-cert.pem")).expect("a root");
         let mut roots = RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(&root) {
@@ -181,7 +176,7 @@ impl Control {
             .expect("connected")
     }
 
-    pub async fn certificate(
+    pub(crate) async fn certificate(
         &self,
         token: Option<&str>,
         csr: &str,
@@ -209,7 +204,7 @@ impl Control {
     }
 
     /// Sends SIGTERM and gives the exit status.
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
         let sent = Command::new("/bin/sh")
             .args(["-c", &format!("kill -TERM {id}")])
@@ -230,8 +225,30 @@ impl Drop for Control {
     }
 }
 
+/// Gathers the log, and tells when the program says that it is ready or ends.
+fn follow(stderr: ChildStderr) -> (Arc<Mutex<String>>, oneshot::Receiver<()>) {
+    let log = Arc::new(Mutex::new(String::new()));
+    let (announce, announced) = oneshot::channel();
+    let written = log.clone();
+    std::thread::spawn(move || {
+        let mut announce = Some(announce);
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let ready = line.contains(" ready xds=");
+            let mut log = written.lock().expect("no reader panicked");
+            log.push_str(&line);
+            log.push('\n');
+            drop(log);
+            if ready && let Some(announce) = announce.take() {
+                // Nobody waits any more when the test gave up.
+                let _ = announce.send(());
+            }
+        }
+    });
+    (log, announced)
+}
+
 /// The program with flags that fit a folder.
-pub fn command(dir: &Path) -> Command {
+pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ambit"));
     let at = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
     command
@@ -254,14 +271,14 @@ pub fn command(dir: &Path) -> Command {
 }
 
 /// A delta stream of a node proxy.
-pub struct Proxy {
+pub(crate) struct Proxy {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
     node: String,
 }
 
 impl Proxy {
-    pub async fn connect(
+    pub(crate) async fn connect(
         control: &Control,
         name: &str,
         token: Option<&str>,
@@ -280,7 +297,7 @@ impl Proxy {
         })
     }
 
-    pub async fn subscribe(&self, url: &str, held: &[(&str, &str)]) {
+    pub(crate) async fn subscribe(&self, url: &str, held: &[(&str, &str)]) {
         let request = DeltaDiscoveryRequest {
             node: Some(Node {
                 id: self.node.clone(),
@@ -296,7 +313,7 @@ impl Proxy {
         self.requests.send(request).await.expect("sent");
     }
 
-    pub async fn next(&mut self) -> DeltaDiscoveryResponse {
+    pub(crate) async fn next(&mut self) -> DeltaDiscoveryResponse {
         let next = tokio::time::timeout(PATIENCE, self.responses.message());
         next.await
             .expect("in time")
@@ -305,7 +322,7 @@ impl Proxy {
     }
 
     /// Why the stream ended.
-    pub async fn end(&mut self) -> Option<Status> {
+    pub(crate) async fn end(&mut self) -> Option<Status> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.responses.message());
             match next.await.expect("in time") {
@@ -316,7 +333,7 @@ impl Proxy {
         }
     }
 
-    pub async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
+    pub(crate) async fn answer(&self, response: &DeltaDiscoveryResponse, error: Option<&str>) {
         let request = DeltaDiscoveryRequest {
             type_url: response.type_url.clone(),
             response_nonce: response.nonce.clone(),
@@ -331,7 +348,7 @@ impl Proxy {
     }
 
     /// The next response, acknowledged.
-    pub async fn accept(&mut self) -> DeltaDiscoveryResponse {
+    pub(crate) async fn accept(&mut self) -> DeltaDiscoveryResponse {
         let response = self.next().await;
         self.answer(&response, None).await;
         response
@@ -345,7 +362,7 @@ fn authorize<T>(request: &mut Request<T>, token: Option<&str>) {
     }
 }
 
-pub fn csr() -> String {
+pub(crate) fn csr() -> String {
     let key = KeyPair::generate().expect("a key");
     CertificateParams::default()
         .serialize_request(&key)
