@@ -1,0 +1,278 @@
+//! What the CNI plugin asks the agent: JSON over HTTP on a Unix socket that only root reaches.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::{Deserialize, Serialize};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::enrolment::Enrolment;
+use super::source::Source;
+
+/// Longest question; real ones are some hundred octets.
+const LONGEST: usize = 64 * 1024;
+/// Time for a question to arrive.
+const HEADERS: Duration = Duration::from_secs(10);
+/// Pause after a failed accept.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// CNI: something went wrong that will not go away by itself. Codes from 100 on are the plugin's own.
+pub(super) const REFUSED: u32 = 100;
+/// CNI: try again later.
+pub(super) const LATER: u32 = 11;
+
+/// A pod's name as the runtime says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PodName {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    /// Empty when the runtime does not say it.
+    #[serde(default)]
+    pub(super) uid: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What the runtime asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum Command {
+    Add,
+    Del,
+    Check,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Request {
+    pub(super) command: Command,
+    pub(super) container_id: String,
+    pub(super) pod: PodName,
+    /// Absent at some DELs.
+    #[serde(default)]
+    pub(super) netns: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) ips: Vec<IpAddr>,
+}
+
+/// The pod may go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub(super) enrolled: bool,
+    /// Why it is not in the mesh.
+    #[serde(default)]
+    pub(super) reason: String,
+}
+
+impl Answer {
+    pub(super) fn enrolled() -> Self {
+        Self {
+            enrolled: true,
+            reason: String::new(),
+        }
+    }
+
+    pub(super) fn left(reason: &str) -> Self {
+        Self {
+            enrolled: false,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// The pod may not go on: an error as CNI words it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Refusal {
+    pub(super) code: u32,
+    pub(super) msg: String,
+    #[serde(default)]
+    pub(super) details: String,
+}
+
+impl Refusal {
+    pub(super) fn of(pod: &PodName, reason: impl fmt::Display) -> Self {
+        Self {
+            code: REFUSED,
+            msg: format!("pod {pod} cannot join the mesh"),
+            details: reason.to_string(),
+        }
+    }
+
+    pub(super) fn later(pod: &PodName, reason: impl fmt::Display) -> Self {
+        Self {
+            code: LATER,
+            ..Self::of(pod, reason)
+        }
+    }
+}
+
+/// Asks the agent behind `socket`.
+pub(super) async fn ask(
+    socket: &Path,
+    request: &Request,
+    patience: Duration,
+) -> Result<Answer, Refusal> {
+    let asked = tokio::time::timeout(patience, exchange(socket, request)).await;
+    let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")));
+    let unreachable = |reason| {
+        let reason = format!("node agent at {}: {reason}", socket.display());
+        Refusal::later(&request.pod, reason)
+    };
+    let (status, body) = answered.map_err(unreachable)?;
+    if status == StatusCode::OK {
+        return serde_json::from_slice(&body).map_err(|error| unreachable(error.to_string()));
+    }
+    Err(serde_json::from_slice(&body)
+        .unwrap_or_else(|_| unreachable(format!("it answered {status}"))))
+}
+
+async fn exchange(socket: &Path, request: &Request) -> Result<(StatusCode, Bytes), String> {
+    let words = |error: hyper::Error| error.to_string();
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(words)?;
+    let body = serde_json::to_vec(request).map_err(|error| error.to_string())?;
+    let http = http::Request::post("/v1/cni")
+        .header(header::HOST, "agent")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    let exchange = async {
+        let response = sender.send_request(http).await.map_err(words)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LONGEST).collect().await;
+        let body = body.map_err(|error| error.to_string())?;
+        Ok((status, body.to_bytes()))
+    };
+    // The connection lives as long as the exchange.
+    tokio::select! {
+        biased;
+        done = exchange => done,
+        ended = connection => {
+            Err(ended.err().map_or_else(|| "the connection ended".to_owned(), words))
+        }
+    }
+}
+
+/// Listens at `path`, in the place of a socket that an earlier agent left.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    let in_path = |error| {
+        io::Error::other(format!(
+            "listen for the CNI plugin at {}: {error}",
+            path.display()
+        ))
+    };
+    if std::fs::symlink_metadata(path).is_ok_and(|old| old.file_type().is_socket()) {
+        std::fs::remove_file(path).map_err(in_path)?;
+    }
+    let listener = UnixListener::bind(path).map_err(in_path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(in_path)?;
+    Ok(listener)
+}
+
+/// Answers plugins, for ever.
+pub(super) async fn serve<S: Source>(listener: UnixListener, enrolment: Arc<Enrolment<S>>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a CNI plugin");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let enrolment = enrolment.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let enrolment = enrolment.clone();
+                async move { Ok::<_, Infallible>(respond(request, enrolment).await) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADERS)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "a CNI plugin's connection");
+            }
+        });
+    }
+}
+
+async fn respond<S: Source>(
+    request: http::Request<Incoming>,
+    enrolment: Arc<Enrolment<S>>,
+) -> Response<Full<Bytes>> {
+    if request.method() != Method::POST || request.uri().path() != "/v1/cni" {
+        return json(StatusCode::NOT_FOUND, &"POST /v1/cni is all there is");
+    }
+    let body = Limited::new(request.into_body(), LONGEST).collect().await;
+    let parsed = body
+        .map_err(|error| error.to_string())
+        .and_then(|body| serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string()));
+    let request: Request = match parsed {
+        Ok(request) => request,
+        Err(error) => {
+            let refusal = Refusal {
+                code: REFUSED,
+                msg: "the agent does not understand the plugin".into(),
+                details: error,
+            };
+            return json(StatusCode::BAD_REQUEST, &refusal);
+        }
+    };
+    // A plugin that is killed does not leave its pod half done.
+    let outcome = tokio::spawn(async move { perform(&request, &enrolment).await }).await;
+    match outcome.expect("enrolment does not panic and is not cancelled") {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(refusal) => json(StatusCode::SERVICE_UNAVAILABLE, &refusal),
+    }
+}
+
+async fn perform<S: Source>(
+    request: &Request,
+    enrolment: &Enrolment<S>,
+) -> Result<Answer, Refusal> {
+    let (outcome, command) = match request.command {
+        Command::Add => (enrolment.add(request).await, "add"),
+        Command::Del => (enrolment.del(request).await, "del"),
+        Command::Check => (enrolment.check(request).await, "check"),
+    };
+    let result = match &outcome {
+        Ok(answer) if answer.enrolled => "enrolled",
+        Ok(_) => "left",
+        Err(refusal) => {
+            tracing::warn!(pod = %request.pod, command, reason = refusal.details, "pod refused");
+            "refused"
+        }
+    };
+    metrics::counter!("ambit_agent_cni_requests_total", "command" => command, "result" => result)
+        .increment(1);
+    outcome
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response<Full<Bytes>> {
+    let body = serde_json::to_vec(body).expect("answers are plain JSON");
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+}

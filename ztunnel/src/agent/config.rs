@@ -1,0 +1,73 @@
+//! Settings of the agent: flags, or the environment variables of a DaemonSet.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// Settings of `ambit-cni agent`.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    /// The node that this agent serves.
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+
+    /// Where pods and namespaces are listed: the control plane's admin address.
+    #[arg(long, env = "SOURCE_URL", default_value = "http://127.0.0.1:15014")]
+    pub source_url: String,
+
+    /// The socket that the CNI plugin asks.
+    #[arg(long, env = "CNI_SOCKET", default_value = cni_socket())]
+    pub socket: PathBuf,
+
+    /// The socket that node proxies connect to.
+    #[arg(
+        long,
+        env = "INPOD_UDS",
+        default_value = "/var/run/ztunnel/ztunnel.sock"
+    )]
+    pub zds_socket: PathBuf,
+
+    /// The folder that remembers the pods in the mesh across restarts; beside the CNI socket unless given.
+    #[arg(long, env = "STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Where /healthz/ready and /metrics are served.
+    #[arg(long, env = "AGENT_ADDR", default_value = "0.0.0.0:15022")]
+    pub address: SocketAddr,
+
+    /// Captures DNS of pods too.
+    #[arg(long, env = "DNS_CAPTURE")]
+    pub dns_capture: bool,
+
+    /// Seconds to wait for a starting pod to be listed.
+    #[arg(long, env = "SOURCE_TIMEOUT", default_value = "10", value_parser = seconds)]
+    pub source_timeout: Duration,
+
+    /// Seconds to wait for a node proxy to connect, and for its answer about a pod.
+    #[arg(long, env = "PROXY_TIMEOUT", default_value = "20", value_parser = seconds)]
+    pub proxy_timeout: Duration,
+}
+
+/// Where the plugin looks for the agent unless told.
+#[must_use]
+pub(super) const fn cni_socket() -> &'static str {
+    "/var/run/ambit/cni.sock"
+}
+
+impl Config {
+    /// The folder that remembers pods.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        let beside = || self.socket.with_extension("pods");
+        self.state_dir.clone().unwrap_or_else(beside)
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a number of seconds from 1 to 600".into()),
+    }
+}

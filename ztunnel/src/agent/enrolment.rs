@@ -1,0 +1,295 @@
+//! Pods join the mesh and leave it.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_net::sys::Netns;
+use ambit_net::zds;
+use tokio::time::Instant;
+
+use super::api::{Answer, PodName, Refusal, Request};
+use super::config::Config;
+use super::locks::Locks;
+use super::pod::{Decision, Pod, decide};
+use super::reconcile::{Action, reconcile};
+use super::records::{Record, Records};
+use super::source::Source;
+use crate::capture::{self, Options};
+
+/// Between questions to a source that does not know a starting pod yet.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Between questions to a source that does not answer at the start of the agent.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the agent does for each pod.
+#[derive(Debug)]
+pub struct Enrolment<S> {
+    source: S,
+    proxies: zds::Server,
+    records: Records,
+    locks: Locks,
+    /// The node's namespace: a pod that shares it is never captured.
+    node: Netns,
+    options: Options,
+    source_timeout: Duration,
+    proxy_timeout: Duration,
+}
+
+impl<S: Source> Enrolment<S> {
+    /// Reads what an earlier agent remembered.
+    ///
+    /// # Errors
+    /// When the folder of records cannot be used.
+    pub fn open(config: &Config, source: S, proxies: zds::Server) -> io::Result<Self> {
+        let folder = config.records();
+        let in_folder = |error| io::Error::other(format!("{}: {error}", folder.display()));
+        Ok(Self {
+            source,
+            proxies,
+            records: Records::open(&folder).map_err(in_folder)?,
+            locks: Locks::default(),
+            node: Netns::current()?,
+            options: Options {
+                dns: config.dns_capture,
+            },
+            source_timeout: config.source_timeout,
+            proxy_timeout: config.proxy_timeout,
+        })
+    }
+
+    /// Takes over the pods of an earlier agent: those whose namespace is still there. Their redirection is brought up to
+    /// date, and proxies that connect are told of them.
+    ///
+    /// # Errors
+    /// When the records or the node's own rules cannot be changed.
+    pub async fn recover(self: &Arc<Self>) -> io::Result<()> {
+        for record in self.records.all() {
+            let pod = format!("{}/{}", record.namespace, record.name);
+            let netns = match record.open() {
+                Ok(netns) => netns,
+                Err(error) => {
+                    tracing::info!(pod, %error, "an earlier agent's pod is gone");
+                    self.records.remove(&record.uid)?;
+                    continue;
+                }
+            };
+            if let Err(error) = self.capture(&netns).await {
+                tracing::error!(pod, %error, "a pod's redirection cannot be brought up to date");
+            }
+            self.proxies.restore(&record.uid, served(&record, &netns)?);
+            tracing::info!(pod, "pod taken over from an earlier agent");
+        }
+        self.mark_probes().await
+    }
+
+    /// Drops pods that ended while no agent ran. Asks the source until it answers once.
+    pub async fn forget_gone(&self) {
+        let known: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
+        if known.is_empty() {
+            return;
+        }
+        let actions = loop {
+            match tokio::try_join!(self.source.pods(), self.source.namespaces()) {
+                Ok((pods, namespaces)) => break reconcile(&known, &pods, &namespaces),
+                Err(error) => tracing::warn!(%error, "cannot see yet which pods are gone"),
+            }
+            tokio::time::sleep(LONG_PAUSE).await;
+        };
+        for action in actions {
+            // A change of labels while no agent ran is left to the pod's next start.
+            if let Action::Forget(uid) = action
+                && let Some(record) = self.records.by_uid(&uid)
+                && let Err(error) = self.leave(&record).await
+            {
+                tracing::warn!(uid, %error, "cannot forget a pod that is gone");
+            }
+        }
+    }
+
+    /// A pod starts. When this returns well it is protected, or not part of the mesh.
+    pub(super) async fn add(&self, request: &Request) -> Result<Answer, Refusal> {
+        let _alone = self.locks.lock(&request.pod.to_string()).await;
+        let (pod, decision) = self.find(&request.pod).await?;
+        if let Decision::Leave(reason) = decision {
+            tracing::debug!(pod = %request.pod, reason, "pod stays out of the mesh");
+            return Ok(Answer::left(reason));
+        }
+        let netns = request
+            .netns
+            .as_deref()
+            .ok_or_else(|| Refusal::of(&request.pod, "the runtime gave no network namespace"))?;
+        self.join(pod, netns, request).await?;
+        Ok(Answer::enrolled())
+    }
+
+    /// A pod ends. One that is not known has left already.
+    pub(super) async fn del(&self, request: &Request) -> Result<Answer, Refusal> {
+        let _alone = self.locks.lock(&request.pod.to_string()).await;
+        let Some(record) = self.records.by_container(&request.container_id) else {
+            return Ok(Answer::left("it is not known here"));
+        };
+        self.leave(&record)
+            .await
+            .map_err(|error| Refusal::of(&request.pod, error))?;
+        Ok(Answer::left("it ended"))
+    }
+
+    /// Whether a pod that joined is still as it should be.
+    pub(super) async fn check(&self, request: &Request) -> Result<Answer, Refusal> {
+        let _alone = self.locks.lock(&request.pod.to_string()).await;
+        let refuse = |error: &dyn Display| Refusal::of(&request.pod, error);
+        let Some(record) = self.records.by_container(&request.container_id) else {
+            return match self.find(&request.pod).await? {
+                (_, Decision::Leave(reason)) => Ok(Answer::left(reason)),
+                (_, Decision::Enrol) => Err(refuse(&"it should be in the mesh and is not")),
+            };
+        };
+        if !self.proxies.pods().contains_key(&record.uid) {
+            return Err(refuse(&"node proxies are not told of it"));
+        }
+        let netns = record.open().map_err(|error| refuse(&error))?;
+        let options = self.options;
+        let missing = blocking(move || capture::verify(&netns, options))
+            .await
+            .map_err(|error| refuse(&error))?;
+        if missing.is_empty() {
+            Ok(Answer::enrolled())
+        } else {
+            Err(refuse(&missing.join("; ")))
+        }
+    }
+
+    /// How many pods are in the mesh, and how many proxies are connected.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.records.all().len(), *self.proxies.connected().borrow())
+    }
+
+    /// The pod as the source lists it, which may take a moment after its start.
+    async fn find(&self, name: &PodName) -> Result<(Pod, Decision), Refusal> {
+        let deadline = Instant::now() + self.source_timeout;
+        loop {
+            let reason = match self.look(name).await {
+                Ok(found) => return Ok(found),
+                Err(reason) => reason,
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(Refusal::of(name, reason));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn look(&self, name: &PodName) -> Result<(Pod, Decision), String> {
+        let pods = self
+            .source
+            .pods()
+            .await
+            .map_err(|error| error.to_string())?;
+        let same = |pod: &&Pod| {
+            pod.namespace == name.namespace
+                && pod.name == name.name
+                && (name.uid.is_empty() || pod.uid == name.uid)
+        };
+        let pod = pods.iter().find(same).ok_or_else(|| {
+            let listed = pods.len();
+            format!("the control plane does not list it on this node ({listed} others)")
+        })?;
+        let namespaces = self
+            .source
+            .namespaces()
+            .await
+            .map_err(|error| error.to_string())?;
+        let labels = namespaces.get(&pod.namespace).ok_or_else(|| {
+            format!(
+                "the control plane does not list its namespace {}",
+                pod.namespace
+            )
+        })?;
+        Ok((pod.clone(), decide(pod, labels)))
+    }
+
+    async fn join(&self, pod: Pod, path: &Path, request: &Request) -> Result<(), Refusal> {
+        let name = &request.pod;
+        let in_netns = |error: io::Error| {
+            Refusal::of(
+                name,
+                format!("network namespace {}: {error}", path.display()),
+            )
+        };
+        let netns = Netns::open(path).map_err(in_netns)?;
+        if netns == self.node {
+            return Err(Refusal::of(name, "its network namespace is the node's own"));
+        }
+        let record =
+            Record::new(pod, &request.container_id, path, &request.ips).map_err(in_netns)?;
+        let refuse = |error: &dyn Display| Refusal::of(name, error);
+        // Captured first: from here on nothing passes unprotected, whatever fails.
+        self.capture(&netns).await.map_err(|error| refuse(&error))?;
+        let deadline = Instant::now() + self.proxy_timeout;
+        let pod = served(&record, &netns).map_err(|error| refuse(&error))?;
+        let given = self.proxies.add(&record.uid, pod, deadline).await;
+        given.map_err(|error| match error {
+            zds::Error::NoProxy { .. } => Refusal::later(name, error),
+            error => refuse(&error),
+        })?;
+        let kept = match self.records.insert(record.clone()) {
+            Ok(()) => self.mark_probes().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = kept {
+            // A pod that the next agent would not know must not run.
+            if let Err(error) = self.leave(&record).await {
+                tracing::warn!(pod = %name, %error, "cannot undo a pod's enrolment");
+            }
+            return Err(refuse(&error));
+        }
+        tracing::info!(pod = %name, uid = record.uid, "pod joined the mesh");
+        Ok(())
+    }
+
+    async fn leave(&self, record: &Record) -> io::Result<()> {
+        let deadline = Instant::now() + self.proxy_timeout;
+        self.proxies.delete(&record.uid, deadline).await;
+        self.records.remove(&record.uid)?;
+        tracing::info!(
+            pod = format!("{}/{}", record.namespace, record.name),
+            uid = record.uid,
+            "pod left the mesh"
+        );
+        self.mark_probes().await
+    }
+
+    async fn capture(&self, netns: &Netns) -> Result<(), capture::Error> {
+        let (netns, options) = (netns.clone(), self.options);
+        blocking(move || capture::apply(&netns, options)).await
+    }
+
+    /// The node's probes come from an address of their own, towards all pods of the mesh.
+    async fn mark_probes(&self) -> io::Result<()> {
+        let ips: Vec<_> = self.records.all().into_iter().flat_map(|r| r.ips).collect();
+        let node = self.node.clone();
+        blocking(move || node.run(|| capture::apply_host(ips).map_err(Into::into))).await
+    }
+}
+
+fn served(record: &Record, netns: &Netns) -> io::Result<zds::Pod> {
+    Ok(zds::Pod {
+        info: zds::WorkloadInfo {
+            name: record.name.clone(),
+            namespace: record.namespace.clone(),
+            service_account: record.service_account.clone(),
+        },
+        netns: Arc::new(netns.as_fd().try_clone_to_owned()?),
+    })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("work in the kernel does not panic and is not cancelled")
+}

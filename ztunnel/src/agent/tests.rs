@@ -1,0 +1,393 @@
+//! The agent as a whole: the plugin asks it, a proxy answers, pods are namespaces. Only the source is a list in memory.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_net::netlink::route::Handle;
+use ambit_net::netlink::testing::{isolated, namespace, within};
+use ambit_net::sys::Netns;
+use ambit_net::zds::{self, Client};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::cni::call;
+use super::*;
+use crate::capture::{Options, verify};
+
+/// What a control plane would list.
+#[derive(Debug, Clone, Default)]
+struct Listed {
+    pods: Arc<Mutex<Vec<Pod>>>,
+}
+
+impl Source for Listed {
+    async fn pods(&self) -> Result<Vec<Pod>, SourceError> {
+        Ok(self.pods.lock().clone())
+    }
+
+    async fn namespaces(&self) -> Result<BTreeMap<String, Labels>, SourceError> {
+        let ambient = [("istio.io/dataplane-mode".to_owned(), "ambient".to_owned())];
+        Ok([("in".into(), ambient.into()), ("out".into(), Labels::new())].into())
+    }
+}
+
+/// An agent that runs, and what outlives it.
+struct Node {
+    folder: TempDir,
+    listed: Listed,
+    tasks: Vec<JoinHandle<()>>,
+    /// Namespaces by pod name.
+    pods: BTreeMap<&'static str, OwnedFd>,
+}
+
+impl Node {
+    async fn start(pods: &[(&'static str, &str)]) -> Self {
+        let listed = Listed::default();
+        let made = pods.iter().map(|(name, _)| (*name, namespace()));
+        let mut node = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            listed,
+            tasks: Vec::new(),
+            pods: made.collect(),
+        };
+        for (name, fd) in &node.pods {
+            within(fd, || {
+                let mut inside = Handle::open().expect("netlink opens");
+                inside.set_up("lo").expect("up");
+            });
+            std::os::unix::fs::symlink(
+                format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()),
+                node.folder.path().join(name),
+            )
+            .expect("a path to the namespace");
+        }
+        for (name, namespace) in pods {
+            node.listed.pods.lock().push(Pod {
+                uid: format!("uid-{name}"),
+                namespace: (*namespace).into(),
+                name: (*name).into(),
+                service_account: "app".into(),
+                ..Pod::default()
+            });
+        }
+        node.run().await;
+        node
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            node_name: "node-1".into(),
+            source_url: String::new(),
+            socket: self.path("cni.sock"),
+            zds_socket: self.path("zds.sock"),
+            state_dir: None,
+            address: ([127, 0, 0, 1], 0).into(),
+            dns_capture: false,
+            source_timeout: Duration::from_millis(300),
+            proxy_timeout: Duration::from_millis(500),
+        }
+    }
+
+    async fn run(&mut self) {
+        let config = self.config();
+        let patience = config.proxy_timeout;
+        let proxies = zds::Server::bind(&config.zds_socket, patience).expect("bound");
+        let requests = api::listen(&config.socket).expect("bound");
+        let enrolment = Enrolment::open(&config, self.listed.clone(), proxies.clone());
+        let enrolment = Arc::new(enrolment.expect("opened"));
+        enrolment.recover().await.expect("recovered");
+        enrolment.forget_gone().await;
+        self.tasks = vec![
+            tokio::spawn(async move { proxies.run().await }),
+            tokio::spawn(api::serve(requests, enrolment)),
+        ];
+    }
+
+    /// The agent is killed and another one starts.
+    async fn restart(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+            let _ = task.await;
+        }
+        self.run().await;
+    }
+
+    /// A proxy that agrees to all but pods named `bad`, and tells what it was asked.
+    async fn proxy(&self) -> Proxy {
+        let mut client = Client::connect(&self.path("zds.sock"))
+            .await
+            .expect("connected");
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = asked.clone();
+        let (told, mut ready) = tokio::sync::watch::channel(false);
+        let task = tokio::spawn(async move {
+            while let Ok(Some(request)) = client.receive().await {
+                let (word, outcome) = match request {
+                    zds::Request::Add { info, netns, .. } => {
+                        let inode = Netns::from_fd(netns).expect("a namespace").inode();
+                        let bad = info.name == "bad";
+                        let word = format!("add {}/{} {inode}", info.namespace, info.name);
+                        (word, if bad { Err("it is bad") } else { Ok(()) })
+                    }
+                    zds::Request::Del { uid } => (format!("del {uid}"), Ok(())),
+                    zds::Request::Keep { uid } => (format!("keep {uid}"), Ok(())),
+                    zds::Request::SnapshotSent => {
+                        told.send_replace(true);
+                        ("snapshot".into(), Ok(()))
+                    }
+                };
+                heard.lock().push(word);
+                client.acknowledge(outcome).await.expect("answered");
+            }
+        });
+        ready.wait_for(|ready| *ready).await.expect("a snapshot");
+        Proxy { asked, task }
+    }
+
+    /// Calls the plugin as a container runtime does.
+    async fn cni(&self, command: &str, pod: &str, namespace: &str) -> Result<String, String> {
+        self.cni_of(command, pod, namespace, "sandbox").await
+    }
+
+    async fn cni_of(
+        &self,
+        command: &str,
+        pod: &str,
+        namespace: &str,
+        sandbox: &str,
+    ) -> Result<String, String> {
+        let variables = BTreeMap::from([
+            ("CNI_COMMAND", command.to_owned()),
+            ("CNI_CONTAINERID", format!("{sandbox}-{pod}")),
+            ("CNI_NETNS", self.path(pod).display().to_string()),
+            (
+                "CNI_ARGS",
+                format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={pod};K8S_POD_UID=uid-{pod}"),
+            ),
+        ]);
+        let conf = json!({"cniVersion": "1.0.0", "name": "n", "type": "ambit-cni",
+            "agentSocket": self.path("cni.sock"),
+            "prevResult": {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.7/24"}]}});
+        let called = move || {
+            let answer = call(|name| variables.get(name).cloned(), &conf.to_string());
+            answer.map_err(|error| format!("{} {}: {}", error.code, error.msg, error.details))
+        };
+        tokio::task::spawn_blocking(called).await.expect("no panic")
+    }
+
+    fn missing(&self, pod: &str) -> Vec<String> {
+        let netns = Netns::open(&self.path(pod)).expect("a namespace");
+        verify(&netns, Options::default()).expect("listed")
+    }
+
+    fn inode(&self, pod: &str) -> u64 {
+        Netns::open(&self.path(pod)).expect("a namespace").inode()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+struct Proxy {
+    asked: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock())
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Runs a test as root of namespaces of its own.
+fn node<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    isolated(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(test());
+    });
+}
+
+#[test]
+fn a_pod_of_the_mesh_starts_protected_and_leaves() {
+    node(|| async {
+        let node = Node::start(&[("web", "in"), ("other", "out")]).await;
+        let proxy = node.proxy().await;
+        let answer = node.cni("ADD", "web", "in").await.expect("started");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["ips"][0]["address"], "10.0.0.7/24");
+        let added = format!("add in/web {}", node.inode("web"));
+        assert_eq!(proxy.asked(), ["snapshot".to_owned(), added]);
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+        node.cni("CHECK", "web", "in")
+            .await
+            .expect("as it should be");
+
+        node.cni("ADD", "other", "out")
+            .await
+            .expect("not our business");
+        node.cni("CHECK", "other", "out")
+            .await
+            .expect("not our business");
+        assert_eq!(proxy.asked(), Vec::<String>::new());
+        assert_eq!(node.missing("other")[0], "table inet ambit is missing");
+
+        for _ in 0..2 {
+            node.cni("DEL", "web", "in").await.expect("left");
+        }
+        assert_eq!(proxy.asked(), ["del uid-web"]);
+        let check = node.cni("CHECK", "web", "in").await.expect_err("left");
+        assert!(
+            check.ends_with("it should be in the mesh and is not"),
+            "{check}"
+        );
+    });
+}
+
+#[test]
+fn whatever_fails_fails_the_start_with_its_reason() {
+    node(|| async {
+        let node = Node::start(&[("web", "in"), ("bad", "in"), ("lost", "nowhere")]).await;
+        let refused = async |pod, namespace| {
+            let refused = node.cni("ADD", pod, namespace).await;
+            refused.expect_err("not started")
+        };
+        let alone = refused("web", "in").await;
+        assert!(
+            alone.starts_with("11 pod in/web cannot join the mesh: no node proxy is connected to "),
+            "{alone}"
+        );
+        // Captured it stays: it must not talk past the mesh if the runtime should start it anyway.
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+
+        let proxy = node.proxy().await;
+        let bad = refused("bad", "in").await;
+        assert_eq!(
+            bad,
+            "100 pod in/bad cannot join the mesh: the node proxy refused pod uid-bad: it is bad"
+        );
+        let unknown = refused("unknown", "in").await;
+        assert!(
+            unknown.ends_with("the control plane does not list it on this node (3 others)"),
+            "{unknown}"
+        );
+        let lost = refused("lost", "nowhere").await;
+        assert!(
+            lost.ends_with("the control plane does not list its namespace nowhere"),
+            "{lost}"
+        );
+        std::fs::remove_file(node.path("web")).expect("removed");
+        let gone = refused("web", "in").await;
+        assert!(
+            gone.contains("network namespace ") && gone.contains("No such file"),
+            "{gone}"
+        );
+        std::os::unix::fs::symlink("/proc/self/ns/net", node.path("web")).expect("a path");
+        let own = refused("web", "in").await;
+        assert!(
+            own.ends_with("its network namespace is the node's own"),
+            "{own}"
+        );
+        drop(proxy);
+    });
+}
+
+#[test]
+fn a_pod_that_is_not_listed_yet_is_waited_for() {
+    node(|| async {
+        let node = Node::start(&[("web", "in")]).await;
+        let _proxy = node.proxy().await;
+        let pod = node.listed.pods.lock().pop();
+        let listed = node.listed.clone();
+        let add = node.cni("ADD", "web", "in");
+        let later = async move {
+            tokio::task::yield_now().await;
+            listed.pods.lock().extend(pod);
+        };
+        let (added, ()) = tokio::join!(add, later);
+        added.expect("started");
+    });
+}
+
+#[test]
+fn an_agent_that_starts_again_knows_its_pods() {
+    node(|| async {
+        let mut node = Node::start(&[("web", "in"), ("gone", "in"), ("ended", "in")]).await;
+        let proxy = node.proxy().await;
+        for pod in ["web", "gone", "ended"] {
+            node.cni("ADD", pod, "in").await.expect("started");
+        }
+        drop(proxy);
+        // One namespace is no more, one pod is no more, and somebody broke the rules of the third.
+        std::fs::remove_file(node.path("gone")).expect("removed");
+        node.listed.pods.lock().retain(|pod| pod.name != "ended");
+        let netns = Netns::open(&node.path("web")).expect("a namespace");
+        crate::capture::remove(&netns).expect("removed");
+        node.restart().await;
+        let proxy = node.proxy().await;
+        let added = format!("add in/web {}", node.inode("web"));
+        assert_eq!(proxy.asked(), [added, "snapshot".to_owned()]);
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+        node.cni("CHECK", "web", "in")
+            .await
+            .expect("as it should be");
+        node.cni("DEL", "web", "in").await.expect("left");
+        assert_eq!(proxy.asked(), ["del uid-web"]);
+        node.restart().await;
+        assert_eq!(node.proxy().await.asked(), ["snapshot"]);
+    });
+}
+
+#[test]
+fn a_late_end_of_an_earlier_sandbox_is_not_about_the_pod() {
+    node(|| async {
+        let node = Node::start(&[("web", "in")]).await;
+        let proxy = node.proxy().await;
+        for sandbox in ["first", "second"] {
+            let added = node.cni_of("ADD", "web", "in", sandbox).await;
+            added.expect("started");
+        }
+        proxy.asked();
+        let late = node.cni_of("DEL", "web", "in", "first").await;
+        late.expect("nothing to do");
+        assert_eq!(proxy.asked(), Vec::<String>::new());
+        let end = node.cni_of("DEL", "web", "in", "second").await;
+        end.expect("left");
+        assert_eq!(proxy.asked(), ["del uid-web"]);
+    });
+}
+
+#[test]
+fn a_broken_redirection_is_told() {
+    node(|| async {
+        let node = Node::start(&[("web", "in")]).await;
+        let _proxy = node.proxy().await;
+        node.cni("ADD", "web", "in").await.expect("started");
+        let netns = Netns::open(&node.path("web")).expect("a namespace");
+        crate::capture::remove(&netns).expect("removed");
+        let told = node.cni("CHECK", "web", "in").await.expect_err("broken");
+        assert!(
+            told.contains("table inet ambit is missing; rule "),
+            "{told}"
+        );
+    });
+}
