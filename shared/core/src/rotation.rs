@@ -194,6 +194,7 @@ mod tests {
     }
 
     /// A rotation, and an arbitrary origin of time.
+    #[allow(clippy::disallowed_methods)]
     fn start(concurrency: usize) -> (Rotation, Instant) {
         (Rotation::new(concurrency), Instant::now())
     }

@@ -37,12 +37,17 @@ impl Index {
         if old.as_ref() == Some(&workload) {
             return;
         }
-        if let Some(old) = &old {
-            self.release_workload(old, Some(&workload));
-            let rejudge = old.authorization_policies != workload.authorization_policies
-                || old.waypoint != workload.waypoint;
-            self.epoch += u64::from(rejudge);
-        }
+        let rejudge = match &old {
+            Some(old) => {
+                self.release_workload(old, Some(&workload));
+                old.authorization_policies != workload.authorization_policies
+                    || old.waypoint != workload.waypoint
+                    || old.services != workload.services
+            }
+            // It may have been known before, and come back with more to obey.
+            None => !workload.authorization_policies.is_empty() || workload.waypoint.is_some(),
+        };
+        self.epoch += u64::from(rejudge);
         for addr in own_addrs(&workload) {
             hold(&mut self.addresses, addr, workload.clone());
         }

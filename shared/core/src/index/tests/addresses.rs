@@ -123,6 +123,13 @@ fn live_connections_are_judged_again_when_references_change() {
     labelled.authorization_policies = vec![crate::fixtures::key("ns/p")];
     index.apply(labelled.into());
     assert!(moved(&index), "its policies changed");
+    let mut labelled = pod("a", &["10.0.0.1"]);
+    labelled.authorization_policies = vec![crate::fixtures::key("ns/p")];
+    index.apply(remove("a"));
+    index.apply(labelled.into());
+    assert!(moved(&index), "it came back with a policy");
+    index.apply(pod("b", &["10.0.0.2"]).into());
+    assert!(!moved(&index), "a new pod changes nothing for others");
     index.apply(Change::RemovePolicy(crate::fixtures::key("ns/never")));
     assert!(!moved(&index), "an unknown policy was removed");
     index.apply(Change::undecodable_policy(
