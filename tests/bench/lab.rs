@@ -56,9 +56,9 @@ impl Lab {
         if status.success() {
             return Ok(lab);
         }
-        let failed = anyhow::anyhow!("the lab with {name} did not start ({status})");
-        lab.is_up = lab.down().is_err();
-        Err(failed)
+        // It says why itself, and leaves nothing behind.
+        lab.is_up = false;
+        bail!("the lab with {name} did not start ({status})")
     }
 
     /// The proxies of all nodes.

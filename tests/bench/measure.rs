@@ -142,6 +142,9 @@ impl Bench {
                 None => Ok(Vec::new()),
             };
         }
+        if let Some(arguments) = row.warm_up(address) {
+            lab.load(variant.namespace, &arguments, |_: &Value| Ok(()))?;
+        }
         let cpu = || variant.proxies.as_ref().map(Processes::cpu).transpose();
         let before = cpu()?;
         let report = lab.load(variant.namespace, &arguments, |_: &Value| Ok(()))?;
