@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::constants::*;
+use super::constants as nf;
 use super::encode;
 use super::rule::Rule;
 use super::table::{Chain, Element, Family, KeyType, Set, Table};
@@ -58,11 +58,11 @@ impl Batch {
         self.push(
             "delete table",
             format!("{family} {name}"),
-            DELTABLE,
+            nf::DELTABLE,
             0,
             family,
             |m| {
-                m.attr_str(TABLE_NAME, name);
+                m.attr_str(nf::TABLE_NAME, name);
             },
         );
         self
@@ -79,9 +79,9 @@ impl Batch {
     #[must_use]
     pub fn flush_chain(mut self, family: Family, table: &str, chain: &str) -> Self {
         let object = format!("{family} {table} {chain}");
-        self.push("flush chain", object, DELRULE, 0, family, |m| {
-            m.attr_str(RULE_TABLE, table);
-            m.attr_str(RULE_CHAIN, chain);
+        self.push("flush chain", object, nf::DELRULE, 0, family, |m| {
+            m.attr_str(nf::RULE_TABLE, table);
+            m.attr_str(nf::RULE_CHAIN, chain);
         });
         self
     }
@@ -114,9 +114,9 @@ impl Batch {
             return Ok(());
         }
         let mut all = Vec::with_capacity(self.messages.len() + 2);
-        all.push(marker(BATCH_BEGIN));
+        all.push(marker(nf::BATCH_BEGIN));
         all.extend(self.messages);
-        all.push(marker(BATCH_END));
+        all.push(marker(nf::BATCH_END));
         socket.transaction(all).map_err(|(place, failure)| {
             // The first message is the marker: what fails there is the transaction as a whole.
             let name = place.checked_sub(1).and_then(|place| self.names.get(place));
@@ -134,16 +134,16 @@ impl Batch {
     fn new_table(&mut self, family: Family, name: &str) {
         let object = format!("{family} {name}");
         let how = libc::NLM_F_CREATE;
-        self.push("add table", object, NEWTABLE, how, family, |m| {
-            m.attr_str(TABLE_NAME, name);
+        self.push("add table", object, nf::NEWTABLE, how, family, |m| {
+            m.attr_str(nf::TABLE_NAME, name);
         });
     }
 
     fn new_chain(&mut self, table: &Table, chain: &Chain) {
         let object = format!("{} {} {}", table.family, table.name, chain.name);
         let how = libc::NLM_F_CREATE;
-        self.push("add chain", object, NEWCHAIN, how, table.family, |m| {
-            m.attr_str(CHAIN_TABLE, &table.name);
+        self.push("add chain", object, nf::NEWCHAIN, how, table.family, |m| {
+            m.attr_str(nf::CHAIN_TABLE, &table.name);
             chain_attributes(m, chain);
         });
     }
@@ -152,37 +152,39 @@ impl Batch {
         let object = format!("{family} {table} {}", set.name);
         let id = self.next_map();
         let how = libc::NLM_F_CREATE;
-        self.push("add set", object, NEWSET, how, family, |m| {
-            m.attr_str(SET_TABLE, table);
-            m.attr_str(SET_NAME, &set.name);
-            m.attr_be32(SET_FLAGS, set.flags());
-            m.attr_be32(SET_KEY_TYPE, set.key_number());
-            m.attr_be32(SET_KEY_LEN, set.key_length() as u32);
-            m.attr_be32(SET_ID, id);
+        self.push("add set", object, nf::NEWSET, how, family, |m| {
+            m.attr_str(nf::SET_TABLE, table);
+            m.attr_str(nf::SET_NAME, &set.name);
+            m.attr_be32(nf::SET_FLAGS, set.flags());
+            m.attr_be32(nf::SET_KEY_TYPE, set.key_number());
+            m.attr_be32(nf::SET_KEY_LEN, set.key_length() as u32);
+            m.attr_be32(nf::SET_ID, id);
             if set.verdicts {
-                m.attr_be32(SET_DATA_TYPE, TYPE_VERDICT);
-                m.attr_be32(SET_DATA_LEN, 0);
+                m.attr_be32(nf::SET_DATA_TYPE, nf::TYPE_VERDICT);
+                m.attr_be32(nf::SET_DATA_LEN, 0);
             }
         });
     }
 
     fn elements(&mut self, add: bool, family: Family, table: &str, set: &str, all: &[Element]) {
         let (operation, kind, how) = if add {
-            ("add elements to set", NEWSETELEM, libc::NLM_F_CREATE)
+            ("add elements to set", nf::NEWSETELEM, libc::NLM_F_CREATE)
         } else {
-            ("delete elements of set", DELSETELEM, 0)
+            ("delete elements of set", nf::DELSETELEM, 0)
         };
         for piece in all.chunks(PIECE) {
             let object = format!("{family} {table} {set}");
             self.push(operation, object, kind, how, family, |m| {
-                m.attr_str(ELEMENTS_TABLE, table);
-                m.attr_str(ELEMENTS_SET, set);
-                m.nest(ELEMENTS_LIST, |m| {
+                m.attr_str(nf::ELEMENTS_TABLE, table);
+                m.attr_str(nf::ELEMENTS_SET, set);
+                m.nest(nf::ELEMENTS_LIST, |m| {
                     for element in piece {
-                        m.nest(LIST_ELEM, |m| {
-                            m.nest(ELEMENT_KEY, |m| m.attr(DATA_VALUE, &element.octets()));
+                        m.nest(nf::LIST_ELEM, |m| {
+                            m.nest(nf::ELEMENT_KEY, |m| {
+                                m.attr(nf::DATA_VALUE, &element.octets())
+                            });
                             if let Some(verdict) = element.verdict.as_ref().filter(|_| add) {
-                                m.nest(ELEMENT_DATA, |m| encode::verdict(m, verdict));
+                                m.nest(nf::ELEMENT_DATA, |m| encode::verdict(m, verdict));
                             }
                         });
                     }
@@ -200,9 +202,9 @@ impl Batch {
             return;
         }
         let how = libc::NLM_F_CREATE | libc::NLM_F_APPEND;
-        let mut message = message(NEWRULE, how, family);
-        message.attr_str(RULE_TABLE, table);
-        message.attr_str(RULE_CHAIN, chain);
+        let mut message = message(nf::NEWRULE, how, family);
+        message.attr_str(nf::RULE_TABLE, table);
+        message.attr_str(nf::RULE_CHAIN, chain);
         encode::rule(&mut message, family, rule, &mut |to| {
             Some(self.spread_map(family, table, to))
         });
@@ -220,32 +222,42 @@ impl Batch {
             KeyType::Ipv6
         };
         let how = libc::NLM_F_CREATE;
-        self.push("add map", object.clone(), NEWSET, how, family, |m| {
-            m.attr_str(SET_TABLE, table);
-            m.attr_str(SET_NAME, encode::ANONYMOUS_MAP);
-            m.attr_be32(SET_FLAGS, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
-            m.attr_be32(SET_KEY_TYPE, KeyType::Mark.number());
-            m.attr_be32(SET_KEY_LEN, 4);
+        self.push("add map", object.clone(), nf::NEWSET, how, family, |m| {
+            m.attr_str(nf::SET_TABLE, table);
+            m.attr_str(nf::SET_NAME, encode::ANONYMOUS_MAP);
             m.attr_be32(
-                SET_DATA_TYPE,
+                nf::SET_FLAGS,
+                nf::SET_ANONYMOUS | nf::SET_CONSTANT | nf::SET_MAP,
+            );
+            m.attr_be32(nf::SET_KEY_TYPE, KeyType::Mark.number());
+            m.attr_be32(nf::SET_KEY_LEN, 4);
+            m.attr_be32(
+                nf::SET_DATA_TYPE,
                 address.number() << 6 | KeyType::Port.number(),
             );
-            m.attr_be32(SET_DATA_LEN, address.length() as u32 + 4);
-            m.attr_be32(SET_ID, id);
+            m.attr_be32(nf::SET_DATA_LEN, address.length() as u32 + 4);
+            m.attr_be32(nf::SET_ID, id);
         });
         let numbered: Vec<_> = (0u32..).zip(to).collect();
         for piece in numbered.chunks(PIECE) {
             let operation = "add elements to map";
-            self.push(operation, object.clone(), NEWSETELEM, how, family, |m| {
-                m.attr_str(ELEMENTS_TABLE, table);
-                m.attr_str(ELEMENTS_SET, encode::ANONYMOUS_MAP);
-                m.attr_be32(ELEMENTS_SET_ID, id);
-                m.nest(ELEMENTS_LIST, |m| {
-                    for (number, to) in piece {
-                        m.nest(LIST_ELEM, |m| destination(m, *number, **to));
-                    }
-                });
-            });
+            self.push(
+                operation,
+                object.clone(),
+                nf::NEWSETELEM,
+                how,
+                family,
+                |m| {
+                    m.attr_str(nf::ELEMENTS_TABLE, table);
+                    m.attr_str(nf::ELEMENTS_SET, encode::ANONYMOUS_MAP);
+                    m.attr_be32(nf::ELEMENTS_SET_ID, id);
+                    m.nest(nf::ELEMENTS_LIST, |m| {
+                        for (number, to) in piece {
+                            m.nest(nf::LIST_ELEM, |m| destination(m, *number, **to));
+                        }
+                    });
+                },
+            );
         }
         id
     }
@@ -272,18 +284,18 @@ impl Batch {
 }
 
 pub(super) fn message(kind: u16, how: i32, family: Family) -> Message {
-    Message::new(SUBSYSTEM << 8 | kind, how).fixed(&[family.number(), 0, 0, 0])
+    Message::new(nf::SUBSYSTEM << 8 | kind, how).fixed(&[family.number(), 0, 0, 0])
 }
 
 pub(super) fn chain_attributes(m: &mut Message, chain: &Chain) {
-    m.attr_str(CHAIN_NAME, &chain.name);
+    m.attr_str(nf::CHAIN_NAME, &chain.name);
     if let Some(base) = &chain.base {
-        m.nest(CHAIN_HOOK, |m| {
-            m.attr_be32(HOOK_NUMBER, base.hook.number());
-            m.attr_be32(HOOK_PRIORITY, base.priority.cast_unsigned());
+        m.nest(nf::CHAIN_HOOK, |m| {
+            m.attr_be32(nf::HOOK_NUMBER, base.hook.number());
+            m.attr_be32(nf::HOOK_PRIORITY, base.priority.cast_unsigned());
         });
-        m.attr_str(CHAIN_TYPE, base.kind.word());
-        m.attr_be32(CHAIN_POLICY, u32::from(!base.drop));
+        m.attr_str(nf::CHAIN_TYPE, base.kind.word());
+        m.attr_be32(nf::CHAIN_POLICY, u32::from(!base.drop));
     }
 }
 
@@ -291,12 +303,14 @@ fn destination(m: &mut Message, number: u32, to: SocketAddr) {
     let mut octets = encode::octets(to.ip());
     octets.extend(to.port().to_be_bytes());
     octets.extend([0; 2]);
-    m.nest(ELEMENT_KEY, |m| m.attr(DATA_VALUE, &number.to_ne_bytes()));
-    m.nest(ELEMENT_DATA, |m| m.attr(DATA_VALUE, &octets));
+    m.nest(nf::ELEMENT_KEY, |m| {
+        m.attr(nf::DATA_VALUE, &number.to_ne_bytes())
+    });
+    m.nest(nf::ELEMENT_DATA, |m| m.attr(nf::DATA_VALUE, &octets));
 }
 
 /// The begin or the end of a transaction: it names the subsystem, in network order.
 fn marker(kind: u16) -> Message {
-    let [high, low] = SUBSYSTEM.to_be_bytes();
+    let [high, low] = nf::SUBSYSTEM.to_be_bytes();
     Message::new(kind, 0).fixed(&[0, 0, high, low])
 }

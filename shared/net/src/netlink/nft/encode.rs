@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::constants::*;
+use super::constants as nf;
 use super::family_of;
 use super::rule::{Action, Field, MarkOf, Rule, Side, Spread, Test, Verdict, Way};
 use super::table::Family;
@@ -49,7 +49,7 @@ pub(super) fn check(rule: &Rule) -> Result<(), String> {
 
 /// Writes the attributes that say what the rule does and its comment.
 pub(super) fn rule(out: &mut Message, family: Family, rule: &Rule, map: MapOf<'_>) {
-    out.nest(RULE_EXPRESSIONS, |out| {
+    out.nest(nf::RULE_EXPRESSIONS, |out| {
         for step in &rule.tests {
             test(out, step);
         }
@@ -58,21 +58,21 @@ pub(super) fn rule(out: &mut Message, family: Family, rule: &Rule, map: MapOf<'_
         }
     });
     if let Some(comment) = &rule.comment {
-        out.attr(RULE_USERDATA, &user_data(comment));
+        out.attr(nf::RULE_USERDATA, &user_data(comment));
     }
 }
 
 pub(super) fn verdict(out: &mut Message, verdict: &Verdict) {
     let (code, chain) = match verdict {
-        Verdict::Accept => (ACCEPT, None),
-        Verdict::Drop => (DROP, None),
-        Verdict::Return => (RETURN, None),
-        Verdict::Jump(chain) => (JUMP, Some(chain)),
+        Verdict::Accept => (nf::ACCEPT, None),
+        Verdict::Drop => (nf::DROP, None),
+        Verdict::Return => (nf::RETURN, None),
+        Verdict::Jump(chain) => (nf::JUMP, Some(chain)),
     };
-    out.nest(DATA_VERDICT, |out| {
-        out.attr_be32(VERDICT_CODE, code.cast_unsigned());
+    out.nest(nf::DATA_VERDICT, |out| {
+        out.attr_be32(nf::VERDICT_CODE, code.cast_unsigned());
         if let Some(chain) = chain {
-            out.attr_str(VERDICT_CHAIN, chain);
+            out.attr_str(nf::VERDICT_CHAIN, chain);
         }
     });
 }
@@ -102,29 +102,29 @@ fn register(word: usize) -> u32 {
 }
 
 fn expression(out: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
-    out.nest(LIST_ELEM, |out| {
-        out.attr_str(EXPR_NAME, name);
-        out.nest(EXPR_DATA, fill);
+    out.nest(nf::LIST_ELEM, |out| {
+        out.attr_str(nf::EXPR_NAME, name);
+        out.nest(nf::EXPR_DATA, fill);
     });
 }
 
 fn value(out: &mut Message, kind: u16, octets: &[u8]) {
-    out.nest(kind, |out| out.attr(DATA_VALUE, octets));
+    out.nest(kind, |out| out.attr(nf::DATA_VALUE, octets));
 }
 
 fn load_meta(out: &mut Message, key: u32, word: usize) {
     expression(out, "meta", |out| {
-        out.attr_be32(META_KEY, key);
-        out.attr_be32(META_DREG, register(word));
+        out.attr_be32(nf::META_KEY, key);
+        out.attr_be32(nf::META_DREG, register(word));
     });
 }
 
 fn load_mark(out: &mut Message, of: MarkOf) {
     match of {
-        MarkOf::Packet => load_meta(out, META_MARK, 0),
+        MarkOf::Packet => load_meta(out, nf::META_MARK, 0),
         MarkOf::Connection => expression(out, "ct", |out| {
-            out.attr_be32(CT_KEY, CT_MARK);
-            out.attr_be32(CT_DREG, register(0));
+            out.attr_be32(nf::CT_KEY, nf::CT_MARK);
+            out.attr_be32(nf::CT_DREG, register(0));
         }),
     }
 }
@@ -132,32 +132,32 @@ fn load_mark(out: &mut Message, of: MarkOf) {
 fn store_mark(out: &mut Message, of: MarkOf) {
     match of {
         MarkOf::Packet => expression(out, "meta", |out| {
-            out.attr_be32(META_KEY, META_MARK);
-            out.attr_be32(META_SREG, register(0));
+            out.attr_be32(nf::META_KEY, nf::META_MARK);
+            out.attr_be32(nf::META_SREG, register(0));
         }),
         MarkOf::Connection => expression(out, "ct", |out| {
-            out.attr_be32(CT_KEY, CT_MARK);
-            out.attr_be32(CT_SREG, register(0));
+            out.attr_be32(nf::CT_KEY, nf::CT_MARK);
+            out.attr_be32(nf::CT_SREG, register(0));
         }),
     }
 }
 
 fn load_field(out: &mut Message, field: Field, word: usize) {
     let (base, offset, length) = match field {
-        Field::Protocol => return load_meta(out, META_L4PROTO, word),
-        Field::Mark => return load_meta(out, META_MARK, word),
-        Field::Address(Ip::V4, Side::Source) => (NETWORK_HEADER, 12, 4),
-        Field::Address(Ip::V4, Side::Destination) => (NETWORK_HEADER, 16, 4),
-        Field::Address(Ip::V6, Side::Source) => (NETWORK_HEADER, 8, 16),
-        Field::Address(Ip::V6, Side::Destination) => (NETWORK_HEADER, 24, 16),
-        Field::Port(Side::Source) => (TRANSPORT_HEADER, 0, 2),
-        Field::Port(Side::Destination) => (TRANSPORT_HEADER, 2, 2),
+        Field::Protocol => return load_meta(out, nf::META_L4PROTO, word),
+        Field::Mark => return load_meta(out, nf::META_MARK, word),
+        Field::Address(Ip::V4, Side::Source) => (nf::NETWORK_HEADER, 12, 4),
+        Field::Address(Ip::V4, Side::Destination) => (nf::NETWORK_HEADER, 16, 4),
+        Field::Address(Ip::V6, Side::Source) => (nf::NETWORK_HEADER, 8, 16),
+        Field::Address(Ip::V6, Side::Destination) => (nf::NETWORK_HEADER, 24, 16),
+        Field::Port(Side::Source) => (nf::TRANSPORT_HEADER, 0, 2),
+        Field::Port(Side::Destination) => (nf::TRANSPORT_HEADER, 2, 2),
     };
     expression(out, "payload", |out| {
-        out.attr_be32(PAYLOAD_DREG, register(word));
-        out.attr_be32(PAYLOAD_BASE, base);
-        out.attr_be32(PAYLOAD_OFFSET, offset);
-        out.attr_be32(PAYLOAD_LEN, length);
+        out.attr_be32(nf::PAYLOAD_DREG, register(word));
+        out.attr_be32(nf::PAYLOAD_BASE, base);
+        out.attr_be32(nf::PAYLOAD_OFFSET, offset);
+        out.attr_be32(nf::PAYLOAD_LEN, length);
     });
 }
 
@@ -182,20 +182,20 @@ fn load_fields(out: &mut Message, fields: &[Field]) {
 
 fn compare(out: &mut Message, not: bool, octets: &[u8]) {
     expression(out, "cmp", |out| {
-        out.attr_be32(CMP_SREG, register(0));
-        out.attr_be32(CMP_OP, u32::from(not));
-        value(out, CMP_DATA, octets);
+        out.attr_be32(nf::CMP_SREG, register(0));
+        out.attr_be32(nf::CMP_OP, u32::from(not));
+        value(out, nf::CMP_DATA, octets);
     });
 }
 
 /// `register = register & mask ^ xor`.
 fn mask(out: &mut Message, mask: &[u8], xor: &[u8]) {
     expression(out, "bitwise", |out| {
-        out.attr_be32(BITWISE_SREG, register(0));
-        out.attr_be32(BITWISE_DREG, register(0));
-        out.attr_be32(BITWISE_LEN, mask.len() as u32);
-        value(out, BITWISE_MASK, mask);
-        value(out, BITWISE_XOR, xor);
+        out.attr_be32(nf::BITWISE_SREG, register(0));
+        out.attr_be32(nf::BITWISE_DREG, register(0));
+        out.attr_be32(nf::BITWISE_LEN, mask.len() as u32);
+        value(out, nf::BITWISE_MASK, mask);
+        value(out, nf::BITWISE_XOR, xor);
     });
 }
 
@@ -206,11 +206,11 @@ fn test(out: &mut Message, test: &Test) {
                 Ip::V4 => libc::NFPROTO_IPV4,
                 Ip::V6 => libc::NFPROTO_IPV6,
             };
-            load_meta(out, META_NFPROTO, 0);
+            load_meta(out, nf::META_NFPROTO, 0);
             compare(out, false, &[number as u8]);
         }
         Test::Protocol(protocol) => {
-            load_meta(out, META_L4PROTO, 0);
+            load_meta(out, nf::META_L4PROTO, 0);
             compare(out, false, &[protocol.number()]);
         }
         Test::Address { side, net, not } => address(out, *side, *net, *not),
@@ -225,10 +225,10 @@ fn test(out: &mut Message, test: &Test) {
                 return compare(out, *not, &first.to_be_bytes());
             }
             expression(out, "range", |out| {
-                out.attr_be32(RANGE_SREG, register(0));
-                out.attr_be32(RANGE_OP, u32::from(*not));
-                value(out, RANGE_FROM, &first.to_be_bytes());
-                value(out, RANGE_TO, &last.to_be_bytes());
+                out.attr_be32(nf::RANGE_SREG, register(0));
+                out.attr_be32(nf::RANGE_OP, u32::from(*not));
+                value(out, nf::RANGE_FROM, &first.to_be_bytes());
+                value(out, nf::RANGE_TO, &last.to_be_bytes());
             });
         }
         Test::Mark { of, mark: m, not } => {
@@ -240,8 +240,8 @@ fn test(out: &mut Message, test: &Test) {
         }
         Test::Device { way, name, not } => {
             let key = match way {
-                Way::In => META_IIFNAME,
-                Way::Out => META_OIFNAME,
+                Way::In => nf::META_IIFNAME,
+                Way::Out => nf::META_OIFNAME,
             };
             let mut padded = [0; libc::IFNAMSIZ];
             padded[..name.len()].copy_from_slice(name.as_bytes());
@@ -249,13 +249,13 @@ fn test(out: &mut Message, test: &Test) {
             compare(out, *not, &padded);
         }
         // Without a socket there is no owner to load, and the rule ends.
-        Test::FromSocket => load_meta(out, META_SKUID, 0),
+        Test::FromSocket => load_meta(out, nf::META_SKUID, 0),
         Test::InSet { fields, set, not } => {
             load_fields(out, fields);
             expression(out, "lookup", |out| {
-                out.attr_str(LOOKUP_SET, set);
-                out.attr_be32(LOOKUP_SREG, register(0));
-                out.attr_be32(LOOKUP_FLAGS, u32::from(*not));
+                out.attr_str(nf::LOOKUP_SET, set);
+                out.attr_be32(nf::LOOKUP_SREG, register(0));
+                out.attr_be32(nf::LOOKUP_FLAGS, u32::from(*not));
             });
         }
     }
@@ -276,7 +276,7 @@ fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
     match action {
         Action::Counter => expression(out, "counter", |_| {}),
         // The one expression without data of any kind.
-        Action::NoTrack => out.nest(LIST_ELEM, |out| out.attr_str(EXPR_NAME, "notrack")),
+        Action::NoTrack => out.nest(nf::LIST_ELEM, |out| out.attr_str(nf::EXPR_NAME, "notrack")),
         Action::SetMark(of, mark) => set_mark(out, *of, *mark),
         Action::RestoreMark => {
             load_mark(out, MarkOf::Connection);
@@ -285,46 +285,46 @@ fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
         Action::Zone(zone) => {
             immediate(out, 0, &zone.to_ne_bytes());
             expression(out, "ct", |out| {
-                out.attr_be32(CT_KEY, CT_ZONE);
-                out.attr_be32(CT_SREG, register(0));
+                out.attr_be32(nf::CT_KEY, nf::CT_ZONE);
+                out.attr_be32(nf::CT_SREG, register(0));
             });
         }
         Action::Redirect(port) => {
             immediate(out, 0, &port.to_be_bytes());
             expression(out, "redir", |out| {
-                out.attr_be32(REDIRECT_PORT, register(0));
+                out.attr_be32(nf::REDIRECT_PORT, register(0));
             });
         }
         Action::Dnat(to, spread) => dnat(out, to, *spread, map),
         Action::Snat(ip) => {
             immediate(out, 0, &octets(*ip));
-            nat(out, NAT_SOURCE, family_of(*ip), None);
+            nat(out, nf::NAT_SOURCE, family_of(*ip), None);
         }
         Action::Masquerade => expression(out, "masq", |_| {}),
         Action::Reject { reset: true } => expression(out, "reject", |out| {
-            out.attr_be32(REJECT_TYPE, REJECT_TCP_RESET);
+            out.attr_be32(nf::REJECT_TYPE, nf::REJECT_TCP_RESET);
         }),
         Action::Reject { reset: false } => {
             let (kind, code) = match family {
-                Family::Inet => (REJECT_EITHER_UNREACHABLE, REJECT_PORT),
-                Family::Ip => (REJECT_UNREACHABLE, ICMP_PORT_UNREACHABLE),
-                Family::Ip6 => (REJECT_UNREACHABLE, ICMP6_PORT_UNREACHABLE),
+                Family::Inet => (nf::REJECT_EITHER_UNREACHABLE, nf::REJECT_PORT),
+                Family::Ip => (nf::REJECT_UNREACHABLE, nf::ICMP_PORT_UNREACHABLE),
+                Family::Ip6 => (nf::REJECT_UNREACHABLE, nf::ICMP6_PORT_UNREACHABLE),
             };
             expression(out, "reject", |out| {
-                out.attr_be32(REJECT_TYPE, kind);
-                out.attr(REJECT_CODE, &[code]);
+                out.attr_be32(nf::REJECT_TYPE, kind);
+                out.attr(nf::REJECT_CODE, &[code]);
             });
         }
         Action::Verdict(code) => expression(out, "immediate", |out| {
-            out.attr_be32(IMMEDIATE_DREG, REGISTER_VERDICT);
-            out.nest(IMMEDIATE_DATA, |out| verdict(out, code));
+            out.attr_be32(nf::IMMEDIATE_DREG, nf::REGISTER_VERDICT);
+            out.nest(nf::IMMEDIATE_DATA, |out| verdict(out, code));
         }),
         Action::VerdictMap(fields, set) => {
             load_fields(out, fields);
             expression(out, "lookup", |out| {
-                out.attr_str(LOOKUP_SET, set);
-                out.attr_be32(LOOKUP_SREG, register(0));
-                out.attr_be32(LOOKUP_DREG, REGISTER_VERDICT);
+                out.attr_str(nf::LOOKUP_SET, set);
+                out.attr_be32(nf::LOOKUP_SREG, register(0));
+                out.attr_be32(nf::LOOKUP_DREG, nf::REGISTER_VERDICT);
             });
         }
     }
@@ -352,21 +352,21 @@ fn dnat(out: &mut Message, to: &[SocketAddr], spread: Spread, map: MapOf<'_>) {
         immediate(out, port_word, &first.port().to_be_bytes());
     } else {
         expression(out, "numgen", |out| {
-            out.attr_be32(NUMGEN_DREG, register(0));
-            out.attr_be32(NUMGEN_MODULUS, to.len() as u32);
-            out.attr_be32(NUMGEN_TYPE, u32::from(spread == Spread::Random));
+            out.attr_be32(nf::NUMGEN_DREG, register(0));
+            out.attr_be32(nf::NUMGEN_MODULUS, to.len() as u32);
+            out.attr_be32(nf::NUMGEN_TYPE, u32::from(spread == Spread::Random));
         });
         let id = map(to);
         expression(out, "lookup", |out| {
             if let Some(id) = id {
-                out.attr_str(LOOKUP_SET, ANONYMOUS_MAP);
-                out.attr_be32(LOOKUP_SET_ID, id);
+                out.attr_str(nf::LOOKUP_SET, ANONYMOUS_MAP);
+                out.attr_be32(nf::LOOKUP_SET_ID, id);
             }
-            out.attr_be32(LOOKUP_SREG, register(0));
-            out.attr_be32(LOOKUP_DREG, register(0));
+            out.attr_be32(nf::LOOKUP_SREG, register(0));
+            out.attr_be32(nf::LOOKUP_DREG, register(0));
         });
     }
-    nat(out, NAT_DESTINATION, family, Some(port_word));
+    nat(out, nf::NAT_DESTINATION, family, Some(port_word));
 }
 
 /// The kernel puts a number in the place of `%d`.
@@ -378,19 +378,19 @@ fn nat(out: &mut Message, kind: u32, family: Ip, port_word: Option<usize>) {
         Ip::V6 => libc::NFPROTO_IPV6,
     };
     expression(out, "nat", |out| {
-        out.attr_be32(NAT_TYPE, kind);
-        out.attr_be32(NAT_FAMILY, number as u32);
-        out.attr_be32(NAT_ADDRESS, register(0));
+        out.attr_be32(nf::NAT_TYPE, kind);
+        out.attr_be32(nf::NAT_FAMILY, number as u32);
+        out.attr_be32(nf::NAT_ADDRESS, register(0));
         if let Some(word) = port_word {
-            out.attr_be32(NAT_PORT, register(word));
+            out.attr_be32(nf::NAT_PORT, register(word));
         }
     });
 }
 
 fn immediate(out: &mut Message, word: usize, octets: &[u8]) {
     expression(out, "immediate", |out| {
-        out.attr_be32(IMMEDIATE_DREG, register(word));
-        value(out, IMMEDIATE_DATA, octets);
+        out.attr_be32(nf::IMMEDIATE_DREG, register(word));
+        value(out, nf::IMMEDIATE_DATA, octets);
     });
 }
 

@@ -1,7 +1,7 @@
 //! Whether the kernel holds what a description says.
 
 use super::batch::{chain_attributes, message};
-use super::constants::*;
+use super::constants as nf;
 use super::encode;
 use super::rule::Rule;
 use super::table::{Chain, Family, Table};
@@ -15,12 +15,12 @@ const FIXED: usize = 4;
 pub(super) fn differences(socket: &mut Socket, table: &Table) -> Result<Vec<String>, Error> {
     let place = format!("table {} {}", table.family, table.name);
     let chains = socket
-        .dump(&message(GETCHAIN, 0, table.family))
+        .dump(&message(nf::GETCHAIN, 0, table.family))
         .map_err(|failure| failure.during("list chains of", &place))?;
     let chains: Vec<_> = chains
         .iter()
         .filter_map(|body| body.get(FIXED..))
-        .filter(|held| word(held, CHAIN_TABLE).as_deref() == Some(&table.name))
+        .filter(|held| word(held, nf::CHAIN_TABLE).as_deref() == Some(&table.name))
         .collect();
     if chains.is_empty() && !table.chains.is_empty() {
         return Ok(vec![format!("{place} is missing")]);
@@ -30,7 +30,7 @@ pub(super) fn differences(socket: &mut Socket, table: &Table) -> Result<Vec<Stri
         let asked = asked(|m| chain_attributes(m, chain));
         let held = chains
             .iter()
-            .find(|held| word(held, CHAIN_NAME).as_deref() == Some(&chain.name));
+            .find(|held| word(held, nf::CHAIN_NAME).as_deref() == Some(&chain.name));
         match held {
             None => {
                 found.push(format!("{place}: chain {} is missing", chain.name));
@@ -52,16 +52,16 @@ fn rules(
     chain: &Chain,
     place: &str,
 ) -> Result<Vec<String>, Error> {
-    let mut request = message(GETRULE, 0, table.family);
-    request.attr_str(RULE_TABLE, &table.name);
-    request.attr_str(RULE_CHAIN, &chain.name);
+    let mut request = message(nf::GETRULE, 0, table.family);
+    request.attr_str(nf::RULE_TABLE, &table.name);
+    request.attr_str(nf::RULE_CHAIN, &chain.name);
     let held = socket
         .dump(&request)
         .map_err(|failure| failure.during("list rules of", place))?;
     let held: Vec<_> = held
         .iter()
         .filter_map(|body| body.get(FIXED..))
-        .filter(|rule| word(rule, RULE_CHAIN).as_deref() == Some(&chain.name))
+        .filter(|rule| word(rule, nf::RULE_CHAIN).as_deref() == Some(&chain.name))
         .collect();
     let mut found = Vec::new();
     for (number, rule) in chain.rules.iter().enumerate() {
@@ -92,7 +92,7 @@ fn holds(held: &[u8], family: Family, rule: &Rule) -> bool {
     let asked = asked(|m| encode::rule(m, family, rule, &mut |_| None));
     let count = |attrs: &[u8]| {
         attributes(attrs)
-            .find(|(kind, _)| *kind == RULE_EXPRESSIONS)
+            .find(|(kind, _)| *kind == nf::RULE_EXPRESSIONS)
             .map_or(0, |(_, list)| attributes(list).count())
     };
     count(held) == count(&asked) && contains(held, &asked)
