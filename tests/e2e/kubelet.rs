@@ -200,7 +200,9 @@ fn readiness_decides_who_gets_requests() {
         let slices = lab.objects("endpointslices", "work");
         slices[0]["endpoints"][0]["conditions"]["ready"].as_bool()
     };
-    assert_eq!(ready(), Some(true));
+    eventually("a ready endpoint", PATIENCE, || {
+        ready().filter(|ready| *ready)
+    });
     let _ = lab.exec("work/web", &["touch", "/v/sick"]).success();
     eventually("an endpoint that is not ready", PATIENCE, || {
         ready().filter(|ready| !ready)

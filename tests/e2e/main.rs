@@ -4,5 +4,6 @@
 mod fixtures;
 mod kubelet;
 mod lifecycle;
+mod mesh;
 mod names;
 mod network;

@@ -42,6 +42,15 @@ pub struct Settings {
     pub mesh: bool,
 }
 
+impl Settings {
+    /// Lets commands find the lab's sample programs, after the machine's own.
+    pub fn add_to_path(&self, env: &mut BTreeMap<String, String>) {
+        let path = env.entry("PATH".to_owned()).or_default();
+        let separator = if path.is_empty() { "" } else { ":" };
+        *path = format!("{path}{separator}{}", self.programs.display());
+    }
+}
+
 /// A node proxy in the place of the usual one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ZtunnelChoice {

@@ -5,10 +5,12 @@
 //! ([`net`], [`dns`]), and starts the mesh ([`mesh`]).
 
 pub mod api;
+pub mod capture;
 pub mod cli;
 pub mod cluster;
 pub mod controllers;
 pub mod daemon;
+pub mod demo;
 pub mod dns;
 pub mod harness;
 pub mod kubelet;

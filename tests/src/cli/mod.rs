@@ -116,6 +116,8 @@ enum Command {
     },
     /// End a lab and everything in it.
     Down,
+    /// A guided run with a lab of its own: mutual TLS between two nodes, and a policy at work.
+    Demo,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -155,6 +157,9 @@ struct Up {
     /// A variable for every node proxy.
     #[arg(long = "ztunnel-env", value_name = "NAME=VALUE")]
     ztunnel_env: Vec<String>,
+    /// How long workload certificates live, as `10s`, `5m` or `24h`.
+    #[arg(long, value_name = "DURATION")]
+    certificate_lifetime: Option<String>,
     /// One more argument for `ambit control`.
     #[arg(long = "control-arg", value_name = "ARG", allow_hyphen_values = true)]
     control_args: Vec<String>,
@@ -227,6 +232,7 @@ fn run(state: &StateDir, command: Command) -> anyhow::Result<ExitCode> {
         } => client::restart(state, target, namespace.namespace, patience.timeout),
         Command::Status { output } => client::status(state, output),
         Command::Down => client::down(state),
+        Command::Demo => Ok(crate::demo::demo()),
     }
 }
 

@@ -144,12 +144,16 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
     let env = options.ztunnel_env.iter().map(|text| {
         pair(text).with_context(|| format!("--ztunnel-env {text:?}: write NAME=VALUE"))
     });
+    let mut control_args = options.control_args.clone();
+    if let Some(lifetime) = &options.certificate_lifetime {
+        control_args.extend(["--certificate-lifetime".to_owned(), lifetime.clone()]);
+    }
     Ok(Settings {
         nodes: options.nodes,
         images,
         ztunnels,
         ztunnel_env: env.collect::<anyhow::Result<_>>()?,
-        control_args: options.control_args.clone(),
+        control_args,
         programs,
         mesh: !options.no_mesh,
     })

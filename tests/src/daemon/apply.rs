@@ -51,9 +51,12 @@ pub(super) async fn apply(
         Ok(left)
     };
     // The controllers first: what they have not seen looks ready.
-    wait::in_force(cluster, deadline).await?;
+    let mine: Vec<String> = documents.iter().map(ToString::to_string).collect();
+    let _ = wait::in_force(cluster, deadline, &mine).await?;
     wait::until(cluster, deadline, missing).await?;
-    wait::in_force(cluster, deadline).await?;
+    for warning in wait::in_force(cluster, deadline, &mine).await? {
+        let _ = caller.line(format!("warning: {warning}")).await;
+    }
     Ok(Reply::Done(0))
 }
 

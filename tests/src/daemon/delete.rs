@@ -53,7 +53,7 @@ pub(super) async fn delete(
         // A caller that went away does not undo what it asked for.
         let _ = caller.line(format!("{kind} {key} {word}")).await;
     }
-    wait::in_force(cluster, deadline).await?;
+    let _ = wait::in_force(cluster, deadline, &[]).await?;
     let missing = |store: &Store| {
         let ending = store.pods.iter().filter(|(_, pod)| is_terminating(pod));
         let mut left: Vec<String> = ending
@@ -65,7 +65,7 @@ pub(super) async fn delete(
         Ok(left)
     };
     wait::until(cluster, deadline, missing).await?;
-    wait::in_force(cluster, deadline).await?;
+    let _ = wait::in_force(cluster, deadline, &[]).await?;
     Ok(Reply::Done(0))
 }
 

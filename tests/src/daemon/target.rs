@@ -32,6 +32,7 @@ pub(super) fn place(
             .ok_or_else(|| vec![format!("no node is called {node:?}")])?;
         let mut all: BTreeMap<String, String> = std::env::vars().collect();
         all.extend(env);
+        cluster.settings.add_to_path(&mut all);
         return Ok(Place {
             target: Target::Network(node.netns.path().to_owned()),
             env: all,

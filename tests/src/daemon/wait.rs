@@ -30,11 +30,16 @@ pub(super) async fn until(
     }
 }
 
-/// Waits until controllers, service addresses and the mesh are as the objects say now.
+/// Waits until controllers, service addresses and the mesh are as the objects say now. Returns what the
+/// mesh has to say about the objects called `mine` and about old mistakes.
 ///
 /// # Errors
 /// Why they are not.
-pub(super) async fn in_force(cluster: &Cluster, deadline: Instant) -> Result<(), Vec<String>> {
+pub(super) async fn in_force(
+    cluster: &Cluster,
+    deadline: Instant,
+    mine: &[String],
+) -> Result<Vec<String>, Vec<String>> {
     let wanted = cluster.read(Store::changes);
     let mut settled = cluster.settled();
     let reached = settled.wait_for(|settled| *settled >= wanted);
@@ -42,18 +47,15 @@ pub(super) async fn in_force(cluster: &Cluster, deadline: Instant) -> Result<(),
         return Err(vec!["the lab's controllers do not come to rest".to_owned()]);
     }
     let Some(mesh) = cluster.mesh() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let wanted = cluster.read(Store::changes);
     let mut synced = mesh.synced();
     loop {
         {
             let now = synced.borrow_and_update();
-            if now.changes >= wanted && now.in_force {
-                return Ok(());
-            }
-            if now.changes >= wanted && now.refused() {
-                return Err(now.problems());
+            if now.changes >= wanted && (now.in_force || now.refused()) {
+                return now.judge(|object| mine.iter().any(|name| name == object));
             }
         }
         if timeout_at(deadline, synced.changed()).await.is_err() {

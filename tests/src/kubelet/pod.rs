@@ -378,6 +378,10 @@ impl Worker {
             pod.status = store.pods.get(&self.key).and_then(|pod| pod.status.clone());
             env::of_container(store, &pod, container)
         })
+        .map(|mut env| {
+            self.cluster.settings.add_to_path(&mut env);
+            env
+        })
     }
 
     fn run_spec(

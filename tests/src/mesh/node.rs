@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::sleep;
 
@@ -79,6 +81,12 @@ pub fn virtual_pod(node: &LabNode) -> Pod {
         status: Some(PodStatus {
             phase: Some("Running".to_owned()),
             conditions: Some(vec![ready("Ready"), ready("ContainersReady")]),
+            container_statuses: Some(vec![ContainerStatus {
+                name: "ztunnel".to_owned(),
+                ready: true,
+                started: Some(true),
+                ..ContainerStatus::default()
+            }]),
             pod_ip: Some(addresses[0].clone()),
             pod_ips: Some(
                 addresses

@@ -25,6 +25,8 @@ pub struct SyncReport {
     pub generation: u64,
     /// Objects that it does not understand.
     pub errors: Vec<SyncError>,
+    /// Objects, or parts of them, that have no effect.
+    pub notices: Vec<SyncError>,
     /// The proxies that are connected.
     pub proxies: Vec<ProxyState>,
 }
@@ -58,6 +60,8 @@ pub struct Synced {
     pub changes: u64,
     /// Whether it is all in force.
     pub in_force: bool,
+    /// Whether everyone has answered and somebody said no.
+    pub conflict: bool,
     /// What the control plane said.
     pub report: SyncReport,
     /// Why there is no report.
@@ -92,7 +96,38 @@ impl Synced {
     /// Whether waiting cannot help: an object or a proxy says no.
     #[must_use]
     pub fn refused(&self) -> bool {
-        !self.report.errors.is_empty() || self.report.proxies.iter().any(|it| !it.nacks.is_empty())
+        self.conflict
+    }
+
+    /// What is wrong with objects of which `is_mine` is true, and what proxies refuse.
+    ///
+    /// # Errors
+    /// The reasons, when there are any. Otherwise what else is worth knowing comes back.
+    pub fn judge(&self, is_mine: impl Fn(&str) -> bool) -> Result<Vec<String>, Vec<String>> {
+        let line = |it: &SyncError| format!("{}: {}", it.object, it.error);
+        let (mine, others): (Vec<_>, Vec<_>) = self
+            .report
+            .errors
+            .iter()
+            .partition(|it| is_mine(&it.object));
+        let mut errors: Vec<String> = mine.into_iter().map(line).collect();
+        errors.extend(self.report.proxies.iter().flat_map(|proxy| {
+            proxy
+                .nacks
+                .iter()
+                .map(move |nack| format!("{} refused: {nack}", proxy.node))
+        }));
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let notices = self.report.notices.iter().filter(|it| is_mine(&it.object));
+        let mut warnings: Vec<String> = notices.map(line).collect();
+        warnings.extend(
+            others
+                .into_iter()
+                .map(|it| format!("still wrong: {}", line(it))),
+        );
+        Ok(warnings)
     }
 }
 
@@ -112,7 +147,10 @@ pub(super) async fn keep(
         };
         match folder.write(&files) {
             Ok(()) => match sync(admin).await {
-                Ok((in_force, report)) => (synced.in_force, synced.report) = (in_force, report),
+                Ok((status, report)) => {
+                    (synced.in_force, synced.conflict) = (status == 200, status == 409);
+                    synced.report = report;
+                }
                 Err(error) => synced.trouble = Some(error),
             },
             Err(error) => synced.trouble = Some(format!("cannot write the object folder: {error}")),
@@ -132,7 +170,7 @@ pub(super) async fn keep(
     }
 }
 
-async fn sync(admin: SocketAddr) -> Result<(bool, SyncReport), String> {
+async fn sync(admin: SocketAddr) -> Result<(u16, SyncReport), String> {
     let path = format!("/sync?timeout={SECONDS}");
     let request = ask::ask(None, admin, Method::POST, &path);
     let answer = timeout(Duration::from_secs(SECONDS + 5), request).await;
@@ -143,5 +181,5 @@ async fn sync(admin: SocketAddr) -> Result<(bool, SyncReport), String> {
             String::from_utf8_lossy(&body)
         )
     })?;
-    Ok((status == 200, report))
+    Ok((status, report))
 }

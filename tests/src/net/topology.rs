@@ -43,6 +43,8 @@ pub fn node_port(number: u8) -> String {
 /// As the kernel says.
 pub fn join_node(number: u8, count: u8, node: &NamedNetns) -> io::Result<()> {
     let port = node_port(number);
+    // Before there is a device: it starts as its namespace says.
+    node.netns().run(quiet_ipv6)?;
     let mut links = Handle::open()?;
     links.add_veth(
         &port,
@@ -60,7 +62,6 @@ pub fn join_node(number: u8, count: u8, node: &NamedNetns) -> io::Result<()> {
         links.add_route(&Route::to(range).via(via).dev(BRIDGE))?;
     }
     node.netns().run(|| {
-        quiet_ipv6()?;
         forward()?;
         let mut links = Handle::open()?;
         links.set_up("lo")?;
@@ -97,6 +98,7 @@ pub fn join_pod(
     addresses: Pair,
 ) -> io::Result<()> {
     let gateway = plan::gateway(number);
+    pod.netns().run(quiet_ipv6)?;
     node.run(|| {
         let mut links = Handle::open()?;
         links.add_veth(
@@ -113,7 +115,6 @@ pub fn join_pod(
         Ok(())
     })?;
     pod.netns().run(|| {
-        quiet_ipv6()?;
         // As container runtimes do: a program that is not root may serve port 80 of its pod.
         set("net/ipv4/ip_unprivileged_port_start", "0")?;
         let mut links = Handle::open()?;

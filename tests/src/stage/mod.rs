@@ -38,6 +38,7 @@ pub fn dispatch(arguments: &[String]) -> Option<ExitCode> {
         ("__app", [file]) => init::app(Path::new(file)),
         ("__run", [file]) => run::run(Path::new(file)),
         ("__exec", [file]) => exec::exec(Path::new(file)),
+        ("__capture", [device]) => record(device),
         _ => return None,
     };
     Some(result.unwrap_or_else(|error| {
@@ -48,6 +49,14 @@ pub fn dispatch(arguments: &[String]) -> Option<ExitCode> {
         // What shells answer when a command cannot be run.
         ExitCode::from(126)
     }))
+}
+
+/// Writes what crosses `device` to standard output, until nobody reads it.
+fn record(device: &str) -> anyhow::Result<ExitCode> {
+    match crate::capture::record(device, &mut std::io::stdout().lock()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
+    }
 }
 
 /// The command that starts `stage` with the spec in `file`.

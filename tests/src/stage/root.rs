@@ -26,23 +26,14 @@ fn apply(wanted: &Mount, scratch: &Path) -> anyhow::Result<()> {
         MountSource::Path(source) => source.is_dir(),
         MountSource::Memory => true,
     };
-    // Opened first: the mount point may hide the source.
-    let held = match &wanted.source {
-        MountSource::Path(source) => {
-            let file = File::open(source).with_context(|| source.display().to_string())?;
-            Some(file)
-        }
-        MountSource::Memory => None,
-    };
     let target = mount_point(&wanted.target, folder, scratch)?;
-    match held {
-        Some(file) => {
-            use std::os::fd::AsRawFd;
-            let source = format!("/proc/self/fd/{}", file.as_raw_fd());
+    match &wanted.source {
+        MountSource::Path(source) => {
             let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-            mount(Some(source.as_str()), &target, none, flags, none)?;
+            mount(Some(source), &target, none, flags, none)
+                .with_context(|| format!("{} there", source.display()))?;
         }
-        None => tmpfs(&target)?,
+        MountSource::Memory => tmpfs(&target)?,
     }
     if wanted.read_only {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;

@@ -7,9 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
+    recvmsg, sendmsg, socket,
+};
 
 /// How many descriptors one message may carry.
 const MOST_DESCRIPTORS: usize = 3;
@@ -83,6 +87,36 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
             set_pdeathsig(signal)?;
             Ok(())
         });
+    }
+}
+
+/// A socket that receives every frame that `device` of the calling thread's network namespace sends or
+/// receives.
+///
+/// # Errors
+/// As the kernel says; it needs `CAP_NET_RAW`.
+pub fn packet_socket(device: &str) -> io::Result<OwnedFd> {
+    let protocol = SockProtocol::EthAll;
+    let socket = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        protocol,
+    )?;
+    let index = if_nametoindex(device)?;
+    // SAFETY: all zeros is a valid `sockaddr_ll`, a struct of integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    let length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let pointer = (&raw const address).cast();
+    // SAFETY: `pointer` leads to `length` bytes that live until the call returns.
+    let bound = unsafe { libc::bind(socket.as_raw_fd(), pointer, length) };
+    if bound == 0 {
+        Ok(socket)
+    } else {
+        Err(io::Error::last_os_error())
     }
 }
 

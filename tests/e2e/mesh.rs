@@ -1,0 +1,141 @@
+//! The mesh as the lab runs it: the demonstration, parts that die, pods that join late, mistakes.
+
+use std::process::Command;
+use std::time::Duration;
+
+use ambit_lab::harness::{self, Lab, Options, eventually};
+
+use crate::fixtures::{client, echo, namespace, service, shop};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
+
+fn ambient() -> String {
+    shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
+}
+
+fn in_mesh(manifests: String) -> Lab {
+    Lab::start(&Options {
+        mesh: true,
+        manifests,
+        ..Options::default()
+    })
+}
+
+/// Whether the proxy of node-2 logged a connection from this account.
+fn logged(lab: &Lab, account: &str) -> bool {
+    let identity = format!("src.identity=\"spiffe://cluster.local/ns/shop/sa/{account}\"");
+    lab.logs("ztunnel/node-2")
+        .lines()
+        .any(|line| line.contains(&identity))
+}
+
+#[test]
+fn the_demonstration_keeps_its_promises() {
+    let mut command = Command::new(harness::program("lab"));
+    command.arg("demo");
+    let ran = harness::run(command, "");
+    assert_eq!(ran.code, 0, "{ran}");
+    assert!(ran.stdout.contains("All as promised"), "{ran}");
+}
+
+#[test]
+fn parts_that_die_come_back_and_traffic_goes_on() {
+    let lab = in_mesh(ambient());
+    let get = || lab.get("shop/client-1", "http://echo-2/");
+    assert_eq!(get()["hostname"], "echo-2");
+    assert!(logged(&lab, "client-1"));
+    let restarts = |name: &str| {
+        let status = lab.run(["status", "-o", "json"]).json();
+        let all = status["components"].as_array().cloned().unwrap_or_default();
+        let found = all
+            .into_iter()
+            .find(|it| it["name"] == name)
+            .expect("a component");
+        found["restarts"].as_u64().filter(|_| found["pid"].is_u64())
+    };
+    for name in ["control", "agent/node-1", "ztunnel/node-2"] {
+        let _ = lab.run(["kill", name]).success();
+        eventually("a restart", PATIENCE, || {
+            restarts(name).filter(|count| *count == 1)
+        });
+        let _ = lab.run(["restart", name]).success();
+        assert_eq!(restarts(name), Some(2), "{name}");
+        assert_eq!(get()["hostname"], "echo-2", "after {name} came back");
+    }
+    // A pod that starts after all that is in the mesh as well.
+    lab.apply(&client("shop", "late", "node-1"));
+    assert_eq!(lab.get("shop/late", "http://echo-2/")["hostname"], "echo-2");
+    assert!(logged(&lab, "late"));
+}
+
+#[test]
+fn a_namespace_joins_and_leaves_while_its_pods_run() {
+    let lab = in_mesh(shop());
+    let get = || {
+        assert_eq!(
+            lab.get("shop/client-1", "http://echo-2/")["hostname"],
+            "echo-2"
+        )
+    };
+    get();
+    assert!(!logged(&lab, "client-1"));
+    lab.apply(&namespace("shop", AMBIENT));
+    eventually("a tunnel", PATIENCE, || {
+        get();
+        logged(&lab, "client-1").then_some(())
+    });
+    lab.apply(&namespace("shop", ""));
+    eventually("plain traffic", PATIENCE, || {
+        let count = || lab.logs("ztunnel/node-1").matches("dst.hbone_addr").count();
+        let before = count();
+        get();
+        (count() == before).then_some(())
+    });
+}
+
+#[test]
+fn a_mistake_is_named_and_does_not_hide_what_is_right() {
+    let lab = in_mesh(ambient());
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: odd, namespace: shop}\n\
+        spec: {action: DENY, rules: [{to: [{operation: {ports: [\"eighty\"]}}]}]}\n";
+    let said = lab.try_apply(policy).failure();
+    assert!(said.contains("AuthorizationPolicy shop/odd"), "{said}");
+    let ran = lab.try_apply(
+        &(echo("shop", "echo-3", "node-1") + &service("shop", "echo-3", "name: echo-3")),
+    );
+    assert!(
+        ran.clone()
+            .success()
+            .contains("still wrong: AuthorizationPolicy shop/odd"),
+        "{ran}"
+    );
+    let _ = lab
+        .run(["delete", "-n", "shop", "authorizationpolicy", "odd"])
+        .success();
+    let ran = lab.try_apply(&service("shop", "echo-4", "name: echo-3"));
+    assert!(!ran.clone().success().contains("still wrong"), "{ran}");
+    assert_eq!(
+        lab.get("shop/client-2", "http://echo-4/")["hostname"],
+        "echo-3"
+    );
+}
+
+#[test]
+fn a_pod_does_not_start_without_its_node_s_agent() {
+    let lab = in_mesh(ambient());
+    // Killed again and again it is not there for long enough to serve.
+    let killer = std::thread::scope(|scope| {
+        let killing = scope.spawn(|| {
+            for _ in 0..20 {
+                let _ = lab.run(["kill", "agent/node-1"]);
+            }
+        });
+        lab.apply(&client("shop", "new", "node-1"));
+        killing.join()
+    });
+    assert!(killer.is_ok());
+    assert_eq!(lab.get("shop/new", "http://echo-2/")["hostname"], "echo-2");
+    assert!(logged(&lab, "new"), "the pod started outside the mesh");
+}
