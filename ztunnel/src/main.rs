@@ -57,6 +57,9 @@ fn run(config: Config) -> anyhow::Result<()> {
         thread_model = ?config.threads.model,
         "ztunnel starts"
     );
+    for name in &config.without_effect {
+        tracing::warn!(name, "this variable has no effect on this proxy");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,5 +1,6 @@
 //! `/config_dump`: everything this proxy knows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_core::index::{Applicable, Index};
@@ -29,7 +30,7 @@ pub(super) struct Dump<'a> {
     workload_state: Vec<Summary>,
     services: Vec<ServiceDump>,
     /// Endpoints of services that are not known (yet).
-    staged_services: Vec<Value>,
+    staged_services: BTreeMap<String, Vec<Arc<str>>>,
     policies: Vec<Policy>,
     certificates: Vec<Value>,
     connections: Connections,
@@ -66,10 +67,10 @@ impl<'a> Dump<'a> {
             config: &app.config,
             static_config: json!({}),
             discovery: discovery(app, &index),
+            staged_services: staged(&index, &workloads),
             workloads,
             workload_state: app.pods.borrow().clone(),
             services: services(&index),
-            staged_services: Vec::new(),
             policies: policies(&index),
             certificates: certificates(app),
             connections: connections(app),
@@ -108,6 +109,19 @@ fn services(index: &Index) -> Vec<ServiceDump> {
         .collect();
     services.sort_by(|a, b| a.service.key.cmp(&b.service.key));
     services
+}
+
+/// Uids of workloads by the services that they name and nobody described.
+fn staged(index: &Index, workloads: &[Arc<Workload>]) -> BTreeMap<String, Vec<Arc<str>>> {
+    let mut staged: BTreeMap<String, Vec<Arc<str>>> = BTreeMap::new();
+    for workload in workloads {
+        let services = workload.services.iter().map(|(key, _)| key);
+        for key in services.filter(|key| index.service(key).is_none()) {
+            let uids = staged.entry(key.to_string()).or_default();
+            uids.push(workload.uid.clone());
+        }
+    }
+    staged
 }
 
 fn policies(index: &Index) -> Vec<Policy> {

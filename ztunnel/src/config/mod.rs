@@ -43,6 +43,8 @@ pub struct Config {
     pub servers: Servers,
     /// Log lines.
     pub log: Log,
+    /// Variables of istio/ztunnel that are set and change nothing here.
+    pub without_effect: Vec<&'static str>,
 }
 
 /// Log lines.
@@ -85,6 +87,10 @@ impl Config {
             drain: Drain::read(reader),
             servers: Servers::read(reader),
             log: Log::read(reader),
+            without_effect: WITHOUT_EFFECT
+                .into_iter()
+                .filter(|name| reader.text(name).is_some())
+                .collect(),
         };
         unsupported(reader);
         config
@@ -105,6 +111,23 @@ impl Log {
     }
 }
 
+/// What istio/ztunnel can be told and this proxy decides by itself. A manifest that says so still
+/// starts it; the log and `--print-config` name what was set in vain.
+const WITHOUT_EFFECT: [&str; 12] = [
+    "AUTHZ_POLICY_INFO_LOGGING",
+    "CLUSTER_DOMAIN",
+    "ENABLE_RESPONSE_BAGGAGE",
+    "INPOD_PORT_REUSE",
+    "IPV6_ENABLED",
+    "KEEPALIVE_ENABLED",
+    "KEEPALIVE_INTERVAL",
+    "KEEPALIVE_RETRIES",
+    "KEEPALIVE_TIME",
+    "LOCALHOST_APP_TUNNEL",
+    "PREFERED_SERVICE_NAMESPACE",
+    "USER_TIMEOUT_ENABLED",
+];
+
 /// What istio/ztunnel can be told and this proxy cannot do: silence would be a lie.
 fn unsupported(reader: &mut Reader) {
     reader.only("PROXY_MODE", &["shared"], "a proxy for one workload alone");
@@ -123,6 +146,7 @@ fn unsupported(reader: &mut Reader) {
         &[],
         "discovery from a text; run `ambit control` on a folder",
     );
+    reader.only("COMPLIANCE_POLICY", &[], "a choice of cryptography");
     reader.only("CRL_PATH", &[], "certificate revocation lists");
     reader.only(
         "PROXY_CONFIG",

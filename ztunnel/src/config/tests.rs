@@ -168,6 +168,12 @@ fn what_is_not_supported_may_be_switched_off() {
 }
 
 #[test]
+fn what_is_set_in_vain_is_named() {
+    let config = config(&[("KEEPALIVE_TIME", "10s"), ("IPV6_ENABLED", "")]);
+    assert_eq!(config.without_effect, ["KEEPALIVE_TIME"]);
+}
+
+#[test]
 fn durations() {
     for (text, millis) in [
         ("500ms", 500),

@@ -3,10 +3,13 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_net::sys;
+use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::PodProxy;
@@ -48,14 +51,40 @@ pub(super) fn spawn<F>(
 
 /// Runs a connection's future until it ends or the pod's grace period is over.
 pub(super) fn spawn_until_cut(proxy: &PodProxy, served: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(until_cut(proxy, served));
+}
+
+/// Written out, because an async block would hold what it captures twice.
+pub(super) fn until_cut<F: Future<Output = ()>>(
+    proxy: &PodProxy,
+    served: F,
+) -> impl Future<Output = ()> + use<F> {
     let mut drained = proxy.drained.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            biased;
-            () = served => {}
-            () = drained.cut() => {}
+    UntilCut {
+        served,
+        cut: async move { drained.cut().await },
+    }
+}
+
+pin_project! {
+    struct UntilCut<F, C> {
+        #[pin]
+        served: F,
+        #[pin]
+        cut: C,
+    }
+}
+
+impl<F: Future<Output = ()>, C: Future<Output = ()>> Future for UntilCut<F, C> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        match this.served.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => this.cut.poll(cx),
         }
-    });
+    }
 }
 
 /// Starts what `next` gives, for ever.

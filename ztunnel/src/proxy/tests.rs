@@ -16,6 +16,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::accept::until_cut;
 use super::{outbound, passthrough};
 use crate::testing::{Served, World, addr, deny, pair, service, service_key, strict, workload};
 
@@ -511,5 +512,29 @@ fn an_unknown_policy_denies() {
         let log = world.logged(2).await;
         let error = line(&log, "inbound")["error"].as_str().expect("an error");
         assert!(error.contains("ns/missing"), "{error}");
+    });
+}
+
+#[test]
+fn what_a_connection_holds_has_a_budget() {
+    run(async || {
+        let world = World::new();
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let (_near, captured) = pair().await;
+        let (_other, plain) = pair().await;
+        let (peer, proxy) = (addr("127.61.0.9:1"), &client.proxy);
+        let outbound = outbound::serve(proxy.clone(), captured, peer);
+        let passthrough = passthrough::serve(proxy.clone(), plain, peer);
+        let sizes = [
+            ("outbound", size_of_val(&until_cut(proxy, outbound)), 3072),
+            (
+                "passthrough",
+                size_of_val(&until_cut(proxy, passthrough)),
+                3072,
+            ),
+        ];
+        for (name, size, budget) in sizes {
+            assert!(size <= budget, "{name} holds {size} bytes of {budget}");
+        }
     });
 }
