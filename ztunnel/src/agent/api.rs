@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::enrolment::Enrolment;
+use super::exchange::{exchange, words};
 use super::source::Source;
 
 /// Longest question; real ones are some hundred octets.
@@ -128,7 +129,7 @@ pub(super) async fn ask(
     request: &Request,
     patience: Duration,
 ) -> Result<Answer, Refusal> {
-    let asked = tokio::time::timeout(patience, exchange(socket, request)).await;
+    let asked = tokio::time::timeout(patience, post(socket, request)).await;
     let answered = asked.unwrap_or_else(|_| Err(format!("no answer within {patience:?}")));
     let unreachable = |reason| {
         let reason = format!("node agent at {}: {reason}", socket.display());
@@ -142,35 +143,15 @@ pub(super) async fn ask(
         .unwrap_or_else(|_| unreachable(format!("it answered {status}"))))
 }
 
-async fn exchange(socket: &Path, request: &Request) -> Result<(StatusCode, Bytes), String> {
-    let words = |error: hyper::Error| error.to_string();
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|e| e.to_string())?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(words)?;
-    let body = serde_json::to_vec(request).map_err(|error| error.to_string())?;
-    let http = http::Request::post("/v1/cni")
+async fn post(socket: &Path, request: &Request) -> Result<(StatusCode, Bytes), String> {
+    let stream = UnixStream::connect(socket).await.map_err(words)?;
+    let body = serde_json::to_vec(request).map_err(words)?;
+    let request = http::Request::post("/v1/cni")
         .header(header::HOST, "agent")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
-        .map_err(|error| error.to_string())?;
-    let exchange = async {
-        let response = sender.send_request(http).await.map_err(words)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LONGEST).collect().await;
-        let body = body.map_err(|error| error.to_string())?;
-        Ok((status, body.to_bytes()))
-    };
-    // The connection lives as long as the exchange.
-    tokio::select! {
-        biased;
-        done = exchange => done,
-        ended = connection => {
-            Err(ended.err().map_or_else(|| "the connection ended".to_owned(), words))
-        }
-    }
+        .map_err(words)?;
+    exchange(stream, request, LONGEST).await
 }
 
 /// Listens at `path`, in the place of a socket that an earlier agent left.

@@ -95,6 +95,10 @@ impl<S: Source> Enrolment<S> {
         }
         let actions = loop {
             match tokio::try_join!(self.source.pods(), self.source.namespaces()) {
+                // A control plane that has just started may not have read anything: no cluster is without namespaces.
+                Ok((_, namespaces)) if namespaces.is_empty() => {
+                    tracing::warn!("cannot see yet which pods are gone: nothing is listed");
+                }
                 Ok((pods, namespaces)) => break reconcile(&known, &pods, &namespaces),
                 Err(error) => tracing::warn!(%error, "cannot see yet which pods are gone"),
             }

@@ -9,6 +9,7 @@ mod api;
 pub mod cni;
 mod config;
 mod enrolment;
+mod exchange;
 mod locks;
 mod pod;
 mod reconcile;

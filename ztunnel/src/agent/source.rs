@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
+use super::exchange::{exchange, words};
 use super::pod::{Labels, Object, Pod};
 
 /// Time for one answer.
@@ -80,32 +79,16 @@ impl HttpSource {
         let stream = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(words)?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
+        let request = Request::get(path)
+            .header(header::HOST, format!("{}:{}", self.host, self.port))
+            .body(Full::default())
             .map_err(words)?;
-        let exchange = async {
-            let request = Request::get(path)
-                .header(header::HOST, format!("{}:{}", self.host, self.port))
-                .body(Empty::<Bytes>::new())
-                .map_err(words)?;
-            let response = sender.send_request(request).await.map_err(words)?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LONGEST);
-            let body = body.collect().await.map_err(words)?.to_bytes();
-            if status != StatusCode::OK {
-                return Err(format!("it answered {status}"));
-            }
-            let list: List = serde_json::from_slice(&body).map_err(words)?;
-            Ok(list.items)
-        };
-        // The connection lives as long as the exchange.
-        tokio::select! {
-            biased;
-            done = exchange => done,
-            ended = connection => {
-                Err(ended.err().map_or_else(|| "the connection ended".to_owned(), words))
-            }
+        let (status, body) = exchange(stream, request, LONGEST).await?;
+        if status != StatusCode::OK {
+            return Err(format!("it answered {status}"));
         }
+        let list: List = serde_json::from_slice(&body).map_err(words)?;
+        Ok(list.items)
     }
 }
 
@@ -127,13 +110,84 @@ struct List {
     items: Vec<Object>,
 }
 
-fn words(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> String {
-    error.into().to_string()
-}
-
 fn escape(byte: u8) -> String {
     match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).into(),
         other => format!("%{other:02X}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request; gives its first line and what the source made of it.
+    async fn answered(status: &str, body: &str) -> (String, Result<Vec<Pod>, String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        let source = HttpSource::new(&format!("http://{address}/"), "node 1").expect("a URL");
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.expect("asked");
+            stream.write_all(answer.as_bytes()).await.expect("answered");
+            let text = String::from_utf8_lossy(&asked[..length]);
+            text.lines().next().unwrap_or_default().to_owned()
+        };
+        let (line, pods) = tokio::join!(serve, source.pods());
+        let place = format!("cannot list http://{address}/v1/pods?node=node%201: ");
+        let pods = pods.map_err(|error| error.to_string().replace(&place, ""));
+        (line, pods)
+    }
+
+    #[tokio::test]
+    async fn pods_are_listed_over_http() {
+        let list = r#"{"kind": "PodList", "items": [
+            {"metadata": {"name": "a", "namespace": "b", "uid": "u"}, "spec": {"serviceAccountName": "s"}}]}"#;
+        let (line, pods) = answered("200 OK", list).await;
+        assert_eq!(line, "GET /v1/pods?node=node%201 HTTP/1.1");
+        let pods = pods.expect("listed");
+        assert_eq!(
+            (pods[0].uid.as_str(), pods[0].service_account.as_str()),
+            ("u", "s")
+        );
+        for (status, body, reason) in [
+            (
+                "503 Service Unavailable",
+                "",
+                "it answered 503 Service Unavailable",
+            ),
+            ("200 OK", "{}", "missing field `items` at line 1 column 2"),
+        ] {
+            assert_eq!(answered(status, body).await.1, Err(reason.to_owned()));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_there_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("bound");
+        drop(listener);
+        let source = HttpSource::new(&format!("http://{address}"), "n").expect("a URL");
+        let error = source.namespaces().await.expect_err("closed").to_string();
+        assert!(
+            error.starts_with(&format!("cannot list http://{address}/v1/namespaces: ")),
+            "{error}"
+        );
+        assert!(error.contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn only_plain_http_without_path_is_a_source() {
+        for url in ["https://a", "a:80", "http://a/b", "", "unix:/run/a"] {
+            assert!(HttpSource::new(url, "n").is_err(), "{url:?}");
+        }
+        let source = HttpSource::new("http://[::1]:8080", "n").expect("a URL");
+        assert_eq!((source.host.as_str(), source.port), ("::1", 8080));
     }
 }
