@@ -18,9 +18,11 @@ use super::PodProxy;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
 /// Serves every connection of `listener` in a task of its own, until the pod is drained.
+/// Connections may go on for `longer` than what they carry when that is cut.
 pub(super) fn spawn<F>(
     proxy: &Arc<PodProxy>,
     listener: TcpListener,
+    longer: Duration,
     serve: impl Fn(Arc<PodProxy>, TcpStream, SocketAddr) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
@@ -35,7 +37,7 @@ pub(super) fn spawn<F>(
             }
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let served = serve(proxy.clone(), stream, peer);
-            spawn_until_cut(&proxy, served);
+            spawn_until_cut(&proxy, longer, served);
         };
         tokio::select! {
             biased;
@@ -49,20 +51,30 @@ pub(super) fn spawn<F>(
     });
 }
 
-/// Runs a connection's future until it ends or the pod's grace period is over.
-pub(super) fn spawn_until_cut(proxy: &PodProxy, served: impl Future<Output = ()> + Send + 'static) {
-    tokio::spawn(until_cut(proxy, served));
+/// Runs a connection's future until it ends, or until `longer` after the pod's grace period.
+pub(super) fn spawn_until_cut(
+    proxy: &PodProxy,
+    longer: Duration,
+    served: impl Future<Output = ()> + Send + 'static,
+) {
+    tokio::spawn(until_cut(proxy, longer, served));
 }
 
 /// Written out, because an async block would hold what it captures twice.
 pub(super) fn until_cut<F: Future<Output = ()>>(
     proxy: &PodProxy,
+    longer: Duration,
     served: F,
 ) -> impl Future<Output = ()> + use<F> {
     let mut drained = proxy.drained.clone();
     UntilCut {
         served,
-        cut: async move { drained.cut().await },
+        cut: async move {
+            drained.cut().await;
+            if !longer.is_zero() {
+                tokio::time::sleep(longer).await;
+            }
+        },
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::hbone::server::{self, Connect};
@@ -42,7 +42,7 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
     let settings = &proxy.shared.settings().hbone;
     let on_connect = |connect: Connect| {
         let tunnel = tunnel(proxy.clone(), connect, peer.clone(), ends);
-        spawn_until_cut(&proxy, tunnel);
+        spawn_until_cut(&proxy, Duration::ZERO, tunnel);
     };
     let served = server::serve(stream, settings, proxy.drained.signal(), on_connect).await;
     if let Err(error) = served {

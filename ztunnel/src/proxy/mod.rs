@@ -20,6 +20,7 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_core::plan::{HBONE_PORT, OUTBOUND_PORT, PASSTHROUGH_PORT};
 use ambit_net::hbone::Pool;
@@ -32,6 +33,9 @@ pub use shared::{Settings, Shared};
 
 use crate::drain::Drained;
 use headers::Baggage;
+
+/// Time for an HBONE connection to say that its tunnels were cut.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The proxy of one pod, on one runtime.
 pub struct PodProxy {
@@ -90,9 +94,11 @@ impl PodProxy {
             baggage: Baggage::default(),
             drained,
         });
-        accept::spawn(&proxy, listeners.outbound, outbound::serve);
-        accept::spawn(&proxy, listeners.passthrough, passthrough::serve);
-        accept::spawn(&proxy, listeners.hbone, inbound::serve);
+        let at_once = Duration::ZERO;
+        accept::spawn(&proxy, listeners.outbound, at_once, outbound::serve);
+        accept::spawn(&proxy, listeners.passthrough, at_once, passthrough::serve);
+        // Tunnels that are cut are reset one by one, which the connection has yet to tell.
+        accept::spawn(&proxy, listeners.hbone, LAST_WORDS, inbound::serve);
         proxy
     }
 }

@@ -483,6 +483,35 @@ fn a_drained_pod_finishes_what_runs_and_takes_nothing_new() {
 }
 
 #[test]
+fn what_outlasts_the_grace_period_is_cut_and_both_ends_learn_it() {
+    run(async || {
+        let world = World::new();
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let server = world.serve(&workload("server", SERVER)).await;
+        let (app, _) = echo(SERVER).await;
+        let mut stream = dial(&client, app).await;
+        let mut word = [0; 2];
+        stream.write_all(b"hi").await.expect("sent");
+        stream.read_exact(&mut word).await.expect("it runs");
+        let Served {
+            proxy,
+            drain,
+            drained,
+            ..
+        } = server;
+        drop((proxy, drained));
+        drain.run(Duration::from_millis(50)).await;
+        let ended = stream.read(&mut word).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        let log = world.logged(2).await;
+        let error = |direction| line(&log, direction)["error"].as_str().expect("an error");
+        assert!(error("inbound").starts_with("cut"), "{log:?}");
+        // The stream was reset; the connection did not just vanish.
+        assert!(error("outbound").contains("stream"), "{log:?}");
+    });
+}
+
+#[test]
 fn a_pod_that_discovery_forgot_is_refused_with_the_reason() {
     run(async || {
         let world = World::new();
@@ -526,10 +555,14 @@ fn what_a_connection_holds_has_a_budget() {
         let outbound = outbound::serve(proxy.clone(), captured, peer);
         let passthrough = passthrough::serve(proxy.clone(), plain, peer);
         let sizes = [
-            ("outbound", size_of_val(&until_cut(proxy, outbound)), 3072),
+            (
+                "outbound",
+                size_of_val(&until_cut(proxy, Duration::ZERO, outbound)),
+                3072,
+            ),
             (
                 "passthrough",
-                size_of_val(&until_cut(proxy, passthrough)),
+                size_of_val(&until_cut(proxy, Duration::ZERO, passthrough)),
                 3072,
             ),
         ];
