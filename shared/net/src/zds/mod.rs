@@ -87,7 +87,7 @@ pub enum Error {
         reason: String,
     },
     /// The proxy did not answer.
-    #[error("the node proxy did not answer about pod {uid} within {waited:?}")]
+    #[error("the node proxy did not answer about pod {uid} within {waited:.1?}")]
     Unanswered {
         /// The pod's UID.
         uid: String,
@@ -96,7 +96,7 @@ pub enum Error {
     },
     /// No proxy is there to ask.
     #[error(
-        "no node proxy is connected to {} (waited {waited:?}): is ztunnel running on this node?",
+        "no node proxy is connected to {} (waited {waited:.1?}): is ztunnel running on this node?",
         path.display()
     )]
     NoProxy {

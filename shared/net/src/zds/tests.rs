@@ -143,7 +143,7 @@ async fn without_a_proxy_pods_are_refused_after_a_while() {
     assert_eq!(
         error.to_string(),
         format!(
-            "no node proxy is connected to {} (waited 3s): is ztunnel running on this node?",
+            "no node proxy is connected to {} (waited 3.0s): is ztunnel running on this node?",
             path.display()
         )
     );

@@ -92,6 +92,7 @@ pub(super) const TRANSPORT_HEADER: u32 = 2;
 pub(super) const CMP_SREG: u16 = 1;
 pub(super) const CMP_OP: u16 = 2;
 pub(super) const CMP_DATA: u16 = 3;
+pub(super) const CMP_AT_LEAST: u32 = 5;
 
 pub(super) const RANGE_SREG: u16 = 1;
 pub(super) const RANGE_OP: u16 = 2;

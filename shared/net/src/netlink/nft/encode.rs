@@ -248,8 +248,15 @@ fn test(out: &mut Message, test: &Test) {
             load_meta(out, key, 0);
             compare(out, *not, &padded);
         }
-        // Without a socket there is no owner to load, and the rule ends.
-        Test::FromSocket => load_meta(out, nf::META_SKUID, 0),
+        // Any owner will do. Without a socket there is none to load, and the rule ends.
+        Test::FromSocket => {
+            load_meta(out, nf::META_SKUID, 0);
+            expression(out, "cmp", |out| {
+                out.attr_be32(nf::CMP_SREG, register(0));
+                out.attr_be32(nf::CMP_OP, nf::CMP_AT_LEAST);
+                value(out, nf::CMP_DATA, &[0; 4]);
+            });
+        }
         Test::InSet { fields, set, not } => {
             load_fields(out, fields);
             expression(out, "lookup", |out| {

@@ -115,7 +115,7 @@ impl Display for Test {
                 };
                 write!(f, "{word} {}{name:?}", unless(*not))
             }
-            Test::FromSocket => f.write_str("meta skuid 0-4294967295"),
+            Test::FromSocket => f.write_str("meta skuid >= 0"),
             Test::InSet { fields, set, not } => {
                 show_fields(f, fields)?;
                 write!(f, " {}@{set}", unless(*not))
