@@ -1,5 +1,6 @@
 //! Starts a lab.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -82,7 +83,11 @@ async fn start(state: &StateDir, settings: &Settings, detach: bool) -> anyhow::R
     let mut monitor = command.spawn().context("cannot start the lab")?;
     drop(command);
     if let Some(mut stdin) = monitor.stdin.take() {
-        stdin.write_all(&serde_json::to_vec(settings)?).await?;
+        match stdin.write_all(&serde_json::to_vec(settings)?).await {
+            // It ended before it read: it says why.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            result => result?,
+        }
     }
     let reader = pipe::Receiver::from_owned_fd(reader.into())?;
     let mut lines = BufReader::new(reader).lines();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use super::exec::{self, Place};
 use super::probe::{Prober, Purpose};
 use crate::stage::{self, RunSpec, Target};
 
+const STARTING: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// A run of this length forgives the failures before it.
@@ -123,6 +124,10 @@ impl Task {
     }
 
     fn start(&self) -> io::Result<Child> {
+        match fs::remove_file(stage::started_file(&self.file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         fs::write(&self.file, serde_json::to_vec(&self.spec)?)?;
         if let Some(folder) = self.log.parent() {
             fs::create_dir_all(folder)?;
@@ -146,10 +151,16 @@ impl Task {
         let Some(pid) = child.id() else {
             return (128, false);
         };
+        let mut ending = self.ending.clone();
+        let marker = stage::started_file(&self.file);
+        tokio::select! {
+            status = child.wait() => return (exit_code(status), false),
+            () = ended(&mut ending) => return (end(child, pid, Duration::ZERO).await, false),
+            () = appeared(&marker) => {}
+        }
         self.tell(Event::Running { pid });
         let (unhealthy, mut sick) = mpsc::unbounded_channel();
         let probes = self.probe(pid, &unhealthy);
-        let mut ending = self.ending.clone();
         let outcome = tokio::select! {
             status = child.wait() => (exit_code(status), false),
             () = ended(&mut ending) => (self.end(child, pid).await, false),
@@ -251,6 +262,13 @@ impl Task {
 pub(super) async fn ended(ending: &mut watch::Receiver<bool>) {
     // The sender goes last of all: its end is the end as well.
     let _ = ending.wait_for(|ending| *ending).await;
+}
+
+/// Waits until a file is there, which the stages before the program make in a few milliseconds.
+async fn appeared(file: &Path) {
+    while !file.exists() {
+        sleep(STARTING).await;
+    }
 }
 
 /// Ends a container: asks, waits for `grace`, then takes every process of it.

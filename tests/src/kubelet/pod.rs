@@ -303,9 +303,6 @@ impl Worker {
         let known = self.known(group, index);
         match event {
             Event::Running { pid } => {
-                if !matches!(known.state, State::Waiting { .. }) || known.last.is_some() {
-                    known.restarts += 1;
-                }
                 known.state = State::Running { since: now() };
                 self.note_running(container, pid);
             }
@@ -329,6 +326,7 @@ impl Worker {
                 };
                 known.ready = false;
                 known.finished = !again;
+                known.restarts += i32::from(again);
                 known.last = again.then(|| ended.clone());
                 known.state = ended;
                 self.shared.running.lock().remove(&container.name);
@@ -374,14 +372,15 @@ impl Worker {
 
     fn environment(&self, container: &Container) -> Result<BTreeMap<String, String>, String> {
         let mut pod = self.pod.clone();
-        self.cluster.read(|store| {
-            pod.status = store.pods.get(&self.key).and_then(|pod| pod.status.clone());
-            env::of_container(store, &pod, container)
-        })
-        .map(|mut env| {
-            self.cluster.settings.add_to_path(&mut env);
-            env
-        })
+        self.cluster
+            .read(|store| {
+                pod.status = store.pods.get(&self.key).and_then(|pod| pod.status.clone());
+                env::of_container(store, &pod, container)
+            })
+            .map(|mut env| {
+                self.cluster.settings.add_to_path(&mut env);
+                env
+            })
     }
 
     fn run_spec(

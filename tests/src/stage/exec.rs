@@ -53,7 +53,7 @@ pub(super) fn exec(file: &Path) -> anyhow::Result<ExitCode> {
         .envs(&spec.env)
         .current_dir(&spec.cwd);
     sys::die_with_parent(&mut command, Signal::SIGKILL);
-    supervise(command)
+    supervise(command, || Ok(()))
 }
 
 fn join(target: &Target) -> anyhow::Result<()> {

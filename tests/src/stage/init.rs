@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
@@ -23,7 +23,7 @@ pub(super) fn init(signal: &str, program: &str, arguments: &[String]) -> anyhow:
     })?;
     let mut command = Command::new(if program == "self" { SELF } else { program });
     command.args(arguments);
-    supervise(command)
+    supervise(command, || Ok(()))
 }
 
 /// Becomes process 1 of a container whose mounts are made: its `/proc`, its user, its program.
@@ -41,7 +41,13 @@ pub(super) fn app(file: &Path) -> anyhow::Result<ExitCode> {
             Mode::Unprivileged => become_user(uid, gid)?,
         }
     }
-    supervise(command)
+    supervise(command, || fs::write(started_file(file), ""))
+}
+
+/// The file that says that the program of the spec in `file` runs.
+#[must_use]
+pub fn started_file(file: &Path) -> PathBuf {
+    file.with_extension("started")
 }
 
 /// The container's own program.

@@ -49,7 +49,7 @@ fn start(folder: &Path, tied: bool) -> anyhow::Result<ExitCode> {
     command
         .args(["__init", "term", "self", "__daemon"])
         .arg(folder);
-    supervise(command)
+    supervise(command, || Ok(()))
 }
 
 fn isolate() -> anyhow::Result<()> {

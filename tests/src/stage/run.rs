@@ -98,5 +98,5 @@ pub(super) fn run(file: &Path) -> anyhow::Result<ExitCode> {
     unshare(CloneFlags::CLONE_NEWPID)?;
     let mut command = Command::new(SELF);
     command.arg("__app").arg(file);
-    supervise(command)
+    supervise(command, || Ok(()))
 }

@@ -11,8 +11,12 @@ use nix::unistd::Pid;
 
 use crate::sys;
 
-/// Starts `command` and stays until it ends. Signals sent to this process reach the child.
-pub(super) fn supervise(mut command: Command) -> anyhow::Result<ExitCode> {
+/// Starts `command` and stays until it ends. Signals sent to this process reach the child. `started` is
+/// called once the program runs.
+pub(super) fn supervise(
+    mut command: Command,
+    started: impl FnOnce() -> std::io::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let program = command.get_program().to_owned();
     // Blocked before the start, so that no signal is lost between the start and the first wait.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None)?;
@@ -22,6 +26,7 @@ pub(super) fn supervise(mut command: Command) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot run {}", program.display()))?;
     // The child has its copies of these: a pipe ends when the child closes it.
     drop(command);
+    started()?;
     wait(&child)
 }
 
