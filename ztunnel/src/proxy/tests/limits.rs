@@ -1,0 +1,143 @@
+//! What a pod may use, and how it ends.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::accept::until_cut;
+use super::super::{outbound, passthrough};
+use super::{CLIENT, SERVER, dial, echo, exchange, line, run};
+use crate::testing::{Served, World, addr, pair, workload};
+
+#[test]
+fn a_silent_client_is_dropped_after_the_handshake_timeout() {
+    run(async || {
+        let short = Duration::from_millis(50);
+        let world = World::with(|settings| settings.hbone.handshake_timeout = short);
+        let _server = world.serve(&workload("server", SERVER)).await;
+        let mut silent = TcpStream::connect((SERVER, 15008)).await.expect("accepted");
+        assert_eq!(silent.read(&mut [0; 1]).await.expect("closed"), 0);
+        let log = world.logged(1).await;
+        let error = log[0]["error"].as_str().expect("an error");
+        assert!(
+            error.contains("TLS handshake: not completed in 50ms"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_pod_has_a_limit_and_others_have_their_own() {
+    run(async || {
+        let world = World::new();
+        let pod = world.limited_pod(&workload("client", CLIENT), 1);
+        let client = world
+            .serve_pod(pod, CLIENT.parse().expect("an address"))
+            .await;
+        let (app, mut called) = echo("127.61.0.5").await;
+        let held = dial(&client, app).await;
+        called.recv().await.expect("it is established");
+        let ended = exchange(dial(&client, app).await, "hello").await;
+        assert!(ended.is_err() || ended.is_ok_and(|back| back.is_empty()));
+        let log = world.logged(1).await;
+        let error = log[0]["error"].as_str().expect("an error");
+        assert!(error.contains("AMBIT_CONNECTIONS_PER_POD"), "{error}");
+        drop(held);
+        world.logged(2).await;
+        let back = exchange(dial(&client, app).await, "hello").await;
+        assert_eq!(back.expect("there is room again"), "hello");
+    });
+}
+
+#[test]
+fn a_drained_pod_finishes_what_runs_and_takes_nothing_new() {
+    run(async || {
+        let world = World::new();
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let server = world.serve(&workload("server", SERVER)).await;
+        let (app, _) = echo(SERVER).await;
+        let mut stream = dial(&client, app).await;
+        let mut word = [0; 2];
+        stream.write_all(b"hi").await.expect("sent");
+        stream.read_exact(&mut word).await.expect("it runs");
+        let Served {
+            proxy,
+            drain,
+            drained,
+            ..
+        } = server;
+        drop((proxy, drained));
+        let draining = tokio::spawn(drain.run(Duration::from_secs(20)));
+        // Listeners are gone as soon as the accept loops saw the drain.
+        while TcpStream::connect((SERVER, 15008)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"on").await.expect("sent");
+        stream.read_exact(&mut word).await.expect("it still runs");
+        assert_eq!(&word, b"on");
+        assert!(!draining.is_finished());
+        let back = exchange(stream, "end").await;
+        assert_eq!(back.expect("carried"), "end");
+        draining
+            .await
+            .expect("drained before the grace period ends");
+    });
+}
+
+#[test]
+fn what_outlasts_the_grace_period_is_cut_and_both_ends_learn_it() {
+    run(async || {
+        let world = World::new();
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let server = world.serve(&workload("server", SERVER)).await;
+        let (app, _) = echo(SERVER).await;
+        let mut stream = dial(&client, app).await;
+        let mut word = [0; 2];
+        stream.write_all(b"hi").await.expect("sent");
+        stream.read_exact(&mut word).await.expect("it runs");
+        let Served {
+            proxy,
+            drain,
+            drained,
+            ..
+        } = server;
+        drop((proxy, drained));
+        drain.run(Duration::from_millis(50)).await;
+        let ended = stream.read(&mut word).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        let log = world.logged(2).await;
+        let error = |direction| line(&log, direction)["error"].as_str().expect("an error");
+        assert!(error("inbound").starts_with("cut"), "{log:?}");
+        // The stream was reset; the connection did not just vanish.
+        assert!(error("outbound").contains("stream"), "{log:?}");
+    });
+}
+
+#[test]
+fn what_a_connection_holds_has_a_budget() {
+    run(async || {
+        let world = World::new();
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let (_near, captured) = pair().await;
+        let (_other, plain) = pair().await;
+        let (peer, proxy) = (addr("127.61.0.9:1"), &client.proxy);
+        let outbound = outbound::serve(proxy.clone(), captured, peer);
+        let passthrough = passthrough::serve(proxy.clone(), plain, peer);
+        let sizes = [
+            (
+                "outbound",
+                size_of_val(&until_cut(proxy, Duration::ZERO, outbound)),
+                3072,
+            ),
+            (
+                "passthrough",
+                size_of_val(&until_cut(proxy, Duration::ZERO, passthrough)),
+                3072,
+            ),
+        ];
+        for (name, size, budget) in sizes {
+            assert!(size <= budget, "{name} holds {size} bytes of {budget}");
+        }
+    });
+}
