@@ -72,7 +72,7 @@ fn columns_of(kind: &str) -> Vec<Column> {
         "Service" => vec![
             ("TYPE", |service| text(&service["spec"]["type"])),
             ("CLUSTER-IP", |service| {
-                list(&service["spec"]["clusterIPs"], |ip| text(ip))
+                list(&service["spec"]["clusterIPs"], text)
             }),
             ("PORTS", |service| {
                 list(&service["spec"]["ports"], |port| {
@@ -107,9 +107,7 @@ fn columns_of(kind: &str) -> Vec<Column> {
                     .collect::<Vec<_>>()
                     .join(",")
             }),
-            ("PODS", |node| {
-                list(&node["spec"]["podCIDRs"], |range| text(range))
-            }),
+            ("PODS", |node| list(&node["spec"]["podCIDRs"], text)),
         ],
         "Namespace" => vec![
             ("STATUS", |object| text(&object["status"]["phase"])),

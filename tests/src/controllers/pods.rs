@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    ContainerStatus, Pod, PodCondition, PodSpec, PodStatus, PodTemplateSpec,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::api::{Key, Store, controlled_by, new_uid, now};
@@ -86,7 +84,7 @@ pub(super) fn from_template(
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
-        spec: Some(template.spec.clone().unwrap_or_else(|| PodSpec::default())),
+        spec: Some(template.spec.clone().unwrap_or_default()),
         status: Some(PodStatus {
             phase: Some("Pending".to_owned()),
             ..PodStatus::default()

@@ -37,7 +37,7 @@ impl Images {
                 "{rule:?}: write PATTERN=COMMAND, as in 'nginx*=/usr/sbin/nginx'"
             ));
         };
-        let command: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+        let command = words(command).map_err(|error| format!("{rule:?}: {error}"))?;
         if pattern.is_empty() || command.is_empty() {
             return Err(format!(
                 "{rule:?}: the pattern and the command must not be empty"
@@ -74,6 +74,29 @@ impl Images {
             .find(|(pattern, _)| fits(pattern))
             .map(|(_, command)| command.clone())
     }
+}
+
+/// The words of a command as a shell splits them: quotes keep spaces.
+fn words(text: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for letter in text.chars() {
+        match (quote, letter) {
+            (Some(open), _) if letter == open => quote = None,
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (None, _) if letter.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    if quote.is_some() {
+        return Err("a quote is not closed");
+    }
+    words.extend(word);
+    Ok(words)
 }
 
 /// An image without its tag and digest.
@@ -132,7 +155,14 @@ mod tests {
             assert_eq!(found.as_deref(), argv, "{image}");
         }
         assert!(images.add("nginx").is_err());
+        assert!(images.add("nginx='x").is_err());
         assert!(images.add("=x").is_err());
+    }
+
+    #[test]
+    fn quotes_keep_spaces() {
+        let split = words("nginx -g \"daemon off;\" 'a'b ''").expect("closed quotes");
+        assert_eq!(split, ["nginx", "-g", "daemon off;", "ab", ""]);
     }
 
     #[test]

@@ -211,12 +211,12 @@ impl Worker {
 
     async fn contain(&mut self, sandbox: &Sandbox, folders: &BTreeMap<String, PathBuf>) {
         let init = self.spec.init_containers.clone().unwrap_or_default();
-        for index in 0..init.len() {
+        for (index, container) in init.iter().enumerate() {
             let policy = match self.policy() {
                 Policy::Never => Policy::Never,
                 Policy::Always | Policy::OnFailure => Policy::OnFailure,
             };
-            let containers = std::slice::from_ref(&init[index]);
+            let containers = std::slice::from_ref(container);
             self.run_all(sandbox, folders, containers, Group::Init(index), policy)
                 .await;
             let done = matches!(self.init[index].state, State::Ended { code: 0, .. });

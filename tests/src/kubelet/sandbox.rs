@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, LabNode};
 use crate::mesh::CniRequest;
 use crate::net::plan::{CLUSTER_DOMAIN, Pair};
 use crate::net::{NamedNetns, plan, topology};
-use crate::stage::{Mount, MountSource};
+use crate::stage::Mount;
 
 const FOLDER: &str = "/run/ambit-lab/pods";
 
@@ -172,7 +172,7 @@ impl Sandbox {
         ["hosts", "hostname", "resolv.conf"]
             .into_iter()
             .map(|name| Mount {
-                source: MountSource::Path(self.folder.join(name)),
+                source: self.folder.join(name),
                 target: Path::new("/etc").join(name),
                 read_only: false,
             })

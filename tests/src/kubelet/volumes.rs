@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, ProjectedVolumeSourc
 
 use super::env;
 use crate::api::{Key, Store};
-use crate::stage::{Mount, MountSource};
+use crate::stage::Mount;
 use crate::tokens::{Issuer, Subject};
 
 /// Where claims of stateful sets live: they outlast their pods, not the lab.
@@ -71,7 +71,7 @@ pub(super) fn mounts(
             None => place.clone(),
         };
         mounts.push(Mount {
-            source: MountSource::Path(source),
+            source,
             target: PathBuf::from(&mount.mount_path),
             read_only: mount.read_only == Some(true),
         });

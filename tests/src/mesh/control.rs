@@ -9,7 +9,7 @@ use super::component::Recipe;
 use super::component_log;
 use crate::cluster::Cluster;
 use crate::net::plan;
-use crate::stage::{Mount, MountSource, RunSpec};
+use crate::stage::{Mount, RunSpec};
 use crate::tokens::{ISSUER, MESH_AUDIENCE};
 
 /// Where the control plane's own endpoints are.
@@ -94,7 +94,7 @@ pub(super) fn hosts_mount(folder: &Path) -> io::Result<Mount> {
         ),
     )?;
     Ok(Mount {
-        source: MountSource::Path(file),
+        source: file,
         target: PathBuf::from("/etc/hosts"),
         read_only: true,
     })

@@ -19,7 +19,7 @@ use crate::api::{Key, new_uid, now};
 use crate::cluster::{Cluster, LabNode, VIRTUAL};
 use crate::kubelet::resolv_conf;
 use crate::net::plan;
-use crate::stage::{Mount, MountSource, RunSpec};
+use crate::stage::{Mount, RunSpec};
 use crate::tokens::{MESH_AUDIENCE, Subject};
 
 /// Where a proxy says that it is ready.
@@ -123,7 +123,7 @@ pub(super) fn prepare(cluster: &Cluster, node: &LabNode, root: &Path) -> io::Res
         mounts: vec![
             control::hosts_mount(&folder)?,
             Mount {
-                source: MountSource::Path(resolver),
+                source: resolver,
                 target: PathBuf::from("/etc/resolv.conf"),
                 read_only: true,
             },

@@ -22,7 +22,7 @@ use std::process::{Command, ExitCode};
 
 pub use exec::{ExecSpec, Target};
 pub use init::started_file;
-pub use mounts::{Mount, MountSource, prepare_daemon};
+pub use mounts::{Mount, prepare_daemon};
 pub use run::Mode;
 pub use run::RunSpec;
 

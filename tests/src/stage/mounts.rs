@@ -12,21 +12,12 @@ use serde::{Deserialize, Serialize};
 /// One mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// What is seen there.
-    pub source: MountSource,
+    /// The file or folder of this machine that is seen there.
+    pub source: PathBuf,
     /// Where, as the container sees it.
     pub target: PathBuf,
     /// Whether it can be written to.
     pub read_only: bool,
-}
-
-/// What a mount shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MountSource {
-    /// A file or folder of this machine.
-    Path(PathBuf),
-    /// Nothing yet, in memory.
-    Memory,
 }
 
 /// Gives the daemon its private `/run`, `/proc` and `/dev/shm`; `state` stays visible. Mounts that

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{chdir, pivot_root};
 
-use super::mounts::{Mount, MountSource, tmpfs};
+use super::mounts::{Mount, tmpfs};
 
 /// Makes every mount, in order. `scratch` is an empty folder.
 pub(super) fn mount_all(mounts: &[Mount], scratch: &Path) -> anyhow::Result<()> {
@@ -22,19 +22,10 @@ pub(super) fn mount_all(mounts: &[Mount], scratch: &Path) -> anyhow::Result<()> 
 
 fn apply(wanted: &Mount, scratch: &Path) -> anyhow::Result<()> {
     let none: Option<&str> = None;
-    let folder = match &wanted.source {
-        MountSource::Path(source) => source.is_dir(),
-        MountSource::Memory => true,
-    };
-    let target = mount_point(&wanted.target, folder, scratch)?;
-    match &wanted.source {
-        MountSource::Path(source) => {
-            let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
-            mount(Some(source), &target, none, flags, none)
-                .with_context(|| format!("{} there", source.display()))?;
-        }
-        MountSource::Memory => tmpfs(&target)?,
-    }
+    let target = mount_point(&wanted.target, wanted.source.is_dir(), scratch)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(&wanted.source), &target, none, flags, none)
+        .with_context(|| format!("{} there", wanted.source.display()))?;
     if wanted.read_only {
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         // A user namespace may not drop the flags the machine's mount has.
