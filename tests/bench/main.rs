@@ -5,6 +5,7 @@
 mod binaries;
 mod cleanup;
 mod lab;
+mod machine;
 mod measure;
 mod options;
 mod process;
@@ -14,12 +15,15 @@ mod scene;
 mod summary;
 
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 
+use machine::Machine;
 use measure::{Bench, Variant};
 use options::Options;
+use report::Report;
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -38,9 +42,10 @@ fn main() -> anyhow::Result<()> {
         bench.add(Variant::meshed(&name, &lab)?);
         bench.keep(lab);
     }
+    let machine = Machine::observe(Duration::from_secs(1));
     let measured = bench.run(&plan, &progress);
     let results = summary::summarize(&measured.samples, &bench.names());
-    let report = report::Report::new(&plan, bench.names(), results, measured.failures);
+    let report = Report::new(machine, &plan, bench.names(), results, measured.failures);
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report)?;
         std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;

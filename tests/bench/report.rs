@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::machine::Machine;
 use crate::rows::{Plan, held_connections};
 use crate::summary::Outcome;
 
@@ -20,38 +21,16 @@ pub(crate) struct Report {
     failures: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct Machine {
-    cpus: usize,
-    model: String,
-    kernel: String,
-}
-
-impl Machine {
-    fn this() -> Self {
-        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
-        let model = model
-            .and_then(|line| line.split_once(": "))
-            .map_or("unknown", |(_, model)| model);
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        Self {
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            model: model.to_owned(),
-            kernel: kernel.trim().to_owned(),
-        }
-    }
-}
-
 impl Report {
     pub(crate) fn new(
+        machine: Machine,
         plan: &Plan,
         variants: Vec<String>,
         rows: Vec<Outcome>,
         failures: Vec<String>,
     ) -> Self {
         Self {
-            machine: Machine::this(),
+            machine,
             rounds: plan.rounds,
             seconds: plan.time.as_secs_f64(),
             held_connections: held_connections(plan),
@@ -80,6 +59,7 @@ impl Report {
             cpus,
             model,
             kernel,
+            idle,
         } = &self.machine;
         writeln!(
             out,
@@ -87,6 +67,13 @@ impl Report {
             self.rounds, self.seconds
         )?;
         writeln!(out, "held connections: {}", self.held_connections)?;
+        if *idle < 0.9 {
+            writeln!(
+                out,
+                "before the first row the CPUs were {:.0} % idle: do not trust the numbers",
+                idle * 100.0
+            )?;
+        }
         if self.smoke {
             writeln!(out, "a smoke run: the numbers mean nothing")?;
         }
@@ -174,7 +161,8 @@ mod tests {
             sample("peer", 20_000.0),
         ];
         let rows = summarize(&samples, &variants);
-        let table = Report::new(&plan, variants, rows, Vec::new()).markdown();
+        let machine = Machine::default();
+        let table = Report::new(machine, &plan, variants, rows, Vec::new()).markdown();
         for line in [
             "| path | quantity | direct | ambit | peer | ambit vs direct | ambit vs peer |",
             "| cross-node | requests, 64 connections (1/s) | 100000 | 40000 | 20000 | 0.40x | 2.00x |",
