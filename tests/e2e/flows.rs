@@ -20,6 +20,11 @@ impl Flow {
         self.0[field].as_str().unwrap_or_default()
     }
 
+    /// A number; zero when the line has none.
+    pub(crate) fn number(&self, field: &str) -> u64 {
+        self.0[field].as_u64().unwrap_or_default()
+    }
+
     fn has(&self, fields: &[(&str, &str)]) -> bool {
         fields.iter().all(|(name, value)| self.text(name) == *value)
     }

@@ -2,8 +2,13 @@
 //! one that is only read; all of them run side by side, as root or as an ordinary user.
 
 mod fixtures;
+mod flows;
 mod kubelet;
 mod lifecycle;
+mod lifetimes;
 mod mesh;
 mod names;
 mod network;
+mod policy;
+mod programs;
+mod refusals;

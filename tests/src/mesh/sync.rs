@@ -1,5 +1,6 @@
 //! Hands every change of the lab's objects to the control plane and asks it to put them in force.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,15 @@ pub struct SyncReport {
     pub notices: Vec<SyncError>,
     /// The proxies that are connected.
     pub proxies: Vec<ProxyState>,
+}
+
+impl SyncReport {
+    /// How many proxies are connected; one that is about to notice that it lost a connection may
+    /// have two.
+    fn connected(&self) -> usize {
+        let names: BTreeSet<&str> = self.proxies.iter().map(|it| it.node.as_str()).collect();
+        names.len()
+    }
 }
 
 /// An object that the control plane does not understand.
@@ -64,6 +74,8 @@ pub struct Synced {
     pub conflict: bool,
     /// What the control plane said.
     pub report: SyncReport,
+    /// How many node proxies are not connected to it.
+    pub missing: usize,
     /// Why there is no report.
     pub trouble: Option<String>,
 }
@@ -89,7 +101,11 @@ impl Synced {
             .iter()
             .filter(|proxy| !proxy.acked && !self.in_force);
         let slow = slow.map(|proxy| format!("{} has not acknowledged yet", proxy.node));
-        let trouble = self.trouble.clone().into_iter();
+        let missing = (self.missing > 0).then(|| {
+            let count = self.missing;
+            format!("{count} of the node proxies are not connected to the control plane")
+        });
+        let trouble = self.trouble.clone().into_iter().chain(missing);
         trouble.chain(errors).chain(nacks).chain(slow).collect()
     }
 
@@ -148,7 +164,11 @@ pub(super) async fn keep(
         match folder.write(&files) {
             Ok(()) => match sync(admin).await {
                 Ok((status, report)) => {
-                    (synced.in_force, synced.conflict) = (status == 200, status == 409);
+                    // Who is not connected has taken nothing.
+                    synced.missing = cluster.nodes.len().saturating_sub(report.connected());
+                    let all = synced.missing == 0;
+                    (synced.in_force, synced.conflict) =
+                        (all && status == 200, all && status == 409);
                     synced.report = report;
                 }
                 Err(error) => synced.trouble = Some(error),

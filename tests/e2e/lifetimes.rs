@@ -1,0 +1,227 @@
+//! What outlives what: connections their certificates, traffic the control plane, and nothing a lab.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ambit_lab::harness::{Lab, Options, eventually};
+use serde_json::Value;
+
+use crate::fixtures::{client, echo, namespace, service};
+use crate::flows::{JSON_LOGS, identity};
+
+/// How long certificates rotate under load, in seconds; the figure of a release is 180.
+const ROTATION: &str = "AMBIT_TEST_ROTATION_SECONDS";
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `echo-1` and `echo-2` on their nodes, `client-1` and `client-2` likewise, and as many that talk to
+/// nobody until later.
+fn lab(control: &[&str]) -> Lab {
+    let mut manifests = namespace("shop", "istio.io/dataplane-mode: ambient");
+    for number in [1, 2] {
+        let node = format!("node-{number}");
+        for name in [format!("echo-{number}"), format!("echo-late-{number}")] {
+            manifests += &echo("shop", &name, &node);
+            manifests += &service("shop", &name, &format!("name: {name}"));
+        }
+        for name in [format!("client-{number}"), format!("client-late-{number}")] {
+            manifests += &client("shop", &name, &node);
+        }
+    }
+    let control = control
+        .iter()
+        .map(|argument| format!("--control-arg={argument}"));
+    Lab::start(&Options {
+        mesh: true,
+        manifests,
+        arguments: JSON_LOGS
+            .map(str::to_owned)
+            .into_iter()
+            .chain(control)
+            .collect(),
+        ..Options::default()
+    })
+}
+
+/// The serial number of the certificate that the proxy of `node` uses for a pod.
+fn serial(lab: &Lab, node: &str, pod: &str) -> Option<String> {
+    let url = "http://127.0.0.1:15000/config_dump";
+    let dump = lab
+        .load(&format!("node/{node}"), &["get", "--fail", url])
+        .json();
+    let own = identity("shop", pod);
+    let certificates = dump["certificates"].as_array().cloned().unwrap_or_default();
+    let found = certificates.into_iter().find(|it| it["identity"] == own)?;
+    found["certChain"]["serialNumber"]
+        .as_str()
+        .map(str::to_owned)
+}
+
+fn errors(report: &Value) -> u64 {
+    report["errors"]["total"].as_u64().unwrap_or(u64::MAX)
+}
+
+#[test]
+fn certificates_rotate_under_load_without_a_failed_request() {
+    let lab = lab(&["--certificate-lifetime", "10s"]);
+    let seconds = std::env::var(ROTATION).map_or(30, |text| text.parse().expect("seconds"));
+    let duration = format!("{seconds}s");
+    let loads: [(&str, &[&str]); 4] = [
+        (
+            "client-1",
+            &["http", "http://echo-2/", "-c", "4", "--rate", "100"],
+        ),
+        (
+            "client-1",
+            &[
+                "http",
+                "http://echo-2/",
+                "-c",
+                "4",
+                "--rate",
+                "40",
+                "--new-connections",
+            ],
+        ),
+        (
+            "client-2",
+            &[
+                "http",
+                "http://echo-1/",
+                "-c",
+                "4",
+                "--rate",
+                "40",
+                "--new-connections",
+            ],
+        ),
+        (
+            "client-2",
+            &["websocket", "http://echo-1/", "-c", "2", "--rate", "20"],
+        ),
+    ];
+    let (reports, serials) = thread::scope(|scope| {
+        let running: Vec<_> = loads
+            .iter()
+            .map(|(pod, arguments)| {
+                let more = ["--json", "--duration", &duration];
+                let arguments: Vec<&str> = arguments.iter().copied().chain(more).collect();
+                let lab = &lab;
+                scope.spawn(move || lab.load(&format!("shop/{pod}"), &arguments).json())
+            })
+            .collect();
+        let mut serials = [BTreeSet::new(), BTreeSet::new()];
+        while running.iter().any(|thread| !thread.is_finished()) {
+            for (seen, (node, pod)) in serials
+                .iter_mut()
+                .zip([("node-1", "client-1"), ("node-2", "echo-2")])
+            {
+                seen.extend(serial(&lab, node, pod));
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+        let reports: Vec<Value> = running
+            .into_iter()
+            .map(|thread| thread.join().expect("a report"))
+            .collect();
+        (reports, serials)
+    });
+    for (report, (pod, arguments)) in reports.iter().zip(loads) {
+        assert_eq!(errors(report), 0, "{pod} {arguments:?}: {report}");
+        assert!(
+            report["requests"].as_u64() > Some(seconds * 10),
+            "{pod} {arguments:?}: {report}"
+        );
+    }
+    for seen in &serials {
+        assert!(
+            seen.len() as u64 >= seconds / 10,
+            "only {seen:?} in {duration}"
+        );
+    }
+    // Connections that need a new handshake, long after the first certificates are gone.
+    for (client, server) in [
+        ("client-late-1", "echo-late-2"),
+        ("client-late-2", "echo-late-1"),
+    ] {
+        let answer = lab.get(&format!("shop/{client}"), &format!("http://{server}/"));
+        assert_eq!(answer["hostname"], server);
+    }
+    let counts = serials.map(|seen| seen.len());
+    let requests: Vec<_> = reports.iter().map(|report| &report["requests"]).collect();
+    eprintln!("{duration}: {counts:?} certificates seen, {requests:?} requests, no errors");
+}
+
+#[test]
+fn traffic_goes_on_without_the_control_plane() {
+    let lab = lab(&[]);
+    assert_eq!(
+        lab.get("shop/client-1", "http://echo-2/")["hostname"],
+        "echo-2"
+    );
+    let outage = Duration::from_secs(6);
+    let reports = thread::scope(|scope| {
+        let loads: [&[&str]; 2] = [
+            &[
+                "websocket",
+                "http://echo-2/",
+                "--rate",
+                "20",
+                "-d",
+                "8s",
+                "--json",
+            ],
+            &[
+                "http",
+                "http://echo-2/",
+                "--rate",
+                "40",
+                "-d",
+                "8s",
+                "--new-connections",
+                "--json",
+            ],
+        ];
+        let running = loads.map(|arguments| {
+            let lab = &lab;
+            scope.spawn(move || lab.load("shop/client-1", arguments).json())
+        });
+        let began = Instant::now();
+        let lab = &lab;
+        let killing = scope.spawn(move || {
+            // The lab starts it again at once: killed on and on it never gets to serve.
+            while began.elapsed() < outage {
+                let _ = lab.run(["kill", "control"]).success();
+            }
+        });
+        // First contacts, tunnelled and on one node, while there is nobody to ask.
+        for (client, server) in [
+            ("client-late-1", "echo-late-2"),
+            ("client-late-2", "echo-late-1"),
+            ("client-late-1", "echo-late-1"),
+            ("client-2", "echo-1"),
+        ] {
+            let answer = lab.get(&format!("shop/{client}"), &format!("http://{server}/"));
+            assert_eq!(answer["hostname"], server);
+        }
+        assert!(
+            began.elapsed() < outage,
+            "the first contacts took longer than the outage"
+        );
+        killing.join().expect("an outage");
+        running.map(|thread| thread.join().expect("a report"))
+    });
+    for report in reports {
+        assert_eq!(errors(&report), 0, "{report}");
+        assert!(report["requests"].as_u64() > Some(100), "{report}");
+    }
+    // It comes back and is heard.
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
+    eventually("the control plane to be back", PATIENCE, || {
+        (lab.try_apply(deny).code == 0).then_some(())
+    });
+    let _ = lab
+        .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
+        .failure();
+}

@@ -1,0 +1,94 @@
+//! A peer of the mesh by hand: opens one tunnel with whatever certificate it is told to have, or
+//! asks the certificate authority for one, and says in one line of JSON what came of it. The tests
+//! run it where no proxy is in its way, to do what a proxy must refuse.
+
+#![forbid(unsafe_code)]
+
+mod forge;
+mod sign;
+mod tunnel;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Plays a peer of the mesh by hand.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Open a tunnel.
+    Tunnel(Tunnel),
+    /// Ask the certificate authority for a certificate of an identity.
+    Sign(Sign),
+}
+
+/// One tunnel.
+#[derive(Debug, Args)]
+struct Tunnel {
+    /// Where the proxy listens.
+    to: SocketAddr,
+    #[command(flatten)]
+    certificate: Certificate,
+    /// The request's method.
+    #[arg(long, default_value = "CONNECT")]
+    method: http::Method,
+    /// The request's authority; the same address, port 8080, when absent.
+    #[arg(long)]
+    authority: Option<String>,
+    /// What is sent through the tunnel once it is open.
+    #[arg(long, default_value = "")]
+    send: String,
+}
+
+/// The certificate of a tunnel's client.
+#[derive(Debug, Args)]
+struct Certificate {
+    /// The folder of the mesh's certificate authority.
+    #[arg(long)]
+    ca: PathBuf,
+    /// A URI of the certificate. May be repeated; no certificate when absent.
+    #[arg(long = "identity")]
+    identities: Vec<String>,
+    /// It has expired an hour ago.
+    #[arg(long)]
+    expired: bool,
+    /// Signed by a root of its own.
+    #[arg(long)]
+    own_root: bool,
+}
+
+/// One request for a certificate.
+#[derive(Debug, Args)]
+struct Sign {
+    /// The authority, as `https://HOST:PORT`.
+    authority: String,
+    /// The name in the authority's certificate.
+    #[arg(long)]
+    server_name: String,
+    /// The file of the root certificates.
+    #[arg(long)]
+    roots: PathBuf,
+    /// The file of the token.
+    #[arg(long)]
+    token: PathBuf,
+    /// The identity, a SPIFFE URI.
+    #[arg(long)]
+    identity: String,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let outcome = match Cli::parse().command {
+        Command::Tunnel(options) => tunnel::open(&options).await?,
+        Command::Sign(options) => sign::ask(&options).await?,
+    };
+    writeln!(std::io::stdout(), "{outcome}")?;
+    Ok(())
+}
