@@ -34,7 +34,8 @@ fn processes(name: &str) -> Vec<PathBuf> {
     .collect()
 }
 
-fn nothing_left(name: &str) {
+/// Waits until a lab's folder and processes are gone.
+pub(crate) fn nothing_left(name: &str) {
     let folder = StateDir::named(name).expect("a name").root().to_owned();
     eventually("the lab's folder to go", PATIENCE, || {
         (!folder.exists()).then_some(())

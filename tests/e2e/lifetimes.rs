@@ -1,14 +1,19 @@
 //! What outlives what: connections their certificates, traffic the control plane, and nothing a lab.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ambit_lab::harness::{Lab, Options, eventually};
+use ambit_lab::harness::{self, Lab, Options, eventually, program};
 use serde_json::Value;
 
 use crate::fixtures::{client, echo, namespace, service};
-use crate::flows::{JSON_LOGS, identity};
+use crate::flows::{JSON_LOGS, identity, metric};
+use crate::lifecycle::nothing_left;
 
 /// How long certificates rotate under load, in seconds; the figure of a release is 180.
 const ROTATION: &str = "AMBIT_TEST_ROTATION_SECONDS";
@@ -224,4 +229,78 @@ fn traffic_goes_on_without_the_control_plane() {
     let _ = lab
         .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
         .failure();
+}
+
+/// The network namespaces of a lab's nodes and pods, as the kernel names them.
+fn namespaces(lab: &Lab) -> BTreeSet<String> {
+    let of = |target: &str| {
+        lab.exec(target, &["readlink", "/proc/self/ns/net"])
+            .success()
+    };
+    ["node/node-1", "node/node-2", "shop/echo-1", "shop/client-2"]
+        .map(|target| of(target).trim().to_owned())
+        .into()
+}
+
+/// The network namespaces that any process is in.
+fn used() -> BTreeSet<String> {
+    let processes = fs::read_dir("/proc").expect("/proc").flatten();
+    let links = processes.filter_map(|entry| fs::read_link(entry.path().join("ns/net")).ok());
+    links
+        .map(|link: PathBuf| link.to_string_lossy().into_owned())
+        .collect()
+}
+
+#[test]
+fn a_busy_mesh_leaves_nothing() {
+    type End = fn(Lab);
+    let ends: [(&str, End); 3] = [
+        ("lab down", |lab| drop(lab.run(["down"]).success())),
+        ("Ctrl-C", Lab::interrupt),
+        ("a failed test", |lab| {
+            let failed = catch_unwind(AssertUnwindSafe(move || {
+                let _lab = lab;
+                std::panic::resume_unwind(Box::new("failed"));
+            }));
+            assert!(failed.is_err());
+        }),
+    ];
+    for (case, end) in ends {
+        let lab = lab(&[]);
+        let (name, own) = (lab.name().to_owned(), namespaces(&lab));
+        assert_eq!(own.len(), 4, "{own:?}");
+        assert!(own.is_subset(&used()), "{own:?}");
+        let load = program("load").to_string_lossy().into_owned();
+        let held = [
+            "exec",
+            "-n",
+            "shop",
+            "client-1",
+            "--",
+            &load,
+            "hold",
+            "echo-2:80",
+            "-c",
+            "20",
+            "--for",
+            "60s",
+        ];
+        let mut command = Command::new(program("lab"));
+        command.args(["--name", &name]).args(held);
+        thread::scope(|scope| {
+            let holding = scope.spawn(move || harness::run(command, ""));
+            eventually("connections", PATIENCE, || {
+                let opened = metric(&lab, "node-2", "istio_tcp_connections_opened_total", &[]);
+                (opened >= 20.0).then_some(())
+            });
+            end(lab);
+            let _ = holding.join().expect("the client is gone as well");
+        });
+        nothing_left(&name);
+        eventually(&format!("{case}: the namespaces to go"), PATIENCE, || {
+            own.is_disjoint(&used()).then_some(())
+        });
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("the mounts");
+        assert!(!mounts.contains(&name), "{case}: {mounts}");
+    }
 }

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use ambit_core::identity::Identity;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, Connection, ServerConfig};
+use rustls::{CertificateError, ClientConfig, Connection, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -47,7 +47,8 @@ impl Stream {
     ) -> io::Result<Self> {
         let stream = tokio_rustls::TlsConnector::from(config)
             .connect(peer, tcp)
-            .await?;
+            .await
+            .map_err(in_plain_words)?;
         let (tcp, session) = stream.into_inner();
         Self::established(tcp, session.into())
     }
@@ -57,7 +58,10 @@ impl Stream {
     /// # Errors
     /// When the socket fails, the peer is refused, or does not agree on `h2`.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let stream = tokio_rustls::TlsAcceptor::from(config).accept(tcp).await?;
+        let stream = tokio_rustls::TlsAcceptor::from(config)
+            .accept(tcp)
+            .await
+            .map_err(in_plain_words)?;
         let (tcp, session) = stream.into_inner();
         Self::established(tcp, session.into())
     }
@@ -129,6 +133,18 @@ impl Stream {
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
         Ok(())
+    }
+}
+
+/// What the mesh's own verifiers object to, in their words: rustls shows them as debug output.
+fn in_plain_words(error: io::Error) -> io::Error {
+    let refused = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match refused {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => io::Error::new(
+            error.kind(),
+            format!("invalid peer certificate: {}", reason.0),
+        ),
+        _ => error,
     }
 }
 
