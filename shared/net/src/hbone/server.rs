@@ -1,7 +1,6 @@
 //! Accepting tunnels.
 
 use std::future::poll_fn;
-use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -44,47 +43,34 @@ pub async fn serve(
     .await
     .map_err(|_| h2::Error::from(Reason::SETTINGS_TIMEOUT))??;
 
+    let mut drained = std::pin::pin!(drain.wait_for(|drain| *drain));
     let mut draining = false;
     loop {
-        let accepted = {
-            let mut drained = std::pin::pin!(drain.wait_for(|drain| *drain));
-            poll_fn(|cx| {
-                if !draining && drained.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Turn::Drain);
-                }
-                let accepted = connection.poll_accept(cx);
-                flusher.flush(cx);
-                accepted.map(Turn::Accepted)
-            })
-            .await
-        };
-        match accepted {
-            Turn::Drain => {
+        let accepted = poll_fn(|cx| {
+            if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
                 connection.graceful_shutdown();
             }
-            Turn::Accepted(None) => return Ok(()),
-            Turn::Accepted(Some(Err(error))) => return Err(error),
-            Turn::Accepted(Some(Ok((request, respond)))) => {
-                let (head, recv) = request.into_parts();
-                let connect = Connect {
-                    request: Request::from_parts(head, ()),
-                    recv,
-                    respond,
-                };
-                if connect.request.method() == Method::CONNECT {
-                    on_connect(connect);
-                } else {
-                    connect.refuse(StatusCode::BAD_REQUEST);
-                }
-            }
+            let accepted = connection.poll_accept(cx);
+            flusher.flush(cx);
+            accepted
+        });
+        let Some(accepted) = accepted.await else {
+            return Ok(());
+        };
+        let (request, respond) = accepted?;
+        let (head, recv) = request.into_parts();
+        let connect = Connect {
+            request: Request::from_parts(head, ()),
+            recv,
+            respond,
+        };
+        if connect.request.method() == Method::CONNECT {
+            on_connect(connect);
+        } else {
+            connect.refuse(StatusCode::BAD_REQUEST);
         }
     }
-}
-
-enum Turn {
-    Drain,
-    Accepted(Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>),
 }
 
 fn builder(settings: &Settings) -> Builder {
