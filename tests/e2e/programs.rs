@@ -278,7 +278,7 @@ fn grpc_websocket_and_http2_pass() {
 #[test]
 fn the_app_sees_its_caller_and_every_byte_arrives() {
     let lab = echoes(&[]);
-    let bytes = std::env::var(TRANSFER).unwrap_or_else(|_| (32 << 20).to_string());
+    let bytes = std::env::var(TRANSFER).unwrap_or_else(|_| (256 << 20).to_string());
     for server in ["echo-1", "echo-2"] {
         let own = addresses(&lab, "shop/client-1");
         let both = [
