@@ -239,7 +239,7 @@ impl Threads {
             model: reader.value(
                 "AMBIT_THREAD_MODEL",
                 "how worker threads share traffic",
-                ThreadModel::Shared,
+                ThreadModel::Worker,
             ),
         }
     }

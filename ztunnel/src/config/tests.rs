@@ -33,7 +33,7 @@ fn defaults() {
     assert_eq!(config.servers.admin.show(), "localhost:15000");
     assert_eq!(config.servers.stats.show(), "[::]:15020");
     assert_eq!(config.drain.grace, Duration::from_secs(5));
-    assert_eq!(config.threads.model, ThreadModel::Shared);
+    assert_eq!(config.threads.model, ThreadModel::Worker);
     assert_eq!(config.log.filter.0, "info");
 }
 
