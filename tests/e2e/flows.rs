@@ -2,13 +2,30 @@
 
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually};
+use ambit_lab::harness::{Lab, Options, eventually};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What makes node proxies log one JSON object a line.
-pub(crate) const JSON_LOGS: [&str; 2] = ["--ztunnel-env", "LOG_FORMAT=json"];
+/// Another node proxy for the labs of these tests, as `lab up --ztunnel` takes it: `[NODE=]BIN`.
+const ZTUNNEL: &str = "AMBIT_TEST_ZTUNNEL";
+
+/// A lab of the mesh whose node proxies log one JSON object a line.
+pub(crate) fn start(manifests: String, more: &[&str]) -> Lab {
+    let other = std::env::var(ZTUNNEL).map(|choice| format!("--ztunnel={choice}"));
+    let own = ["--ztunnel-env", "LOG_FORMAT=json"];
+    Lab::start(&Options {
+        mesh: true,
+        manifests,
+        arguments: own
+            .iter()
+            .chain(more)
+            .map(|&argument| argument.to_owned())
+            .chain(other)
+            .collect(),
+        ..Options::default()
+    })
+}
 
 /// One finished or refused connection, as a node proxy logged it.
 #[derive(Debug)]

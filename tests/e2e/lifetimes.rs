@@ -8,11 +8,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ambit_lab::harness::{self, Lab, Options, eventually, program};
+use ambit_lab::harness::{self, Lab, eventually, program};
 use serde_json::Value;
 
 use crate::fixtures::{client, echo, namespace, service};
-use crate::flows::{JSON_LOGS, identity, metric};
+use crate::flows::{identity, metric, start};
 use crate::lifecycle::nothing_left;
 
 /// How long certificates rotate under load, in seconds; the figure of a release is 180.
@@ -33,19 +33,12 @@ fn lab(control: &[&str]) -> Lab {
             manifests += &client("shop", &name, &node);
         }
     }
-    let control = control
+    let control: Vec<String> = control
         .iter()
-        .map(|argument| format!("--control-arg={argument}"));
-    Lab::start(&Options {
-        mesh: true,
-        manifests,
-        arguments: JSON_LOGS
-            .map(str::to_owned)
-            .into_iter()
-            .chain(control)
-            .collect(),
-        ..Options::default()
-    })
+        .map(|argument| format!("--control-arg={argument}"))
+        .collect();
+    let control: Vec<&str> = control.iter().map(String::as_str).collect();
+    start(manifests, &control)
 }
 
 /// The serial number of the certificate that the proxy of `node` uses for a pod.

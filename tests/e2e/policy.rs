@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, Options, eventually};
+use ambit_lab::harness::{Lab, eventually};
 
 use crate::fixtures::{addresses, client, echo, namespace, service};
-use crate::flows::{JSON_LOGS, flow, flows, metric};
+use crate::flows::{flow, flows, metric, start};
 
 const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,12 +37,7 @@ fn lab() -> Lab {
         let (namespace, name) = pod.split_once('/').expect("a namespace and a name");
         manifests += &client(namespace, name, node);
     }
-    Lab::start(&Options {
-        mesh: true,
-        manifests,
-        arguments: JSON_LOGS.map(str::to_owned).to_vec(),
-        ..Options::default()
-    })
+    start(manifests, &[])
 }
 
 /// Whether `caller` gets an answer of `server`.

@@ -1,10 +1,10 @@
 //! Unmodified programs talk through the mesh: to the other node and on their own, over both
 //! families, by service address, by pod address and by name; and with what is not enrolled.
 
-use ambit_lab::harness::{Lab, Options};
+use ambit_lab::harness::Lab;
 
 use crate::fixtures::{addresses, client, cluster_ips, echo, host, namespace, service, text};
-use crate::flows::{JSON_LOGS, flow, flows, identity, local, metric, tunnelled};
+use crate::flows::{flow, flows, identity, local, metric, start, tunnelled};
 
 /// How many bytes the integrity tests send each way; the figure of a release is 1073741824.
 const TRANSFER: &str = "AMBIT_TEST_TRANSFER_BYTES";
@@ -85,17 +85,7 @@ fn servers() -> Lab {
             &format!("node-{number}"),
         );
     }
-    mesh(manifests, &[])
-}
-
-fn mesh(manifests: String, more: &[&str]) -> Lab {
-    let arguments = JSON_LOGS.iter().chain(more);
-    Lab::start(&Options {
-        mesh: true,
-        manifests,
-        arguments: arguments.map(|&it| it.to_owned()).collect(),
-        ..Options::default()
-    })
+    start(manifests, &[])
 }
 
 /// The ways to reach the service and pod `name`: host and port.
@@ -224,7 +214,7 @@ fn echoes(more: &[&str]) -> Lab {
     manifests += &echo("outside", "plain", "node-2");
     manifests += &service("outside", "plain", "name: plain");
     manifests += &client("outside", "stranger", "node-1");
-    mesh(manifests, more)
+    start(manifests, more)
 }
 
 #[test]

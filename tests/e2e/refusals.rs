@@ -1,11 +1,11 @@
 //! What a proxy and the certificate authority must refuse, asked by a peer that does not play by
 //! the rules: no certificate or a wrong one, an old protocol, a tunnel to where it must not lead.
 
-use ambit_lab::harness::{Lab, Options, program};
+use ambit_lab::harness::{Lab, program};
 use serde_json::Value;
 
 use crate::fixtures::{addresses, client, echo, host, namespace, service, text};
-use crate::flows::{JSON_LOGS, flow, flows, identity};
+use crate::flows::{flow, flows, identity, start};
 
 /// Where the mesh's certificate authority keeps its key in the lab.
 const CA: &str = "/run/ambit-lab/mesh/ca";
@@ -19,12 +19,7 @@ fn lab() -> Lab {
     manifests += &(echo("shop", "echo", "node-2") + &service("shop", "echo", "name: echo"));
     manifests += &(echo("shop", "near", "node-1") + &service("shop", "near", "name: near"));
     manifests += &client("shop", "friend", "node-1");
-    Lab::start(&Options {
-        mesh: true,
-        manifests,
-        arguments: JSON_LOGS.map(str::to_owned).to_vec(),
-        ..Options::default()
-    })
+    start(manifests, &[])
 }
 
 /// What comes of the tunnel that the stranger opens to the pod `echo`.
