@@ -35,7 +35,8 @@ const SERVERS: [(&str, u16, &str); 4] = [
     (
         "nginx",
         8080,
-        "exec unshare --user --map-user=1 --map-group=1 nginx -e stderr -c /srv/conf/nginx.conf",
+        "PATH=$PATH:/usr/sbin\n\
+         exec unshare --user --map-user=1 --map-group=1 nginx -e stderr -c /srv/conf/nginx.conf",
     ),
     (
         "redis",
