@@ -55,7 +55,7 @@ fn the_configuration_is_printed_as_json() {
     assert_eq!(config["mesh"]["metadata"]["FOO"], "bar");
     assert_eq!(config["controlPlane"]["secretTtl"], "1h");
     assert_eq!(config["pods"]["nodeLocal"], "direct");
-    assert_eq!(config["threads"]["model"], "shared");
+    assert_eq!(config["threads"]["model"], "worker");
 }
 
 #[test]
