@@ -218,6 +218,50 @@ async fn a_crowd_waits_for_one_connection_and_one_failure() {
 }
 
 #[tokio::test]
+async fn a_connection_ends_when_its_pool_has_let_go_of_it() {
+    let ca = Ca::new();
+    let app = doubling_app().await.to_string();
+    for how in ["the pool is gone", "the peer is evicted", "nobody used it"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let config = ca
+            .certified(SERVER)
+            .server_config()
+            .expect("a configuration");
+        let serving = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let stream = tls::Stream::accept(tcp, config).await.expect("TLS");
+            let settings = Settings::default();
+            server::serve(stream, &settings, server::never_drain(), |connect| {
+                forward(connect, ids(&[CLIENT])[0].clone());
+            })
+            .await
+        });
+        let settings = Settings {
+            idle_timeout: Duration::from_millis(if how == "nobody used it" { 50 } else { 60_000 }),
+            ..Settings::default()
+        };
+        let pool = Pool::new(Sockets::default(), settings);
+        let target = Target {
+            address,
+            identities: ids(&[SERVER]),
+        };
+        let opening = pool
+            .open(&target, &ca.certified(CLIENT), &app, HeaderMap::new())
+            .await
+            .expect("open");
+        drop(opening.established().await.expect("agreed"));
+        match how {
+            "the pool is gone" => drop(pool),
+            "the peer is evicted" => pool.evict(address),
+            _ => {}
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(10), serving).await;
+        assert!(ended.is_ok(), "{how}: the connection stays open");
+    }
+}
+
+#[tokio::test]
 async fn a_draining_server_finishes_streams_and_takes_no_more() {
     let ca = Ca::new();
     let (drain, drained) = tokio::sync::watch::channel(false);

@@ -107,7 +107,8 @@ pub fn plan_outbound(
 ) -> Result<OutboundPlan, Refusal> {
     let source = outbound.source;
     let dialled = canonical(outbound.destination);
-    if is_own_port(dialled.port()) && source.addresses.contains(&dialled.ip()) {
+    let in_the_pod = dialled.ip().is_loopback() || source.addresses.contains(&dialled.ip());
+    if is_own_port(dialled.port()) && in_the_pod {
         return Err(Refusal::unavailable(format!(
             "{dialled} is a port of the node proxy in the pod itself, not of an application"
         )));

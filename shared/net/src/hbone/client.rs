@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -14,6 +15,9 @@ use super::io::{Flushing, deferred};
 use super::{Error, Settings, Stage, Target};
 use crate::sys::Sockets;
 use crate::tls::{self, Certified};
+
+/// A peer that acknowledges nothing for this long is gone, and its streams with it.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// Connects. The returned future is the connection's work and ends with it.
 pub(super) async fn dial(
@@ -38,6 +42,9 @@ pub(super) async fn dial(
     let tcp = deadline
         .run(Stage::Connect, sockets.connect(target.address, None))
         .await?;
+    socket2::SockRef::from(&tcp)
+        .set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+        .map_err(|error| Error::new(Stage::Connect, error))?;
     let peer = ServerName::IpAddress(target.address.ip().into());
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))

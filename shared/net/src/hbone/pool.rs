@@ -103,7 +103,7 @@ impl Pool {
             settings,
             peers: Mutex::default(),
         });
-        tokio::spawn(sweep(Arc::downgrade(&pool), pool.settings.idle_timeout / 2));
+        tokio::spawn(sweep(Arc::downgrade(&pool), pool.settings.idle_timeout));
         pool
     }
 
@@ -225,10 +225,14 @@ impl Pool {
             state.opening = None;
             let (requests, driver) = result?;
             let connection = Arc::new(Connection::new(requests, certificate));
-            state.connections.push(connection.clone());
+            // Weak: the driver ends when nobody else can open streams any more.
+            let driven = Arc::downgrade(&connection);
+            state.connections.push(connection);
             tokio::spawn(async move {
                 driver.await;
-                connection.closed.store(true, Ordering::Release);
+                if let Some(connection) = driven.upgrade() {
+                    connection.closed.store(true, Ordering::Release);
+                }
             });
             Ok(())
         });
@@ -271,7 +275,7 @@ struct OwnCertificateExpired;
 /// Closes what nobody used for `idle`, until the pool is gone.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {
     loop {
-        tokio::time::sleep(idle).await;
+        tokio::time::sleep(idle / 2).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.peers.lock().retain(|_, peer| {
             let mut state = peer.state.lock();

@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 /// When the connection was not redirected, or conntrack has forgotten it.
 pub fn original_dst(stream: &TcpStream) -> io::Result<SocketAddr> {
     let socket = SockRef::from(stream);
-    let ipv4 = match stream.local_addr()?.ip() {
+    let local = stream.local_addr()?;
+    let ipv4 = match local.ip() {
         IpAddr::V4(_) => true,
         IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some(),
     };
@@ -26,5 +27,13 @@ pub fn original_dst(stream: &TcpStream) -> io::Result<SocketAddr> {
     let address = address
         .as_socket()
         .ok_or_else(|| io::Error::other("the original destination is not an IP address"))?;
-    Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+    if address == SocketAddr::new(local.ip().to_canonical(), local.port()) {
+        // Carrying it on would dial ourselves, for ever.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("the client dialled {address}, a port of the node proxy"),
+        ));
+    }
+    Ok(address)
 }

@@ -152,6 +152,12 @@ fn addresses() {
              not of an application",
         ),
         (
+            "an own port by loopback",
+            "127.0.0.1:15001",
+            "503 CONNECT: 127.0.0.1:15001 is a port of the node proxy in the pod itself, \
+             not of an application",
+        ),
+        (
             "the same port elsewhere",
             "1.1.1.1:15001",
             "plain 1.1.1.1:15001 [- -]",
