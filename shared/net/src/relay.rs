@@ -8,6 +8,7 @@ mod tunnel;
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use tokio::net::TcpStream;
@@ -114,8 +115,27 @@ impl Reader {
     }
 }
 
-/// Makes closing `socket` send a reset instead of an orderly end.
-fn reset_on_close(socket: &TcpStream) {
-    // Fails only on a socket that is gone already.
-    let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+/// A connection that is reset when it is dropped before both directions have ended: what was cut
+/// off, by an error or by whoever stopped the relay, must not look complete.
+struct Unfinished {
+    socket: TcpStream,
+    ended: bool,
+}
+
+impl Unfinished {
+    fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            ended: false,
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Fails only on a socket that is gone already.
+            let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+        }
+    }
 }

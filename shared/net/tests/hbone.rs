@@ -156,6 +156,26 @@ async fn a_reset_of_the_client_reaches_the_application() {
 }
 
 #[tokio::test]
+async fn a_relay_that_is_cut_resets_both_ends() {
+    let ca = Ca::new();
+    let target = target(&ca, &Settings::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let app = listener.local_addr().expect("an address");
+    let opening = open(&target, &ca.certified(CLIENT), app)
+        .await
+        .expect("open");
+    let (mut near, relay) = through(opening).await;
+    near.write_all(b"x").await.expect("room");
+    let (mut accepted, _) = listener.accept().await.expect("the tunnel's connection");
+    accepted.read_exact(&mut [0]).await.expect("the byte");
+    relay.abort();
+    for end in [&mut near, &mut accepted] {
+        let error = end.read(&mut [0]).await.expect_err("a reset");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
 async fn a_pool_reuses_and_spreads_connections() {
     let ca = Ca::new();
     let settings = Settings {

@@ -6,42 +6,35 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 
-use super::{BUFFER_MAX, Counters, Error, Reader, reset_on_close};
+use super::{BUFFER_MAX, Counters, Error, Reader, Unfinished};
 
 /// Joins two TCP connections until both directions have ended.
 ///
 /// # Errors
 /// When one of them breaks; the other is then reset.
-pub async fn relay_tcp(
-    mut near: TcpStream,
-    mut far: TcpStream,
-    counters: &Counters,
-) -> Result<(), Error> {
-    let result = {
-        let (near_read, near_write) = near.split();
-        let (far_read, far_write) = far.split();
-        let up = pump(near_read.as_ref(), far_write, |n| counters.add_sent(n));
-        let down = pump(far_read.as_ref(), near_write, |n| counters.add_received(n));
-        tokio::try_join!(
-            async {
-                up.await.map_err(|failure| match failure {
-                    Failure::Read(error) => Error::Near(error),
-                    Failure::Write(error) => Error::Far(error),
-                })
-            },
-            async {
-                down.await.map_err(|failure| match failure {
-                    Failure::Read(error) => Error::Far(error),
-                    Failure::Write(error) => Error::Near(error),
-                })
-            },
-        )
-    };
-    if result.is_err() {
-        reset_on_close(&near);
-        reset_on_close(&far);
-    }
-    result.map(|_| ())
+pub async fn relay_tcp(near: TcpStream, far: TcpStream, counters: &Counters) -> Result<(), Error> {
+    let (mut near, mut far) = (Unfinished::new(near), Unfinished::new(far));
+    let (near_read, near_write) = near.socket.split();
+    let (far_read, far_write) = far.socket.split();
+    let up = pump(near_read.as_ref(), far_write, |n| counters.add_sent(n));
+    let down = pump(far_read.as_ref(), near_write, |n| counters.add_received(n));
+    tokio::try_join!(
+        async {
+            up.await.map_err(|failure| match failure {
+                Failure::Read(error) => Error::Near(error),
+                Failure::Write(error) => Error::Far(error),
+            })
+        },
+        async {
+            down.await.map_err(|failure| match failure {
+                Failure::Read(error) => Error::Far(error),
+                Failure::Write(error) => Error::Near(error),
+            })
+        },
+    )?;
+    near.ended = true;
+    far.ended = true;
+    Ok(())
 }
 
 enum Failure {

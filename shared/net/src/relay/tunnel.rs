@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::WriteHalf;
 
-use super::{Counters, Error, Reader, reset_on_close};
+use super::{Counters, Error, Reader, Unfinished};
 use crate::hbone::{Opening, PendingResponse, Slot, Stream};
 
 /// The tunnel's side of a relay.
@@ -28,7 +28,7 @@ pub enum Far {
 /// # Errors
 /// When the tunnel is refused or one side breaks; the other is then reset.
 pub async fn relay_tunnel(
-    mut near: TcpStream,
+    near: TcpStream,
     far: Far,
     counters: &Counters,
     on_response: impl FnOnce(&HeaderMap),
@@ -43,8 +43,9 @@ pub async fn relay_tunnel(
             (send, Receive::Open(recv, slot))
         }
     };
+    let mut near = Unfinished::new(near);
     let result = {
-        let (read, write) = near.split();
+        let (read, write) = near.socket.split();
         let mut broken = None;
         tokio::try_join!(
             async {
@@ -63,12 +64,10 @@ pub async fn relay_tunnel(
             _ => Ok(()),
         })
     };
-    if let Err(error) = &result {
-        send.send_reset(match error {
-            Error::Near(_) => Reason::CANCEL,
-            _ => Reason::NO_ERROR,
-        });
-        reset_on_close(&near);
+    match &result {
+        Ok(()) => near.ended = true,
+        Err(Error::Near(_)) => send.send_reset(Reason::CANCEL),
+        Err(_) => send.send_reset(Reason::NO_ERROR),
     }
     result
 }
