@@ -1,6 +1,6 @@
 //! How a pod's TCP traffic is led through the node proxy, without the pod's knowledge.
 //!
-//! [`rules`] says what is to be, as plain data; [`apply`] makes it so in a pod's network namespace. All of it is
+//! `rules` says what is to be, as plain data; [`apply`] makes it so in a pod's network namespace. All of it is
 //! netlink: no program is run.
 
 mod apply;

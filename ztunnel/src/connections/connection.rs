@@ -237,6 +237,11 @@ impl Open {
         *self.connection.claim.lock() = Some(claim);
     }
 
+    /// Takes the claim back: what it was about was tried in vain.
+    pub fn disclaim(&self) {
+        *self.connection.claim.lock() = None;
+    }
+
     /// Says what the connection turned out to be; the first time counts.
     pub fn describe(&self, details: Details) {
         let connection = &self.connection;

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use ambit_core::index::Index;
 use ambit_core::model::{Service, Workload};
 use ambit_core::plan::Refusal;
 use tokio::net::TcpStream;
@@ -28,7 +29,7 @@ pub(super) async fn connect(
             "{namespace}/{name} is no longer served by this node"
         ))
     })?;
-    let client = open.ends().source;
+    let client = as_its_pod(&shared.index(), &proxy.pod.uid, open.ends().source)?;
     let claim = Claim {
         local: neighbour.uid.clone(),
         peer_addr: client,
@@ -41,11 +42,28 @@ pub(super) async fn connect(
     };
     open.claim(claim.clone());
     let admitted = judge(&shared.index(), &claim)?;
-    dial::application(
+    let dialled = dial::application(
         &neighbour.sockets,
         &admitted.plan,
         client.ip(),
         shared.settings(),
     )
-    .await
+    .await;
+    if dialled.is_err() {
+        open.disclaim();
+    }
+    dialled
+}
+
+/// The client by an address of its pod, as a wire would show it: what else a pod calls itself is
+/// not believed.
+fn as_its_pod(index: &Index, uid: &str, client: SocketAddr) -> Result<SocketAddr, Refusal> {
+    let addresses = index.workload(uid).map_or(&[][..], |pod| &pod.addresses);
+    let ip = client.ip().to_canonical();
+    if addresses.contains(&ip) {
+        return Ok(client);
+    }
+    let own = addresses.iter().find(|own| own.is_ipv4() == ip.is_ipv4());
+    let own = own.ok_or_else(|| Refusal::unavailable(format!("{ip} is no address of the pod")))?;
+    Ok(SocketAddr::new(*own, client.port()))
 }

@@ -1,7 +1,7 @@
 //! `load`: a client that measures, and small unmodified clients for tests.
 //!
 //! Requests run in a closed loop (the next one starts when the last one ended) or in an open loop (`--rate`: they start on
-//! a schedule whatever the answers do, see [`pace`]). The exit status says whether there were more errors than allowed.
+//! a schedule whatever the answers do, see `pace`). The exit status says whether there were more errors than allowed.
 
 mod bulk;
 mod engine;

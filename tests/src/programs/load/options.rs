@@ -85,7 +85,7 @@ pub struct Family {
 /// `load http`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Http {
-    /// http://HOST[:PORT][/PATH]
+    /// An URL, `http://HOST:PORT/PATH`; port and path may be left out.
     pub url: HttpTarget,
     /// How to issue the requests.
     #[command(flatten)]
@@ -142,7 +142,7 @@ pub enum GrpcMethod {
 /// `load grpc`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Grpc {
-    /// http://HOST[:PORT]
+    /// An URL, `http://HOST:PORT`; the port may be left out.
     pub url: HttpTarget,
     /// How to issue the calls.
     #[command(flatten)]
@@ -161,7 +161,7 @@ pub struct Grpc {
 /// `load websocket`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Websocket {
-    /// http://HOST[:PORT][/PATH]
+    /// An URL, `http://HOST:PORT/PATH`; port and path may be left out.
     pub url: HttpTarget,
     /// How to issue the messages.
     #[command(flatten)]
@@ -257,7 +257,7 @@ pub struct Tcp {
 /// `load get`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Get {
-    /// http://HOST[:PORT][/PATH]
+    /// An URL, `http://HOST:PORT/PATH`; port and path may be left out.
     pub url: HttpTarget,
     /// Address family.
     #[command(flatten)]
