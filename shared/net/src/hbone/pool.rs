@@ -243,24 +243,23 @@ impl Pool {
 }
 
 impl PeerState {
-    /// The least busy connection with room; and whether another should be opened beside it.
+    /// The less busy of the first few connections with room; and whether another should be opened
+    /// beside it. The later ones are left to fall idle: the frames of streams on one connection
+    /// travel together.
     fn take(&mut self, settings: &Settings) -> (Option<Slot>, bool) {
         let now = SystemTime::now();
-        let usable = self
-            .connections
-            .iter()
-            .filter(|connection| connection.certificate.not_after() > now);
-        let Some(best) = usable.min_by_key(|connection| connection.active.load(Ordering::Acquire))
-        else {
+        let active = |connection: &Connection| connection.active.load(Ordering::Acquire);
+        let with_room = self.connections.iter().filter(|connection| {
+            let limit = settings
+                .streams_per_connection
+                .min(connection.requests.current_max_send_streams());
+            connection.certificate.not_after() > now && active(connection) < limit
+        });
+        let few = with_room.take(settings.spread.max(1));
+        let Some(best) = few.min_by_key(|connection| active(connection)) else {
             return (None, false);
         };
-        let active = best.active.load(Ordering::Acquire);
-        let limit = settings
-            .streams_per_connection
-            .min(best.requests.current_max_send_streams());
-        if active >= limit {
-            return (None, false);
-        }
+        let active = active(best);
         best.active.fetch_add(1, Ordering::AcqRel);
         let reused = best.served.swap(true, Ordering::AcqRel);
         let spread = active > 0 && self.connections.len() < settings.spread;
