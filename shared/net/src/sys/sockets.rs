@@ -33,15 +33,6 @@ pub enum Listen {
 }
 
 impl Sockets {
-    /// Sockets inside a pod, marked so that its redirection lets them pass.
-    #[must_use]
-    pub fn for_pod(netns: Netns) -> Self {
-        Self {
-            netns: Some(netns),
-            mark: Some(super::PROXY_MARK),
-        }
-    }
-
     /// Listens on `address`. `[::]` serves IPv4 as well. Several sockets may listen on one port
     /// (`SO_REUSEPORT`), so that an upgrade overlaps.
     ///

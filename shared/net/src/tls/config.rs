@@ -89,16 +89,3 @@ pub fn plain_client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Er
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     Ok(Arc::new(config))
 }
-
-/// For a server that authenticates its clients by other means (tokens), HTTP/2.
-///
-/// # Errors
-/// When TLS refuses the material.
-pub fn plain_server_config(key: CertifiedKey) -> Result<Arc<ServerConfig>, Error> {
-    let mut config = ServerConfig::builder_with_provider(provider().clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
-    config.alpn_protocols = vec![ALPN_H2.to_vec()];
-    Ok(Arc::new(config))
-}
