@@ -4,3 +4,6 @@
 //! arguments. `.ci/run` proves it on the dependency tree and with clippy.
 
 #![forbid(unsafe_code)]
+
+pub mod model;
+pub mod refusal;
