@@ -5,5 +5,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod h1;
 pub mod model;
 pub mod refusal;
