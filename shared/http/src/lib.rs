@@ -5,6 +5,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod breaker;
 pub mod h1;
 pub mod model;
 pub mod refusal;
+pub mod retry;
+pub mod timeout;
