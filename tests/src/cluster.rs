@@ -300,12 +300,6 @@ impl Cluster {
     pub fn with_pod<T>(&self, key: &Key, ask: impl FnOnce(&PodHandle) -> T) -> Option<T> {
         self.pods.lock().get(key).map(ask)
     }
-
-    /// How many pods have a task.
-    #[must_use]
-    pub fn pod_count(&self) -> usize {
-        self.pods.lock().len()
-    }
 }
 
 /// Marks a pod that stands for a process of the mesh.

@@ -54,7 +54,6 @@ fn run(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         node = config.mesh.node_name,
         workers = config.threads.workers,
-        thread_model = ?config.threads.model,
         "ztunnel starts"
     );
     for name in &config.without_effect {

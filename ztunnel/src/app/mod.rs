@@ -67,7 +67,7 @@ pub async fn run(
         drop(configured);
     });
 
-    let workers = Workers::start(&config.threads)?;
+    let workers = Workers::start(config.threads.workers)?;
     let manager = Manager::new(Host {
         origin: origin(&config),
         shared: shared.clone(),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use mesh::{ControlPlane, Mesh};
-pub use process::{Drain, Limits, NodeLocal, Pods, Servers, ThreadModel, Threads};
+pub use process::{Drain, Limits, NodeLocal, Pods, Servers, Threads};
 pub use reader::{Known, Problem, Problems};
 pub use value::Listen;
 

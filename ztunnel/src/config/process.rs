@@ -173,39 +173,7 @@ impl Limits {
 pub struct Threads {
     /// How many carry traffic.
     pub workers: usize,
-    /// How they share it.
-    pub model: ThreadModel,
 }
-
-/// How worker threads share traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ThreadModel {
-    /// One runtime; an idle worker takes over a busy one's tasks.
-    Shared,
-    /// A runtime a worker; each listens for every pod and the kernel deals connections out.
-    Worker,
-    /// A runtime a worker; each serves the pods it was given.
-    Pod,
-}
-
-impl Value for ThreadModel {
-    const ACCEPTS: &'static str = "shared, worker or pod";
-
-    fn read(text: &str) -> Result<Self, String> {
-        word(text, &MODELS)
-    }
-
-    fn show(&self) -> String {
-        word_of(*self, &MODELS)
-    }
-}
-
-const MODELS: [(&str, ThreadModel); 3] = [
-    ("shared", ThreadModel::Shared),
-    ("worker", ThreadModel::Worker),
-    ("pod", ThreadModel::Pod),
-];
 
 impl Threads {
     pub(super) fn read(reader: &mut Reader) -> Self {
@@ -236,11 +204,6 @@ impl Threads {
         };
         Self {
             workers: workers.max(1) as usize,
-            model: reader.value(
-                "AMBIT_THREAD_MODEL",
-                "how worker threads share traffic",
-                ThreadModel::Worker,
-            ),
         }
     }
 }

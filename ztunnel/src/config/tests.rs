@@ -33,7 +33,6 @@ fn defaults() {
     assert_eq!(config.servers.admin.show(), "localhost:15000");
     assert_eq!(config.servers.stats.show(), "[::]:15020");
     assert_eq!(config.drain.grace, Duration::from_secs(5));
-    assert_eq!(config.threads.model, ThreadModel::Worker);
     assert_eq!(config.log.filter.0, "info");
 }
 
@@ -218,7 +217,6 @@ fn values_read_what_they_show() {
     same::<Cpus>("3");
     same::<Workers>("25%");
     same::<NodeLocal>("tunnel");
-    same::<ThreadModel>("worker");
 }
 
 #[test]

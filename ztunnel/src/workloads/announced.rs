@@ -11,8 +11,6 @@ use serde::Serialize;
 use crate::drain::Drain;
 use crate::proxy::Pod;
 
-use super::Lease;
-
 /// What the node agent says of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
@@ -92,5 +90,4 @@ pub(super) struct Entry {
 pub(super) struct Serving {
     pub(super) pod: Arc<Pod>,
     pub(super) drain: Drain,
-    pub(super) lease: Lease,
 }

@@ -70,20 +70,19 @@ impl Host {
             identified,
             self.origin.connections_per_pod,
         ));
-        let lease = self.workers.lease();
         let mut opened = Vec::new();
-        for handle in lease.handles() {
+        for handle in self.workers.handles() {
             let _inside = handle.enter();
             opened.push((self.listen)(&pod)?);
         }
         let (drain, drained) = Drain::new();
         // Neighbours may come as soon as it listens.
         self.shared.add_pod(&pod);
-        for (handle, listeners) in lease.handles().iter().zip(opened) {
+        for (handle, listeners) in self.workers.handles().iter().zip(opened) {
             let _inside = handle.enter();
             PodProxy::spawn(self.shared.clone(), pod.clone(), listeners, drained.clone());
         }
-        Ok(Serving { pod, drain, lease })
+        Ok(Serving { pod, drain })
     }
 }
 

@@ -200,13 +200,10 @@ impl Manager {
     }
 
     fn stop(&mut self, serving: Serving) {
-        let Serving { pod, drain, lease } = serving;
+        let Serving { pod, drain } = serving;
         self.host.shared.remove_pod(&pod);
         let grace = self.host.origin.grace;
-        self.draining.spawn(async move {
-            drain.run(grace).await;
-            drop(lease);
-        });
+        self.draining.spawn(drain.run(grace));
     }
 
     /// Gives up a certificate that no pod needs.

@@ -15,5 +15,5 @@ mod tests;
 pub use announced::{Announced, State};
 pub use host::{Host, Listen, Origin};
 pub use manager::{Manager, Summary};
-pub use workers::{Lease, Workers};
+pub use workers::Workers;
 pub use zds::{Surroundings, follow};

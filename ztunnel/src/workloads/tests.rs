@@ -13,7 +13,6 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::*;
-use crate::config::{ThreadModel, Threads};
 use crate::proxy::{Listeners, Pod};
 use crate::testing::{World, workload};
 
@@ -36,10 +35,6 @@ fn nowhere(_: &Pod) -> io::Result<Listeners> {
 }
 
 fn manager(world: &World, listen: Listen) -> Manager {
-    let threads = Threads {
-        workers: 2,
-        model: ThreadModel::Worker,
-    };
     Manager::new(Host {
         origin: Origin {
             cluster_id: "Kubernetes".to_owned(),
@@ -50,7 +45,7 @@ fn manager(world: &World, listen: Listen) -> Manager {
         },
         shared: world.shared.clone(),
         certificates: world.certificates.clone(),
-        workers: Workers::start(&threads).expect("started"),
+        workers: Workers::start(2).expect("started"),
         listen,
     })
 }

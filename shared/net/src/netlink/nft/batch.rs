@@ -75,17 +75,6 @@ impl Batch {
         self
     }
 
-    /// Removes all rules of a chain.
-    #[must_use]
-    pub fn flush_chain(mut self, family: Family, table: &str, chain: &str) -> Self {
-        let object = format!("{family} {table} {chain}");
-        self.push("flush chain", object, nf::DELRULE, 0, family, |m| {
-            m.attr_str(nf::RULE_TABLE, table);
-            m.attr_str(nf::RULE_CHAIN, chain);
-        });
-        self
-    }
-
     /// Adds elements to a set; one it has already is fine.
     #[must_use]
     pub fn add_elements(mut self, family: Family, table: &str, set: &str, all: &[Element]) -> Self {
