@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
 use crate::drain::{Drain, Drained};
-use crate::proxy::{Identified, Listeners, Pod, PodProxy, Settings, Shared};
+use crate::proxy::{Listeners, Pod, PodProxy, Settings, Shared};
 
 /// Signs for everybody.
 pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
@@ -99,6 +99,7 @@ impl World {
         let mut settings = Settings {
             hbone: ambit_net::hbone::Settings::default(),
             connect_timeout: Duration::from_secs(5),
+            description_timeout: Duration::from_secs(5),
             original_source: true,
             node_local: false,
         };
@@ -131,16 +132,16 @@ impl World {
 
     pub(crate) fn limited_pod(&self, workload: &Workload, limit: u32) -> Arc<Pod> {
         self.change([Change::Workload(Arc::new(workload.clone()))]);
-        let identified = Identified::new(workload.identity.clone(), self.certificates.clone());
+        let pod = self.unidentified_pod(workload, limit);
+        pod.identify(self.certificates.want(&workload.identity));
+        pod
+    }
+
+    /// A pod of which nobody has said who it is.
+    pub(crate) fn unidentified_pod(&self, workload: &Workload, limit: u32) -> Arc<Pod> {
         let name = format!("{}/{}", workload.namespace, workload.name);
         let uid = workload.uid.clone();
-        Arc::new(Pod::new(
-            uid,
-            name.into(),
-            Sockets::default(),
-            identified,
-            limit,
-        ))
+        Arc::new(Pod::new(uid, name.into(), Sockets::default(), limit))
     }
 
     /// Serves a pod on its own loopback address.

@@ -116,6 +116,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         hbone: config.limits.hbone(),
         connect_timeout: config.limits.connect_timeout,
+        description_timeout: config.limits.description_timeout,
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,
     }

@@ -97,6 +97,9 @@ pub struct Limits {
     /// TCP to a server or a plain destination.
     #[serde(serialize_with = "value::duration")]
     pub connect_timeout: Duration,
+    /// Connections of a pod that the control plane has not described yet wait for this long.
+    #[serde(serialize_with = "value::duration")]
+    pub description_timeout: Duration,
     /// Connections a pod may have at a time, each direction.
     pub connections_per_pod: u32,
 }
@@ -141,6 +144,11 @@ impl Limits {
             connect_timeout: reader.value(
                 "AMBIT_CONNECT_TIMEOUT",
                 "limit for TCP to a server or a plain destination",
+                Duration::from_secs(10),
+            ),
+            description_timeout: reader.value(
+                "AMBIT_DESCRIPTION_TIMEOUT",
+                "how long connections of a new pod wait for the control plane to describe it",
                 Duration::from_secs(10),
             ),
             connections_per_pod: reader.number(

@@ -55,7 +55,7 @@ async fn handshake(
     proxy: &PodProxy,
     stream: TcpStream,
 ) -> Result<(tls::Stream, Arc<Identity>), Failure> {
-    let certified = proxy.pod.identified.certified().await?;
+    let certified = proxy.identity().await?.get().await?;
     let config = certified
         .server_config()
         .map_err(|e| Failure::Handshake(e.into()))?;

@@ -34,7 +34,7 @@ pub(super) async fn connect(
         local: neighbour.uid.clone(),
         peer_addr: client,
         asked: Asked::Tunnel {
-            peer: proxy.pod.identified.identity().clone(),
+            peer: proxy.pod.identity()?.identity().clone(),
             socket: destination,
             authority: destination.to_string().into(),
             forwarded_host: service.map(|service| Box::from(&*service.key.name)),

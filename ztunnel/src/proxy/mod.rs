@@ -1,7 +1,8 @@
 //! What runs for one pod: three listeners in its network namespace and the flows behind them.
 //!
-//! A proxy acts for its own pod and cannot act for another: it holds that pod's sockets and a
-//! capability for that pod's identity, and nothing of its neighbours but what `local` needs.
+//! A proxy acts for its own pod and cannot act for another: it holds that pod's sockets and, once
+//! it is known who that is, a capability for its identity, and nothing of its neighbours but what
+//! `local` needs.
 
 mod accept;
 mod details;
@@ -23,12 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::plan::{HBONE_PORT, OUTBOUND_PORT, PASSTHROUGH_PORT};
+use ambit_net::ca::Wanted;
 use ambit_net::hbone::Pool;
 use ambit_net::sys::Listen;
 use tokio::net::TcpListener;
 
 pub use failure::Failure;
-pub use pod::{Identified, Pod};
+pub use pod::Pod;
 pub use shared::{Settings, Shared};
 
 use crate::drain::Drained;
@@ -100,5 +102,22 @@ impl PodProxy {
         // Tunnels that are cut are reset one by one, which the connection has yet to tell.
         accept::spawn(&proxy, listeners.hbone, LAST_WORDS, inbound::serve);
         proxy
+    }
+
+    /// Who this proxy's pod is. A connection that comes before that is known waits for it, within
+    /// limits: a pod's first connections are as good as all others.
+    async fn identity(&self) -> Result<&Wanted, Failure> {
+        match self.pod.identity() {
+            Ok(identity) => Ok(identity),
+            Err(_) => Box::pin(self.identified()).await,
+        }
+    }
+
+    async fn identified(&self) -> Result<&Wanted, Failure> {
+        let mut drained = self.drained.clone();
+        tokio::select! {
+            identity = self.pod.identified(self.shared.settings().description_timeout) => identity,
+            () = drained.begun() => Err(Failure::Cut),
+        }
     }
 }

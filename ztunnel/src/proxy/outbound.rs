@@ -53,6 +53,7 @@ pub(super) async fn serve_to(
 
 async fn carry(proxy: &PodProxy, open: &Open, stream: TcpStream) -> Result<(), Failure> {
     let _admitted = proxy.pod.admit(Direction::Outbound)?;
+    proxy.identity().await?;
     let upstream = connect(proxy, open).await?;
     let counters = open.counters();
     tokio::select! {
@@ -170,7 +171,7 @@ async fn open_tunnel(
     plan: &OutboundPlan,
     tunnel: &Tunnel,
 ) -> Result<Opening, Failure> {
-    let certified = proxy.pod.identified.certified().await?;
+    let certified = proxy.pod.identity()?.get().await?;
     let target = Target {
         address: tunnel.target,
         identities: tunnel.identities.as_slice().into(),

@@ -44,6 +44,7 @@ pub(super) async fn serve_to(
 
 async fn carry(proxy: &PodProxy, open: &Open, stream: TcpStream) -> Result<(), Failure> {
     let _admitted = proxy.pod.admit(Direction::Inbound)?;
+    proxy.identity().await?;
     let Ends {
         source,
         destination,

@@ -1,14 +1,13 @@
 //! A pod that is served, and the right to act as it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use ambit_core::identity::Identity;
 use ambit_core::plan::Refusal;
-use ambit_net::ca::{CaError, CertificateStore};
+use ambit_net::ca::Wanted;
 use ambit_net::sys::Sockets;
-use ambit_net::tls::Certified;
 use ambit_telemetry::access::Direction;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Failure;
 
@@ -21,65 +20,67 @@ pub struct Pod {
     pub name: Arc<str>,
     /// Makes sockets in its network namespace.
     pub sockets: Sockets,
-    /// The right to act as it.
-    pub identified: Identified,
+    /// The right to act as it, once discovery and the node agent agree on who it is. It cannot be
+    /// turned into that of another.
+    identity: OnceLock<Wanted>,
+    /// Why there is none yet; wakes who waits for it.
+    missing: watch::Sender<String>,
     limit: u32,
     inbound: Arc<Semaphore>,
     outbound: Arc<Semaphore>,
 }
 
-/// The right to act as one identity. It cannot be turned into that of another.
-#[derive(Debug, Clone)]
-pub struct Identified {
-    identity: Arc<Identity>,
-    certificates: CertificateStore,
-}
-
-impl Identified {
-    /// The right to act as `identity`; made once a pod, where the node agent vouches for it.
-    #[must_use]
-    pub fn new(identity: Identity, certificates: CertificateStore) -> Self {
-        Self {
-            identity: Arc::new(identity),
-            certificates,
-        }
-    }
-
-    /// Who.
-    #[must_use]
-    pub fn identity(&self) -> &Arc<Identity> {
-        &self.identity
-    }
-
-    /// Its current certificate; waits for the first one.
-    ///
-    /// # Errors
-    /// There is none, and why.
-    pub async fn certified(&self) -> Result<Arc<Certified>, CaError> {
-        self.certificates.get(&self.identity).await
-    }
-}
-
 impl Pod {
-    /// A pod that may have `limit` connections in each direction.
+    /// A pod that may have `limit` connections in each direction. Nobody has said yet who it is.
     #[must_use]
-    pub fn new(
-        uid: Arc<str>,
-        name: Arc<str>,
-        sockets: Sockets,
-        identified: Identified,
-        limit: u32,
-    ) -> Self {
+    pub fn new(uid: Arc<str>, name: Arc<str>, sockets: Sockets, limit: u32) -> Self {
         let semaphore = || Arc::new(Semaphore::new(limit as usize));
         Self {
             uid,
             name,
             sockets,
-            identified,
+            identity: OnceLock::new(),
+            missing: watch::Sender::new(String::new()),
             limit,
             inbound: semaphore(),
             outbound: semaphore(),
         }
+    }
+
+    /// Says who it is: its connections go on as this identity. The first time counts.
+    pub fn identify(&self, identity: Wanted) {
+        if self.identity.set(identity).is_ok() {
+            self.missing.send_replace(String::new());
+        }
+    }
+
+    /// Says why nobody knows yet who it is.
+    pub fn unidentified(&self, why: &str) {
+        self.missing.send_replace(why.to_owned());
+    }
+
+    /// Who it is.
+    ///
+    /// # Errors
+    /// Nobody has said.
+    pub fn identity(&self) -> Result<&Wanted, Failure> {
+        self.identity.get().ok_or_else(|| self.unknown().into())
+    }
+
+    /// Who it is; waits for at most `patience` until somebody says.
+    pub(super) async fn identified(&self, patience: Duration) -> Result<&Wanted, Failure> {
+        let mut missing = self.missing.subscribe();
+        let said = missing.wait_for(|_| self.identity.get().is_some());
+        // The sender is ours: it does not end.
+        if tokio::time::timeout(patience, said).await.is_err() && self.identity.get().is_none() {
+            let why = self.missing.borrow().clone();
+            let text = format!(
+                "pod {} has no identity after {patience:?}: {why}",
+                self.name
+            );
+            return Err(Refusal::unavailable(text).into());
+        }
+        self.identity()
     }
 
     /// The pod has no description (any longer).

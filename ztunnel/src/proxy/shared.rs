@@ -21,6 +21,8 @@ pub struct Settings {
     pub hbone: hbone::Settings,
     /// TCP to a server or a plain destination.
     pub connect_timeout: Duration,
+    /// Connections of a pod that nobody has described yet wait for this long.
+    pub description_timeout: Duration,
     /// Servers are dialled from the client's address.
     pub original_source: bool,
     /// Pods of this node are joined directly.

@@ -296,19 +296,13 @@ fn tunnels_lead_to_the_pod_itself_or_nowhere() {
     run(async || {
         let world = World::new();
         let client = world.serve(&workload("client", CLIENT)).await;
-        let server = world.serve(&workload("server", SERVER)).await;
-        let certified = client
-            .pod
-            .identified
-            .certified()
-            .await
-            .expect("a certificate");
+        let _server = world.serve(&workload("server", SERVER)).await;
+        let identity = client.pod.identity().expect("identified");
+        let certified = identity.get().await.expect("a certificate");
         let pool = Pool::new(Sockets::default(), ambit_net::hbone::Settings::default());
         let target = Target {
             address: SocketAddr::new(SERVER.parse().expect("an address"), 15008),
-            identities: [(**server.pod.identified.identity()).clone()]
-                .as_slice()
-                .into(),
+            identities: [workload("server", SERVER).identity].as_slice().into(),
         };
         for (authority, status) in [
             ("127.61.0.3:80", 400),
@@ -420,6 +414,53 @@ fn a_pod_that_discovery_forgot_is_refused_with_the_reason() {
         let log = world.logged(1).await;
         let error = log[0]["error"].as_str().expect("an error");
         assert!(error.contains("ns/client"), "{error}");
+    });
+}
+
+#[test]
+fn a_pod_that_nobody_has_described_yet_waits() {
+    run(async || {
+        let short = Duration::from_millis(50);
+        let world = World::with(|settings| settings.description_timeout = short);
+        let described = workload("client", CLIENT);
+        let ip = CLIENT.parse().expect("an address");
+        let pod = world.unidentified_pod(&described, 10);
+        pod.unidentified("not a word of it");
+        let client = world.serve_pod(pod, ip).await;
+        let mut stream = dial(&client, addr("127.61.0.5:80")).await;
+        stream.read_u8().await.expect_err("refused");
+        let mut tls = TcpStream::connect((CLIENT, 15008))
+            .await
+            .expect("it listens");
+        let ended = tls.read(&mut [0]).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        for line in world.logged(2).await {
+            let error = line["error"].as_str().expect("an error");
+            assert!(
+                error.contains("ns/client has no identity after 50ms: not a word"),
+                "{error}"
+            );
+        }
+    });
+}
+
+#[test]
+fn the_first_connection_of_a_pod_waits_until_the_pod_is_described() {
+    run(async || {
+        let world = World::new();
+        let described = workload("client", CLIENT);
+        let pod = world.unidentified_pod(&described, 10);
+        let client = world
+            .serve_pod(pod.clone(), CLIENT.parse().expect("an address"))
+            .await;
+        let (app, mut called) = echo("127.61.0.5").await;
+        let carried = tokio::spawn(exchange(dial(&client, app).await, "hello"));
+        tokio::time::timeout(Duration::from_millis(50), called.recv())
+            .await
+            .expect_err("it waits");
+        world.change([Change::Workload(Arc::new(described.clone()))]);
+        pod.identify(world.certificates.want(&described.identity));
+        assert_eq!(carried.await.expect("no panic").expect("carried"), "hello");
     });
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::Workload;
+use ambit_net::ca::Wanted;
 use ambit_net::sys::Netns;
 use serde::Serialize;
 
@@ -37,8 +37,12 @@ impl Announced {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The description of this pod, when there is one and it is about the same pod.
+    /// The description of this pod, when there is one and it is about the same pod. There is none
+    /// before policies are known: what it may do could not be judged.
     pub(super) fn described<'a>(&self, index: &'a Index, uid: &str) -> Described<'a> {
+        if !index.policies_synced() {
+            return Described::Unknown;
+        }
         let Some(workload) = index.workload(uid) else {
             return Described::Unknown;
         };
@@ -67,9 +71,9 @@ pub(super) enum Described<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum State {
-    /// It cannot be served yet, and why.
+    /// Its connections wait, and why.
     Waiting(String),
-    /// Its listeners are open.
+    /// Its connections are carried.
     Serving,
 }
 
@@ -78,11 +82,13 @@ pub(super) struct Entry {
     pub(super) announced: Announced,
     /// Uid in discovery.
     pub(super) uid: Arc<str>,
-    /// Whose certificate is being kept for it.
-    pub(super) identity: Identity,
+    /// The certificate that is kept for it: until discovery describes it, that of whom the node
+    /// agent says it is.
+    pub(super) identity: Wanted,
     /// The announcement that was current when it was last named.
     pub(super) seen: u64,
     pub(super) state: State,
+    /// What serves it; nothing when its listeners could not be opened.
     pub(super) serving: Option<Serving>,
 }
 

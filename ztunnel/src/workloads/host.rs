@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
-use ambit_net::ca::CertificateStore;
+use ambit_net::ca::{CertificateStore, Wanted};
 use ambit_net::sys::{Netns, Sockets};
 
 use super::Workers;
 use super::announced::{Announced, Entry, Serving};
 use crate::drain::Drain;
-use crate::proxy::{Identified, Listeners, Pod, PodProxy, Shared};
+use crate::proxy::{Listeners, Pod, PodProxy, Shared};
 
 /// What every pod of this node has in common.
 #[derive(Debug, Clone)]
@@ -56,18 +56,17 @@ impl Host {
         identity.map_err(|error| format!("pod {}: {error}", announced.key()))
     }
 
-    /// Opens a pod's listeners and starts its proxies, as the identity of the entry.
+    /// Opens a pod's listeners and starts its proxies. What arrives waits until the pod is
+    /// identified.
     pub(super) fn serve(&self, entry: &Entry) -> io::Result<Serving> {
         let sockets = Sockets {
             netns: other_than_own(&entry.announced.netns)?,
             mark: Some(self.origin.mark).filter(|mark| *mark != 0),
         };
-        let identified = Identified::new(entry.identity.clone(), self.certificates.clone());
         let pod = Arc::new(Pod::new(
             entry.uid.clone(),
             entry.announced.key().into(),
             sockets,
-            identified,
             self.origin.connections_per_pod,
         ));
         let mut opened = Vec::new();
@@ -76,13 +75,17 @@ impl Host {
             opened.push((self.listen)(&pod)?);
         }
         let (drain, drained) = Drain::new();
-        // Neighbours may come as soon as it listens.
-        self.shared.add_pod(&pod);
         for (handle, listeners) in self.workers.handles().iter().zip(opened) {
             let _inside = handle.enter();
             PodProxy::spawn(self.shared.clone(), pod.clone(), listeners, drained.clone());
         }
         Ok(Serving { pod, drain })
+    }
+
+    /// Lets a pod's connections go on as `identity`, and its neighbours reach it.
+    pub(super) fn identify(&self, serving: &Serving, identity: Wanted) {
+        serving.pod.identify(identity);
+        self.shared.add_pod(&serving.pod);
     }
 }
 

@@ -49,16 +49,18 @@ impl Manager {
         self.announcement += 1;
     }
 
-    /// The agent announces a pod. It is served as soon as discovery describes it.
+    /// The agent announces a pod. Its listeners are open when this returns; what arrives waits
+    /// until discovery describes the pod.
     ///
     /// # Errors
-    /// Why this one cannot be served; no other is affected.
+    /// Why this one cannot be served; no other is affected. It is tried again until the agent
+    /// takes it back.
     pub fn add(&mut self, uid: &str, announced: Announced) -> Result<(), String> {
         let identity = self.host.expected(&announced)?;
         match self.pods.get_mut(uid) {
             Some(entry) if entry.announced == announced => {
                 entry.seen = self.announcement;
-                return Ok(());
+                return self.start(uid);
             }
             Some(_) => self.remove(uid),
             None => {}
@@ -69,7 +71,7 @@ impl Manager {
             netns = announced.netns.inode(),
             "pod added"
         );
-        self.host.certificates.prefetch(&identity);
+        let identity = self.host.certificates.want(&identity);
         let entry = Entry {
             uid: announced.uid(&self.host.origin.cluster_id).into(),
             announced,
@@ -79,8 +81,7 @@ impl Manager {
             serving: None,
         };
         self.pods.insert(uid.to_owned(), entry);
-        self.start(uid);
-        Ok(())
+        self.start(uid)
     }
 
     /// The agent names a pod whose network namespace it has sent before.
@@ -109,24 +110,23 @@ impl Manager {
             return;
         };
         tracing::info!(uid, pod = entry.announced.key(), "pod removed");
-        self.forget_identity(&entry.identity);
         if let Some(serving) = entry.serving {
             self.stop(serving);
         }
         while self.draining.try_join_next().is_some() {}
     }
 
-    /// Serves the pods that could not be served yet. Returns whether some are left that failed
-    /// for a reason of their own and should be tried again.
+    /// Goes on with the pods whose connections wait. Returns whether some are left that failed for
+    /// a reason of their own and should be tried again.
     pub fn try_waiting(&mut self) -> bool {
         let waiting = self
             .pods
             .iter()
-            .filter(|(_, entry)| entry.serving.is_none());
+            .filter(|(_, entry)| entry.state != State::Serving);
         let waiting: Vec<String> = waiting.map(|(uid, _)| uid.clone()).collect();
         let mut again = false;
         for uid in &waiting {
-            again |= self.start(uid);
+            again |= self.start(uid).is_err();
         }
         again
     }
@@ -137,7 +137,7 @@ impl Manager {
         let summary = |(uid, entry): (&String, &Entry)| Summary {
             uid: uid.clone(),
             pod: entry.announced.key(),
-            identity: entry.identity.clone(),
+            identity: Identity::clone(entry.identity.identity()),
             state: entry.state.clone(),
         };
         let mut all: Vec<Summary> = self.pods.iter().map(summary).collect();
@@ -155,48 +155,47 @@ impl Manager {
         while self.draining.join_next().await.is_some() {}
     }
 
-    /// Serves a pod if it can be. Returns whether it failed and should be tried again.
-    fn start(&mut self, uid: &str) -> bool {
+    /// Opens a pod's listeners unless they are, and identifies it if it can be.
+    fn start(&mut self, uid: &str) -> Result<(), String> {
         let Some(entry) = self.pods.get_mut(uid) else {
-            return false;
+            return Ok(());
         };
-        let identity = match entry
-            .announced
-            .described(&self.host.shared.index(), &entry.uid)
-        {
-            Described::Known(workload) => workload.identity.clone(),
-            Described::Unknown => {
-                entry.state = State::Waiting("discovery does not describe it yet".to_owned());
-                return false;
+        let serving = match entry.serving.take() {
+            Some(serving) => serving,
+            None => self.host.serve(entry).map_err(|error| {
+                tracing::warn!(pod = entry.announced.key(), %error, "pod is not served");
+                entry.state = State::Waiting(error.to_string());
+                format!("pod {}: {error}", entry.announced.key())
+            })?,
+        };
+        let serving = entry.serving.insert(serving);
+        if entry.state == State::Serving {
+            return Ok(());
+        }
+        let index = self.host.shared.index();
+        let waits = match entry.announced.described(&index, &entry.uid) {
+            Described::Known(workload) => {
+                let identity = &workload.identity;
+                if **entry.identity.identity() != *identity {
+                    entry.identity = self.host.certificates.want(identity);
+                }
+                tracing::info!(pod = entry.announced.key(), %identity, "pod is served");
+                self.host.identify(serving, entry.identity.clone());
+                entry.state = State::Serving;
+                return Ok(());
             }
+            Described::Unknown => "discovery does not describe it yet".to_owned(),
             Described::Other(why) => {
                 // Told once, not with every push.
                 if entry.state != State::Waiting(why.clone()) {
                     tracing::warn!(pod = entry.announced.key(), why, "pod is not served");
-                    entry.state = State::Waiting(why);
                 }
-                return false;
+                why
             }
         };
-        let expected = std::mem::replace(&mut entry.identity, identity.clone());
-        let failed = match self.host.serve(entry) {
-            Ok(serving) => {
-                tracing::info!(pod = entry.announced.key(), %identity, "pod is served");
-                entry.serving = Some(serving);
-                entry.state = State::Serving;
-                false
-            }
-            Err(error) => {
-                tracing::warn!(pod = entry.announced.key(), %error, "pod is not served");
-                entry.state = State::Waiting(error.to_string());
-                true
-            }
-        };
-        if expected != identity {
-            self.host.certificates.prefetch(&identity);
-            self.forget_identity(&expected);
-        }
-        failed
+        serving.pod.unidentified(&waits);
+        entry.state = State::Waiting(waits);
+        Ok(())
     }
 
     fn stop(&mut self, serving: Serving) {
@@ -204,12 +203,5 @@ impl Manager {
         self.host.shared.remove_pod(&pod);
         let grace = self.host.origin.grace;
         self.draining.spawn(drain.run(grace));
-    }
-
-    /// Gives up a certificate that no pod needs.
-    fn forget_identity(&self, identity: &Identity) {
-        if !self.pods.values().any(|entry| entry.identity == *identity) {
-            self.host.certificates.forget(identity);
-        }
     }
 }

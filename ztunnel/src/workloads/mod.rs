@@ -1,7 +1,7 @@
 //! The pods of this node: announced by the node agent, described by discovery, served by proxies.
 //!
-//! A pod is served once both are known and agree on who it is. Whatever goes wrong with one pod
-//! stays with that pod.
+//! A pod's listeners open when it is announced; its connections go on once both are known and
+//! agree on who it is. Whatever goes wrong with one pod stays with that pod.
 
 mod announced;
 mod host;

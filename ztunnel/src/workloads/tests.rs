@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::identity::Identity;
 use ambit_core::index::Change;
 use ambit_net::sys::Netns;
 use ambit_net::xds;
@@ -82,11 +83,33 @@ async fn a_pod_is_served_once_announced_and_described_in_either_order() {
         [("ns/first".into(), true), ("ns/second".into(), false)]
     );
     assert!(world.shared.serves("Kubernetes//Pod/ns/first"));
+    assert!(!world.shared.serves("Kubernetes//Pod/ns/second"));
     describe(&world, "second");
     assert!(!manager.try_waiting());
     assert_eq!(states(&manager)[1], ("ns/second".into(), true));
     manager.shutdown().await;
     assert!(!world.shared.serves("Kubernetes//Pod/ns/first"));
+}
+
+#[tokio::test]
+async fn a_certificate_is_kept_for_as_long_as_its_pod() {
+    let world = World::new();
+    let mut manager = manager(&world, anywhere);
+    let kept = |world: &World| -> Vec<String> {
+        let all = world.certificates.snapshot().into_iter();
+        all.map(|entry| entry.identity.to_string()).collect()
+    };
+    manager.add("1", announced("a")).expect("taken");
+    assert_eq!(kept(&world), ["spiffe://cluster.local/ns/ns/sa/a"]);
+    // Discovery knows better in which trust domain.
+    let mut elsewhere = workload("a", "10.0.0.1");
+    elsewhere.identity = Identity::new("elsewhere", "ns", "a").expect("valid");
+    world.change([Change::Workload(Arc::new(elsewhere))]);
+    assert!(!manager.try_waiting());
+    assert_eq!(kept(&world), ["spiffe://elsewhere/ns/ns/sa/a"]);
+    manager.remove("1");
+    manager.shutdown().await;
+    assert!(kept(&world).is_empty());
 }
 
 #[tokio::test]
@@ -138,11 +161,13 @@ async fn one_that_cannot_be_announced_concerns_no_other() {
 }
 
 #[tokio::test]
-async fn a_pod_that_cannot_be_served_is_tried_again() {
+async fn a_pod_whose_listeners_cannot_be_opened_is_refused_and_tried_again() {
     let world = World::new();
     let mut manager = manager(&world, nowhere);
-    describe(&world, "a");
-    manager.add("1", announced("a")).expect("taken");
+    // The agent is told: it does not let such a pod start.
+    let error = manager.add("1", announced("a")).expect_err("no room");
+    assert_eq!(error, "pod ns/a: no room");
+    manager.add("1", announced("a")).expect_err("still no room");
     assert!(manager.try_waiting(), "to be tried again");
     assert_eq!(
         manager.summaries()[0].state,

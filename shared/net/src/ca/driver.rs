@@ -64,26 +64,26 @@ impl<S: Signer> Driver<S> {
                 let renew_at = desk
                     .rotation
                     .issued(identity, remaining, now.into_std(), jitter);
-                let (Some(_), Some(attempts)) = (renew_at, desk.attempts.get(identity)) else {
+                let (Some(_), Some(seat)) = (renew_at, desk.seats.get(identity)) else {
                     return;
                 };
                 tracing::debug!(%identity, serial = certified.serial(), ?remaining, "certificate issued");
                 self.shared.change(|serving| {
                     serving.insert(identity.clone(), Arc::new(certified));
                 });
-                attempts.send_replace(None);
+                seat.attempts.send_replace(None);
                 self.shared.renewals.send_modify(|count| *count += 1);
             }
             Err(error) => {
                 let retry_at = desk.rotation.failed(identity, now.into_std(), jitter);
-                let (Some(retry_at), Some(attempts)) = (retry_at, desk.attempts.get(identity))
-                else {
+                let (Some(retry_at), Some(seat)) = (retry_at, desk.seats.get(identity)) else {
                     return;
                 };
                 let retry_at = Instant::from_std(retry_at);
                 let wait = retry_at.saturating_duration_since(now);
                 tracing::warn!(%identity, %error, retry_in = ?wait, "no new certificate");
-                attempts.send_replace(Some(Failure { error, retry_at }));
+                seat.attempts
+                    .send_replace(Some(Failure { error, retry_at }));
             }
         }
     }
@@ -104,7 +104,10 @@ impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         let mut desk = self.shared.desk.lock();
         desk.stopped = true;
-        desk.attempts.clear();
+        for seat in desk.seats.values() {
+            // Whoever waits looks up.
+            seat.attempts.send_modify(|_| {});
+        }
     }
 }
 

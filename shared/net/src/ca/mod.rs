@@ -11,6 +11,7 @@ mod csr;
 mod driver;
 mod snapshot;
 mod store;
+mod wanted;
 
 #[cfg(test)]
 mod testing;
@@ -26,6 +27,7 @@ pub use client::{CaClient, CaConfig};
 pub use driver::Driver;
 pub use snapshot::{Entry, Standing};
 pub use store::{CertificateStore, Clock, Settings};
+pub use wanted::Wanted;
 
 use crate::grpc::{Address, ConnectError};
 use crate::tls::{self, Certified};
@@ -100,12 +102,6 @@ pub enum CaError {
         identity: Identity,
         /// How long was waited.
         waited: Duration,
-    },
-    /// The identity was given up while a caller waited: its last pod is gone.
-    #[error("{identity} is no longer served here")]
-    Forgotten {
-        /// For whom.
-        identity: Identity,
     },
     /// The driver of the store is gone: the process is shutting down.
     #[error("certificates are no longer issued: shutting down")]

@@ -38,11 +38,12 @@ pub(super) fn take(shared: &Shared) -> Vec<Entry> {
     let desk = shared.desk.lock();
     let serving = shared.serving.load();
     let mut entries: Vec<Entry> = desk
-        .attempts
+        .seats
         .iter()
-        .map(|(identity, attempts)| {
+        .map(|(identity, seat)| {
             let certified = serving.get(identity).cloned();
-            let last_error = attempts
+            let last_error = seat
+                .attempts
                 .borrow()
                 .as_ref()
                 .map(|failure| failure.error.to_string());

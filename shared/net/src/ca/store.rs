@@ -1,4 +1,4 @@
-//! The store: one current certificate for each identity that is wanted here.
+//! The store: one current certificate for each identity that is wanted here, and for no other.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::snapshot::{self, Entry};
-use super::{CaError, Driver, Signer};
+use super::{CaError, Driver, Signer, Wanted};
 use crate::tls::Certified;
 
 /// The wall clock, which certificates are valid by.
@@ -24,7 +24,7 @@ pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 pub struct Settings {
     /// Signatures asked for at the same time.
     pub concurrency: usize,
-    /// Longest time that [`CertificateStore::get`] waits.
+    /// Longest time that [`Wanted::get`] waits.
     pub wait: Duration,
     /// The wall clock.
     pub clock: Clock,
@@ -49,7 +49,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Hands out certificates; cheap to clone. Its [`Driver`] obtains and renews them.
+/// Keeps certificates; cheap to clone. Its [`Driver`] obtains and renews them.
 #[derive(Clone)]
 pub struct CertificateStore {
     shared: Arc<Shared>,
@@ -63,7 +63,7 @@ impl CertificateStore {
             serving: ArcSwap::default(),
             desk: Mutex::new(Desk {
                 rotation: Rotation::new(settings.concurrency),
-                attempts: HashMap::new(),
+                seats: HashMap::new(),
                 stopped: false,
             }),
             wake: Notify::new(),
@@ -76,38 +76,15 @@ impl CertificateStore {
         (store, Driver::new(shared, signer))
     }
 
-    /// The current certificate of `identity`; waits for the first one, before everything else
-    /// that is to be signed.
-    ///
-    /// # Errors
-    /// What the last attempt failed with, when none succeeds within [`Settings::wait`]; at once,
-    /// when the next attempt is further away than that.
-    pub async fn get(&self, identity: &Identity) -> Result<Arc<Certified>, CaError> {
-        match self.current(identity) {
-            Some(certified) => Ok(certified),
-            None => Box::pin(self.wait(identity)).await,
-        }
-    }
-
-    /// The current certificate of `identity`, if there is one and it has not expired.
+    /// Obtains a certificate of `identity` before it is needed, and keeps it renewed for as long
+    /// as what this returns, or a clone of it, is held.
     #[must_use]
-    pub fn current(&self, identity: &Identity) -> Option<Arc<Certified>> {
-        self.shared.current(identity)
-    }
-
-    /// Obtains a certificate of `identity` before it is needed, and keeps it renewed.
-    pub fn prefetch(&self, identity: &Identity) {
-        self.shared.want(identity, Priority::Prefetch);
-    }
-
-    /// Gives up `identity`: its last pod is gone. Callers that wait for it fail.
-    pub fn forget(&self, identity: &Identity) {
-        let mut desk = self.shared.desk.lock();
-        desk.rotation.forget(identity);
-        desk.attempts.remove(identity);
-        self.shared.change(|serving| {
-            serving.remove(identity);
-        });
+    pub fn want(&self, identity: &Identity) -> Wanted {
+        self.shared.take_seat(identity);
+        Wanted {
+            shared: Arc::clone(&self.shared),
+            identity: Arc::new(identity.clone()),
+        }
     }
 
     /// Every identity that is wanted here and how its certificate stands, by name.
@@ -120,40 +97,6 @@ impl CertificateStore {
     #[must_use]
     pub fn renewals(&self) -> watch::Receiver<u64> {
         self.shared.renewals.subscribe()
-    }
-
-    async fn wait(&self, identity: &Identity) -> Result<Arc<Certified>, CaError> {
-        let deadline = Instant::now() + self.shared.settings.wait;
-        let mut attempts = self
-            .shared
-            .want(identity, Priority::Now)
-            .ok_or(CaError::Stopped)?;
-        loop {
-            let last = attempts.borrow_and_update().clone();
-            if let Some(certified) = self.current(identity) {
-                return Ok(certified);
-            }
-            if let Some(Failure { error, retry_at }) = &last
-                && *retry_at > deadline
-            {
-                return Err(error.clone());
-            }
-            match tokio::time::timeout_at(deadline, attempts.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(self.shared.gone(identity)),
-                Err(_) => return Err(self.overdue(identity, last)),
-            }
-        }
-    }
-
-    fn overdue(&self, identity: &Identity, last: Option<Failure>) -> CaError {
-        last.map_or_else(
-            || CaError::NotYet {
-                identity: identity.clone(),
-                waited: self.shared.settings.wait,
-            },
-            |failure| failure.error,
-        )
     }
 }
 
@@ -179,9 +122,17 @@ pub(super) struct Shared {
 /// What is wanted and how the attempts went.
 pub(super) struct Desk {
     pub(super) rotation: Rotation,
-    /// One for every wanted identity: the outcome of its last attempt, None once it succeeded.
-    pub(super) attempts: HashMap<Identity, watch::Sender<Option<Failure>>>,
+    /// One for every wanted identity.
+    pub(super) seats: HashMap<Identity, Seat>,
     pub(super) stopped: bool,
+}
+
+/// A wanted identity.
+pub(super) struct Seat {
+    /// The outcome of the last attempt; None once it succeeded.
+    pub(super) attempts: watch::Sender<Option<Failure>>,
+    /// How many want it, at least one.
+    holders: usize,
 }
 
 /// An attempt that failed.
@@ -192,7 +143,7 @@ pub(super) struct Failure {
 }
 
 impl Shared {
-    fn current(&self, identity: &Identity) -> Option<Arc<Certified>> {
+    pub(super) fn current(&self, identity: &Identity) -> Option<Arc<Certified>> {
         let serving = self.serving.load();
         let certified = serving.get(identity)?;
         self.is_valid(certified).then(|| Arc::clone(certified))
@@ -209,39 +160,57 @@ impl Shared {
         self.serving.store(Arc::new(next));
     }
 
-    /// Queues `identity` and gives its attempts; None once the driver has stopped.
-    fn want(
-        &self,
-        identity: &Identity,
-        priority: Priority,
-    ) -> Option<watch::Receiver<Option<Failure>>> {
+    /// Counts one more that wants `identity`.
+    pub(super) fn take_seat(&self, identity: &Identity) {
         let mut desk = self.desk.lock();
-        if desk.stopped {
-            return None;
-        }
-        // Somebody else may have waited for it and got it since the caller looked.
-        if priority != Priority::Now || self.current(identity).is_none() {
-            desk.rotation
-                .want(identity, priority, Instant::now().into_std());
-        }
-        let attempts = desk
-            .attempts
-            .entry(identity.clone())
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe();
-        drop(desk);
-        self.wake.notify_one();
-        Some(attempts)
-    }
-
-    /// Why attempts ended while somebody waited for them.
-    fn gone(&self, identity: &Identity) -> CaError {
-        if self.desk.lock().stopped {
-            CaError::Stopped
-        } else {
-            CaError::Forgotten {
-                identity: identity.clone(),
+        match desk.seats.get_mut(identity) {
+            Some(seat) => seat.holders += 1,
+            None => {
+                let seat = Seat {
+                    attempts: watch::Sender::new(None),
+                    holders: 1,
+                };
+                desk.seats.insert(identity.clone(), seat);
+                let now = Instant::now().into_std();
+                desk.rotation.want(identity, Priority::Prefetch, now);
+                self.wake.notify_one();
             }
         }
+    }
+
+    /// Counts one less; the last one gives it up.
+    pub(super) fn leave_seat(&self, identity: &Identity) {
+        let mut desk = self.desk.lock();
+        let Some(seat) = desk.seats.get_mut(identity) else {
+            return;
+        };
+        seat.holders -= 1;
+        if seat.holders == 0 {
+            desk.seats.remove(identity);
+            desk.rotation.forget(identity);
+            self.change(|serving| {
+                serving.remove(identity);
+            });
+        }
+    }
+
+    /// Puts a held `identity` first and gives its attempts.
+    pub(super) fn hurry(&self, identity: &Identity) -> watch::Receiver<Option<Failure>> {
+        let mut desk = self.desk.lock();
+        // Somebody else may have waited for it and got it since the caller looked.
+        if self.current(identity).is_none() {
+            let now = Instant::now().into_std();
+            desk.rotation.want(identity, Priority::Now, now);
+            self.wake.notify_one();
+        }
+        let seat = desk.seats.get(identity);
+        seat.expect("a held identity keeps its seat")
+            .attempts
+            .subscribe()
+    }
+
+    /// Whether the driver is gone.
+    pub(super) fn stopped(&self) -> bool {
+        self.desk.lock().stopped
     }
 }

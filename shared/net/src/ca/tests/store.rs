@@ -19,25 +19,27 @@ async fn many_callers_cause_one_signature() {
     t.signer.then(Step::Take(SECOND));
     let mut callers = JoinSet::new();
     for _ in 0..50 {
-        let store = t.store.clone();
-        callers.spawn(async move { store.get(&id("web")).await.expect("signed") });
+        let web = t.store.want(&id("web"));
+        callers.spawn(async move { (web.get().await.expect("signed"), web) });
     }
     let all = callers.join_all().await;
-    assert!(all.iter().all(|certified| Arc::ptr_eq(certified, &all[0])));
-    assert_eq!(all[0].identity(), &id("web"));
-    t.store.get(&id("web")).await.expect("signed");
+    let first = &all[0].0;
+    assert!(all.iter().all(|(got, _)| Arc::ptr_eq(got, first)));
+    assert_eq!(first.identity(), &id("web"));
+    all[0].1.get().await.expect("signed");
     assert_eq!(t.signer.asked(), [id("web")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_connection_waits_for_goes_before_prefetches() {
     let t = Test::start(HOUR, 1);
+    let mut held = Vec::new();
     for name in ["a", "b", "c"] {
         t.signer.then(Step::Take(SECOND));
-        t.store.prefetch(&id(name));
+        held.push(t.store.want(&id(name)));
         pass(Duration::from_millis(1)).await;
     }
-    t.store.get(&id("now")).await.expect("signed");
+    t.store.want(&id("now")).get().await.expect("signed");
     pass(5 * SECOND).await;
     assert_eq!(t.signer.asked(), ["a", "now", "b", "c"].map(id));
 }
@@ -45,30 +47,27 @@ async fn what_a_connection_waits_for_goes_before_prefetches() {
 #[tokio::test(start_paused = true)]
 async fn signatures_at_the_same_time_are_bounded() {
     let t = Test::start(HOUR, 3);
-    let names: Vec<String> = (0..20).map(|i| format!("sa-{i}")).collect();
-    for name in &names {
+    let mut held = Vec::new();
+    for number in 0..20 {
         t.signer.then(Step::Take(SECOND));
-        t.store.prefetch(&id(name));
+        held.push(t.store.want(&id(&format!("sa-{number}"))));
     }
     pass(10 * SECOND).await;
     assert_eq!((t.signer.most(), t.signer.asked().len()), (3, 20));
-    assert!(
-        names
-            .iter()
-            .all(|name| t.store.current(&id(name)).is_some())
-    );
+    assert!(held.iter().all(|wanted| wanted.current().is_some()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn renews_around_half_life_and_says_so() {
     let t = Test::start(HOUR, 8);
-    let first = t.store.get(&id("web")).await.expect("signed");
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
     let mut renewals = t.store.renewals();
     let start = Instant::now();
     renewals.changed().await.expect("running");
     let half = start.elapsed().as_secs_f64() / HOUR.as_secs_f64();
     assert!((0.44..0.56).contains(&half), "{half}");
-    let second = t.store.get(&id("web")).await.expect("signed");
+    let second = web.get().await.expect("signed");
     assert!(second.not_after() > first.not_after());
     assert_eq!(*renewals.borrow(), 2);
 }
@@ -76,10 +75,10 @@ async fn renews_around_half_life_and_says_so() {
 #[tokio::test(start_paused = true)]
 async fn ten_second_certificates_never_leave_a_gap() {
     let t = Test::start(10 * SECOND, 8);
-    let names = ["a", "b", "c"].map(id);
+    let all = ["a", "b", "c"].map(|name| t.store.want(&id(name)));
     for _ in 0..1800 {
-        for name in &names {
-            let certified = t.store.get(name).await.expect("there is always one");
+        for wanted in &all {
+            let certified = wanted.get().await.expect("there is always one");
             assert!(certified.not_after() > (t.clock)());
         }
         pass(Duration::from_millis(100)).await;
@@ -94,42 +93,42 @@ async fn ten_second_certificates_never_leave_a_gap() {
 #[tokio::test(start_paused = true)]
 async fn keeps_the_old_one_until_it_expires_and_never_longer() {
     let t = Test::start(100 * SECOND, 8);
-    let first = t.store.get(&id("web")).await.expect("signed");
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
     let issued = Instant::now();
     t.signer.broken(true);
     sleep_until(issued + 99 * SECOND).await;
-    let still = t.store.get(&id("web")).await.expect("not expired");
+    let still = web.get().await.expect("not expired");
     assert!(Arc::ptr_eq(&first, &still));
     assert!(t.signer.asked().len() > 3, "tried again and again");
     assert_eq!(t.standing(), (Standing::Valid, true));
     sleep_until(issued + 100 * SECOND).await;
-    assert!(t.store.current(&id("web")).is_none());
-    let error = t.store.get(&id("web")).await.expect_err("expired");
+    assert!(web.current().is_none());
+    let error = web.get().await.expect_err("expired");
     assert!(error.to_string().ends_with("broken"), "{error}");
     assert_eq!(t.standing(), (Standing::Expired, true));
     t.signer.broken(false);
     pass(30 * SECOND).await;
     assert_eq!(t.standing(), (Standing::Valid, false));
-    assert!(t.store.get(&id("web")).await.expect("renewed").not_after() > first.not_after());
+    assert!(web.get().await.expect("renewed").not_after() > first.not_after());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_short_outage_is_waited_out() {
     let t = Test::start(HOUR, 8);
+    let web = t.store.want(&id("web"));
     t.signer.then(Step::Fail("restarting"));
     t.signer.then(Step::Fail("restarting"));
-    t.store
-        .get(&id("web"))
-        .await
-        .expect("the third attempt succeeds");
+    web.get().await.expect("the third attempt succeeds");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_gets_the_last_error_in_bounded_time() {
     let t = Test::start(HOUR, 8);
+    let web = t.store.want(&id("web"));
     t.signer.broken(true);
     let start = Instant::now();
-    let error = t.store.get(&id("web")).await.expect_err("broken");
+    let error = web.get().await.expect_err("broken");
     assert!(error.to_string().ends_with("broken"), "{error}");
     assert!(start.elapsed() <= 5 * SECOND, "{:?}", start.elapsed());
     let attempts = t.signer.asked().len();
@@ -137,7 +136,7 @@ async fn a_caller_gets_the_last_error_in_bounded_time() {
     pass(60 * SECOND).await;
     let start = Instant::now();
     for _ in 0..100 {
-        t.store.get(&id("web")).await.expect_err("broken");
+        web.get().await.expect_err("broken");
     }
     assert!(
         t.signer.asked().len() - attempts < 60,
@@ -150,60 +149,64 @@ async fn a_caller_gets_the_last_error_in_bounded_time() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_authority_does_not_hang_callers() {
     let t = Test::start(HOUR, 8);
+    let web = t.store.want(&id("web"));
     t.signer.then(Step::Hang);
     let start = Instant::now();
-    let error = t.store.get(&id("web")).await.expect_err("silence");
+    let error = web.get().await.expect_err("silence");
     assert!(matches!(error, CaError::NotYet { .. }), "{error}");
     assert_eq!(start.elapsed(), 5 * SECOND);
     assert_eq!(t.standing(), (Standing::Pending, false));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_forgotten_is_renewed_no_more_and_its_callers_fail() {
+async fn what_nobody_holds_is_renewed_no_more() {
     let t = Test::start(HOUR, 8);
-    t.store.get(&id("web")).await.expect("signed");
-    t.store.forget(&id("web"));
-    assert!(t.store.current(&id("web")).is_none() && t.store.snapshot().is_empty());
+    let pod = t.store.want(&id("web"));
+    pod.get().await.expect("signed");
+    // A connection that drains while its pod is gone.
+    let draining = pod.clone();
+    drop(pod);
+    pass(HOUR).await;
+    draining.get().await.expect("it goes on while it is held");
+    let renewed = t.signer.asked().len();
+    assert!(renewed > 1, "{renewed}");
+    drop(draining);
+    assert!(t.store.snapshot().is_empty());
     pass(10 * HOUR).await;
-    assert_eq!(t.signer.asked().len(), 1);
+    assert_eq!(t.signer.asked().len(), renewed);
 
     t.signer.then(Step::Take(SECOND));
-    let store = t.store.clone();
-    let waiting = tokio::spawn(async move { store.get(&id("late")).await });
+    drop(t.store.want(&id("late")));
     pass(SECOND / 2).await;
-    t.store.forget(&id("late"));
-    let error = waiting.await.expect("no panic").expect_err("forgotten");
-    assert!(matches!(error, CaError::Forgotten { .. }), "{error}");
+    let again = t.store.want(&id("late"));
+    pass(HOUR / 4).await;
+    assert!(again.current().is_some(), "wanted anew, signed anew");
+    drop(again);
+    t.signer.then(Step::Take(SECOND));
+    let gone = t.store.want(&id("gone"));
+    pass(SECOND / 2).await;
+    drop(gone);
     pass(HOUR).await;
-    assert!(
-        t.store.current(&id("late")).is_none(),
-        "a late answer is dropped"
-    );
-    t.store
-        .get(&id("late"))
-        .await
-        .expect("wanted anew, signed anew");
+    assert!(t.store.snapshot().is_empty(), "a late answer is dropped");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_its_driver_callers_fail_at_once() {
     let mut t = Test::start(HOUR, 8);
-    t.store.get(&id("web")).await.expect("signed");
+    let web = t.store.want(&id("web"));
+    web.get().await.expect("signed");
     t.signer.then(Step::Hang);
-    let store = t.store.clone();
-    let waiting = tokio::spawn(async move { store.get(&id("other")).await });
+    let other = t.store.want(&id("other"));
+    let waiting = tokio::spawn(async move { other.get().await });
     pass(SECOND / 2).await;
     t.driver.shutdown().await;
     for result in [
         waiting.await.expect("no panic"),
-        t.store.get(&id("new")).await,
+        t.store.want(&id("new")).get().await,
     ] {
         assert!(matches!(result, Err(CaError::Stopped)));
     }
-    t.store
-        .get(&id("web"))
-        .await
-        .expect("what is there is still good");
+    web.get().await.expect("what is there is still good");
 }
 
 #[tokio::test(start_paused = true)]
@@ -212,9 +215,10 @@ async fn a_jump_of_the_wall_clock_is_noticed_by_the_next_caller() {
     let steady = clock();
     let ahead = Arc::clone(&jump);
     let t = Test::with(Arc::new(move || steady() + *ahead.lock()), HOUR, 8);
-    let first = t.store.get(&id("web")).await.expect("signed");
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
     *jump.lock() = 2 * HOUR;
-    let second = t.store.get(&id("web")).await.expect("signed anew");
+    let second = web.get().await.expect("signed anew");
     assert!(second.not_after() > first.not_after());
     assert_eq!(t.signer.asked().len(), 2);
 }
@@ -222,9 +226,10 @@ async fn a_jump_of_the_wall_clock_is_noticed_by_the_next_caller() {
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_expired_on_arrival_is_not_served() {
     let t = Test::start(Duration::ZERO, 8);
-    let error = t.store.get(&id("web")).await.expect_err("expired");
+    let web = t.store.want(&id("web"));
+    let error = web.get().await.expect_err("expired");
     assert!(matches!(error, CaError::Expired { .. }), "{error}");
-    assert!(t.store.current(&id("web")).is_none());
+    assert!(web.current().is_none());
 }
 
 /// A store with its driver running and a signer to play with.
