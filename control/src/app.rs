@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_net::tls::plain_server_config;
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -95,7 +96,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         trusted: settings.trusted_node_accounts,
         lifetime: settings.certificate_lifetime,
     };
-    let incoming = tls::accept(xds, tls::config(certificate)?, stopping.clone());
+    let incoming = tls::accept(xds, plain_server_config(certificate)?, stopping.clone());
     let mut stopped = stopping.clone();
     let server = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))

@@ -87,29 +87,15 @@ fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, String
     Ok(CertifiedKey::new(chain, key))
 }
 
-/// HTTP/2 over TLS with that certificate; clients show tokens, not certificates.
-///
-/// # Errors
-/// The TLS library was built without what it needs.
-pub fn config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
-}
-
 /// Accepts until `stopping`; connections come out once their handshake is done.
 #[must_use]
 pub fn accept(
     listener: TcpListener,
-    config: ServerConfig,
+    config: Arc<ServerConfig>,
     stopping: watch::Receiver<bool>,
 ) -> mpsc::Receiver<io::Result<Stream>> {
     let (sender, receiver) = mpsc::channel(16);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = TlsAcceptor::from(config);
     tokio::spawn(accept_loop(listener, acceptor, sender, stopping));
     receiver
 }

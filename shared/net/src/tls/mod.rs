@@ -14,7 +14,7 @@ use std::io;
 use ambit_core::identity::IdentityError;
 
 pub use certified::Certified;
-pub use config::{plain_client_config, provider};
+pub use config::{plain_client_config, plain_server_config, provider};
 pub use stream::Stream;
 pub use verify::identity_of;
 
