@@ -49,7 +49,8 @@ pub async fn run(
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
-    let shared = Shared::new(settings(&config), connections, Index::default());
+    let index = Index::new(config.mesh.root_namespace.0.as_str());
+    let shared = Shared::new(settings(&config), connections, index);
     let readiness = Readiness::default();
     let configured = readiness.task("configuration from the control plane");
     let announced = readiness.task("pods from the node agent");

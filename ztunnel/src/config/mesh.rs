@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
 use ambit_net::grpc::Address;
 use serde::Serialize;
 
 use super::reader::Reader;
-use super::value::{self, TrustDomain};
+use super::value::{self, Namespace, TrustDomain};
 
 const ROOT_CA: &str = "./var/run/secrets/istio/root-cert.pem";
 const TOKEN: &str = "./var/run/secrets/tokens/istio-token";
@@ -24,6 +25,8 @@ pub struct Mesh {
     pub network: String,
     /// Trust domain of the mesh.
     pub trust_domain: TrustDomain,
+    /// The namespace whose policies may apply to the whole mesh.
+    pub root_namespace: Namespace,
     /// Kubernetes node this proxy runs on.
     pub node_name: String,
     /// This proxy's pod.
@@ -50,6 +53,11 @@ impl Mesh {
                 "TRUST_DOMAIN",
                 "trust domain of the mesh",
                 TrustDomain("cluster.local".to_owned()),
+            ),
+            root_namespace: reader.value(
+                "AMBIT_ROOT_NAMESPACE",
+                "the namespace whose policies may apply to the whole mesh, as control has it",
+                Namespace(DEFAULT_ROOT_NAMESPACE.to_owned()),
             ),
             node_name: reader.value("NODE_NAME", "name of the node", String::new()),
             pod_name: reader.value("POD_NAME", "name of this proxy's pod", String::new()),

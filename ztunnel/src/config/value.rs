@@ -273,6 +273,26 @@ impl Value for TrustDomain {
     }
 }
 
+/// A Kubernetes namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Namespace(pub String);
+
+impl Value for Namespace {
+    const ACCEPTS: &'static str = "the name of a namespace: 1 to 63 of a-z, 0-9 and '-'";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if text.len() > 63 || !text.bytes().all(fits) {
+            return Err(String::new());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
 /// One of a few words.
 pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     let found = words.iter().find(|(word, _)| *word == text);
