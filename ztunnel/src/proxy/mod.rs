@@ -5,6 +5,7 @@
 //! `local` needs.
 
 mod accept;
+mod client;
 mod details;
 mod dial;
 mod failure;

@@ -15,6 +15,7 @@ use ambit_net::sys;
 use ambit_telemetry::access::Direction;
 use tokio::net::TcpStream;
 
+use super::client::Client;
 use super::{Failure, PodProxy, details, dial, local};
 use crate::connections::{Details, Ends, Open};
 
@@ -44,18 +45,20 @@ pub(super) async fn serve_to(
         destination,
         server_is_near: false,
     });
+    let waiting = Client::new(stream);
     let result = match dialled {
-        Ok(_) => carry(&proxy, &open, stream).await,
+        Ok(_) => carry(&proxy, &open, waiting).await,
         Err(error) => Err(Failure::Accept(error)),
     };
     open.finish(&result);
 }
 
-async fn carry(proxy: &PodProxy, open: &Open, stream: TcpStream) -> Result<(), Failure> {
+async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Failure> {
     let _admitted = proxy.pod.admit(Direction::Outbound)?;
     proxy.identity().await?;
     let upstream = connect(proxy, open).await?;
     let counters = open.counters();
+    let stream = client.serve();
     tokio::select! {
         result = async {
             match upstream {

@@ -9,6 +9,7 @@ use ambit_net::sys;
 use ambit_telemetry::access::Direction;
 use tokio::net::TcpStream;
 
+use super::client::Client;
 use super::{Failure, PodProxy, details, dial};
 use crate::connections::{Asked, Claim, Ends, Open, judge};
 
@@ -35,14 +36,15 @@ pub(super) async fn serve_to(
         destination,
         server_is_near: false,
     });
+    let waiting = Client::new(stream);
     let result = match dialled {
-        Ok(_) => carry(&proxy, &open, stream).await,
+        Ok(_) => carry(&proxy, &open, waiting).await,
         Err(error) => Err(Failure::Accept(error)),
     };
     open.finish(&result);
 }
 
-async fn carry(proxy: &PodProxy, open: &Open, stream: TcpStream) -> Result<(), Failure> {
+async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Failure> {
     let _admitted = proxy.pod.admit(Direction::Inbound)?;
     proxy.identity().await?;
     let Ends {
@@ -68,7 +70,7 @@ async fn carry(proxy: &PodProxy, open: &Open, stream: TcpStream) -> Result<(), F
     tokio::select! {
         result = async {
             let server = dial::application(sockets, &plan, source.ip(), settings).await?;
-            Ok(relay_tcp(stream, server, open.counters()).await?)
+            Ok(relay_tcp(client.serve(), server, open.counters()).await?)
         } => result,
         closed = open.closed() => Err(closed),
     }

@@ -118,6 +118,12 @@ pub fn accepted(stream: &TcpStream) -> io::Result<()> {
     keepalive(&socket2::SockRef::from(stream))
 }
 
+/// Closes a connection so that its peer sees an error, not an end.
+pub fn reset(stream: TcpStream) {
+    // Fails only on a socket that is gone already.
+    let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
 fn keepalive(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(
         &TcpKeepalive::new()
