@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
 use crate::drain::{Drain, Drained};
-use crate::proxy::{Listeners, Pod, PodProxy, Settings, Shared};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared};
 
 /// Signs for everybody.
 pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
@@ -141,7 +141,11 @@ impl World {
     pub(crate) fn unidentified_pod(&self, workload: &Workload, limit: u32) -> Arc<Pod> {
         let name = format!("{}/{}", workload.namespace, workload.name);
         let uid = workload.uid.clone();
-        Arc::new(Pod::new(uid, name.into(), Sockets::default(), limit))
+        let limits = Limits {
+            connections: limit,
+            hbone_connections: limit,
+        };
+        Arc::new(Pod::new(uid, name.into(), Sockets::default(), limits))
     }
 
     /// Serves a pod on its own loopback address.

@@ -307,6 +307,134 @@ async fn a_draining_server_finishes_streams_and_takes_no_more() {
     assert_eq!(answer, "before afterbefore after");
 }
 
+/// A certificate that expires within two seconds.
+fn short_lived(ca: &Ca, identity: &str) -> Arc<Certified> {
+    let leaf = Leaf {
+        valid: -60..2,
+        ..Leaf::of(&[identity])
+    };
+    let (chain, key) = ca.issue_pem(&leaf);
+    Arc::new(Certified::from_pem(&chain, &key).expect("certified"))
+}
+
+fn with_grace(expired_grace: Duration) -> Settings {
+    Settings {
+        expired_grace,
+        ..Settings::default()
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_a_certificate_of_it_has_expired() {
+    let ca = Ca::new();
+    let app = doubling_app().await.to_string();
+    let hour = Duration::from_secs(3600);
+    // Each end alone sees to it.
+    for (case, expires, graces) in [
+        (
+            "the server closes when the client's expires",
+            CLIENT,
+            [hour, Duration::ZERO],
+        ),
+        (
+            "the client closes when the server's expires",
+            SERVER,
+            [Duration::ZERO, hour],
+        ),
+        (
+            "the client closes when its own expires",
+            CLIENT,
+            [Duration::ZERO, hour],
+        ),
+    ] {
+        let [client, server] = [CLIENT, SERVER].map(|who| {
+            if who == expires {
+                short_lived(&ca, who)
+            } else {
+                ca.certified(who)
+            }
+        });
+        let [of_client, of_server] = graces.map(with_grace);
+        let address = serve(server, of_server, server::never_drain(), forward).await;
+        let target = Target {
+            address,
+            identities: ids(&[SERVER]),
+        };
+        let pool = Pool::new(Sockets::default(), of_client);
+        let opening = pool.open(&target, &client, &app, HeaderMap::new()).await;
+        let (mut near, relay) = through(opening.expect("open")).await;
+        near.write_all(b"still going").await.expect("room");
+        let ended = tokio::time::timeout(Duration::from_secs(10), near.read(&mut [0])).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{case}: it goes on"));
+        ended.expect_err("a reset");
+        relay.await.expect("no panic").expect_err("cut");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_takes_nothing_new_once_a_certificate_of_it_has_expired() {
+    let ca = Ca::new();
+    let app = doubling_app().await.to_string();
+    let server = short_lived(&ca, SERVER);
+    let address = serve(server, Settings::default(), server::never_drain(), forward).await;
+    let target = Target {
+        address,
+        identities: ids(&[SERVER]),
+    };
+    let certified = ca.certified(CLIENT);
+    let pool = Pool::new(Sockets::default(), Settings::default());
+    let open = || pool.open(&target, &certified, &app, HeaderMap::new());
+    let (mut near, _relay) = through(open().await.expect("open")).await;
+    // The server has no other certificate, so the next connection is refused in its handshake.
+    let error = loop {
+        match open().await {
+            Ok(opening) => drop(opening.established().await.expect("agreed")),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.stage(), Stage::Tls, "{error}");
+    // What ran before goes on.
+    near.write_all(b"after").await.expect("room");
+    near.shutdown().await.expect("half-close");
+    let mut answer = String::new();
+    near.read_to_string(&mut answer).await.expect("an answer");
+    assert_eq!(answer, "afterafter");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_connect_has_its_time() {
+    let ca = Ca::new();
+    let (held, holding) = tokio::sync::mpsc::unbounded_channel();
+    let address = serve(
+        ca.certified(SERVER),
+        Settings::default(),
+        server::never_drain(),
+        move |connect, _| held.send(connect).map_err(drop).expect("the test goes on"),
+    )
+    .await;
+    let target = Target {
+        address,
+        identities: ids(&[SERVER]),
+    };
+    let settings = Settings {
+        answer_timeout: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let pool = Pool::new(Sockets::default(), settings);
+    let certified = ca.certified(CLIENT);
+    let open = || pool.open(&target, &certified, "10.0.0.1:80", HeaderMap::new());
+    let opening = open().await.expect("open");
+    let error = opening.established().await.map(drop).expect_err("silence");
+    assert!(
+        error.stage() == Stage::Response && error.timed_out() && !error.nothing_sent(),
+        "{error}"
+    );
+    let (mut near, relay) = through(open().await.expect("open")).await;
+    near.read(&mut [0]).await.expect_err("a reset");
+    relay.await.expect("no panic").expect_err("silence");
+    drop(holding);
+}
+
 #[tokio::test]
 async fn a_client_pins_the_server() {
     let ca = Ca::new();

@@ -69,6 +69,7 @@ fn measure(app: &App) {
     {
         gauge("ambit_connections", shared.connections().len() as f64);
         gauge("ambit_pool_connections", shared.pooled() as f64);
+        gauge("ambit_peer_connections", shared.peers() as f64);
         gauge("ambit_pods", app.pods.borrow().len() as f64);
         gauge(
             "ambit_log_lines_dropped",
@@ -77,6 +78,9 @@ fn measure(app: &App) {
         metrics::counter!("ambit_xds_pushes_total").absolute(discovery.pushes);
         metrics::counter!("ambit_xds_rejected_pushes_total").absolute(discovery.nacks);
         metrics::counter!("ambit_xds_connection_attempts_total").absolute(discovery.attempts);
+    }
+    for (reason, count) in shared.handshakes().failed() {
+        metrics::counter!("ambit_peer_handshakes_failed_total", "reason" => reason).absolute(count);
     }
     gauge(
         "ambit_xds_connected",

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Departed, Discovery};
-use crate::proxy::{Listeners, Settings, Shared};
+use crate::proxy::{Limits, Listeners, Settings, Shared};
 use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, Workers, follow};
 
 /// What the admin pages show and do.
@@ -128,7 +128,10 @@ fn origin(config: &Config) -> Origin {
         cluster_id: config.mesh.cluster_id.clone(),
         trust_domain: config.mesh.trust_domain.0.clone(),
         mark: config.pods.packet_mark,
-        connections_per_pod: config.limits.connections_per_pod,
+        limits: Limits {
+            connections: config.limits.connections_per_pod,
+            hbone_connections: config.limits.hbone_connections_per_pod,
+        },
         grace: config.drain.grace,
     }
 }

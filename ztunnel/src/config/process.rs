@@ -100,8 +100,16 @@ pub struct Limits {
     /// Connections of a pod that the control plane has not described yet wait for this long.
     #[serde(serialize_with = "value::duration")]
     pub description_timeout: Duration,
+    /// A peer's answer to a CONNECT.
+    #[serde(serialize_with = "value::duration")]
+    pub answer_timeout: Duration,
+    /// Connections may go on for this long after a certificate of them has expired.
+    #[serde(serialize_with = "value::duration")]
+    pub expired_grace: Duration,
     /// Connections a pod may have at a time, each direction.
     pub connections_per_pod: u32,
+    /// HBONE connections that peers may have to a pod at a time.
+    pub hbone_connections_per_pod: u32,
 }
 
 impl Limits {
@@ -151,10 +159,26 @@ impl Limits {
                 "how long connections of a new pod wait for the control plane to describe it",
                 Duration::from_secs(10),
             ),
+            answer_timeout: reader.value(
+                "AMBIT_ANSWER_TIMEOUT",
+                "limit for a peer's answer to a CONNECT, which dials the application first",
+                Duration::from_secs(20),
+            ),
+            expired_grace: reader.value(
+                "AMBIT_EXPIRED_GRACE",
+                "time connections have to end after a certificate of either end has expired",
+                Duration::from_secs(60 * 60),
+            ),
             connections_per_pod: reader.number(
                 "AMBIT_CONNECTIONS_PER_POD",
                 "connections a pod may have at a time, each direction",
                 100_000,
+                1..=10_000_000,
+            ),
+            hbone_connections_per_pod: reader.number(
+                "AMBIT_HBONE_CONNECTIONS_PER_POD",
+                "HBONE connections that peers may have to a pod at a time",
+                20_000,
                 1..=10_000_000,
             ),
         }
@@ -169,6 +193,8 @@ impl Limits {
             frame_size: self.frame_size,
             streams_per_connection: self.streams_per_connection as usize,
             handshake_timeout: self.handshake_timeout,
+            answer_timeout: self.answer_timeout,
+            expired_grace: self.expired_grace,
             idle_timeout: self.pool_idle,
             ..hbone::Settings::default()
         }

@@ -19,8 +19,13 @@ pub enum Failure {
     Closed(Refusal),
     /// Local: there is no certificate to show.
     Identity(Box<CaError>),
-    /// Local: the pod has as many connections as it may have.
-    Limit(u32),
+    /// Local: the pod has as many connections of a kind as it may have.
+    Limit {
+        /// How many.
+        limit: u32,
+        /// The variable that says so.
+        variable: &'static str,
+    },
     /// Local: the process or the pod is ending.
     Cut,
     /// Downstream: the client cannot be served, because of its socket.
@@ -50,7 +55,7 @@ impl Failure {
         match self {
             Self::Refused(refusal) | Self::Closed(refusal) => refusal.flag,
             Self::Identity(_) => ResponseFlag::IdentityError,
-            Self::Limit(_) | Self::Accept(_) | Self::Dial { .. } => ResponseFlag::Connect,
+            Self::Limit { .. } | Self::Accept(_) | Self::Dial { .. } => ResponseFlag::Connect,
             Self::Handshake(_) => ResponseFlag::TlsFailure,
             Self::Http2(_) => ResponseFlag::H2HandshakeFailure,
             Self::Tunnel(error) | Self::Relay(relay::Error::Tunnel(error)) => tunnel_flag(error),
@@ -96,9 +101,9 @@ impl fmt::Display for Failure {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Closed(refusal) => write!(f, "closed: {refusal}"),
             Self::Identity(error) => error.fmt(f),
-            Self::Limit(limit) => write!(
+            Self::Limit { limit, variable } => write!(
                 f,
-                "the pod has {limit} connections, which is its limit (AMBIT_CONNECTIONS_PER_POD)"
+                "the pod has {limit} connections, which is its limit ({variable})"
             ),
             Self::Cut => f.write_str("cut: the proxy or the pod is ending"),
             Self::Accept(error) => write!(f, "downstream: {error}"),

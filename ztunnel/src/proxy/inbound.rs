@@ -31,9 +31,10 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         destination: arrived_at,
         server_is_near: true,
     };
-    let (stream, peer) = match Box::pin(handshake(&proxy, stream)).await {
+    let (stream, peer, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
         Ok(secured) => secured,
         Err(failure) => {
+            proxy.shared.handshakes().count(&failure);
             let open = proxy.shared.connections().open(ends);
             open.finish(&Err(failure));
             return;
@@ -50,11 +51,12 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
     }
 }
 
-/// Mutual TLS as the pod, within the time limit.
+/// Mutual TLS as the pod, within the time limit and the number of peers.
 async fn handshake(
     proxy: &PodProxy,
     stream: TcpStream,
-) -> Result<(tls::Stream, Arc<Identity>), Failure> {
+) -> Result<(tls::Stream, Arc<Identity>, OwnedSemaphorePermit), Failure> {
+    let admitted = proxy.pod.admit_peer()?;
     let certified = proxy.identity().await?.get().await?;
     let config = certified
         .server_config()
@@ -70,7 +72,7 @@ async fn handshake(
     };
     let peer = stream.peer_identity(SystemTime::now());
     let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
-    Ok((stream, Arc::new(peer)))
+    Ok((stream, Arc::new(peer), admitted))
 }
 
 /// Serves one tunnel.

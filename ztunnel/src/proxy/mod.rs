@@ -9,6 +9,7 @@ mod client;
 mod details;
 mod dial;
 mod failure;
+mod handshakes;
 mod headers;
 mod inbound;
 mod local;
@@ -31,7 +32,8 @@ use ambit_net::sys::Listen;
 use tokio::net::TcpListener;
 
 pub use failure::Failure;
-pub use pod::Pod;
+pub use handshakes::Handshakes;
+pub use pod::{Limits, Pod};
 pub use shared::{Settings, Shared};
 
 use crate::drain::Drained;

@@ -25,25 +25,36 @@ pub struct Pod {
     identity: OnceLock<Wanted>,
     /// Why there is none yet; wakes who waits for it.
     missing: watch::Sender<String>,
-    limit: u32,
+    limits: Limits,
     inbound: Arc<Semaphore>,
     outbound: Arc<Semaphore>,
+    hbone: Arc<Semaphore>,
+}
+
+/// What a pod may have at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of applications, each direction.
+    pub connections: u32,
+    /// HBONE connections from peers, whatever is in them.
+    pub hbone_connections: u32,
 }
 
 impl Pod {
-    /// A pod that may have `limit` connections in each direction. Nobody has said yet who it is.
+    /// A pod of which nobody has said yet who it is.
     #[must_use]
-    pub fn new(uid: Arc<str>, name: Arc<str>, sockets: Sockets, limit: u32) -> Self {
-        let semaphore = || Arc::new(Semaphore::new(limit as usize));
+    pub fn new(uid: Arc<str>, name: Arc<str>, sockets: Sockets, limits: Limits) -> Self {
+        let semaphore = |limit: u32| Arc::new(Semaphore::new(limit as usize));
         Self {
             uid,
             name,
             sockets,
             identity: OnceLock::new(),
             missing: watch::Sender::new(String::new()),
-            limit,
-            inbound: semaphore(),
-            outbound: semaphore(),
+            limits,
+            inbound: semaphore(limits.connections),
+            outbound: semaphore(limits.connections),
+            hbone: semaphore(limits.hbone_connections),
         }
     }
 
@@ -95,6 +106,24 @@ impl Pod {
             Direction::Outbound => &self.outbound,
         };
         let permit = semaphore.clone().try_acquire_owned();
-        permit.map_err(|_| Failure::Limit(self.limit))
+        permit.map_err(|_| Failure::Limit {
+            limit: self.limits.connections,
+            variable: "AMBIT_CONNECTIONS_PER_POD",
+        })
+    }
+
+    /// Takes one of the HBONE connections that peers may have to the pod, for as long as the
+    /// permit is held.
+    pub(super) fn admit_peer(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = self.hbone.clone().try_acquire_owned();
+        permit.map_err(|_| Failure::Limit {
+            limit: self.limits.hbone_connections,
+            variable: "AMBIT_HBONE_CONNECTIONS_PER_POD",
+        })
+    }
+
+    /// HBONE connections from peers, handshakes included.
+    pub(super) fn peers(&self) -> usize {
+        self.limits.hbone_connections as usize - self.hbone.available_permits()
     }
 }

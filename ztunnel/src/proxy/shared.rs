@@ -11,7 +11,7 @@ use ambit_net::hbone::{self, Pool};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::Pod;
+use super::{Handshakes, Pod};
 use crate::connections::Connections;
 
 /// How pods are served.
@@ -37,6 +37,7 @@ pub struct Shared {
     pods: ArcSwap<Pods>,
     pools: Mutex<Vec<Weak<Pool>>>,
     connections: Arc<Connections>,
+    handshakes: Handshakes,
     settings: Settings,
 }
 
@@ -49,6 +50,7 @@ impl Shared {
             pods: ArcSwap::default(),
             pools: Mutex::default(),
             connections,
+            handshakes: Handshakes::default(),
             settings,
         })
     }
@@ -79,6 +81,18 @@ impl Shared {
     #[must_use]
     pub fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+
+    /// Handshakes of peers that came to nothing.
+    #[must_use]
+    pub fn handshakes(&self) -> &Handshakes {
+        &self.handshakes
+    }
+
+    /// HBONE connections from peers, of all pods, handshakes included.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.pods.load().values().map(|pod| pod.peers()).sum()
     }
 
     /// The pod with this uid, if it is served here.

@@ -11,7 +11,7 @@ use ambit_net::sys::{Netns, Sockets};
 use super::Workers;
 use super::announced::{Announced, Entry, Serving};
 use crate::drain::Drain;
-use crate::proxy::{Listeners, Pod, PodProxy, Shared};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared};
 
 /// What every pod of this node has in common.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub struct Origin {
     pub trust_domain: String,
     /// Mark of every packet; 0 for none.
     pub mark: u32,
-    /// Connections a pod may have in each direction.
-    pub connections_per_pod: u32,
+    /// Connections a pod may have.
+    pub limits: Limits,
     /// Time a removed pod's connections have to end.
     pub grace: Duration,
 }
@@ -67,7 +67,7 @@ impl Host {
             entry.uid.clone(),
             entry.announced.key().into(),
             sockets,
-            self.origin.connections_per_pod,
+            self.origin.limits,
         ));
         let mut opened = Vec::new();
         for handle in self.workers.handles() {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::*;
-use crate::proxy::{Listeners, Pod};
+use crate::proxy::{Limits, Listeners, Pod};
 use crate::testing::{World, workload};
 
 /// Listeners at ports that the kernel chooses.
@@ -41,7 +41,10 @@ fn manager(world: &World, listen: Listen) -> Manager {
             cluster_id: "Kubernetes".to_owned(),
             trust_domain: "cluster.local".to_owned(),
             mark: 0,
-            connections_per_pod: 10,
+            limits: Limits {
+                connections: 10,
+                hbone_connections: 10,
+            },
             grace: Duration::from_secs(5),
         },
         shared: world.shared.clone(),

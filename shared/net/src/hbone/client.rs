@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::TimedOut;
+use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
 use super::{Error, Settings, Stage, Target};
 use crate::sys::Sockets;
@@ -19,7 +20,8 @@ use crate::tls::{self, Certified};
 /// A peer that acknowledges nothing for this long is gone, and its streams with it.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
-/// Connects. The returned future is the connection's work and ends with it.
+/// Connects. Returns until when the certificates of both ends are valid as well; the returned
+/// future is the connection's work and ends with it.
 pub(super) async fn dial(
     sockets: Sockets,
     settings: Settings,
@@ -28,6 +30,7 @@ pub(super) async fn dial(
 ) -> Result<
     (
         SendRequest<Bytes>,
+        SystemTime,
         impl Future<Output = ()> + Send + 'static,
     ),
     Error,
@@ -49,6 +52,14 @@ pub(super) async fn dial(
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))
         .await?;
+    let not_after = tls
+        .peer_not_after(SystemTime::now())
+        .map_err(|error| Error::new(Stage::Tls, error))?
+        .min(certificate.not_after());
+    let expiry = Expiry {
+        at: not_after,
+        grace: settings.expired_grace,
+    };
     let (io, flusher) = deferred(tls);
     let (requests, connection) = deadline
         .run(Stage::Http2, builder(&settings).handshake::<_, Bytes>(io))
@@ -57,8 +68,15 @@ pub(super) async fn dial(
         connection,
         flusher,
     };
-    Ok((requests, async move {
-        if let Err(error) = driver.await {
+    Ok((requests, not_after, async move {
+        let ended = tokio::select! {
+            ended = driver => ended,
+            () = expiry.over() => {
+                tracing::info!(peer = %target.address, "HBONE connection closed: a certificate of it has expired");
+                return;
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(peer = %target.address, %error, "HBONE connection ended");
         }
     }))

@@ -124,7 +124,7 @@ impl fmt::Display for Stage {
 #[error("status {0}")]
 pub(super) struct Status(pub(super) u16);
 
-/// The source of a handshake that took too long.
+/// The source of a handshake or an answer that took too long.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within {0:?}")]
 pub(super) struct TimedOut(pub(super) std::time::Duration);

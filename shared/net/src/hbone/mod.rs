@@ -5,6 +5,7 @@
 
 mod client;
 mod error;
+mod expiry;
 mod io;
 mod pool;
 pub mod server;
@@ -38,6 +39,10 @@ pub struct Settings {
     pub max_headers: u32,
     /// TCP connect, TLS and HTTP/2 handshake together.
     pub handshake_timeout: std::time::Duration,
+    /// A peer's answer to a CONNECT; it dials the application before it answers.
+    pub answer_timeout: std::time::Duration,
+    /// Streams may go on for this long on a connection of which a certificate has expired.
+    pub expired_grace: std::time::Duration,
     /// A connection without streams is closed after this.
     pub idle_timeout: std::time::Duration,
 }
@@ -53,6 +58,8 @@ impl Default for Settings {
             spread: 2,
             max_headers: 64 << 10,
             handshake_timeout: std::time::Duration::from_secs(10),
+            answer_timeout: std::time::Duration::from_secs(20),
+            expired_grace: std::time::Duration::from_secs(3600),
             idle_timeout: std::time::Duration::from_secs(90),
         }
     }

@@ -18,7 +18,7 @@ use h2::client::SendRequest;
 use http::HeaderMap;
 use parking_lot::Mutex;
 
-use super::{Error, Opening, Settings, Stage, client};
+use super::{Error, Opening, PendingResponse, Settings, Stage, client};
 use crate::sys::Sockets;
 use crate::tls::Certified;
 
@@ -51,7 +51,8 @@ struct PeerState {
 
 struct Connection {
     requests: SendRequest<Bytes>,
-    certificate: Arc<Certified>,
+    /// No new streams from then on: a certificate of it expires.
+    not_after: SystemTime,
     active: AtomicUsize,
     served: AtomicBool,
     closed: AtomicBool,
@@ -59,10 +60,10 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(requests: SendRequest<Bytes>, certificate: Arc<Certified>) -> Self {
+    fn new(requests: SendRequest<Bytes>, not_after: SystemTime) -> Self {
         Self {
             requests,
-            certificate,
+            not_after,
             active: AtomicUsize::new(0),
             served: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -134,8 +135,11 @@ impl Pool {
                 Ok((response, send)) => {
                     return Ok(Opening {
                         send,
-                        response,
-                        slot: Arc::new(slot),
+                        pending: PendingResponse::new(
+                            response,
+                            Arc::new(slot),
+                            self.settings.answer_timeout,
+                        ),
                     });
                 }
                 // The connection was going away: nothing was sent, another will do.
@@ -214,7 +218,6 @@ impl Pool {
             certificate.clone(),
         );
         let owner = Arc::downgrade(peer);
-        let certificate = certificate.clone();
         let task = tokio::spawn(async move {
             let result = dialed.await;
             // The pool is gone, and with it whoever wanted this.
@@ -223,8 +226,8 @@ impl Pool {
             };
             let mut state = peer.state.lock();
             state.opening = None;
-            let (requests, driver) = result?;
-            let connection = Arc::new(Connection::new(requests, certificate));
+            let (requests, not_after, driver) = result?;
+            let connection = Arc::new(Connection::new(requests, not_after));
             // Weak: the driver ends when nobody else can open streams any more.
             let driven = Arc::downgrade(&connection);
             state.connections.push(connection);
@@ -253,7 +256,7 @@ impl PeerState {
             let limit = settings
                 .streams_per_connection
                 .min(connection.requests.current_max_send_streams());
-            connection.certificate.not_after() > now && active(connection) < limit
+            connection.not_after > now && active(connection) < limit
         });
         let few = with_room.take(settings.spread.max(1));
         let Some(best) = few.min_by_key(|connection| active(connection)) else {

@@ -1,6 +1,7 @@
 //! Accepting tunnels.
 
 use std::future::poll_fn;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -8,6 +9,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
+use super::expiry::Expiry;
 use super::io::deferred;
 use super::{Settings, Stream};
 use crate::tls;
@@ -19,17 +21,24 @@ pub struct Connect {
     respond: SendResponse<Bytes>,
 }
 
-/// Serves one HBONE connection until the peer leaves or `drain` becomes true and the last tunnel
-/// has ended. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
+/// Serves one HBONE connection until the peer leaves, or the last tunnel has ended after `drain`
+/// became true or the peer's certificate expired. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
 ///
 /// # Errors
-/// When the handshake takes too long or the connection breaks.
+/// When the handshake takes too long, the connection breaks, or tunnels outlast the peer's
+/// certificate by more than [`Settings::expired_grace`].
 pub async fn serve(
     stream: tls::Stream,
     settings: &Settings,
     mut drain: watch::Receiver<bool>,
     mut on_connect: impl FnMut(Connect),
 ) -> Result<(), h2::Error> {
+    let now = SystemTime::now();
+    let expiry = Expiry {
+        // Whoever comes with a certificate that is none, or is expired, is drained at once.
+        at: stream.peer_not_after(now).unwrap_or(now),
+        grace: settings.expired_grace,
+    };
     let (io, flusher) = deferred(stream);
     let mut handshake = std::pin::pin!(builder(settings).handshake::<_, Bytes>(io));
     let mut connection = tokio::time::timeout(
@@ -43,13 +52,23 @@ pub async fn serve(
     .await
     .map_err(|_| h2::Error::from(Reason::SETTINGS_TIMEOUT))??;
 
-    let mut drained = std::pin::pin!(drain.wait_for(|drain| *drain));
-    let mut draining = false;
+    let mut drained = std::pin::pin!(async {
+        tokio::select! {
+            _ = drain.wait_for(|drain| *drain) => {}
+            () = expiry.passed() => {}
+        }
+    });
+    let mut over = std::pin::pin!(expiry.over());
+    let (mut draining, mut cut) = (false, false);
     loop {
         let accepted = poll_fn(|cx| {
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
                 connection.graceful_shutdown();
+            }
+            if draining && !cut && over.as_mut().poll(cx).is_ready() {
+                cut = true;
+                connection.abrupt_shutdown(Reason::INADEQUATE_SECURITY);
             }
             let accepted = connection.poll_accept(cx);
             flusher.flush(cx);

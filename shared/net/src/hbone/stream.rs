@@ -4,13 +4,15 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, StatusCode};
+use tokio::time::Sleep;
 
-use super::error::Status;
+use super::error::{Status, TimedOut};
 use super::pool::Slot;
 use super::{Error, Stage};
 
@@ -18,8 +20,7 @@ use super::{Error, Stage};
 /// agreed. If it refuses, what was sent is void and its status is the connection's error.
 pub struct Opening {
     pub(super) send: SendStream<Bytes>,
-    pub(super) response: ResponseFuture,
-    pub(super) slot: Arc<Slot>,
+    pub(super) pending: PendingResponse,
 }
 
 /// A tunnel both sides agreed on.
@@ -50,13 +51,7 @@ impl Opening {
 
     /// For the relay: the two directions.
     pub(crate) fn split(self) -> (SendStream<Bytes>, PendingResponse) {
-        (
-            self.send,
-            PendingResponse {
-                response: self.response,
-                slot: self.slot,
-            },
-        )
+        (self.send, self.pending)
     }
 }
 
@@ -64,15 +59,31 @@ impl Opening {
 pub(crate) struct PendingResponse {
     response: ResponseFuture,
     pub(crate) slot: Arc<Slot>,
+    limit: Duration,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl PendingResponse {
+    pub(super) fn new(response: ResponseFuture, slot: Arc<Slot>, limit: Duration) -> Self {
+        Self {
+            response,
+            slot,
+            limit,
+            deadline: Box::pin(tokio::time::sleep(limit)),
+        }
+    }
+
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(RecvStream, HeaderMap), Error>> {
         let reused = self.slot.reused();
-        let response = ready!(Pin::new(&mut self.response).poll(cx)).map_err(|error| {
+        let Poll::Ready(response) = Pin::new(&mut self.response).poll(cx) else {
+            ready!(self.deadline.as_mut().poll(cx));
+            let error = Error::new(Stage::Response, TimedOut(self.limit));
+            return Poll::Ready(Err(error.on_reused(reused)));
+        };
+        let response = response.map_err(|error| {
             let stage = match error.reason() {
                 Some(h2::Reason::REFUSED_STREAM) => Stage::Open,
                 _ => Stage::Response,

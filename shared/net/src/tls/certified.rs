@@ -200,17 +200,21 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>,
         .map_err(|error| Error::X509(error.to_string()))
 }
 
-/// Whether `certificate` is valid at `now`.
-pub(super) fn check_dates(certificate: &CertificateDer<'_>, now: SystemTime) -> Result<(), Error> {
+/// Until when `certificate` is valid; an error when it is not valid at `now`.
+pub(super) fn check_dates(
+    certificate: &CertificateDer<'_>,
+    now: SystemTime,
+) -> Result<SystemTime, Error> {
     let parsed = parse(certificate)?;
     let validity = parsed.validity();
     if now < time(validity.not_before.timestamp()) {
         return Err(rustls::Error::from(rustls::CertificateError::NotValidYet).into());
     }
-    if now > time(validity.not_after.timestamp()) {
+    let not_after = time(validity.not_after.timestamp());
+    if now > not_after {
         return Err(rustls::Error::from(rustls::CertificateError::Expired).into());
     }
-    Ok(())
+    Ok(not_after)
 }
 
 fn self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Error> {

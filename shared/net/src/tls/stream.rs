@@ -94,6 +94,15 @@ impl Stream {
         identity_of(leaf)
     }
 
+    /// Until when the peer's certificate is valid.
+    ///
+    /// # Errors
+    /// When the peer showed no certificate, or one that is not valid at `now`.
+    pub fn peer_not_after(&self, now: SystemTime) -> Result<SystemTime, Error> {
+        let leaf = self.peer_certificate().ok_or(Error::UriCount(0))?;
+        certified::check_dates(leaf, now)
+    }
+
     /// The peer's leaf certificate.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {

@@ -24,6 +24,38 @@ fn a_silent_client_is_dropped_after_the_handshake_timeout() {
             error.contains("TLS handshake: not completed in 50ms"),
             "{error}"
         );
+        assert_eq!(handshakes_failed(&world, "timeout"), 1);
+    });
+}
+
+fn handshakes_failed(world: &World, reason: &str) -> u64 {
+    let failed = world.shared.handshakes().failed();
+    let found = failed.into_iter().find(|(name, _)| *name == reason);
+    found.expect("a reason").1
+}
+
+#[test]
+fn peers_have_a_limit_before_they_have_said_anything() {
+    run(async || {
+        let world = World::new();
+        let pod = world.limited_pod(&workload("server", SERVER), 1);
+        let ip = SERVER.parse().expect("an address");
+        let _server = world.serve_pod(pod, ip).await;
+        let silent = TcpStream::connect((SERVER, 15008)).await.expect("accepted");
+        while world.shared.peers() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut second = TcpStream::connect((SERVER, 15008)).await.expect("accepted");
+        let ended = second.read(&mut [0; 1]).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        let log = world.logged(1).await;
+        let error = log[0]["error"].as_str().expect("an error");
+        assert!(error.contains("AMBIT_HBONE_CONNECTIONS_PER_POD"), "{error}");
+        assert_eq!(handshakes_failed(&world, "limit"), 1);
+        drop(silent);
+        while world.shared.peers() > 0 {
+            tokio::task::yield_now().await;
+        }
     });
 }
 
@@ -38,8 +70,9 @@ fn a_pod_has_a_limit_and_others_have_their_own() {
         let (app, mut called) = echo("127.61.0.5").await;
         let held = dial(&client, app).await;
         called.recv().await.expect("it is established");
-        let ended = exchange(dial(&client, app).await, "hello").await;
-        assert!(ended.is_err() || ended.is_ok_and(|back| back.is_empty()));
+        exchange(dial(&client, app).await, "hello")
+            .await
+            .expect_err("reset");
         let log = world.logged(1).await;
         let error = log[0]["error"].as_str().expect("an error");
         assert!(error.contains("AMBIT_CONNECTIONS_PER_POD"), "{error}");

@@ -1,0 +1,40 @@
+//! Handshakes of peers that came to nothing, by reason.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Failure;
+
+/// Counts them.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    limit: AtomicU64,
+    timeout: AtomicU64,
+    identity: AtomicU64,
+    tls: AtomicU64,
+}
+
+impl Handshakes {
+    pub(super) fn count(&self, failure: &Failure) {
+        let counter = match failure {
+            Failure::Limit { .. } => &self.limit,
+            Failure::Handshake(error) if error.kind() == io::ErrorKind::TimedOut => &self.timeout,
+            Failure::Handshake(_) => &self.tls,
+            // There is nobody to act as: no description yet, or no certificate.
+            _ => &self.identity,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were, by the value of the label `reason`.
+    #[must_use]
+    pub fn failed(&self) -> [(&'static str, u64); 4] {
+        let all = [
+            ("limit", &self.limit),
+            ("timeout", &self.timeout),
+            ("identity", &self.identity),
+            ("tls", &self.tls),
+        ];
+        all.map(|(reason, counter)| (reason, counter.load(Ordering::Relaxed)))
+    }
+}
