@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ambit_lab::harness::{self, Lab, Options, eventually};
 
-use crate::fixtures::{client, echo, service, shop};
+use crate::fixtures::{client, echo, service, shop, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
@@ -70,6 +70,57 @@ fn parts_that_die_come_back_and_traffic_goes_on() {
     assert_eq!(lab.get("shop/late", "http://echo-2/")["hostname"], "echo-2");
     eventually("a tunnel of the late pod", PATIENCE, || {
         logged(&lab, "late").then_some(())
+    });
+}
+
+#[test]
+fn a_pod_sees_nothing_of_the_lab_s_own() {
+    let lab = in_mesh(ambient());
+    let look = "ls -A /run/ambit-lab /run/netns; grep -rl 'PRIVATE KEY' /run 2>/dev/null";
+    let said = lab.exec("shop/client-1", &["sh", "-c", look]);
+    assert_eq!(said.stdout, "/run/ambit-lab:\n\n/run/netns:\n", "{said}");
+    // It is there to be hidden.
+    let key = lab.exec("node/node-1", &["sh", "-c", look]);
+    assert!(key.stdout.contains("/run/ambit-lab/mesh/ca/"), "{key}");
+}
+
+/// A pod that asks once, at once, and ends as it was answered.
+fn asks_once(name: &str, node: &str, url: &str) -> String {
+    let load = harness::program("load");
+    let command = format!("[{}, get, --fail, {url}]", load.display());
+    client("shop", name, node)
+        .replace("[sleep, infinity]", &command)
+        .replace("spec:\n", "spec:\n  restartPolicy: Never\n")
+}
+
+#[test]
+fn a_pod_s_first_connection_is_as_good_as_any() {
+    let lab = in_mesh(ambient());
+    for round in 0..5 {
+        let mut pods = Vec::new();
+        for node in [1, 2] {
+            for server in [1, 2] {
+                let name = format!("first-{round}-{node}-{server}");
+                let url = format!("http://echo-{server}/");
+                pods.push((name, format!("node-{node}"), url));
+            }
+        }
+        let manifests = pods
+            .iter()
+            .map(|(name, node, url)| asks_once(name, node, url));
+        // It may say that they are not ready: they have ended.
+        let _ = lab.try_apply(&manifests.collect::<String>());
+        for (name, ..) in &pods {
+            let pod = format!("shop/{name}");
+            let phase = eventually(&format!("{name} to end"), PATIENCE, || {
+                let phase = text(&lab.object("pod", &pod)["status"]["phase"]);
+                ["Succeeded", "Failed"].contains(&&*phase).then_some(phase)
+            });
+            assert_eq!(phase, "Succeeded", "{name}: {}", lab.logs(&pod));
+        }
+    }
+    eventually("a tunnel of such a pod", PATIENCE, || {
+        logged(&lab, "first-0-1-2").then_some(())
     });
 }
 

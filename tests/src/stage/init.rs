@@ -1,14 +1,18 @@
 //! Process 1 of a pid namespace, and the last step before a container's program.
 
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
+use nix::fcntl::{OFlag, openat};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::stat;
 use nix::unistd::{getegid, geteuid};
 
 use super::run::{Mode, RunSpec};
@@ -31,6 +35,8 @@ pub(super) fn app(file: &Path) -> anyhow::Result<ExitCode> {
     set_pdeathsig(Signal::SIGKILL)?;
     let spec = RunSpec::read(file)?;
     mounts::proc()?;
+    let started = Started::of(file)?;
+    mounts::hide_lab()?;
     let mut command = program(&spec);
     if let Some(uid) = spec.uid.filter(|uid| *uid != 0) {
         let gid = spec.gid.unwrap_or(uid);
@@ -41,7 +47,35 @@ pub(super) fn app(file: &Path) -> anyhow::Result<ExitCode> {
             Mode::Unprivileged => become_user(uid, gid)?,
         }
     }
-    supervise(command, || fs::write(started_file(file), ""))
+    supervise(command, || started.say())
+}
+
+/// Where it is said that the program runs: a folder that is out of sight by then.
+struct Started {
+    folder: File,
+    name: OsString,
+}
+
+impl Started {
+    fn of(file: &Path) -> anyhow::Result<Self> {
+        let marker = started_file(file);
+        let folder = marker.parent().context("a spec is in a folder")?;
+        Ok(Self {
+            folder: File::open(folder).with_context(|| folder.display().to_string())?,
+            name: marker.file_name().unwrap_or_default().to_owned(),
+        })
+    }
+
+    fn say(&self) -> io::Result<()> {
+        let flags = OFlag::O_CREAT | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        openat(
+            &self.folder,
+            &*self.name,
+            flags,
+            stat::Mode::from_bits_truncate(0o644),
+        )?;
+        Ok(())
+    }
 }
 
 /// The file that says that the program of the spec in `file` runs.

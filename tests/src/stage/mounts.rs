@@ -61,6 +61,16 @@ pub(super) fn proc() -> anyhow::Result<()> {
     )
 }
 
+/// What of the lab no container sees: the key of the mesh's authority, tokens and volumes of other
+/// pods, sockets of node components, everybody's network namespace.
+const PRIVATE: [&str; 2] = ["/run/ambit-lab", "/run/netns"];
+
+/// Hides the lab's own folders from a container that has what it needs of them.
+pub(super) fn hide_lab() -> anyhow::Result<()> {
+    let folders = PRIVATE.into_iter().map(Path::new);
+    folders.filter(|folder| folder.is_dir()).try_for_each(tmpfs)
+}
+
 pub(super) fn tmpfs(target: &Path) -> anyhow::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(
