@@ -6,8 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod breaker;
+pub mod config;
 pub mod h1;
+pub mod host;
 pub mod model;
+pub mod path;
 pub mod refusal;
 pub mod retry;
+pub mod route;
 pub mod timeout;

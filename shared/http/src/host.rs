@@ -1,0 +1,151 @@
+//! Whom a request is for: `Host`, or `:authority` (RFC 9110 section 7.2).
+
+use std::net::Ipv6Addr;
+
+/// A host and an optional port. Names are compared in lower case and without a trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    authority: Box<str>,
+    name: Box<str>,
+    port: Option<u16>,
+}
+
+/// Why a host is refused with 400.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// Nothing.
+    #[error("the host is empty")]
+    Empty,
+    /// `user@host`.
+    #[error("the host has user information")]
+    UserInfo,
+    /// A character that no host has.
+    #[error("the host has a character that no host has")]
+    Character,
+    /// Not a number from 1 to 65535.
+    #[error("the host has a port that is none")]
+    Port,
+}
+
+impl Host {
+    /// Reads `NAME[:PORT]`, `IPV4[:PORT]` or `[IPV6][:PORT]`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, HostError> {
+        if text.contains('@') {
+            return Err(HostError::UserInfo);
+        }
+        let (name, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (literal, port) = rest.split_once(']').ok_or(HostError::Character)?;
+                let ip: Ipv6Addr = literal.parse().map_err(|_| HostError::Character)?;
+                (format!("[{ip}]"), port)
+            }
+            None => {
+                let at = text.find(':').unwrap_or(text.len());
+                let (name, port) = text.split_at(at);
+                let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+                if !name.bytes().all(known) {
+                    return Err(HostError::Character);
+                }
+                let name = name.strip_suffix('.').unwrap_or(name);
+                (name.to_ascii_lowercase(), port)
+            }
+        };
+        if name.is_empty() {
+            return Err(HostError::Empty);
+        }
+        Ok(Self {
+            authority: text.into(),
+            name: name.into(),
+            port: port_of(port)?,
+        })
+    }
+
+    /// As it was sent.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// In lower case, without port and trailing dot; an IPv6 address in brackets.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port, when one was named.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether two ways to say it mean the same host and port.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        (&self.name, self.port) == (&other.name, other.port)
+    }
+}
+
+fn port_of(text: &str) -> Result<Option<u16>, HostError> {
+    let Some(digits) = text.strip_prefix(':') else {
+        return text.is_empty().then_some(None).ok_or(HostError::Character);
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(HostError::Port);
+    }
+    match digits.parse() {
+        Ok(0) | Err(_) => Err(HostError::Port),
+        Ok(port) => Ok(Some(port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for (text, name, port) in [
+            ("secret.com", "secret.com", None),
+            ("Secret.COM", "secret.com", None),
+            ("secret.com.", "secret.com", None),
+            ("secret.com.:80", "secret.com", Some(80)),
+            ("a_b-c.x:65535", "a_b-c.x", Some(65535)),
+            ("10.0.0.1:1", "10.0.0.1", Some(1)),
+            ("[FD00:0:0::1]:8080", "[fd00::1]", Some(8080)),
+            ("[::1]", "[::1]", None),
+        ] {
+            let host = Host::parse(text).expect(text);
+            assert_eq!((host.name(), host.port()), (name, port), "{text}");
+            assert_eq!(host.authority(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_none() {
+        use HostError as E;
+        for (text, error) in [
+            ("", E::Empty),
+            (".", E::Empty),
+            (":80", E::Empty),
+            ("x@secret.com", E::UserInfo),
+            ("a b", E::Character),
+            ("a/b", E::Character),
+            ("a,b", E::Character),
+            ("a%2e", E::Character),
+            ("[::1", E::Character),
+            ("[::1]x", E::Character),
+            ("[fe80::1%25eth0]", E::Character),
+            ("::1", E::Empty),
+            ("a:", E::Port),
+            ("a:0", E::Port),
+            ("a:+1", E::Port),
+            ("a:65536", E::Port),
+            ("a:1:2", E::Port),
+        ] {
+            assert_eq!(Host::parse(text), Err(error), "{text}");
+        }
+    }
+}
