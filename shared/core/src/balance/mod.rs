@@ -9,6 +9,7 @@ mod rank;
 mod tests;
 
 pub use pick::pick;
+pub use rank::rank;
 
 /// A source of randomness, so that decisions are functions.
 pub trait Picker {

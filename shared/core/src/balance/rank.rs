@@ -4,7 +4,8 @@ use crate::model::Workload;
 use crate::model::service::Scope;
 
 /// How many leading scopes of the preference the two share.
-pub(super) fn rank(preference: &[Scope], from: &Workload, to: &Workload) -> usize {
+#[must_use]
+pub fn rank(preference: &[Scope], from: &Workload, to: &Workload) -> usize {
     preference
         .iter()
         .take_while(|scope| same(**scope, from, to))
