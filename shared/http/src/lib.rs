@@ -5,11 +5,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod breaker;
 pub mod config;
 pub mod h1;
 pub mod host;
 pub mod model;
+pub mod outlier;
 pub mod path;
 pub mod refusal;
 pub mod retry;
