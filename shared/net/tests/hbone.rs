@@ -13,7 +13,7 @@ use ambit_net::relay::{Counters, Far, relay_tunnel};
 use ambit_net::sys::Sockets;
 use ambit_net::tls::{self, Certified};
 use http::{HeaderMap, StatusCode};
-use support::{Ca, Leaf, ids, serve};
+use support::{Ca, Leaf, ids, never_drain, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -34,7 +34,7 @@ fn forward(connect: server::Connect, _peer: ambit_core::identity::Identity) {
 
 async fn target(ca: &Ca, settings: &Settings) -> Target {
     let certified = ca.certified(SERVER);
-    let address = serve(certified, settings.clone(), server::never_drain(), forward).await;
+    let address = serve(certified, settings.clone(), never_drain(), forward).await;
     Target {
         address,
         identities: ids(&[SERVER]),
@@ -252,7 +252,7 @@ async fn a_connection_ends_when_its_pool_has_let_go_of_it() {
             let (tcp, _) = listener.accept().await.expect("a connection");
             let stream = tls::Stream::accept(tcp, config).await.expect("TLS");
             let settings = Settings::default();
-            server::serve(stream, &settings, server::never_drain(), |connect| {
+            server::serve(stream, &settings, never_drain(), |connect| {
                 forward(connect, ids(&[CLIENT])[0].clone());
             })
             .await
@@ -355,7 +355,7 @@ async fn a_connection_ends_when_a_certificate_of_it_has_expired() {
             }
         });
         let [of_client, of_server] = graces.map(with_grace);
-        let address = serve(server, of_server, server::never_drain(), forward).await;
+        let address = serve(server, of_server, never_drain(), forward).await;
         let target = Target {
             address,
             identities: ids(&[SERVER]),
@@ -376,7 +376,7 @@ async fn a_connection_takes_nothing_new_once_a_certificate_of_it_has_expired() {
     let ca = Ca::new();
     let app = doubling_app().await.to_string();
     let server = short_lived(&ca, SERVER);
-    let address = serve(server, Settings::default(), server::never_drain(), forward).await;
+    let address = serve(server, Settings::default(), never_drain(), forward).await;
     let target = Target {
         address,
         identities: ids(&[SERVER]),
@@ -408,7 +408,7 @@ async fn an_answer_to_a_connect_has_its_time() {
     let address = serve(
         ca.certified(SERVER),
         Settings::default(),
-        server::never_drain(),
+        never_drain(),
         move |connect, _| held.send(connect).map_err(drop).expect("the test goes on"),
     )
     .await;

@@ -143,11 +143,3 @@ impl Connect {
         })
     }
 }
-
-/// A drain signal that never fires.
-#[must_use]
-pub fn never_drain() -> watch::Receiver<bool> {
-    static NEVER: std::sync::LazyLock<watch::Sender<bool>> =
-        std::sync::LazyLock::new(|| watch::Sender::new(false));
-    NEVER.subscribe()
-}

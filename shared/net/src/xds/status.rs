@@ -45,12 +45,6 @@ impl Status {
         self.0.borrow().synced
     }
 
-    /// Whether news arrive at this moment.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.0.borrow().connected
-    }
-
     /// How old the last good state may be: zero while connected, else the time since the stream
     /// was lost; None before the first synchronization.
     #[must_use]

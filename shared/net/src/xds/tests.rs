@@ -48,7 +48,7 @@ async fn subscribes_as_itself_and_acknowledges() {
     );
     assert_eq!(stream.answer().await, (B.to_owned(), "n2".to_owned(), None));
     t.status.synced().await;
-    assert!(t.status.is_connected());
+    assert!(t.status.state().connected);
     assert_eq!(t.status.state_age(), Some(Duration::ZERO));
     assert_eq!(t.status.state().pushes, 2);
 }

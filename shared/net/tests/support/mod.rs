@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
@@ -85,6 +85,12 @@ pub fn ids(texts: &[&str]) -> Arc<[Identity]> {
         .iter()
         .map(|text| text.parse().expect("an identity"))
         .collect()
+}
+
+/// A drain signal that never fires.
+pub fn never_drain() -> watch::Receiver<bool> {
+    static NEVER: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+    NEVER.subscribe()
 }
 
 /// Serves HBONE on loopback as `certified`; every CONNECT goes to `on_connect`.

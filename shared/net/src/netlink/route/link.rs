@@ -109,12 +109,6 @@ impl Handle {
         self.change("set up link", name, libc::RTM_NEWLINK, up, up, |_| {})
     }
 
-    /// Takes the device out of use; its routes go.
-    pub fn set_down(&mut self, name: &str) -> Result<(), Error> {
-        let up = libc::IFF_UP as u32;
-        self.change("set down link", name, libc::RTM_NEWLINK, 0, up, |_| {})
-    }
-
     /// Makes the device a port of the bridge `master`, or of none.
     pub fn set_master(&mut self, name: &str, master: Option<&str>) -> Result<(), Error> {
         let index = match master {
@@ -130,20 +124,6 @@ impl Handle {
     pub fn set_mtu(&mut self, name: &str, mtu: u32) -> Result<(), Error> {
         self.set("set MTU of link", name, |m| {
             m.attr_u32(libc::IFLA_MTU, mtu);
-        })
-    }
-
-    /// Sets the hardware address.
-    pub fn set_mac(&mut self, name: &str, mac: [u8; 6]) -> Result<(), Error> {
-        self.set("set MAC of link", name, |m| {
-            m.attr(libc::IFLA_ADDRESS, &mac);
-        })
-    }
-
-    /// Moves the device to another network namespace; there it is down.
-    pub fn move_to_netns(&mut self, name: &str, netns: BorrowedFd<'_>) -> Result<(), Error> {
-        self.set("move to another namespace link", name, |m| {
-            m.attr_u32(libc::IFLA_NET_NS_FD, fd_number(netns));
         })
     }
 
