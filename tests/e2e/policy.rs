@@ -24,8 +24,13 @@ const CALLERS: [&str; 5] = [FRIEND, FOE, NEIGHBOUR, VISITOR, STRANGER];
 
 /// Servers `echo` and `spare` on node-2, and everybody who calls them.
 fn lab() -> Lab {
+    lab_of("istio-system", &[])
+}
+
+/// The same, with a root namespace.
+fn lab_of(root: &str, more: &[&str]) -> Lab {
     let mut manifests = namespace("shop", AMBIENT) + &namespace("other", AMBIENT);
-    manifests += &(namespace("outside", "") + &namespace("istio-system", ""));
+    manifests += &(namespace("outside", "") + &namespace(root, ""));
     for name in ["echo", "spare"] {
         manifests += &echo("shop", name, "node-2");
         manifests += &service("shop", name, &format!("name: {name}"));
@@ -37,7 +42,7 @@ fn lab() -> Lab {
         let (namespace, name) = pod.split_once('/').expect("a namespace and a name");
         manifests += &client(namespace, name, node);
     }
-    start(manifests, &[])
+    start(manifests, more)
 }
 
 /// Whether `caller` gets an answer of `server`.
@@ -179,18 +184,22 @@ fn rules_decide_by_identity_port_and_address() {
 
 #[test]
 fn policies_have_scopes_and_deny_goes_before_allow() {
-    let lab = lab();
+    // One that is not the default, so that everybody has to be told.
+    let root = "mesh-root";
+    let lab = lab_of(
+        root,
+        &[
+            "--control-arg=--root-namespace=mesh-root",
+            "--ztunnel-env=AMBIT_ROOT_NAMESPACE=mesh-root",
+        ],
+    );
     let deny = "action: DENY, rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/friend]}}]}]";
     let allow = "action: ALLOW, rules: [{from: [{source: {principals: [\"*\"]}}]}]";
     let selected = |spec: &str| format!("selector: {{matchLabels: {{name: echo}}}}, {spec}");
     let identified: &[&str] = &[FRIEND, FOE, NEIGHBOUR, VISITOR];
     let without_friend: &[&str] = &[FOE, NEIGHBOUR, VISITOR];
     for (case, manifests, callers) in [
-        (
-            "of the mesh",
-            policy("istio-system", "all", allow),
-            identified,
-        ),
+        ("of the mesh", policy(root, "all", allow), identified),
         ("of the namespace", policy("shop", "all", allow), identified),
         (
             "of the workload",
@@ -208,7 +217,7 @@ fn policies_have_scopes_and_deny_goes_before_allow() {
         ),
         (
             "deny of the mesh, allow of the workload",
-            policy("istio-system", "deny", deny) + &policy("shop", "allow", &selected(allow)),
+            policy(root, "deny", deny) + &policy("shop", "allow", &selected(allow)),
             without_friend,
         ),
         (
