@@ -7,7 +7,7 @@ use ambit_telemetry::admin::{self, Router, json, text};
 use http::{Method, StatusCode};
 
 use super::{App, dump};
-use crate::config::Listen;
+use ambit_proxy::config::Listen;
 
 /// Binds them all and serves them for as long as the runtime lives.
 pub(super) async fn start(app: &Arc<App>) -> io::Result<()> {

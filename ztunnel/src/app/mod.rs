@@ -12,6 +12,7 @@ use ambit_core::index::Index;
 use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore};
 use ambit_net::grpc::Remote;
 use ambit_net::xds;
+use ambit_proxy::Workers;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -22,7 +23,7 @@ use crate::config::{Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Departed, Discovery};
 use crate::proxy::{Limits, Listeners, Settings, Shared};
-use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, Workers, follow};
+use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, follow};
 
 /// What the admin pages show and do.
 pub(crate) struct App {

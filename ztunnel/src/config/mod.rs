@@ -4,10 +4,7 @@
 //! Everything is read and checked before anything starts, and everything that is wrong is
 //! reported at once. Nothing else in the process reads the environment.
 
-mod mesh;
 mod process;
-mod reader;
-mod value;
 
 #[cfg(test)]
 mod tests;
@@ -16,12 +13,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use mesh::{ControlPlane, Mesh};
-pub use process::{Drain, Limits, NodeLocal, Pods, Servers, Threads};
-pub use reader::{Known, Problem, Problems};
-pub use value::Listen;
+pub use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Servers};
+pub use process::{Limits, NodeLocal, Pods, Threads};
 
-use reader::Reader;
+use ambit_proxy::config::Reader;
 
 /// All that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,16 +40,6 @@ pub struct Config {
     pub log: Log,
     /// Variables of istio/ztunnel that are set and change nothing here.
     pub without_effect: Vec<&'static str>,
-}
-
-/// Log lines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Log {
-    /// How they look.
-    pub format: ambit_telemetry::log::Format,
-    /// Which are written.
-    pub filter: value::Filter,
 }
 
 impl Config {
@@ -94,20 +79,6 @@ impl Config {
         };
         unsupported(reader);
         config
-    }
-}
-
-impl Log {
-    fn read(reader: &mut Reader) -> Self {
-        use ambit_telemetry::log::Format;
-        Self {
-            format: reader.value("LOG_FORMAT", "how log lines look", Format::Plain),
-            filter: reader.value(
-                "RUST_LOG",
-                "which log lines are written: LEVEL or TARGET=LEVEL, separated by commas",
-                value::Filter("info".to_owned()),
-            ),
-        }
     }
 }
 

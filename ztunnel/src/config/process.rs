@@ -1,4 +1,4 @@
-//! The process: pods, limits, threads, drain and servers.
+//! What is the node proxy's own: pods, limits, threads.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use ambit_net::hbone;
 use ambit_net::sys::PROXY_MARK;
 use serde::Serialize;
 
-use super::reader::Reader;
-use super::value::{self, Cpus, Listen, Value, Workers, word, word_of};
+use ambit_proxy::config::Reader;
+use ambit_proxy::config::value::{self, Cpus, Value, Workers, word, word_of};
 
 /// The pods of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -238,69 +238,6 @@ impl Threads {
         };
         Self {
             workers: workers.max(1) as usize,
-        }
-    }
-}
-
-/// The end of the process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Drain {
-    /// Connections may go on for this long after the process was told to end, or after their pod
-    /// was removed.
-    #[serde(serialize_with = "value::duration")]
-    pub grace: Duration,
-}
-
-impl Drain {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        let explicit: Option<Duration> = reader.optional(
-            "CONNECTION_TERMINATION_DEADLINE",
-            "time connections have to end before the process does",
-        );
-        let kubernetes: Option<u32> = reader.optional(
-            "TERMINATION_GRACE_PERIOD_SECONDS",
-            "the pod's grace period, from which that time is taken when it is not set",
-        );
-        // A few seconds are kept back to end what remains in order before SIGKILL.
-        let within = |seconds: u32| match seconds {
-            0..=2 => 1,
-            3..=10 => seconds - 1,
-            _ => seconds - 5,
-        };
-        let grace = explicit.or(kubernetes.map(|s| Duration::from_secs(within(s).into())));
-        Self {
-            grace: grace.unwrap_or(Duration::from_secs(5)),
-        }
-    }
-}
-
-/// Admin, metrics and readiness.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Servers {
-    /// Operators; never open this to others.
-    pub admin: Listen,
-    /// Metrics.
-    pub stats: Listen,
-    /// Readiness.
-    pub readiness: Listen,
-}
-
-impl Servers {
-    pub(super) fn read(reader: &mut Reader) -> Self {
-        Self {
-            admin: reader.value(
-                "ADMIN_ADDR",
-                "where operators ask and change things",
-                Listen::localhost(15000),
-            ),
-            stats: reader.value("STATS_ADDR", "where metrics are read", Listen::any(15020)),
-            readiness: reader.value(
-                "READINESS_ADDR",
-                "where readiness is probed",
-                Listen::any(15021),
-            ),
         }
     }
 }

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use super::value::{Cpus, Listen, Value, Workers};
 use super::*;
+use ambit_proxy::config::Listen;
+use ambit_proxy::config::value::{Cpus, Value, Workers};
 
 fn vars(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs

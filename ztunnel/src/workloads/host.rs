@@ -8,10 +8,10 @@ use ambit_core::identity::Identity;
 use ambit_net::ca::{CertificateStore, Wanted};
 use ambit_net::sys::{Netns, Sockets};
 
-use super::Workers;
 use super::announced::{Announced, Entry, Serving};
 use crate::drain::Drain;
 use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared};
+use ambit_proxy::Workers;
 
 /// What every pod of this node has in common.
 #[derive(Debug, Clone)]

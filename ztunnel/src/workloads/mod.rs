@@ -6,7 +6,6 @@
 mod announced;
 mod host;
 mod manager;
-mod workers;
 mod zds;
 
 #[cfg(test)]
@@ -15,5 +14,4 @@ mod tests;
 pub use announced::{Announced, State};
 pub use host::{Host, Listen, Origin};
 pub use manager::{Manager, Summary};
-pub use workers::Workers;
 pub use zds::{Surroundings, follow};

@@ -13,6 +13,8 @@ use ambit_telemetry::readiness::Readiness;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use ambit_proxy::Workers;
+
 use super::*;
 use crate::proxy::{Limits, Listeners, Pod};
 use crate::testing::{World, workload};

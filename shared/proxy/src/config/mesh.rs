@@ -42,7 +42,8 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    /// Reads it from an environment.
+    pub fn read(reader: &mut Reader) -> Self {
         let metadata = reader.prefixed("ISTIO_META_");
         let cluster_id = reader.value("CLUSTER_ID", "name of the cluster", "Kubernetes".to_owned());
         Self {
@@ -99,7 +100,8 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    pub(super) fn read(reader: &mut Reader) -> Self {
+    /// Reads it from an environment.
+    pub fn read(reader: &mut Reader) -> Self {
         let default = match reader.text("KUBERNETES_SERVICE_HOST") {
             Some(_) => "https://istiod.istio-system.svc:15012",
             None => "https://localhost:15012",

@@ -9,7 +9,7 @@ use ambit_telemetry::log::Format;
 use serde::{Serialize, Serializer};
 
 /// A kind of value.
-pub(super) trait Value: Sized {
+pub trait Value: Sized {
     /// What is accepted, as in "expected ...".
     const ACCEPTS: &'static str;
 
@@ -130,7 +130,7 @@ impl Value for Duration {
 }
 
 /// Shows a duration as it would be set.
-pub(super) fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn duration<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&value.show())
 }
 
@@ -140,7 +140,7 @@ pub struct Listen(pub Vec<SocketAddr>);
 
 impl Listen {
     /// Both loopback addresses.
-    pub(super) fn localhost(port: u16) -> Self {
+    pub fn localhost(port: u16) -> Self {
         Self(vec![
             ([127, 0, 0, 1], port).into(),
             (std::net::Ipv6Addr::LOCALHOST, port).into(),
@@ -148,7 +148,7 @@ impl Listen {
     }
 
     /// Every address; IPv4 alone where there is no IPv6.
-    pub(super) fn any(port: u16) -> Self {
+    pub fn any(port: u16) -> Self {
         Self(vec![
             (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
             ([0, 0, 0, 0], port).into(),
@@ -181,7 +181,7 @@ impl Value for Listen {
 
 /// A number of processors as Kubernetes writes it, rounded up: `2`, `1.5`, `500m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Cpus(pub(super) u32);
+pub struct Cpus(pub u32);
 
 impl Value for Cpus {
     const ACCEPTS: &'static str = "a positive CPU quantity such as 2, 1.5 or 500m";
@@ -208,8 +208,10 @@ impl Value for Cpus {
 
 /// A number of threads, or a share of the processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Workers {
+pub enum Workers {
+    /// That many; 0 is one for each processor.
     Count(u32),
+    /// Of the processors.
     Percent(u32),
 }
 
@@ -294,13 +296,13 @@ impl Value for Namespace {
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+pub fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(String::new)
 }
 
 /// How a word is written.
-pub(super) fn word_of<T: Copy + PartialEq>(value: T, words: &[(&str, T)]) -> String {
+pub fn word_of<T: Copy + PartialEq>(value: T, words: &[(&str, T)]) -> String {
     let found = words.iter().find(|(_, one)| *one == value);
     found.map_or_else(String::new, |(word, _)| (*word).to_owned())
 }

@@ -54,14 +54,16 @@ pub struct Known {
 }
 
 /// An environment that is being read.
-pub(super) struct Reader {
+pub struct Reader {
     vars: BTreeMap<String, String>,
     problems: Vec<Problem>,
     known: Vec<Known>,
 }
 
 impl Reader {
-    pub(super) fn new(vars: BTreeMap<String, String>) -> Self {
+    /// Reads these variables.
+    #[must_use]
+    pub fn new(vars: BTreeMap<String, String>) -> Self {
         Self {
             vars,
             problems: Vec::new(),
@@ -70,27 +72,18 @@ impl Reader {
     }
 
     /// A value, or its default when the variable is not set or empty.
-    pub(super) fn value<T: Value>(
-        &mut self,
-        name: &'static str,
-        about: &'static str,
-        default: T,
-    ) -> T {
+    pub fn value<T: Value>(&mut self, name: &'static str, about: &'static str, default: T) -> T {
         let shown = default.show();
         self.read(name, about, shown).unwrap_or(default)
     }
 
     /// A value, or nothing when the variable is not set or empty.
-    pub(super) fn optional<T: Value>(
-        &mut self,
-        name: &'static str,
-        about: &'static str,
-    ) -> Option<T> {
+    pub fn optional<T: Value>(&mut self, name: &'static str, about: &'static str) -> Option<T> {
         self.read(name, about, String::new())
     }
 
     /// A number within limits.
-    pub(super) fn number(
+    pub fn number(
         &mut self,
         name: &'static str,
         about: &'static str,
@@ -110,7 +103,7 @@ impl Reader {
     }
 
     /// A variable that may be set only to what this proxy does anyway.
-    pub(super) fn only(&mut self, name: &'static str, values: &[&str], what: &str) {
+    pub fn only(&mut self, name: &'static str, values: &[&str], what: &str) {
         if self.text(name).is_some_and(|text| !values.contains(&text)) {
             let accepts = match values {
                 [] => format!("not supported ({what})"),
@@ -121,7 +114,7 @@ impl Reader {
     }
 
     /// Reports a variable as wrong.
-    pub(super) fn refuse(&mut self, name: &str, accepts: String) {
+    pub fn refuse(&mut self, name: &str, accepts: String) {
         self.problems.push(Problem {
             name: name.to_owned(),
             value: self.vars.get(name).cloned().unwrap_or_default(),
@@ -130,7 +123,7 @@ impl Reader {
     }
 
     /// Variables whose name starts with `prefix`, by what follows it.
-    pub(super) fn prefixed(&self, prefix: &str) -> BTreeMap<String, String> {
+    pub fn prefixed(&self, prefix: &str) -> BTreeMap<String, String> {
         self.vars
             .iter()
             .filter_map(|(name, value)| {
@@ -141,7 +134,7 @@ impl Reader {
     }
 
     /// A variable that is set and not empty.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub fn text(&self, name: &str) -> Option<&str> {
         self.vars
             .get(name)
             .map(|v| v.trim())
@@ -149,7 +142,10 @@ impl Reader {
     }
 
     /// The configuration, unless something was wrong.
-    pub(super) fn finish<T>(mut self, config: T) -> Result<T, Problems> {
+    ///
+    /// # Errors
+    /// Every variable that is wrong.
+    pub fn finish<T>(mut self, config: T) -> Result<T, Problems> {
         let known: BTreeSet<&str> = self.known.iter().map(|k| k.name).collect();
         let unknown = self.vars.keys().filter(|n| n.starts_with(OWN_PREFIX));
         let unknown: Vec<String> = unknown
@@ -157,10 +153,7 @@ impl Reader {
             .cloned()
             .collect();
         for name in unknown {
-            self.refuse(
-                &name,
-                "no such variable; `ztunnel --help` lists them".to_owned(),
-            );
+            self.refuse(&name, "no such variable; --help lists them".to_owned());
         }
         if self.problems.is_empty() {
             Ok(config)
@@ -169,7 +162,9 @@ impl Reader {
         }
     }
 
-    pub(super) fn into_known(self) -> Vec<Known> {
+    /// Every variable that was asked for.
+    #[must_use]
+    pub fn into_known(self) -> Vec<Known> {
         self.known
     }
 
