@@ -34,6 +34,12 @@ pub mod security {
     generated!("istio.security");
 }
 
+/// L7 configuration of waypoints (`ambit.waypoint`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod waypoint {
+    generated!("ambit.waypoint");
+}
+
 /// Certificate signing (`istio.v1.auth`).
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod ca {
@@ -44,3 +50,5 @@ pub mod ca {
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`waypoint::Resource`] resources.
+pub const WAYPOINT_TYPE: &str = "type.googleapis.com/ambit.waypoint.Resource";

@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "xds.proto",
     "workload.proto",
     "authorization.proto",
     "ca.proto",
     "zds.proto",
+    "waypoint.proto",
 ];
 
 #[test]
@@ -25,6 +26,7 @@ fn generated_code_is_current() {
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .bytes(".istio.workload")
         .bytes(".istio.security")
+        .bytes(".ambit.waypoint")
         .bytes(".envoy.service.discovery.v3")
         .compile_fds(descriptors)
         .expect("code generation");

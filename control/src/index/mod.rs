@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{AuthorizationPolicy, Service, Workload};
+use ambit_http::model::ResourceKey;
 
 use crate::source::{Event, Key, Kind, Object, Origin, Problem};
 use crate::translate::{self, Mesh, PolicyOutcome};
@@ -33,6 +34,10 @@ pub enum Change {
     Policy(Arc<AuthorizationPolicy>),
     /// The policy of this key is gone.
     RemovePolicy(NamespacedName),
+    /// Something for waypoints as it is now.
+    Waypoint(ambit_http::model::Resource),
+    /// What waypoints know under this key is gone.
+    RemoveWaypoint(ResourceKey),
 }
 
 /// Objects, and the resources that follow from them.

@@ -43,6 +43,8 @@ fn names(changes: &[Change]) -> Vec<String> {
             Change::RemoveService(key) => format!("-{key}"),
             Change::Policy(found) => format!("+policy {}", found.key),
             Change::RemovePolicy(key) => format!("-policy {key}"),
+            Change::Waypoint(found) => format!("+{}", found.key()),
+            Change::RemoveWaypoint(key) => format!("-{key}"),
         })
         .collect()
 }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::ResourceType;
 use super::session::{Progress, Session};
+use super::{ByType, ResourceType};
 
 /// All streams.
 #[derive(Debug)]
@@ -33,25 +33,26 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// `namespace/serviceaccount` of its token.
     pub account: Arc<str>,
-    authorization: Option<Progress>,
-    address: Option<Progress>,
+    progress: ByType<Option<Progress>>,
 }
 
 impl Connection {
     /// How far a subscribed type is.
     #[must_use]
     pub fn progress(&self, of: ResourceType) -> Option<&Progress> {
-        match of {
-            ResourceType::Authorization => self.authorization.as_ref(),
-            ResourceType::Address => self.address.as_ref(),
-        }
+        self.progress[of].as_ref()
     }
 
-    /// Whether the proxy has answered everything up to a generation. A node proxy that has not
-    /// subscribed to both types yet is about to.
+    /// Whether the proxy has answered everything up to a generation. One of ours that has not
+    /// subscribed to all it needs yet is about to.
     #[must_use]
     pub fn settled(&self, generation: u64) -> bool {
-        let both = self.node.starts_with("ztunnel~") || self.node.is_empty();
+        let kind = self.node.split('~').next().unwrap_or_default();
+        let needs = |of: ResourceType| match (kind, of) {
+            (_, ResourceType::Address) => matches!(kind, "ztunnel" | "waypoint" | ""),
+            (_, ResourceType::Authorization) => matches!(kind, "ztunnel" | ""),
+            (_, ResourceType::Waypoint) => kind == "waypoint",
+        };
         let mut any = false;
         for of in ResourceType::ALL {
             match self.progress(of) {
@@ -59,7 +60,7 @@ impl Connection {
                     any = true;
                 }
                 Some(_) => return false,
-                None if both => return false,
+                None if needs(of) => return false,
                 None => {}
             }
         }
@@ -82,7 +83,7 @@ impl Connection {
 /// A refusal, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RenderedNack {
-    /// `address` or `authorization`.
+    /// `address`, `authorization` or `waypoint`.
     pub r#type: &'static str,
     /// In the proxy's words.
     pub message: String,
@@ -110,8 +111,7 @@ impl Connections {
             node: "".into(),
             peer,
             account,
-            authorization: None,
-            address: None,
+            progress: ByType::default(),
         };
         streams.open.insert(id, connection);
         drop(streams);
@@ -170,8 +170,9 @@ impl Open {
     /// The stream moved on.
     pub fn moved(&self, session: &Session) {
         if let Some(connection) = self.all.streams.lock().open.get_mut(&self.id) {
-            connection.authorization = session.progress(ResourceType::Authorization).cloned();
-            connection.address = session.progress(ResourceType::Address).cloned();
+            for of in ResourceType::ALL {
+                connection.progress[of] = session.progress(of).cloned();
+            }
         }
         self.all.changed.send_replace(());
     }
@@ -181,5 +182,43 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.all.streams.lock().open.remove(&self.id);
         self.all.changed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ResourceType::{Address, Authorization, Waypoint};
+
+    #[test]
+    fn a_proxy_has_settled_when_all_it_needs_has() {
+        let cases: [(&str, &[ResourceType], bool); 9] = [
+            ("ztunnel~10.0.0.1~a.b~c", &[Address, Authorization], true),
+            ("ztunnel~10.0.0.1~a.b~c", &[Address], false),
+            ("ztunnel~10.0.0.1~a.b~c", &[Authorization], false),
+            ("waypoint~10.0.0.1~a.b~c", &[Address, Waypoint], true),
+            ("waypoint~10.0.0.1~a.b~c", &[Address], false),
+            ("waypoint~10.0.0.1~a.b~c", &[Waypoint], false),
+            ("", &[Address], false),
+            ("observer", &[Address], true),
+            ("observer", &[], false),
+        ];
+        for (node, types, expected) in cases {
+            let mut connection = Connection {
+                node: node.into(),
+                peer: None,
+                account: "".into(),
+                progress: ByType::default(),
+            };
+            for of in types {
+                connection.progress[*of] = Some(Progress {
+                    answered: true,
+                    settled: 7,
+                    ..Progress::default()
+                });
+            }
+            assert_eq!(connection.settled(7), expected, "{node} {types:?}");
+            assert!(!connection.settled(8), "{node} {types:?}");
+        }
     }
 }

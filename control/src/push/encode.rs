@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ambit_http::convert;
 use ambit_proto::{security, workload};
 use bytes::Bytes;
 use prost::Message;
@@ -59,6 +60,20 @@ pub fn encode(change: &Change) -> (ResourceType, Update) {
             ResourceType::Authorization,
             Update::Remove(key.to_string().into()),
         ),
+        Change::Waypoint(found) => {
+            let body = convert::encode(found);
+            let resource = Resource {
+                name: found.key().to_string().into(),
+                version: digest(&body),
+                body: Bytes::from(body),
+                aliases: Vec::new(),
+            };
+            (ResourceType::Waypoint, Update::Set(resource))
+        }
+        Change::RemoveWaypoint(key) => (
+            ResourceType::Waypoint,
+            Update::Remove(key.to_string().into()),
+        ),
     }
 }
 
@@ -80,11 +95,14 @@ fn resource(
     }
 }
 
-/// A hash of the content, the same in every replica and after a restart. The protobuf would not do:
-/// the order of its map entries is not defined.
+/// A hash of the content, the same in every replica and after a restart. The protobuf of a workload
+/// would not do: the order of its map entries is not defined.
 fn version(model: &impl Serialize) -> Arc<str> {
-    let json = serde_json::to_vec(model).expect("the model has only string keys");
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &json);
+    digest(&serde_json::to_vec(model).expect("the model has only string keys"))
+}
+
+fn digest(bytes: &[u8]) -> Arc<str> {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let mut text = String::with_capacity(16);
     for byte in &digest.as_ref()[..8] {
         use std::fmt::Write;

@@ -9,7 +9,7 @@ pub mod server;
 pub mod session;
 pub mod shelf;
 
-use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
+use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WAYPOINT_TYPE};
 use serde::Serialize;
 
 /// The resource types that are served.
@@ -17,13 +17,15 @@ use serde::Serialize;
 pub enum ResourceType {
     /// Policies of node proxies.
     Authorization,
+    /// What waypoints know beyond workloads and services.
+    Waypoint,
     /// Workloads and services.
     Address,
 }
 
 impl ResourceType {
     /// All of them, in the order in which a change is sent.
-    pub const ALL: [Self; 2] = [Self::Authorization, Self::Address];
+    pub const ALL: [Self; 3] = [Self::Authorization, Self::Waypoint, Self::Address];
 
     /// As xDS names it.
     #[must_use]
@@ -31,6 +33,7 @@ impl ResourceType {
         match self {
             Self::Address => ADDRESS_TYPE,
             Self::Authorization => AUTHORIZATION_TYPE,
+            Self::Waypoint => WAYPOINT_TYPE,
         }
     }
 
@@ -40,6 +43,7 @@ impl ResourceType {
         match self {
             Self::Address => "address",
             Self::Authorization => "authorization",
+            Self::Waypoint => "waypoint",
         }
     }
 
@@ -47,5 +51,23 @@ impl ResourceType {
     #[must_use]
     pub fn from_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|of| of.url() == url)
+    }
+}
+
+/// A value for each type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByType<T>([T; ResourceType::ALL.len()]);
+
+impl<T> std::ops::Index<ResourceType> for ByType<T> {
+    type Output = T;
+
+    fn index(&self, of: ResourceType) -> &T {
+        &self.0[of as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<ResourceType> for ByType<T> {
+    fn index_mut(&mut self, of: ResourceType) -> &mut T {
+        &mut self.0[of as usize]
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use prost_types::Any;
 
-use super::ResourceType;
 use super::shelf::{Resource, Shelf, Shelves};
+use super::{ByType, ResourceType};
 
 /// A response is closed when it holds this many bytes: with its last resource it stays below what
 /// gRPC clients take by default (4 MiB).
@@ -22,8 +22,7 @@ const MAX_REMOVED: usize = 10_000;
 /// One stream.
 #[derive(Debug, Default)]
 pub struct Session {
-    authorization: Option<Subscription>,
-    address: Option<Subscription>,
+    subscriptions: ByType<Option<Subscription>>,
     nonces: u64,
 }
 
@@ -99,7 +98,7 @@ impl Session {
         let Some(of) = ResourceType::from_url(&request.type_url) else {
             return Told::UnknownType(request.type_url);
         };
-        let slot = self.slot(of);
+        let slot = &mut self.subscriptions[of];
         let first = slot.is_none();
         let subscription = slot.get_or_insert_default();
         let told = if first {
@@ -127,7 +126,7 @@ impl Session {
         for of in ResourceType::ALL {
             let gates = self.gates(of, shelves);
             let nonce = self.nonces + 1;
-            if let Some(subscription) = self.slot(of)
+            if let Some(subscription) = &mut self.subscriptions[of]
                 && let Some(mut response) =
                     subscription.next(of, shelves, &gates, &nonce.to_string())?
             {
@@ -142,35 +141,28 @@ impl Session {
     /// How far a subscribed type is.
     #[must_use]
     pub fn progress(&self, of: ResourceType) -> Option<&Progress> {
-        let subscription = match of {
-            ResourceType::Authorization => &self.authorization,
-            ResourceType::Address => &self.address,
-        };
-        subscription.as_ref().map(|s| &s.progress)
-    }
-
-    fn slot(&mut self, of: ResourceType) -> &mut Option<Subscription> {
-        match of {
-            ResourceType::Authorization => &mut self.authorization,
-            ResourceType::Address => &mut self.address,
-        }
+        self.subscriptions[of].as_ref().map(|s| &s.progress)
     }
 
     fn gates(&self, of: ResourceType, shelves: &Shelves) -> Gates {
+        let sent = |of: ResourceType| {
+            self.subscriptions[of].as_ref().is_none_or(|s| {
+                s.started && shelves.of(of).present_after(s.present).next().is_none()
+            })
+        };
         match of {
             // A policy is gone for the proxy only after the workloads that referred to it changed.
-            ResourceType::Authorization => Gates {
+            ResourceType::Authorization | ResourceType::Waypoint => Gates {
                 present: true,
-                removed_until: self.address.as_ref().map_or(u64::MAX, |s| {
-                    s.sent_until(shelves.of(ResourceType::Address))
-                }),
+                removed_until: self.subscriptions[ResourceType::Address]
+                    .as_ref()
+                    .map_or(u64::MAX, |s| {
+                        s.sent_until(shelves.of(ResourceType::Address))
+                    }),
             },
-            // A workload comes after the policies it may refer to.
+            // What is served comes after the policies that may hold for it.
             ResourceType::Address => Gates {
-                present: self.authorization.as_ref().is_none_or(|s| {
-                    let shelf = shelves.of(ResourceType::Authorization);
-                    s.started && shelf.present_after(s.present).next().is_none()
-                }),
+                present: sent(ResourceType::Authorization) && sent(ResourceType::Waypoint),
                 removed_until: u64::MAX,
             },
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::push::shelf::Update;
 use ambit_proto::xds::Status;
 
-use ResourceType::{Address, Authorization};
+use ResourceType::{Address, Authorization, Waypoint};
 
 #[derive(Default)]
 struct Case {
@@ -218,50 +218,53 @@ fn large_states_come_in_bounded_pieces() {
 
 #[test]
 fn policies_come_before_and_go_after_what_refers_to_them() {
-    let mut case = Case::default();
-    case.subscribe(Address).subscribe(Authorization);
-    case.exchange();
-    case.exchange();
-    case.set(Address, "w", "with p")
-        .set(Authorization, "p", "1");
-    let policy = case.poll().expect("a response");
-    assert_eq!(policy.of, Authorization);
-    let workload = case.poll().expect("sent behind it");
-    assert_eq!(workload.of, Address);
-    case.ack(&policy);
-    case.ack(&workload);
-    case.set(Address, "w", "without").remove(Authorization, "p");
-    let workload = case.poll().expect("a response");
-    assert_eq!(workload.of, Address);
-    let policy = case.poll().expect("sent behind it");
-    assert_eq!(
-        (policy.of, &*policy.removed),
-        (Authorization, &["p".to_owned()][..])
-    );
-    case.ack(&workload);
-    case.ack(&policy);
-    assert!(case.settled(Address) && case.settled(Authorization));
+    for policies in [Authorization, Waypoint] {
+        let mut case = Case::default();
+        case.subscribe(Address).subscribe(policies);
+        case.exchange();
+        case.exchange();
+        case.set(Address, "w", "with p").set(policies, "p", "1");
+        let policy = case.poll().expect("a response");
+        assert_eq!(policy.of, policies);
+        let workload = case.poll().expect("sent behind it");
+        assert_eq!(workload.of, Address);
+        case.ack(&policy);
+        case.ack(&workload);
+        case.set(Address, "w", "without").remove(policies, "p");
+        let workload = case.poll().expect("a response");
+        assert_eq!(workload.of, Address);
+        let policy = case.poll().expect("sent behind it");
+        assert_eq!(
+            (policy.of, &*policy.removed),
+            (policies, &["p".to_owned()][..])
+        );
+        case.ack(&workload);
+        case.ack(&policy);
+        assert!(case.settled(Address) && case.settled(policies));
+    }
 }
 
 #[test]
 fn a_policy_is_not_gone_while_the_workload_waits_for_an_ack() {
-    let mut case = Case::default();
-    case.set(Authorization, "p", "1").set(Address, "w", "1");
-    case.subscribe(Authorization).subscribe(Address);
-    case.exchange();
-    let first = case.poll().expect("the workload");
-    case.set(Address, "w", "2").remove(Authorization, "p");
-    assert_eq!(
-        case.poll(),
-        None,
-        "the new workload cannot be sent yet, so the policy stays"
-    );
-    case.ack(&first);
-    let of: Vec<_> = [case.exchange(), case.exchange()]
-        .iter()
-        .map(|s| s.of)
-        .collect();
-    assert_eq!(of, [Address, Authorization]);
+    for policies in [Authorization, Waypoint] {
+        let mut case = Case::default();
+        case.set(policies, "p", "1").set(Address, "w", "1");
+        case.subscribe(policies).subscribe(Address);
+        case.exchange();
+        let first = case.poll().expect("the workload");
+        case.set(Address, "w", "2").remove(policies, "p");
+        assert_eq!(
+            case.poll(),
+            None,
+            "the new workload cannot be sent yet, so the policy stays"
+        );
+        case.ack(&first);
+        let of: Vec<_> = [case.exchange(), case.exchange()]
+            .iter()
+            .map(|s| s.of)
+            .collect();
+        assert_eq!(of, [Address, policies]);
+    }
 }
 
 #[test]

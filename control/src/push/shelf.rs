@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::ResourceType;
+use super::{ByType, ResourceType};
 
 /// Removals that are remembered. A reader that is further behind starts over.
 const REMEMBERED: usize = 65_536;
@@ -40,8 +40,7 @@ pub enum Update {
 #[derive(Debug, Default)]
 pub struct Shelves {
     generation: u64,
-    authorization: Shelf,
-    address: Shelf,
+    shelves: ByType<Shelf>,
 }
 
 impl Shelves {
@@ -54,20 +53,13 @@ impl Shelves {
     /// The shelf of a type.
     #[must_use]
     pub fn of(&self, of: ResourceType) -> &Shelf {
-        match of {
-            ResourceType::Authorization => &self.authorization,
-            ResourceType::Address => &self.address,
-        }
+        &self.shelves[of]
     }
 
     /// Applies an update as a generation of its own.
     pub fn update(&mut self, of: ResourceType, update: Update) {
         self.generation += 1;
-        let shelf = match of {
-            ResourceType::Authorization => &mut self.authorization,
-            ResourceType::Address => &mut self.address,
-        };
-        shelf.update(update, self.generation);
+        self.shelves[of].update(update, self.generation);
     }
 }
 

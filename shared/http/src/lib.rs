@@ -8,6 +8,7 @@
 pub mod balance;
 pub mod breaker;
 pub mod config;
+pub mod convert;
 pub mod h1;
 pub mod host;
 pub mod model;

@@ -20,11 +20,8 @@ const SHOWN: usize = 80;
 
 impl ConvertError {
     /// An error at one field; outer fields are put before it by [`At::at`].
-    pub(super) fn new(
-        field: impl Into<String>,
-        value: impl fmt::Debug,
-        expected: &'static str,
-    ) -> Self {
+    #[must_use]
+    pub fn new(field: impl Into<String>, value: impl fmt::Debug, expected: &'static str) -> Self {
         let mut value = format!("{value:?}");
         if let Some((end, _)) = value.char_indices().nth(SHOWN) {
             value.truncate(end);
@@ -61,8 +58,9 @@ impl fmt::Display for ConvertError {
 impl std::error::Error for ConvertError {}
 
 /// Puts the path of an outer field before an inner one.
-pub(super) trait At {
+pub trait At {
     /// `outer.inner`, or `outer` when the inner path is empty.
+    #[must_use]
     fn at(self, outer: &str) -> Self;
 }
 
@@ -79,7 +77,10 @@ impl<T> At for Result<T, ConvertError> {
 }
 
 /// Converts every item of a list; an error carries its position.
-pub(super) fn each<T, U>(
+///
+/// # Errors
+/// The first item that does not convert.
+pub fn each<T, U>(
     field: &str,
     items: &[T],
     convert: impl Fn(&T) -> Result<U, ConvertError>,
@@ -91,8 +92,11 @@ pub(super) fn each<T, U>(
         .collect()
 }
 
-/// A known enum value, or an error that says which were.
-pub(super) fn known<E: TryFrom<i32>>(
+/// A known enum value.
+///
+/// # Errors
+/// It is not one of the enum's.
+pub fn known<E: TryFrom<i32>>(
     field: &str,
     value: i32,
     expected: &'static str,
@@ -101,7 +105,10 @@ pub(super) fn known<E: TryFrom<i32>>(
 }
 
 /// A port of 1 to 65535.
-pub(super) fn port(field: &str, value: u32) -> Result<u16, ConvertError> {
+///
+/// # Errors
+/// It is another number.
+pub fn port(field: &str, value: u32) -> Result<u16, ConvertError> {
     match u16::try_from(value) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(ConvertError::new(field, value, "a port of 1 to 65535")),

@@ -5,7 +5,7 @@
 //! resource, the field and the value.
 
 mod address;
-mod error;
+pub mod error;
 mod gateway;
 mod policy;
 mod service;
