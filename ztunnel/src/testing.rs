@@ -273,26 +273,36 @@ pub(crate) fn service_key(name: &str) -> NamespacedName {
 
 /// Denies callers with this principal; of the whole namespace.
 pub(crate) fn deny(principal: &Identity) -> Change {
-    let matches = vec![Match {
-        principals: vec![StringMatch::Exact(principal.principal().into())],
-        ..Match::default()
-    }];
-    policy(matches)
+    policy("deny", Action::Deny, principals(&principal.principal()))
+}
+
+/// For callers with this principal; of the whole namespace.
+pub(crate) fn policy_for(action: Action, principal: &str) -> Change {
+    policy("policy", action, principals(principal))
 }
 
 /// Denies callers without an identity; of the whole namespace.
 pub(crate) fn strict() -> Change {
-    policy(vec![Match {
+    let anonymous = Match {
         not_principals: vec![StringMatch::Presence],
         ..Match::default()
-    }])
+    };
+    policy("deny", Action::Deny, anonymous)
 }
 
-fn policy(matches: Vec<Match>) -> Change {
+fn principals(principal: &str) -> Match {
+    Match {
+        principals: vec![StringMatch::Exact(principal.into())],
+        ..Match::default()
+    }
+}
+
+fn policy(name: &str, action: Action, matches: Match) -> Change {
+    let matches = vec![matches];
     Change::Policy(Arc::new(AuthorizationPolicy {
-        key: NamespacedName::new("ns", "deny"),
+        key: NamespacedName::new("ns", name),
         scope: Scope::Namespace,
-        action: Action::Deny,
+        action,
         rules: vec![Rule {
             clauses: vec![Clause { matches }],
         }],

@@ -118,6 +118,8 @@ fn connect(index: &Index) -> Result<String, String> {
         socket_destination: tunnel.target,
         authority: &tunnel.authority.to_string(),
         forwarded_host: None,
+        forwarded_for: None,
+        caller: None,
     };
     let plan = plan_inbound(index, &inbound).map_err(|refusal| refusal.reason)?;
     let facts = plan.facts(Some(&client.identity), client_addr);

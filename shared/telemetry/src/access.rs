@@ -55,6 +55,8 @@ pub struct Entry<'a> {
     pub source: Party<'a>,
     /// The server.
     pub destination: Party<'a>,
+    /// The waypoint that the client came through, when it says who the client is.
+    pub waypoint: Option<&'a Identity>,
     /// What the tunnel was opened to, when there was one.
     pub hbone_addr: Option<&'a dyn Display>,
     /// The hostname of the service the client asked for.
@@ -163,6 +165,7 @@ fn fields(entry: &Entry<'_>, write: &mut dyn FnMut(&str, Value<'_>)) {
     text(write, "src.workload", source.workload);
     text(write, "src.namespace", source.namespace);
     text(write, "src.identity", source.identity);
+    text(write, "src.waypoint", entry.waypoint);
     write("dst.addr", Value::Addr(destination.addr));
     text(write, "dst.hbone_addr", entry.hbone_addr);
     text(write, "dst.service", entry.service);
@@ -197,6 +200,7 @@ mod tests {
                 namespace: None,
                 identity: None,
             },
+            waypoint: None,
             hbone_addr: Some(&"[fd00::2]:80"),
             service: Some("db.shop.svc.cluster.local"),
             security: None,
@@ -230,6 +234,16 @@ mod tests {
 
     #[test]
     fn a_json_line_with_an_error() {
+        let waypoint: Identity = "spiffe://td/ns/shop/sa/gw".parse().expect("valid");
+        let identity: Identity = "spiffe://td/ns/shop/sa/web".parse().expect("valid");
+        let through = Entry {
+            waypoint: Some(&waypoint),
+            ..entry(&identity, None)
+        };
+        let mut line = String::new();
+        render(&through, Format::Json, &mut line);
+        let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(value["src.waypoint"], "spiffe://td/ns/shop/sa/gw");
         let line = shown(Format::Json, Some(&"denied by \"shop/deny\"\nrule 1"));
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["scope"], "access");

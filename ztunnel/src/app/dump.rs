@@ -194,6 +194,7 @@ fn connection(connection: &Connection) -> Value {
         "source": ends.source,
         "sourceWorkload": details.and_then(|d| name(&d.source)),
         "sourceIdentity": details.and_then(|d| d.source_identity.as_ref()),
+        "sourceWaypoint": details.and_then(|d| d.waypoint.as_ref()),
         "destination": details.map_or(ends.destination, |d| d.destination_addr),
         "destinationWorkload": details.and_then(|d| name(&d.destination)),
         "hboneAddr": details.and_then(|d| d.hbone_addr.as_deref()),

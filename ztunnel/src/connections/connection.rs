@@ -38,6 +38,10 @@ pub struct Details {
     pub source: Option<Arc<Workload>>,
     /// Its identity, when something vouches for it.
     pub source_identity: Option<Identity>,
+    /// Its address, when it is not the connection's other end.
+    pub source_addr: Option<SocketAddr>,
+    /// The waypoint it came through, when that says who it is.
+    pub waypoint: Option<Identity>,
     /// The server.
     pub destination: Option<Arc<Workload>>,
     /// Its identity, when something vouches for it.
@@ -59,6 +63,8 @@ impl Details {
         Self {
             source: None,
             source_identity: None,
+            source_addr: None,
+            waypoint: None,
             destination: None,
             destination_identity: None,
             destination_addr,
@@ -73,6 +79,7 @@ impl Details {
             reporter,
             source: self.source.as_deref(),
             source_principal: self.source_identity.as_ref(),
+            source_waypoint: self.waypoint.as_ref(),
             destination: self.destination.as_deref(),
             destination_principal: self.destination_identity.as_ref(),
             service: self.service.as_deref().map(|s| (&s.key, &*s.name)),
@@ -317,7 +324,7 @@ impl Open {
         self.connections.log.log(&Entry {
             direction: ends.direction,
             source: Party {
-                addr: ends.source,
+                addr: details.source_addr.unwrap_or(ends.source),
                 workload: name(&details.source),
                 namespace: namespace(&details.source),
                 identity: details.source_identity.as_ref(),
@@ -328,6 +335,7 @@ impl Open {
                 namespace: namespace(&details.destination),
                 identity: details.destination_identity.as_ref(),
             },
+            waypoint: details.waypoint.as_ref(),
             hbone_addr: hbone_addr.map(|addr| addr as &dyn std::fmt::Display),
             service: details.service.as_deref().map(|s| &*s.key.name),
             security: (details.security == Security::Local).then(|| Security::Local.as_str()),

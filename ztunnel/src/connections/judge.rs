@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ambit_core::authz::authorize;
+use ambit_core::authz::authorize_all;
 use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::Workload;
@@ -36,6 +36,10 @@ pub enum Asked {
         authority: Box<str>,
         /// The `host` of its `forwarded` header.
         forwarded_host: Option<Box<str>>,
+        /// The `for` of it.
+        forwarded_for: Option<SocketAddr>,
+        /// Who called, if the peer is a waypoint and may say so.
+        caller: Option<Box<str>>,
     },
     /// In the clear.
     Plaintext {
@@ -55,9 +59,9 @@ impl Claim {
     }
 }
 
-/// A connection that may go on.
+/// Where a connection leads, if policies let it.
 #[derive(Debug)]
-pub struct Admitted {
+pub struct Planned {
     /// Where it leads.
     pub plan: InboundPlan,
     /// The pod, as it is described now.
@@ -68,51 +72,77 @@ pub struct Admitted {
 ///
 /// # Errors
 /// Why it may not, with the policy that says so.
-pub fn judge(index: &Index, claim: &Claim) -> Result<Admitted, Refusal> {
-    let local = index
-        .workload(&claim.local)
-        .ok_or_else(|| Refusal::unknown_workload(&claim.local))?;
-    let peer_addr = claim.peer_addr;
-    let plan = match &claim.asked {
-        Asked::Tunnel {
-            peer,
-            socket,
-            authority,
-            forwarded_host,
-        } => plan_inbound(
-            index,
-            &Inbound {
-                local,
+pub fn judge(index: &Index, claim: &Claim) -> Result<Planned, Refusal> {
+    let planned = Planned::of(index, claim)?;
+    planned.authorize(index, claim)?;
+    Ok(planned)
+}
+
+impl Planned {
+    /// Plans. Nothing is authorized by that.
+    ///
+    /// # Errors
+    /// Why it leads nowhere.
+    pub fn of(index: &Index, claim: &Claim) -> Result<Self, Refusal> {
+        let local = index
+            .workload(&claim.local)
+            .ok_or_else(|| Refusal::unknown_workload(&claim.local))?;
+        let peer_addr = claim.peer_addr;
+        let plan = match &claim.asked {
+            Asked::Tunnel {
                 peer,
-                peer_addr,
-                socket_destination: *socket,
+                socket,
                 authority,
-                forwarded_host: forwarded_host.as_deref(),
-            },
-        )?,
-        Asked::Plaintext { destination } => plan_passthrough(
-            index,
-            &Passthrough {
-                local,
-                peer_addr,
-                destination: *destination,
-            },
-        )?,
-    };
-    let facts = plan.facts(claim.peer(), peer_addr);
-    let verdict = authorize(index, local, &facts);
-    for hit in &verdict.dry_run {
-        tracing::info!(
-            target: "ambit_ztunnel::dry_run",
-            policy = %hit.policy,
-            rule = hit.rule,
-            action = ?hit.action,
-            src.addr = %peer_addr,
-            dst.addr = %plan.dial,
-            "a dry-run policy matches"
-        );
+                forwarded_host,
+                forwarded_for,
+                caller,
+            } => plan_inbound(
+                index,
+                &Inbound {
+                    local,
+                    peer,
+                    peer_addr,
+                    socket_destination: *socket,
+                    authority,
+                    forwarded_host: forwarded_host.as_deref(),
+                    forwarded_for: *forwarded_for,
+                    caller: caller.as_deref(),
+                },
+            )?,
+            Asked::Plaintext { destination } => plan_passthrough(
+                index,
+                &Passthrough {
+                    local,
+                    peer_addr,
+                    destination: *destination,
+                },
+            )?,
+        };
+        let local = local.clone();
+        Ok(Self { plan, local })
     }
-    let local = local.clone();
-    verdict.into_result()?;
-    Ok(Admitted { plan, local })
+
+    /// Judges it by the policies of the index that it was planned with.
+    ///
+    /// # Errors
+    /// The policy that refuses.
+    pub fn authorize(&self, index: &Index, claim: &Claim) -> Result<(), Refusal> {
+        let facts = self.plan.facts(claim.peer(), claim.peer_addr);
+        let verdict = match self.plan.caller_facts(claim.peer_addr) {
+            Some(caller) => authorize_all(index, &self.local, &[facts, caller]),
+            None => authorize_all(index, &self.local, &[facts]),
+        };
+        for hit in &verdict.dry_run {
+            tracing::info!(
+                target: "ambit_ztunnel::dry_run",
+                policy = %hit.policy,
+                rule = hit.rule,
+                action = ?hit.action,
+                src.addr = %claim.peer_addr,
+                dst.addr = %self.plan.dial,
+                "a dry-run policy matches"
+            );
+        }
+        verdict.into_result().map(drop)
+    }
 }

@@ -19,7 +19,7 @@ use ambit_telemetry::metrics::Traffic;
 use parking_lot::Mutex;
 
 pub use connection::{Connection, Details, Ends, Open};
-pub use judge::{Admitted, Asked, Claim, judge};
+pub use judge::{Asked, Claim, Planned, judge};
 
 /// Independent locks, so that workers do not wait for each other.
 const SHARDS: usize = 16;

@@ -30,6 +30,8 @@ fn tunnel(authority: &str) -> Claim {
             socket: addr("10.0.0.2:15008"),
             authority: authority.into(),
             forwarded_host: None,
+            forwarded_for: None,
+            caller: None,
         },
     }
 }

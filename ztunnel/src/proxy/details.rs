@@ -26,6 +26,8 @@ pub(super) fn outbound(source: &Arc<Workload>, plan: &OutboundPlan) -> Details {
     Details {
         source: Some(source.clone()),
         source_identity: vouched.then(|| source.identity.clone()),
+        source_addr: None,
+        waypoint: None,
         destination: destination.cloned(),
         destination_identity: destination.filter(|_| vouched).map(|w| w.identity.clone()),
         destination_addr,
@@ -35,7 +37,7 @@ pub(super) fn outbound(source: &Arc<Workload>, plan: &OutboundPlan) -> Details {
     }
 }
 
-/// A connection that arrived at a pod; `plan` when it was admitted.
+/// A connection that arrived at a pod; `plan` when it leads somewhere.
 pub(super) fn inbound(
     index: &Index,
     claim: &Claim,
@@ -58,9 +60,12 @@ pub(super) fn inbound(
                 .cloned()
         }),
     };
+    let caller = plan.and_then(|plan| plan.caller.as_ref());
     Details {
         source,
-        source_identity: peer.cloned(),
+        source_identity: caller.map(|caller| &caller.identity).or(peer).cloned(),
+        source_addr: caller.and_then(|caller| caller.address),
+        waypoint: caller.and(peer).cloned(),
         destination: local.cloned(),
         destination_identity: peer.and(local).map(|local| local.identity.clone()),
         destination_addr: arrived_at,

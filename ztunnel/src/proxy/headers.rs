@@ -63,10 +63,26 @@ impl Baggage {
     }
 }
 
-/// The service that a CONNECT names.
-pub(super) fn forwarded_host(headers: &HeaderMap) -> Option<Box<str>> {
-    let text = headers.get(header::FORWARDED)?.to_str().ok()?;
-    Forwarded::parse(text).host.map(String::into_boxed_str)
+/// What a CONNECT says of where it comes from.
+pub(super) fn forwarded(headers: &HeaderMap) -> Forwarded {
+    let text = headers.get(header::FORWARDED).map(HeaderValue::to_str);
+    match text {
+        Some(Ok(text)) => Forwarded::parse(text),
+        Some(Err(_)) | None => Forwarded::default(),
+    }
+}
+
+/// Who called, as the peer says. Several answers are one that does not read.
+pub(super) fn caller(headers: &HeaderMap) -> Option<Box<str>> {
+    let mut said = headers
+        .get_all(hbone::CALLER)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let first = said.next()?;
+    match said.next() {
+        None => Some(String::from_utf8_lossy(first).into()),
+        Some(_) => Some("".into()),
+    }
 }
 
 /// A new, unsampled trace context (W3C Trace Context).
@@ -92,11 +108,25 @@ mod tests {
     }
 
     #[test]
-    fn the_forwarded_host_is_read() {
+    fn the_forwarded_header_is_read() {
         let mut headers = HeaderMap::new();
-        assert_eq!(forwarded_host(&headers), None);
+        assert_eq!(forwarded(&headers), Forwarded::default());
         let value = HeaderValue::from_static("for=\"10.0.0.1:1\";host=a.b.svc");
         headers.insert(header::FORWARDED, value);
-        assert_eq!(forwarded_host(&headers).as_deref(), Some("a.b.svc"));
+        let read = forwarded(&headers);
+        assert_eq!(read.host.as_deref(), Some("a.b.svc"));
+        assert_eq!(read.client, Some("10.0.0.1:1".parse().expect("an address")));
+    }
+
+    #[test]
+    fn one_caller_is_said_or_none_that_reads() {
+        let id = "spiffe://cluster.local/ns/a/sa/b";
+        let name = HeaderName::from_static(hbone::CALLER);
+        let mut headers = HeaderMap::new();
+        assert_eq!(caller(&headers), None);
+        headers.append(&name, HeaderValue::from_static(id));
+        assert_eq!(caller(&headers).as_deref(), Some(id));
+        headers.append(&name, HeaderValue::from_static(id));
+        assert_eq!(caller(&headers).as_deref(), Some(""));
     }
 }

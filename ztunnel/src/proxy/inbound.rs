@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::spawn_until_cut;
 use super::{Failure, PodProxy, details, dial, headers};
-use crate::connections::{Admitted, Asked, Claim, Ends, Open, judge};
+use crate::connections::{Asked, Claim, Ends, Open, Planned};
 
 /// Serves one connection and the tunnels in it.
 pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: SocketAddr) {
@@ -88,15 +88,15 @@ async fn carry(
     connect: Connect,
     peer: Arc<Identity>,
 ) -> Result<(), Failure> {
-    let (server, admitted, _permit) = match server(proxy, open, &connect, peer).await {
+    let (server, planned, _permit) = match server(proxy, open, &connect, peer).await {
         Ok(connected) => connected,
         Err(failure) => {
             connect.refuse(failure.status());
             return Err(failure);
         }
     };
-    let headers = proxy.baggage.response(&admitted.local);
-    drop(admitted);
+    let headers = proxy.baggage.response(&planned.local);
+    drop(planned);
     let stream = connect.accept(headers).map_err(Failure::Http2)?;
     let relay = relay_tunnel(server, Far::Established(stream), open.counters(), |_| {});
     tokio::select! {
@@ -111,8 +111,9 @@ async fn server(
     open: &Open,
     connect: &Connect,
     peer: Arc<Identity>,
-) -> Result<(TcpStream, Admitted, OwnedSemaphorePermit), Failure> {
+) -> Result<(TcpStream, Planned, OwnedSemaphorePermit), Failure> {
     let ends = open.ends();
+    let forwarded = headers::forwarded(connect.headers());
     let claim = Claim {
         local: proxy.pod.uid.clone(),
         peer_addr: ends.source,
@@ -120,23 +121,27 @@ async fn server(
             peer,
             socket: ends.destination,
             authority: connect.authority().into(),
-            forwarded_host: headers::forwarded_host(connect.headers()),
+            forwarded_host: forwarded.host.map(String::into_boxed_str),
+            forwarded_for: forwarded.client,
+            caller: headers::caller(connect.headers()),
         },
     };
     open.claim(claim.clone());
-    let admitted = {
+    let planned = {
         let index = proxy.shared.index();
-        let judged = judge(&index, &claim);
-        let plan = judged.as_ref().ok().map(|admitted| &admitted.plan);
+        let planned = Planned::of(&index, &claim);
+        let plan = planned.as_ref().ok().map(|planned| &planned.plan);
         open.describe(details::inbound(&index, &claim, ends.destination, plan));
-        judged?
+        let planned = planned?;
+        planned.authorize(&index, &claim)?;
+        planned
     };
     let permit = proxy.pod.admit(Direction::Inbound)?;
     let (sockets, settings) = (&proxy.pod.sockets, proxy.shared.settings());
-    let dial = dial::application(sockets, &admitted.plan, ends.source.ip(), settings);
+    let dial = dial::application(sockets, &planned.plan, ends.source.ip(), settings);
     let server = tokio::select! {
         dialled = dial => dialled?,
         closed = open.closed() => return Err(closed),
     };
-    Ok((server, admitted, permit))
+    Ok((server, planned, permit))
 }

@@ -38,6 +38,8 @@ pub(super) async fn connect(
             socket: destination,
             authority: destination.to_string().into(),
             forwarded_host: service.map(|service| Box::from(&*service.key.name)),
+            forwarded_for: None,
+            caller: None,
         },
     };
     open.claim(claim.clone());

@@ -1,6 +1,7 @@
 //! Flows between pods of one test, in network namespaces of its own. Pods are loopback
 //! addresses; captured connections are handed over with what the client dialled.
 
+mod callers;
 mod limits;
 
 use std::io;

@@ -10,12 +10,20 @@ use crate::model::{Action, Workload};
 /// Looks only at policies that apply, and allocates only for dry-run hits.
 #[must_use]
 pub fn authorize(index: &Index, workload: &Workload, facts: &Facts<'_>) -> Verdict {
+    authorize_all(index, workload, std::slice::from_ref(facts))
+}
+
+/// [`authorize`] for a connection behind which there is more than one party, such as a waypoint and
+/// who called it: a policy matches if it matches one of them. So one that is denied is enough to refuse,
+/// and an ALLOW policy may name either.
+#[must_use]
+pub fn authorize_all(index: &Index, workload: &Workload, parties: &[Facts<'_>]) -> Verdict {
     let mut seen = Seen::default();
     if !index.policies_synced() {
         seen.broken = Some(Reason::NotSynced);
     }
     for policy in index.policies_for(workload) {
-        seen.look(policy, facts);
+        seen.look(policy, parties);
     }
     seen.verdict()
 }
@@ -33,7 +41,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn look(&mut self, policy: Applicable<'_>, facts: &Facts<'_>) {
+    fn look(&mut self, policy: Applicable<'_>, parties: &[Facts<'_>]) {
         let policy = match policy {
             Applicable::Ready(policy) => policy,
             Applicable::Unknown(key) => {
@@ -49,7 +57,9 @@ impl Seen {
                 return;
             }
         };
-        let rule = matching_rule(policy, facts);
+        let rule = parties
+            .iter()
+            .find_map(|facts| matching_rule(policy, facts));
         let key = || policy.key.clone();
         if policy.dry_run {
             self.dry_run_policies = true;

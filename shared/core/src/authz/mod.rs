@@ -9,7 +9,7 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-pub use evaluate::authorize;
+pub use evaluate::{authorize, authorize_all};
 pub use matcher::{matches, matching_rule};
 pub use reason::{DryRunHit, Reason, Verdict};
 

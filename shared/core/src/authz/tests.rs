@@ -677,3 +677,68 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_waypoint_and_its_caller_are_judged_together() {
+    let (waypoint, caller) = (identity("ns", "gw"), identity("shop", "web"));
+    let parties = [
+        Facts {
+            source_ip: ip("10.0.0.100"),
+            ..facts(Some(&waypoint))
+        },
+        facts(Some(&caller)),
+    ];
+    let of = |action, names: &[&str]| {
+        let matches = names.iter().map(|name| Match {
+            principals: vec![exact(name)],
+            ..Match::default()
+        });
+        let mut it = policy("ns/p", matches.collect());
+        it.action = action;
+        Change::Policy(it.into())
+    };
+    let from = |action, net: &str| {
+        let source_ips = vec![net.parse().expect("a net")];
+        let mut it = policy(
+            "ns/p",
+            vec![Match {
+                source_ips,
+                ..Match::default()
+            }],
+        );
+        it.action = action;
+        Change::Policy(it.into())
+    };
+    let (gw, web) = ("cluster.local/ns/ns/sa/gw", "cluster.local/ns/shop/sa/web");
+    let other = "cluster.local/ns/shop/sa/other";
+    use Action::{Allow, Deny};
+    for (case, change, allowed) in [
+        ("DENY the caller", of(Deny, &[web]), false),
+        ("DENY the waypoint", of(Deny, &[gw]), false),
+        ("DENY somebody else", of(Deny, &[other]), true),
+        ("ALLOW the caller", of(Allow, &[web]), true),
+        ("ALLOW the waypoint", of(Allow, &[gw]), true),
+        ("ALLOW somebody else", of(Allow, &[other]), false),
+        (
+            "DENY the caller's address",
+            from(Deny, "10.0.0.7/32"),
+            false,
+        ),
+        (
+            "DENY the waypoint's address",
+            from(Deny, "10.0.0.100/32"),
+            false,
+        ),
+        ("ALLOW another address", from(Allow, "10.9.0.0/16"), false),
+    ] {
+        let index = index([change]);
+        let verdict = authorize_all(&index, &pod("a", &["10.0.0.1"]), &parties);
+        assert_eq!(verdict.allowed, allowed, "{case}: {verdict}");
+    }
+    let index = index([of(Allow, &[web])]);
+    let alone = authorize_all(&index, &pod("a", &["10.0.0.1"]), &parties[..1]);
+    assert!(
+        !alone.allowed,
+        "without its caller the waypoint is judged by itself"
+    );
+}

@@ -14,3 +14,7 @@ mod tests;
 pub use authority::{Authority, AuthorityError};
 pub use baggage::Baggage;
 pub use forwarded::Forwarded;
+
+/// The header in which a waypoint says who called it: a SPIFFE id. Believed from the waypoint of what is
+/// asked for and from nobody else; see [`plan_inbound`](crate::plan::plan_inbound).
+pub const CALLER: &str = "x-ambit-caller";

@@ -13,7 +13,7 @@ use crate::addr::NetworkAddr;
 use crate::authz::Facts;
 use crate::hbone::proxy_protocol::Header;
 use crate::hbone::{Authority, AuthorityError};
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::index::Index;
 use crate::model::{Service, Workload};
 
@@ -32,6 +32,11 @@ pub struct Inbound<'a> {
     pub authority: &'a str,
     /// The `host` of its `forwarded` header: names the service in telemetry, nothing else.
     pub forwarded_host: Option<&'a str>,
+    /// The `for` of its `forwarded` header; see `caller`.
+    pub forwarded_for: Option<SocketAddr>,
+    /// Its [`CALLER`](crate::hbone::CALLER) header. Believed, together with `forwarded_for`, from an
+    /// instance of the waypoint that the port or the pod is bound to, and from nobody else.
+    pub caller: Option<&'a str>,
 }
 
 /// What to do.
@@ -45,9 +50,31 @@ pub struct InboundPlan {
     pub service: Option<Arc<Service>>,
     /// The caller's workload, for telemetry.
     pub source: Option<Arc<Workload>>,
+    /// Who called the waypoint that asks now; none when whoever asks is the caller.
+    pub caller: Option<Caller>,
+}
+
+/// Who called a waypoint, by that waypoint's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// By the certificate that the waypoint has verified.
+    pub identity: Identity,
+    /// The other end of the waypoint's connection, if it says so.
+    pub address: Option<SocketAddr>,
 }
 
 impl InboundPlan {
+    /// What [`authorize_all`](crate::authz::authorize_all) judges besides [`InboundPlan::facts`]: the
+    /// caller of the waypoint that asks.
+    #[must_use]
+    pub fn caller_facts(&self, peer_addr: SocketAddr) -> Option<Facts<'_>> {
+        self.caller.as_ref().map(|caller| Facts {
+            source: Some(&caller.identity),
+            source_ip: caller.address.unwrap_or(peer_addr).ip().to_canonical(),
+            destination: self.dial,
+        })
+    }
+
     /// What [`authorize`](crate::authz::authorize) judges.
     #[must_use]
     pub fn facts<'a>(&self, peer: Option<&'a Identity>, peer_addr: SocketAddr) -> Facts<'a> {
@@ -62,8 +89,9 @@ impl InboundPlan {
 /// Decides what a CONNECT leads to.
 ///
 /// # Errors
-/// 400 when the authority does not read as one or is another pod's; 503 when nothing answers
-/// there (own ports, unknown hostname, port 0); 401 when it should have come through a waypoint.
+/// 400 when the authority does not read as one or is another pod's, or when its waypoint says
+/// something unreadable of the caller; 503 when nothing answers there (own ports, unknown hostname,
+/// port 0); 401 when it should have come through a waypoint.
 pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan, Refusal> {
     let local = inbound.local;
     let authority: Authority = inbound.authority.parse().map_err(refuse_authority)?;
@@ -90,20 +118,48 @@ pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan,
         )));
     }
     waypoint::require(index, local, port, Some(inbound.peer))?;
+    let called = called_by(index, inbound, port)?;
     let tunnel = local.application_tunnel;
     let dial_port = tunnel.and_then(|tunnel| tunnel.port).unwrap_or(port);
     let proxy_header = match tunnel {
         Some(_) => Some(header(inbound, &authority, service)?),
         None => None,
     };
+    let (identity, address) = match &called {
+        Some(caller) => (&caller.identity, caller.address),
+        None => (inbound.peer, Some(inbound.peer_addr)),
+    };
     Ok(InboundPlan {
         dial: SocketAddr::new(here, dial_port),
         proxy_header,
         service: service.cloned(),
-        source: caller(index, local, inbound.peer_addr)
-            .filter(|source| source.identity == *inbound.peer)
+        source: address
+            .and_then(|address| caller(index, local, address))
+            .filter(|source| source.identity == *identity)
             .cloned(),
+        caller: called,
     })
+}
+
+/// The caller that a waypoint speaks for. What anybody else says is as if it were not said.
+fn called_by(index: &Index, inbound: &Inbound<'_>, port: u16) -> Result<Option<Caller>, Refusal> {
+    let Some(text) = inbound.caller else {
+        return Ok(None);
+    };
+    if !waypoint::speaks_for_callers(index, inbound.local, port, inbound.peer) {
+        return Ok(None);
+    }
+    let identity = text.parse().map_err(|error: IdentityError| {
+        Refusal::bad_request(format!(
+            "waypoint {} says who called in {}, which does not read: {error}",
+            inbound.peer,
+            crate::hbone::CALLER
+        ))
+    })?;
+    Ok(Some(Caller {
+        identity,
+        address: inbound.forwarded_for,
+    }))
 }
 
 /// The workload at the caller's address.

@@ -14,7 +14,7 @@ mod target;
 mod tests;
 mod waypoint;
 
-pub use inbound::{Inbound, InboundPlan, plan_inbound};
+pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
 pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use refusal::{Refusal, ResponseFlag};

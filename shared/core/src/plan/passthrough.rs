@@ -41,5 +41,6 @@ pub fn plan_passthrough(
         proxy_header: None,
         service: service_for(index, local, dial.port(), None).cloned(),
         source: caller(index, local, passthrough.peer_addr).cloned(),
+        caller: None,
     })
 }

@@ -137,6 +137,20 @@ pub(super) fn require(
     )))
 }
 
+/// Whether `peer` is the waypoint of this port of `local`, or of `local` itself, and may therefore say
+/// who called it.
+pub(super) fn speaks_for_callers(
+    index: &Index,
+    local: &Workload,
+    port: u16,
+    peer: &Identity,
+) -> bool {
+    own_binding(index, local)
+        .into_iter()
+        .chain(service_bindings(index, local, port))
+        .any(|gateway| has_identity(index, gateway, peer))
+}
+
 /// Whether any service is served on this port of a workload.
 fn serves_any(index: &Index, workload: &Workload, port: u16) -> bool {
     workload.services.iter().any(|(key, ports)| {

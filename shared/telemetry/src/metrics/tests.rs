@@ -40,6 +40,7 @@ fn labels<'a>(source: &'a Workload, destination: Option<&'a Workload>) -> Traffi
         reporter: Reporter::Source,
         source: Some(source),
         source_principal: Some(&source.identity),
+        source_waypoint: None,
         destination,
         destination_principal: destination.map(|w| &w.identity),
         service: None,
@@ -72,6 +73,10 @@ fn one_label_set_is_one_series() {
         },
         TrafficLabels {
             source_principal: None,
+            ..labels(&a, Some(&b))
+        },
+        TrafficLabels {
+            source_waypoint: Some(&b.identity),
             ..labels(&a, Some(&b))
         },
     ];
@@ -197,4 +202,20 @@ fn macros_reach_the_recorder() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }
+}
+
+#[test]
+fn a_waypoint_on_the_way_is_named_only_where_there_is_one() {
+    let metrics = Metrics::default();
+    let (a, b) = (workload("shop", "web"), workload("shop", "db"));
+    let waypoint = workload("shop", "gw").identity;
+    metrics.traffic().series(&labels(&a, Some(&b))).open();
+    assert!(!metrics.render().contains("source_waypoint"));
+    let through = TrafficLabels {
+        source_waypoint: Some(&waypoint),
+        ..labels(&a, Some(&b))
+    };
+    metrics.traffic().series(&through).open();
+    let label = r#"source_waypoint="spiffe://cluster.local/ns/shop/sa/gw""#;
+    assert_eq!(metrics.render().matches(label).count(), 1);
 }

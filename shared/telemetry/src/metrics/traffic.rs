@@ -72,6 +72,8 @@ pub struct TrafficLabels<'a> {
     pub source: Option<&'a Workload>,
     /// The client's identity, when something vouched for it.
     pub source_principal: Option<&'a Identity>,
+    /// The waypoint that the client came through, when it says who the client is.
+    pub source_waypoint: Option<&'a Identity>,
     /// The server.
     pub destination: Option<&'a Workload>,
     /// The server's identity, when something vouches for it.
@@ -130,6 +132,7 @@ impl<'a> TrafficLabels<'a> {
 pub struct Series {
     texts: [Box<str>; 13],
     principals: [Option<Identity>; 2],
+    source_waypoint: Option<Identity>,
     reporter: Reporter,
     response_flags: &'static str,
     security: Security,
@@ -147,6 +150,7 @@ impl Series {
             texts: texts.map(Box::from),
             principals: [labels.source_principal, labels.destination_principal]
                 .map(Option::<&Identity>::cloned),
+            source_waypoint: labels.source_waypoint.cloned(),
             reporter: labels.reporter,
             response_flags: labels.response_flags,
             security: labels.security,
@@ -165,6 +169,7 @@ impl Series {
             && self.security == labels.security
             && self.principals[0].as_ref() == labels.source_principal
             && self.principals[1].as_ref() == labels.destination_principal
+            && self.source_waypoint.as_ref() == labels.source_waypoint
             && self
                 .texts
                 .iter()
@@ -220,6 +225,10 @@ impl Series {
         {
             let value = principal.as_ref().map(Identity::to_string);
             text::label(out, &mut first, name, value.as_deref().unwrap_or("unknown"));
+        }
+        // Istio has no such label: it is there only where there is something to say.
+        if let Some(waypoint) = &self.source_waypoint {
+            text::label(out, &mut first, "source_waypoint", &waypoint.to_string());
         }
         text::label(out, &mut first, "request_protocol", "tcp");
         text::label(out, &mut first, "response_flags", self.response_flags);
@@ -355,6 +364,7 @@ impl Traffic {
         texts.hash(&mut state);
         labels.source_principal.hash(&mut state);
         labels.destination_principal.hash(&mut state);
+        labels.source_waypoint.hash(&mut state);
         labels.reporter.hash(&mut state);
         labels.response_flags.hash(&mut state);
         labels.security.hash(&mut state);

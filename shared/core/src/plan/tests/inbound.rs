@@ -38,6 +38,8 @@ fn connect(index: &Index, local: &Workload, authority: &str) -> Result<InboundPl
         socket_destination: sock("10.0.0.1:15008"),
         authority,
         forwarded_host: None,
+        forwarded_for: None,
+        caller: None,
     };
     plan_inbound(index, &inbound)
 }
@@ -144,6 +146,8 @@ fn the_callers_workload_is_believed_only_with_its_identity() {
         socket_destination: sock("10.0.0.1:15008"),
         authority: "10.0.0.1:8080",
         forwarded_host: None,
+        forwarded_for: None,
+        caller: None,
     };
     let plan = plan_inbound(&index, &inbound).expect("a plan");
     assert_eq!(plan.source, None);
@@ -176,6 +180,8 @@ fn the_service_that_was_meant() {
             socket_destination: sock("10.0.0.1:15008"),
             authority,
             forwarded_host,
+            forwarded_for: None,
+            caller: None,
         };
         let plan = plan_inbound(&index, &inbound).expect("a plan");
         let found: Option<NamespacedName> = plan.service.map(|service| service.key.clone());

@@ -215,6 +215,8 @@ fn connect(index: &Index, local: &str, peer: &str, authority: &str) -> String {
         socket_destination: std::net::SocketAddr::new(local.addresses[0], 15008),
         authority,
         forwarded_host: None,
+        forwarded_for: None,
+        caller: None,
     };
     match plan_inbound(index, &inbound) {
         Ok(plan) => plan.dial.to_string(),
@@ -298,4 +300,140 @@ fn what_the_client_sends_is_what_the_pod_takes() {
         }
     }
     assert_eq!(seen, 1, "the others go through the waypoint");
+}
+
+/// What `peer` gets for a CONNECT to `authority` with a `caller` header, and whom it is said to speak for.
+fn said(index: &Index, peer: &str, authority: &str, caller: Option<&str>) -> String {
+    let target = sock(authority);
+    let addr = NetworkAddr::new("", target.ip());
+    let local = index.workload_at(&addr).expect("known");
+    let inbound = Inbound {
+        local,
+        peer: &identity("ns", peer),
+        peer_addr: sock("10.0.0.100:40000"),
+        socket_destination: std::net::SocketAddr::new(target.ip(), 15008),
+        authority,
+        forwarded_host: None,
+        forwarded_for: Some(sock("10.0.0.9:50000")),
+        caller,
+    };
+    match plan_inbound(index, &inbound) {
+        Ok(plan) => {
+            let by = plan.caller_facts(inbound.peer_addr).map(|facts| {
+                let who = facts.source.map(ToString::to_string).unwrap_or_default();
+                format!("{who} at {}", facts.source_ip)
+            });
+            let source = plan.source.as_ref().map_or("-", |source| &*source.name);
+            format!("{} [{source}]", by.as_deref().unwrap_or("itself"))
+        }
+        Err(refusal) => format!("{} {}", refusal.status, refusal.reason),
+    }
+}
+
+#[test]
+fn only_the_waypoint_of_what_is_asked_for_speaks_for_its_callers() {
+    let mut changes = mesh();
+    let mut elsewhere = service("ns/elsewhere", &["10.1.0.4"]);
+    elsewhere.waypoint = Some(by_hostname("ns/gw2"));
+    let mut other = gateway_service();
+    other.key.name = "gw2".into();
+    other.vips = service("ns/gw2", &["10.1.0.101"]).vips;
+    changes.extend([
+        elsewhere.into(),
+        other.into(),
+        pod("gw2", &["10.0.0.101"])
+            .serving("ns/gw2", &[(15008, 15008)])
+            .into(),
+        pod("b", &["10.0.0.3"])
+            .serving("ns/elsewhere", &[(80, 8080)])
+            .into(),
+        pod("client", &["10.0.0.9"]).into(),
+    ]);
+    let index = index(changes);
+    let client = "spiffe://cluster.local/ns/ns/sa/client";
+    let admin = "spiffe://cluster.local/ns/ns/sa/admin";
+    let believed = format!("{client} at 10.0.0.9 [client]");
+    for (case, peer, authority, caller, expected) in [
+        (
+            "its waypoint",
+            "gw",
+            "10.0.0.1:8080",
+            Some(client),
+            &*believed,
+        ),
+        (
+            "its waypoint, of another pod",
+            "gw2",
+            "10.0.0.3:8080",
+            Some(client),
+            &believed,
+        ),
+        (
+            "of a pod bound itself",
+            "gw",
+            "10.0.0.2:1",
+            Some(client),
+            &believed,
+        ),
+        (
+            "a caller at somebody else's address",
+            "gw",
+            "10.0.0.1:8080",
+            Some(admin),
+            "spiffe://cluster.local/ns/ns/sa/admin at 10.0.0.9 [-]",
+        ),
+        (
+            "its waypoint says nothing",
+            "gw",
+            "10.0.0.1:8080",
+            None,
+            "itself [gw]",
+        ),
+        (
+            "an ordinary pod",
+            "client",
+            "10.0.0.1:8081",
+            Some(admin),
+            "itself [-]",
+        ),
+        (
+            "its waypoint, for a port that is not bound",
+            "gw",
+            "10.0.0.1:8081",
+            Some(admin),
+            "itself [gw]",
+        ),
+        (
+            "another service's waypoint",
+            "gw2",
+            "10.0.0.1:8081",
+            Some(admin),
+            "itself [-]",
+        ),
+        (
+            "another service's waypoint, for a port that is bound",
+            "gw2",
+            "10.0.0.1:8080",
+            Some(admin),
+            "401 port 8080 of ns/a is bound to waypoint ns/gw, and \
+             spiffe://cluster.local/ns/ns/sa/gw2 is not that waypoint",
+        ),
+        (
+            "nonsense from its waypoint",
+            "gw",
+            "10.0.0.1:8080",
+            Some("admin"),
+            "400 waypoint spiffe://cluster.local/ns/ns/sa/gw says who called in x-ambit-caller, \
+             which does not read: a SPIFFE id starts with spiffe://",
+        ),
+        (
+            "nonsense from an ordinary pod",
+            "client",
+            "10.0.0.1:8081",
+            Some("admin"),
+            "itself [-]",
+        ),
+    ] {
+        assert_eq!(said(&index, peer, authority, caller), expected, "{case}");
+    }
 }
