@@ -102,6 +102,7 @@ fn connect(index: &Index) -> Result<String, String> {
         source_addr: client_addr,
         destination: "10.96.0.1:80".parse().expect("an address"),
         local: &|_| false,
+        streams: &|_, _| 0,
         exclude: &[],
     };
     let plan = plan_outbound(index, &outbound, &mut Seeded::new(1)).map_err(|r| r.reason)?;

@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::{Outbound, OutboundKind, OutboundPlan, Refusal, Tunnel, plan_outbound};
 use ambit_net::hbone::{Opening, Target};
@@ -128,11 +129,19 @@ fn plan(
         .workload(&proxy.pod.uid)
         .ok_or_else(|| proxy.pod.unknown())?;
     let local = |workload: &Workload| shared.settings().node_local && shared.serves(&workload.uid);
+    let streams = |address: SocketAddr, identities: &[Identity]| {
+        let identities = identities.into();
+        proxy.pool.streams(&Target {
+            address,
+            identities,
+        })
+    };
     let outbound = Outbound {
         source,
         source_addr: ends.source,
         destination: ends.destination,
         local: &local,
+        streams: &streams,
         exclude: tried,
     };
     let mut picker = |bound: u32| rand::random_range(0..bound);

@@ -8,7 +8,7 @@ mod rank;
 #[cfg(test)]
 mod tests;
 
-pub use pick::pick;
+pub use pick::{pick, pick_less_busy};
 pub use rank::rank;
 
 /// A source of randomness, so that decisions are functions.

@@ -3,7 +3,7 @@
 use super::Picker;
 use super::rank::rank;
 use crate::index::{Endpoint, Endpoints};
-use crate::model::service::Mode;
+use crate::model::service::{Mode, Scope};
 use crate::model::{LoadBalancing, Workload};
 
 /// Draws before giving up on luck and looking at every endpoint.
@@ -30,8 +30,8 @@ pub fn pick<'a, T>(
     if bound == 0 {
         return None;
     }
-    let nearby = matches!(how.mode, Mode::Strict | Mode::Failover) && !how.preference.is_empty();
-    if !nearby && endpoints.uniform() {
+    let preference = preference(how);
+    if preference.is_empty() && endpoints.uniform() {
         for _ in 0..DRAWS {
             let endpoint = endpoints.get(picker.next(bound) as usize)?;
             if let Some(found) = able(endpoint) {
@@ -39,7 +39,6 @@ pub fn pick<'a, T>(
             }
         }
     }
-    let preference = if nearby { &how.preference[..] } else { &[] };
     let mut best = Best::default();
     for endpoint in endpoints.iter().take(count) {
         let rank = rank(preference, from, endpoint.workload());
@@ -51,6 +50,47 @@ pub fn pick<'a, T>(
         }
     }
     best.chosen
+}
+
+/// [`pick`]s two that are equally near, and gives the one with the smaller `load` for its capacity. For
+/// connections that last, of which shares alone would leave some endpoints with most.
+pub fn pick_less_busy<'a, T>(
+    endpoints: &'a Endpoints,
+    how: &LoadBalancing,
+    from: &Workload,
+    picker: &mut impl Picker,
+    mut able: impl FnMut(&'a Endpoint) -> Option<T>,
+    load: impl Fn(&Endpoint, &T) -> usize,
+) -> Option<(&'a Endpoint, T)> {
+    let (first, found) = pick(endpoints, how, from, picker, &mut able)?;
+    let near = |endpoint: &Endpoint| rank(preference(how), from, endpoint.workload());
+    let other = pick(endpoints, how, from, picker, |endpoint| {
+        let another = endpoint.workload().uid != first.workload().uid;
+        if another && near(endpoint) == near(first) {
+            able(endpoint)
+        } else {
+            None
+        }
+    });
+    let Some((second, found_second)) = other else {
+        return Some((first, found));
+    };
+    let capacity = |endpoint: &Endpoint| endpoint.workload().capacity.max(1) as usize;
+    let ours = load(first, &found).saturating_mul(capacity(second));
+    let theirs = load(second, &found_second).saturating_mul(capacity(first));
+    if ours <= theirs {
+        Some((first, found))
+    } else {
+        Some((second, found_second))
+    }
+}
+
+/// The scopes that count in the service's mode.
+fn preference(how: &LoadBalancing) -> &[Scope] {
+    match how.mode {
+        Mode::Strict | Mode::Failover => &how.preference,
+        Mode::Unspecified | Mode::Passthrough => &[],
+    }
 }
 
 /// Weighted reservoir sampling among the best rank seen so far: one pass, no list.

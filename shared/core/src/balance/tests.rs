@@ -255,3 +255,110 @@ fn draws_stay_below_their_bound() {
         }
     }
 }
+
+#[test]
+fn of_two_the_less_busy_one_for_its_capacity() {
+    let at = |name, zone, capacity| {
+        endpoint(name, |w| {
+            w.locality = located("r1", zone);
+            w.capacity = capacity;
+        })
+    };
+    let index = with(vec![
+        at("a", "z1", 1),
+        at("b", "z1", 1),
+        at("big", "z1", 4),
+        at("far", "z2", 1),
+    ]);
+    let mut from = pod("x", &[]);
+    from.locality = located("r1", "z1");
+    let nearby = LoadBalancing {
+        preference: vec![Scope::Region, Scope::Zone],
+        mode: Mode::Failover,
+        allow_unhealthy: false,
+    };
+    for (case, how, loads, expected) in [
+        (
+            "idle ones share",
+            &nearby,
+            [0, 0, 0, 0],
+            vec!["a", "b", "big"],
+        ),
+        (
+            "the busiest is left out",
+            &nearby,
+            [9, 1, 4, 0],
+            vec!["b", "big"],
+        ),
+        (
+            "capacity counts",
+            &nearby,
+            [2, 2, 7, 0],
+            vec!["a", "b", "big"],
+        ),
+        (
+            "and is not unlimited",
+            &nearby,
+            [2, 2, 9, 0],
+            vec!["a", "b"],
+        ),
+        (
+            "nearness comes first",
+            &nearby,
+            [9, 9, 99, 0],
+            vec!["a", "b"],
+        ),
+        (
+            "without a preference all count",
+            &LoadBalancing::default(),
+            [9, 9, 99, 0],
+            vec!["a", "b", "far"],
+        ),
+    ] {
+        let load = |endpoint: &crate::index::Endpoint, _: &()| {
+            let names = ["a", "b", "big", "far"];
+            let at = names
+                .iter()
+                .position(|name| **name == *endpoint.workload().name);
+            loads[at.expect("one of them")]
+        };
+        let mut picker = Seeded::new(5);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..500 {
+            let picked = pick_less_busy(
+                endpoints(&index),
+                how,
+                &from,
+                &mut picker,
+                |_| Some(()),
+                load,
+            );
+            seen.extend(picked.map(|(endpoint, ())| endpoint.workload().name.to_string()));
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected, "{case}");
+    }
+}
+
+#[test]
+fn one_endpoint_is_picked_however_busy() {
+    let index = with(vec![endpoint("only", |_| {})]);
+    let how = LoadBalancing::default();
+    let picked = pick_less_busy(
+        endpoints(&index),
+        &how,
+        &pod("x", &[]),
+        &mut First,
+        |_| Some(()),
+        |_, ()| 9,
+    );
+    assert_eq!(picked.map(|(e, ())| &*e.workload().name), Some("only"));
+    let none = pick_less_busy(
+        endpoints(&index),
+        &how,
+        &pod("x", &[]),
+        &mut First,
+        |_| None::<()>,
+        |_, ()| 0,
+    );
+    assert!(none.is_none());
+}

@@ -27,6 +27,9 @@ pub struct Outbound<'a> {
     pub destination: SocketAddr,
     /// Whether this node proxy serves that workload too, so that no wire lies between.
     pub local: &'a dyn Fn(&Workload) -> bool,
+    /// Streams that the pod has to a peer at this address with these identities. Among the instances of
+    /// a waypoint the less busy one is taken, so that one that was added gets its share.
+    pub streams: &'a dyn Fn(SocketAddr, &[Identity]) -> usize,
     /// Uids of endpoints that were tried in vain.
     pub exclude: &'a [Arc<str>],
 }

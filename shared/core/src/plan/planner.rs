@@ -8,10 +8,10 @@ use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
 use super::target::{reachable_ip, target_port};
 use super::waypoint::{self, Shown};
 use super::{HBONE_PORT, Refusal};
-use crate::balance::{Picker, pick};
+use crate::balance::{Picker, pick, pick_less_busy};
 use crate::hbone::Authority;
 use crate::identity::Identity;
-use crate::index::{Endpoints, Index, Target};
+use crate::index::{Endpoint, Endpoints, Index, Target};
 use crate::model::service::Mode;
 use crate::model::{GatewayAddress, NetworkMode, PortMapping, Service, TunnelProtocol, Workload};
 
@@ -123,11 +123,8 @@ impl<'a, P: Picker> Planner<'a, P> {
                 (workload.clone(), target, &[][..])
             }
             Some(Target::Service(waypoint)) => {
-                let port = gateway.hbone_port;
                 let (workload, target) = self
-                    .endpoint(waypoint, |ports| {
-                        Some(target_port(waypoint, ports, port).unwrap_or(port))
-                    })
+                    .instance(waypoint, gateway.hbone_port)
                     .map_err(|refusal| refuse(&refusal.reason))?;
                 (workload, target, &waypoint.subject_alt_names[..])
             }
@@ -151,20 +148,42 @@ impl<'a, P: Picker> Planner<'a, P> {
         port: impl Fn(&[PortMapping]) -> Option<u16>,
     ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         let how = &service.load_balancing;
-        let source = self.outbound.source;
-        let dialled = self.dialled.ip();
-        let exclude = self.outbound.exclude;
+        let (outbound, dialled) = (self.outbound, self.dialled);
         let endpoints = self.index.endpoints(&service.key);
         let picked = endpoints.and_then(|endpoints| {
-            pick(endpoints, how, source, self.picker, |endpoint| {
-                let workload = endpoint.workload();
-                if exclude.contains(&workload.uid) {
-                    return None;
-                }
-                let ip = reachable_ip(workload, source, dialled)?;
-                Some(SocketAddr::new(ip, port(endpoint.ports())?))
-            })
+            let able = |endpoint| able(outbound, dialled, endpoint, &port);
+            pick(endpoints, how, outbound.source, self.picker, able)
         });
+        self.picked(service, endpoints, picked)
+    }
+
+    /// Chooses an instance of a waypoint, by what the client has to each already.
+    fn instance(
+        &mut self,
+        waypoint: &Service,
+        port: u16,
+    ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
+        let how = &waypoint.load_balancing;
+        let (outbound, dialled) = (self.outbound, self.dialled);
+        let endpoints = self.index.endpoints(&waypoint.key);
+        let port = |ports: &[PortMapping]| Some(target_port(waypoint, ports, port).unwrap_or(port));
+        let picked = endpoints.and_then(|endpoints| {
+            let able = |endpoint| able(outbound, dialled, endpoint, &port);
+            let load = |endpoint: &Endpoint, target: &SocketAddr| {
+                let expected = identities(endpoint.workload(), &waypoint.subject_alt_names);
+                (outbound.streams)(*target, &expected)
+            };
+            pick_less_busy(endpoints, how, outbound.source, self.picker, able, load)
+        });
+        self.picked(waypoint, endpoints, picked)
+    }
+
+    fn picked(
+        &self,
+        service: &Service,
+        endpoints: Option<&Endpoints>,
+        picked: Option<(&Endpoint, SocketAddr)>,
+    ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         match picked {
             Some((endpoint, target)) => Ok((endpoint.workload().clone(), target)),
             None => Err(Refusal::unavailable(self.no_endpoint(service, endpoints))),
@@ -234,6 +253,21 @@ impl<'a, P: Picker> Planner<'a, P> {
             service: service.cloned(),
         }
     }
+}
+
+/// Where an endpoint is reached, if the client can and has not tried it.
+fn able(
+    outbound: &Outbound<'_>,
+    dialled: SocketAddr,
+    endpoint: &Endpoint,
+    port: impl Fn(&[PortMapping]) -> Option<u16>,
+) -> Option<SocketAddr> {
+    let workload = endpoint.workload();
+    if outbound.exclude.contains(&workload.uid) {
+        return None;
+    }
+    let ip = reachable_ip(workload, outbound.source, dialled.ip())?;
+    Some(SocketAddr::new(ip, port(endpoint.ports())?))
 }
 
 fn plain(

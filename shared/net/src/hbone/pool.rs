@@ -160,6 +160,17 @@ impl Pool {
             .retain(|target, _| target.address != address);
     }
 
+    /// Streams to `target` that have not ended.
+    #[must_use]
+    pub fn streams(&self, target: &Target) -> usize {
+        let peer = self.peers.lock().get(target).cloned();
+        peer.map_or(0, |peer| {
+            let state = peer.state.lock();
+            let active = |it: &Arc<Connection>| it.active.load(Ordering::Acquire);
+            state.connections.iter().map(active).sum()
+        })
+    }
+
     /// Open connections, for telemetry.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -18,6 +18,7 @@ pub(super) fn outbound<'a>(source: &'a Workload, destination: &str) -> Outbound<
         source_addr: sock("10.0.0.9:40000"),
         destination: sock(destination),
         local: &|_| false,
+        streams: &|_, _| 0,
         exclude: &[],
     }
 }

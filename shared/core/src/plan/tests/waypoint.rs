@@ -2,11 +2,12 @@
 
 use super::outbound::{client, outbound, plan, shown};
 use crate::addr::NetworkAddr;
-use crate::balance::First;
+use crate::balance::{First, Seeded};
 use crate::fixtures::{by_hostname, identity, index, ip, pod, ports, service, sock};
+use crate::identity::Identity;
 use crate::index::{Change, Index};
 use crate::model::{Destination, GatewayAddress, Health, Service, Workload};
-use crate::plan::{Inbound, Passthrough, plan_inbound, plan_outbound, plan_passthrough};
+use crate::plan::{Inbound, Outbound, Passthrough, plan_inbound, plan_outbound, plan_passthrough};
 
 fn gateway_service() -> Service {
     let mut gateway = service("ns/gw", &["10.1.0.100"]);
@@ -436,4 +437,40 @@ fn only_the_waypoint_of_what_is_asked_for_speaks_for_its_callers() {
     ] {
         assert_eq!(said(&index, peer, authority, caller), expected, "{case}");
     }
+}
+
+#[test]
+fn of_several_instances_the_one_with_fewer_streams() {
+    let mut index = index(mesh());
+    index.apply(
+        pod("gw-2", &["10.0.0.101"])
+            .serving("ns/gw", &[(15008, 15008)])
+            .into(),
+    );
+    let client = client();
+    let loaded = |busy: &str| {
+        let busy = sock(busy);
+        let streams = move |address, expected: &[Identity]| {
+            assert_eq!(expected.len(), 1, "the identity that is pinned");
+            usize::from(address == busy)
+        };
+        let asked = Outbound {
+            streams: &streams,
+            ..outbound(&client, "10.1.0.1:80")
+        };
+        let plans =
+            (0..20).map(|seed| shown(&plan_outbound(&index, &asked, &mut Seeded::new(seed))));
+        plans.collect::<std::collections::BTreeSet<_>>()
+    };
+    for (busy, idle) in [("10.0.0.100:15008", "gw-2"), ("10.0.0.101:15008", "gw")] {
+        let plans = loaded(busy);
+        assert_eq!(plans.len(), 1, "{plans:?}");
+        assert!(
+            plans
+                .iter()
+                .all(|plan| plan.ends_with(&format!("[{idle} bound]"))),
+            "{plans:?}"
+        );
+    }
+    assert_eq!(loaded("10.0.0.1:1").len(), 2, "equally busy ones share");
 }
