@@ -307,6 +307,47 @@ async fn a_draining_server_finishes_streams_and_takes_no_more() {
     assert_eq!(answer, "before afterbefore after");
 }
 
+#[tokio::test]
+async fn a_connection_of_age_keeps_its_streams_and_takes_no_more() {
+    let ca = Ca::new();
+    let settings = Settings {
+        connection_age: Some(Duration::from_millis(50)),
+        ..Settings::default()
+    };
+    let target = target(&ca, &settings).await;
+    let certified = ca.certified(CLIENT);
+    let one = Settings {
+        spread: 1,
+        ..Settings::default()
+    };
+    let pool = Pool::new(Sockets::default(), one);
+    let app = doubling_app().await.to_string();
+    let open = async || {
+        let opening = pool.open(&target, &certified, &app, HeaderMap::new()).await;
+        opening.expect("open")
+    };
+    let (mut near, _relay) = through(open().await).await;
+    near.write_all(b"early").await.expect("room");
+    let another = async {
+        loop {
+            let later = open().await.established().await.expect("agreed");
+            // The first stream is counted for as long as its connection takes new ones.
+            if pool.streams(&target) == 1 {
+                return later;
+            }
+        }
+    };
+    let limit = Duration::from_secs(20);
+    tokio::time::timeout(limit, another)
+        .await
+        .expect("another connection");
+    near.write_all(b" late").await.expect("room");
+    near.shutdown().await.expect("half-close");
+    let mut answer = String::new();
+    near.read_to_string(&mut answer).await.expect("an answer");
+    assert_eq!(answer, "early lateearly late");
+}
+
 /// A certificate that expires within two seconds.
 fn short_lived(ca: &Ca, identity: &str) -> Arc<Certified> {
     let leaf = Leaf {

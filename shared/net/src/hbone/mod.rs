@@ -43,6 +43,9 @@ pub struct Settings {
     pub answer_timeout: std::time::Duration,
     /// Streams may go on for this long on a connection of which a certificate has expired.
     pub expired_grace: std::time::Duration,
+    /// An accepted connection takes no new streams after this, give or take a tenth: its peer opens
+    /// another one, perhaps to an instance that was added meanwhile.
+    pub connection_age: Option<std::time::Duration>,
     /// A connection without streams is closed after this.
     pub idle_timeout: std::time::Duration,
 }
@@ -60,6 +63,7 @@ impl Default for Settings {
             handshake_timeout: std::time::Duration::from_secs(10),
             answer_timeout: std::time::Duration::from_secs(20),
             expired_grace: std::time::Duration::from_secs(3600),
+            connection_age: None,
             idle_timeout: std::time::Duration::from_secs(90),
         }
     }

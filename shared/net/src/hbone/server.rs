@@ -1,7 +1,7 @@
 //! Accepting tunnels.
 
 use std::future::poll_fn;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
@@ -22,7 +22,7 @@ pub struct Connect {
 }
 
 /// Serves one HBONE connection until the peer leaves, or the last tunnel has ended after `drain`
-/// became true or the peer's certificate expired. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
+/// became true, the peer's certificate expired or the connection is of age. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
 ///
 /// # Errors
 /// When the handshake takes too long, the connection breaks, or tunnels outlast the peer's
@@ -56,6 +56,7 @@ pub async fn serve(
         tokio::select! {
             _ = drain.wait_for(|drain| *drain) => {}
             () = expiry.passed() => {}
+            () = of_age(settings.connection_age) => {}
         }
     });
     let mut over = std::pin::pin!(expiry.over());
@@ -89,6 +90,14 @@ pub async fn serve(
         } else {
             connect.refuse(StatusCode::BAD_REQUEST);
         }
+    }
+}
+
+/// Waits until about `age`: connections that were opened together do not end together.
+async fn of_age(age: Option<Duration>) {
+    match age {
+        Some(age) => tokio::time::sleep(age.mul_f64(rand::random_range(0.9..1.1))).await,
+        None => std::future::pending().await,
     }
 }
 
