@@ -168,7 +168,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         let endpoints = self.index.endpoints(&waypoint.key);
         let port = |ports: &[PortMapping]| Some(target_port(waypoint, ports, port).unwrap_or(port));
         let picked = endpoints.and_then(|endpoints| {
-            let able = |endpoint| able(outbound, dialled, endpoint, &port);
+            let able = |endpoint| able(outbound, dialled, endpoint, port);
             let load = |endpoint: &Endpoint, target: &SocketAddr| {
                 let expected = identities(endpoint.workload(), &waypoint.subject_alt_names);
                 (outbound.streams)(*target, &expected)
