@@ -29,6 +29,7 @@ pub fn config(admin: &Admin) -> Value {
         "workloads": index.workloads().map(|w| &**w).collect::<Vec<_>>(),
         "services": index.services().map(|s| &**s).collect::<Vec<_>>(),
         "policies": index.policies().map(|p| &**p).collect::<Vec<_>>(),
+        "waypoints": index.for_waypoints().collect::<Vec<_>>(),
     })
 }
 
@@ -63,6 +64,22 @@ fn connection(connection: &Connection) -> Value {
         "account": connection.account,
         "types": types,
     })
+}
+
+/// What is to be written back into objects: `[{kind, namespace, name, status}]`, the namespace empty for
+/// kinds without. Conditions have no `lastTransitionTime`: that is for who writes them.
+#[must_use]
+pub fn statuses(admin: &Admin) -> Value {
+    let index = admin.state.index();
+    let statuses = index.statuses().map(|(key, status)| {
+        json!({
+            "kind": key.kind,
+            "namespace": key.namespace,
+            "name": key.name,
+            "status": status,
+        })
+    });
+    Value::Array(statuses.collect())
 }
 
 /// A Kubernetes list of pods, of all nodes or of one.

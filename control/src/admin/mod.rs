@@ -93,6 +93,7 @@ impl Admin {
                 let node = query.get("node").map(String::as_str);
                 json(StatusCode::OK, &dump::pods(self, node))
             }
+            (&Method::GET, "/statuses") => json(StatusCode::OK, &dump::statuses(self)),
             (&Method::GET, "/v1/namespaces") => json(StatusCode::OK, &dump::namespaces(self)),
             (&Method::POST, "/sync") => self.sync(query.get("timeout")).await,
             (_, "/sync") => text(
@@ -135,7 +136,7 @@ impl Admin {
     }
 }
 
-const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections \
+const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses \
     /v1/pods?node=NAME /v1/namespaces, POST /sync?timeout=SECONDS\n";
 
 fn query(text: &str) -> HashMap<String, String> {

@@ -3,6 +3,7 @@
 //! A change marks what it touches; only that is translated again, and only what then differs is a
 //! [`Change`]. Nothing here does IO.
 
+mod attached;
 pub mod directory;
 pub mod objects;
 mod touched;
@@ -12,10 +13,12 @@ use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{AuthorizationPolicy, Service, Workload};
-use ambit_http::model::ResourceKey;
+use ambit_http::model::{Resource, ResourceKey};
 
 use crate::source::{Event, Key, Kind, Object, Origin, Problem};
+use crate::translate::view::Outcome;
 use crate::translate::{self, Mesh, PolicyOutcome};
+use attached::Attached;
 use objects::Objects;
 use touched::Touched;
 
@@ -35,7 +38,7 @@ pub enum Change {
     /// The policy of this key is gone.
     RemovePolicy(NamespacedName),
     /// Something for waypoints as it is now.
-    Waypoint(ambit_http::model::Resource),
+    Waypoint(Resource),
     /// What waypoints know under this key is gone.
     RemoveWaypoint(ResourceKey),
 }
@@ -52,6 +55,7 @@ pub struct Index {
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
+    attached: Attached,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -74,6 +78,7 @@ impl Index {
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
+            attached: Attached::default(),
         }
     }
 
@@ -81,6 +86,7 @@ impl Index {
     /// one without a gap: policies before what refers to them, and gone only after it.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
         let mut touched = Touched::default();
+        let mut for_waypoints = BTreeSet::new();
         for event in events {
             let (key, object) = match event {
                 Event::Apply(object, origin) => {
@@ -99,9 +105,16 @@ impl Index {
             if !same {
                 self.reindex(&key, old.as_ref(), object.as_ref());
                 touched.by(&key, old.as_ref(), object.as_ref(), self);
+                for_waypoints.extend(self.attached.touched(&key));
             }
         }
-        self.translate(&touched)
+        let mut changes = self.translate(&touched);
+        let (set, gone) = self
+            .attached
+            .translate(for_waypoints, &self.objects, &self.mesh);
+        changes.first.extend(set);
+        changes.last.extend(gone);
+        changes.ordered()
     }
 
     fn reindex(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) {
@@ -124,7 +137,7 @@ impl Index {
         }
     }
 
-    fn translate(&mut self, touched: &Touched) -> Vec<Change> {
+    fn translate(&mut self, touched: &Touched) -> Changes {
         let mut changes = Changes::default();
         for name in &touched.policies {
             self.translate_policy(name, &mut changes);
@@ -147,7 +160,7 @@ impl Index {
         for name in &touched.slices {
             self.translate_slice(name, &mut changes);
         }
-        changes.ordered()
+        changes
     }
 
     fn translate_policy(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -317,25 +330,44 @@ impl Index {
     /// What is wrong with objects that could be read.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
-        self.reported(|report| &report.problems)
+        self.reported(|report| &report.problems, |outcome| &outcome.problems)
     }
 
     /// What authors of objects may not expect.
     #[must_use]
     pub fn notices(&self) -> Vec<Problem> {
-        self.reported(|report| &report.notices)
+        self.reported(|report| &report.notices, |outcome| &outcome.notices)
     }
 
-    fn reported(&self, of: impl Fn(&Report) -> &Vec<String>) -> Vec<Problem> {
+    fn reported(
+        &self,
+        of: impl Fn(&Report) -> &Vec<String>,
+        and: impl Fn(&Outcome) -> &Vec<String>,
+    ) -> Vec<Problem> {
         let mut found = Vec::new();
-        for (key, report) in &self.reports {
-            found.extend(of(report).iter().map(|error| Problem {
+        let reports = self.reports.iter().map(|(key, report)| (key, of(report)));
+        let outcomes = self.attached.outcomes();
+        for (key, texts) in reports.chain(outcomes.map(|(key, outcome)| (key, and(outcome)))) {
+            found.extend(texts.iter().map(|error| Problem {
                 origin: self.origins.get(key).cloned().unwrap_or_default(),
                 object: key.to_string(),
                 error: error.clone(),
             }));
         }
         found
+    }
+
+    /// What is to be written back into objects: the object and its `status`, without
+    /// `lastTransitionTime`.
+    pub fn statuses(&self) -> impl Iterator<Item = (&Key, &serde_json::Value)> {
+        let outcomes = self.attached.outcomes();
+        outcomes.filter_map(|(key, outcome)| Some((key, outcome.status.as_ref()?)))
+    }
+
+    /// All that waypoints know beyond workloads and services.
+    pub fn for_waypoints(&self) -> impl Iterator<Item = &Resource> {
+        let outcomes = self.attached.outcomes();
+        outcomes.flat_map(|(_, outcome)| &outcome.resources)
     }
 
     /// All objects.

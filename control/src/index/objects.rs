@@ -3,10 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::source::istio::{AuthorizationPolicy, PeerAuthentication};
+use crate::source::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use crate::source::gateway::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
+    TLSRoute, XBackendTrafficPolicy,
+};
+use crate::source::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use crate::source::networking::DestinationRule;
+use crate::source::object::for_each_kind;
 use crate::source::{Key, Kind, Object};
 
 /// Objects of one kind.
@@ -31,7 +40,10 @@ impl<T> Table<T> {
     }
 
     /// Objects of a namespace, by name.
-    pub fn within(&self, namespace: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<T>)> {
+    pub fn within<'a>(
+        &'a self,
+        namespace: &str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<T>)> + use<'a, T> {
         self.namespaces.get(namespace).into_iter().flatten()
     }
 
@@ -71,60 +83,51 @@ impl<T> Table<T> {
     }
 }
 
-/// All objects.
-#[derive(Debug, Clone, Default)]
-#[allow(missing_docs)]
-pub struct Objects {
-    pub namespaces: Table<Namespace>,
-    pub nodes: Table<Node>,
-    pub pods: Table<Pod>,
-    pub services: Table<Service>,
-    pub slices: Table<EndpointSlice>,
-    pub service_accounts: Table<ServiceAccount>,
-    pub policies: Table<AuthorizationPolicy>,
-    pub peers: Table<PeerAuthentication>,
+macro_rules! tables {
+    ($($kind:ident in $table:ident,)*) => {
+        /// All objects.
+        #[derive(Debug, Clone, Default)]
+        #[allow(missing_docs)]
+        pub struct Objects {
+            $(pub $table: Table<$kind>,)*
+        }
+
+        impl Objects {
+            /// Stores an object, or removes it, and gives the one it replaces.
+            pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
+                match key.kind {
+                    $(Kind::$kind => {
+                        let object = match object {
+                            Some(Object::$kind(object)) => Some(object),
+                            Some(_) => return None,
+                            None => None,
+                        };
+                        self.$table.set(key, object).map(Object::$kind)
+                    })*
+                }
+            }
+
+            /// An object by its key.
+            #[must_use]
+            pub fn find(&self, key: &Key) -> Option<Object> {
+                match key.kind {
+                    $(Kind::$kind => {
+                        self.$table.find(&key.namespace, &key.name).cloned().map(Object::$kind)
+                    })*
+                }
+            }
+
+            /// How many objects of each kind.
+            #[must_use]
+            pub fn counts(&self) -> Vec<(Kind, usize)> {
+                vec![$((Kind::$kind, self.$table.len()),)*]
+            }
+        }
+    };
 }
+for_each_kind!(tables);
 
 impl Objects {
-    /// Stores an object, or removes it, and gives the one it replaces.
-    pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
-        macro_rules! set {
-            ($table:ident, $kind:ident) => {{
-                let object = match object {
-                    Some(Object::$kind(object)) => Some(object),
-                    Some(_) => return None,
-                    None => None,
-                };
-                self.$table.set(key, object).map(Object::$kind)
-            }};
-        }
-        match key.kind {
-            Kind::Namespace => set!(namespaces, Namespace),
-            Kind::Node => set!(nodes, Node),
-            Kind::Pod => set!(pods, Pod),
-            Kind::Service => set!(services, Service),
-            Kind::EndpointSlice => set!(slices, EndpointSlice),
-            Kind::ServiceAccount => set!(service_accounts, ServiceAccount),
-            Kind::AuthorizationPolicy => set!(policies, AuthorizationPolicy),
-            Kind::PeerAuthentication => set!(peers, PeerAuthentication),
-        }
-    }
-
-    /// How many objects of each kind.
-    #[must_use]
-    pub fn counts(&self) -> [(Kind, usize); 8] {
-        [
-            (Kind::Namespace, self.namespaces.len()),
-            (Kind::Node, self.nodes.len()),
-            (Kind::Pod, self.pods.len()),
-            (Kind::Service, self.services.len()),
-            (Kind::EndpointSlice, self.slices.len()),
-            (Kind::ServiceAccount, self.service_accounts.len()),
-            (Kind::AuthorizationPolicy, self.policies.len()),
-            (Kind::PeerAuthentication, self.peers.len()),
-        ]
-    }
-
     /// A label of a namespace; `None` as well when the namespace is unknown.
     #[must_use]
     pub fn namespace_label(&self, namespace: &str, label: &str) -> Option<&str> {

@@ -649,6 +649,84 @@ fn problems_name_the_object_and_go_with_it() {
     assert_eq!(index.problems(), []);
 }
 
+const FOR_WAYPOINTS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: shop}
+spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: shop, labels: {istio.io/waypoint-for: none}}
+spec: {gatewayClassName: nginx, listeners: []}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: web}, {name: w}], rules: [{filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: RateLimit, name: l}}], backendRefs: [{name: web, port: 80}, {name: far, namespace: other, port: 80}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: web, port: 80}], rules: [{backendRefs: [{name: db, port: 5432}]}, {}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: far, namespace: other}
+spec: {clusterIPs: [10.96.7.7], ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: {name: g, namespace: other}
+spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}
+---
+apiVersion: ambit.dev/v1alpha1
+kind: RateLimit
+metadata: {name: l, namespace: shop}
+spec: {requests: 10}
+---
+apiVersion: ambit.dev/v1alpha1
+kind: ExternalAuthorizer
+metadata: {name: opa, namespace: istio-system}
+spec: {protocol: GRPC, backendRef: {name: far, namespace: other, port: 80}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: w}], action: CUSTOM, provider: {name: opa}, rules: [{}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: j, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: web}], jwtRules: [{issuer: i, jwksUri: http://far.other/keys}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d, namespace: shop}
+spec: {host: web, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d, namespace: istio-system}
+spec: {host: web.shop, trafficPolicy: {portLevelSettings: [{port: {number: 80}}]}}
+---
+apiVersion: gateway.networking.x-k8s.io/v1alpha1
+kind: XBackendTrafficPolicy
+metadata: {name: x, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: web}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: t, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: web}], validation: {hostname: a.b, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: ca, namespace: shop}
+data: {ca.crt: x}
+---
+";
+
 /// Documents that get in each other's way; a step applies or deletes one of them.
 fn pool() -> Vec<Object> {
     let mut text = format!("{BASE}---\n{SLICE}---\n{}---\n", gateway("all"));
@@ -672,6 +750,7 @@ fn pool() -> Vec<Object> {
         text.push_str(&variant);
         text.push_str("\n---\n");
     }
+    text.push_str(FOR_WAYPOINTS);
     for (namespace, selector) in [
         ("shop", "{app: web}"),
         ("shop", "{}"),
@@ -729,7 +808,69 @@ proptest! {
         prop_assert_eq!(&stepwise.services, &at_once.services);
         prop_assert_eq!(&stepwise.policies, &at_once.policies);
         prop_assert_eq!(&stepwise.reports, &at_once.reports);
-        let count = at_once.workloads.len() + at_once.services.len() + at_once.policies.len();
+        let outcomes = |index: &Index| -> BTreeMap<Key, Outcome> {
+            let all = index.attached.outcomes();
+            let said = all.filter(|(_, outcome)| **outcome != Outcome::default());
+            said.map(|(key, outcome)| (key.clone(), outcome.clone())).collect()
+        };
+        prop_assert_eq!(outcomes(&stepwise), outcomes(&at_once));
+        let count = at_once.workloads.len()
+            + at_once.services.len()
+            + at_once.policies.len()
+            + at_once.for_waypoints().count();
         prop_assert_eq!(mirror.len(), count, "changes tell the same story");
     }
+}
+
+#[test]
+fn policies_come_before_routes_and_go_after_them() {
+    let mut index = Index::new(Mesh::default());
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIPs: [10.96.0.1], ports: [{port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: web}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: web}], rules: [{}]}
+";
+    let service = "+shop/web.shop.svc.cluster.local";
+    assert_eq!(
+        names(&index.apply(events(text))),
+        ["+policy/shop/p", "+route/http/shop/r/0", service]
+    );
+    let gone = [
+        delete(Kind::AuthorizationPolicy, "shop", "p"),
+        delete(Kind::HTTPRoute, "shop", "r"),
+    ];
+    assert_eq!(
+        names(&index.apply(gone.into_iter().flatten())),
+        ["-route/http/shop/r/0", "-policy/shop/p"]
+    );
+}
+
+#[test]
+fn one_route_of_many_is_one_change() {
+    let mut index = Index::new(Mesh::default());
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {clusterIPs: [10.96.0.1], ports: [{port: 80}]}\n";
+    index.apply(events(service));
+    let route = |number: usize, path: &str| {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r{number}, namespace: shop}}\nspec: {{parentRefs: [{{group: '', kind: Service, name: web}}], rules: [{{matches: [{{path: {{value: {path}}}}}], backendRefs: [{{name: web, port: 80}}]}}]}}\n"
+        )
+    };
+    let all: String = (0..500).map(|number| route(number, "/a")).collect();
+    assert_eq!(index.apply(events(&all)).len(), 500);
+    assert_eq!(
+        names(&index.apply(events(&route(7, "/b")))),
+        ["+route/http/shop/r7/0"]
+    );
+    assert_eq!(names(&index.apply(events(&route(7, "/b")))), [""; 0]);
 }

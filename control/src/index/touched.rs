@@ -47,7 +47,9 @@ impl Touched {
             Some(Object::EndpointSlice(_)) => self.slice(name, old, new),
             Some(Object::AuthorizationPolicy(_)) => self.policy(name, old, new, index),
             Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
-            Some(Object::ServiceAccount(_)) | None => {}
+            Some(Object::Gateway(_)) => self.gateway(index),
+            // The others have to do with waypoints alone, see `Index::apply`.
+            _ => {}
         }
     }
 
@@ -58,10 +60,11 @@ impl Touched {
             USE_WAYPOINT_NAMESPACE,
             INGRESS_USE_WAYPOINT,
         ];
-        if read
-            .iter()
-            .any(|name| label_of(old, name) != label_of(new, name))
-        {
+        let differs = |name: &&str| label_of(old, name) != label_of(new, name);
+        // Gateways may select namespaces by any label.
+        let labels = |object: Option<&Object>| object.and_then(|o| o.metadata().labels.clone());
+        let selected = !index.objects.gateways.is_empty() && labels(old) != labels(new);
+        if read.iter().any(differs) || selected {
             add_within(&mut self.pods, &index.objects.pods, name);
             add_within(&mut self.services, &index.objects.services, name);
         }
@@ -111,16 +114,21 @@ impl Touched {
             }
         }
         if old.and_then(waypoint::role) != new.and_then(waypoint::role) {
-            for (namespace, pod, _) in index.objects.pods.all() {
-                self.pods
-                    .insert(NamespacedName::new(namespace.clone(), pod.clone()));
-            }
-            for (namespace, service, _) in index.objects.services.all() {
-                self.services
-                    .insert(NamespacedName::new(namespace.clone(), service.clone()));
-            }
+            self.gateway(index);
         }
         self.services.insert(name);
+    }
+
+    /// Anyone may be bound to it.
+    fn gateway(&mut self, index: &Index) {
+        for (namespace, pod, _) in index.objects.pods.all() {
+            self.pods
+                .insert(NamespacedName::new(namespace.clone(), pod.clone()));
+        }
+        for (namespace, service, _) in index.objects.services.all() {
+            self.services
+                .insert(NamespacedName::new(namespace.clone(), service.clone()));
+        }
     }
 
     fn slices_of(&mut self, service: &NamespacedName, index: &Index) {

@@ -162,3 +162,64 @@ pub struct MutualTls {
     /// `STRICT`, `PERMISSIVE`, `DISABLE`, or `UNSET`: as the wider scope says.
     pub mode: Option<String>,
 }
+
+/// `RequestAuthentication`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RequestAuthentication {
+    #[allow(missing_docs)]
+    pub metadata: ObjectMeta,
+    #[allow(missing_docs)]
+    #[serde(default)]
+    pub spec: RequestAuthenticationSpec,
+}
+
+/// What a `RequestAuthentication` says.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RequestAuthenticationSpec {
+    /// For node proxies, which see no tokens.
+    pub selector: Option<Selector>,
+    /// The one-element form of `target_refs`.
+    pub target_ref: Option<TargetRef>,
+    #[allow(missing_docs)]
+    pub target_refs: Vec<TargetRef>,
+    /// Alternatives.
+    pub jwt_rules: Vec<JwtRule>,
+}
+
+/// One issuer.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct JwtRule {
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    #[serde(alias = "jwks_uri")]
+    pub jwks_uri: Option<String>,
+    pub jwks: Option<String>,
+    pub from_headers: Vec<JwtHeader>,
+    pub from_params: Vec<String>,
+    pub from_cookies: Vec<String>,
+    pub output_payload_to_header: Option<String>,
+    pub forward_original_token: bool,
+    pub output_claim_to_headers: Vec<ClaimToHeader>,
+    pub timeout: Option<String>,
+    pub presence: Option<String>,
+    pub space_delimited_claims: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct JwtHeader {
+    pub name: String,
+    pub prefix: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ClaimToHeader {
+    pub header: String,
+    pub claim: String,
+}

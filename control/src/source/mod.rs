@@ -3,8 +3,11 @@
 //! Every source speaks the same few words: it sends a [`Batch`] of events and gets back the
 //! generation at which they are in force. Nothing behind this seam knows which source is used.
 
+pub mod ambit;
 pub mod files;
+pub mod gateway;
 pub mod istio;
+pub mod networking;
 pub mod object;
 pub mod parse;
 

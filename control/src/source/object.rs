@@ -3,58 +3,104 @@
 use std::fmt;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::istio::{AuthorizationPolicy, PeerAuthentication};
+use super::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use super::gateway::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
+    TLSRoute, XBackendTrafficPolicy,
+};
+use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use super::networking::DestinationRule;
 
-/// An object, as `kubectl apply` would have it.
-#[derive(Debug, Clone)]
-#[allow(missing_docs)]
-pub enum Object {
-    Namespace(Arc<Namespace>),
-    Node(Arc<Node>),
-    Pod(Arc<Pod>),
-    Service(Arc<Service>),
-    EndpointSlice(Arc<EndpointSlice>),
-    ServiceAccount(Arc<ServiceAccount>),
-    AuthorizationPolicy(Arc<AuthorizationPolicy>),
-    PeerAuthentication(Arc<PeerAuthentication>),
+/// Gives every kind that is read, with the table its objects are in, to a macro.
+macro_rules! for_each_kind {
+    ($with:ident) => {
+        $with! {
+            Namespace in namespaces,
+            Node in nodes,
+            Pod in pods,
+            Service in services,
+            EndpointSlice in slices,
+            ServiceAccount in service_accounts,
+            AuthorizationPolicy in policies,
+            PeerAuthentication in peers,
+            RequestAuthentication in authentications,
+            GatewayClass in classes,
+            Gateway in gateways,
+            HTTPRoute in http_routes,
+            GRPCRoute in grpc_routes,
+            TLSRoute in tls_routes,
+            TCPRoute in tcp_routes,
+            ReferenceGrant in grants,
+            BackendTLSPolicy in backend_tls,
+            XBackendTrafficPolicy in backend_traffic,
+            DestinationRule in destination_rules,
+            RateLimit in rate_limits,
+            FaultInjection in faults,
+            ExternalAuthorizer in authorizers,
+            ConfigMap in config_maps,
+            Secret in secrets,
+        }
+    };
 }
+pub(crate) use for_each_kind;
+
+macro_rules! objects {
+    ($($kind:ident in $table:ident,)*) => {
+        /// An object, as `kubectl apply` would have it.
+        #[derive(Debug, Clone)]
+        #[allow(missing_docs)]
+        pub enum Object {
+            $($kind(Arc<$kind>),)*
+        }
+
+        impl Object {
+            /// Its kind.
+            #[must_use]
+            pub fn kind(&self) -> Kind {
+                match self {
+                    $(Self::$kind(_) => Kind::$kind,)*
+                }
+            }
+
+            /// Its metadata.
+            #[must_use]
+            pub fn metadata(&self) -> &ObjectMeta {
+                match self {
+                    $(Self::$kind(o) => &o.metadata,)*
+                }
+            }
+
+            /// The same object, shared or equal.
+            #[must_use]
+            pub fn same(&self, other: &Self) -> bool {
+                fn eq<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+                    Arc::ptr_eq(a, b) || a == b
+                }
+                match (self, other) {
+                    $((Self::$kind(a), Self::$kind(b)) => eq(a, b),)*
+                    _ => false,
+                }
+            }
+        }
+
+        /// The kinds that are read.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[allow(missing_docs)]
+        pub enum Kind {
+            $($kind,)*
+        }
+    };
+}
+for_each_kind!(objects);
 
 impl Object {
-    /// Its kind.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Namespace(_) => Kind::Namespace,
-            Self::Node(_) => Kind::Node,
-            Self::Pod(_) => Kind::Pod,
-            Self::Service(_) => Kind::Service,
-            Self::EndpointSlice(_) => Kind::EndpointSlice,
-            Self::ServiceAccount(_) => Kind::ServiceAccount,
-            Self::AuthorizationPolicy(_) => Kind::AuthorizationPolicy,
-            Self::PeerAuthentication(_) => Kind::PeerAuthentication,
-        }
-    }
-
-    /// Its metadata.
-    #[must_use]
-    pub fn metadata(&self) -> &ObjectMeta {
-        match self {
-            Self::Namespace(o) => &o.metadata,
-            Self::Node(o) => &o.metadata,
-            Self::Pod(o) => &o.metadata,
-            Self::Service(o) => &o.metadata,
-            Self::EndpointSlice(o) => &o.metadata,
-            Self::ServiceAccount(o) => &o.metadata,
-            Self::AuthorizationPolicy(o) => &o.metadata,
-            Self::PeerAuthentication(o) => &o.metadata,
-        }
-    }
-
     /// Its key. An object of a namespaced kind that names none is in `default`.
     #[must_use]
     pub fn key(&self) -> Key {
@@ -71,46 +117,13 @@ impl Object {
             name: metadata.name.as_deref().unwrap_or_default().into(),
         }
     }
-
-    /// The same object, shared or equal.
-    #[must_use]
-    pub fn same(&self, other: &Self) -> bool {
-        fn eq<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
-            Arc::ptr_eq(a, b) || a == b
-        }
-        match (self, other) {
-            (Self::Namespace(a), Self::Namespace(b)) => eq(a, b),
-            (Self::Node(a), Self::Node(b)) => eq(a, b),
-            (Self::Pod(a), Self::Pod(b)) => eq(a, b),
-            (Self::Service(a), Self::Service(b)) => eq(a, b),
-            (Self::EndpointSlice(a), Self::EndpointSlice(b)) => eq(a, b),
-            (Self::ServiceAccount(a), Self::ServiceAccount(b)) => eq(a, b),
-            (Self::AuthorizationPolicy(a), Self::AuthorizationPolicy(b)) => eq(a, b),
-            (Self::PeerAuthentication(a), Self::PeerAuthentication(b)) => eq(a, b),
-            _ => false,
-        }
-    }
-}
-
-/// The kinds that are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[allow(missing_docs)]
-pub enum Kind {
-    Namespace,
-    Node,
-    Pod,
-    Service,
-    EndpointSlice,
-    ServiceAccount,
-    AuthorizationPolicy,
-    PeerAuthentication,
 }
 
 impl Kind {
     /// Whether objects of this kind live in a namespace.
     #[must_use]
     pub fn namespaced(self) -> bool {
-        !matches!(self, Self::Namespace | Self::Node)
+        !matches!(self, Self::Namespace | Self::Node | Self::GatewayClass)
     }
 }
 

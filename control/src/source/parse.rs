@@ -2,14 +2,25 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount,
+};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::istio::{AuthorizationPolicy, PeerAuthentication};
+use super::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use super::gateway::{
+    BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
+    TLSRoute, XBackendTrafficPolicy,
+};
+use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use super::networking::DestinationRule;
 use super::object::{Kind, Object};
+
+/// The only key of ConfigMaps and Secrets that is read: what a BackendTLSPolicy refers to.
+pub const CA_CERTIFICATES: &str = "ca.crt";
 
 /// One document of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,12 +256,26 @@ fn understand(api_version: &str, kind: &str) -> Understood {
         }
     };
     const SECURITY: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
+    const NETWORKING: &[&str] = &[
+        "networking.istio.io/v1",
+        "networking.istio.io/v1beta1",
+        "networking.istio.io/v1alpha3",
+    ];
+    const GATEWAY: &[&str] = &[
+        "gateway.networking.k8s.io/v1",
+        "gateway.networking.k8s.io/v1beta1",
+        "gateway.networking.k8s.io/v1alpha3",
+        "gateway.networking.k8s.io/v1alpha2",
+    ];
+    const AMBIT: &[&str] = &["ambit.dev/v1alpha1"];
     match (group, kind) {
         ("", "Namespace") => version_of(&["v1"], Kind::Namespace),
         ("", "Node") => version_of(&["v1"], Kind::Node),
         ("", "Pod") => version_of(&["v1"], Kind::Pod),
         ("", "Service") => version_of(&["v1"], Kind::Service),
         ("", "ServiceAccount") => version_of(&["v1"], Kind::ServiceAccount),
+        ("", "ConfigMap") => version_of(&["v1"], Kind::ConfigMap),
+        ("", "Secret") => version_of(&["v1"], Kind::Secret),
         ("discovery.k8s.io", "EndpointSlice") => {
             version_of(&["discovery.k8s.io/v1"], Kind::EndpointSlice)
         }
@@ -260,9 +285,32 @@ fn understand(api_version: &str, kind: &str) -> Understood {
         ("security.istio.io", "PeerAuthentication") => {
             version_of(SECURITY, Kind::PeerAuthentication)
         }
-        ("security.istio.io", "RequestAuthentication") => U::Later,
+        ("security.istio.io", "RequestAuthentication") => {
+            version_of(SECURITY, Kind::RequestAuthentication)
+        }
         // A misspelt policy must not be silently absent.
         ("security.istio.io", _) => U::Wrong(format!("{api_version} has no kind {kind}")),
+        ("networking.istio.io", "DestinationRule") => version_of(NETWORKING, Kind::DestinationRule),
+        ("gateway.networking.k8s.io", "GatewayClass") => version_of(GATEWAY, Kind::GatewayClass),
+        ("gateway.networking.k8s.io", "Gateway") => version_of(GATEWAY, Kind::Gateway),
+        ("gateway.networking.k8s.io", "HTTPRoute") => version_of(GATEWAY, Kind::HTTPRoute),
+        ("gateway.networking.k8s.io", "GRPCRoute") => version_of(GATEWAY, Kind::GRPCRoute),
+        ("gateway.networking.k8s.io", "TLSRoute") => version_of(GATEWAY, Kind::TLSRoute),
+        ("gateway.networking.k8s.io", "TCPRoute") => version_of(GATEWAY, Kind::TCPRoute),
+        ("gateway.networking.k8s.io", "ReferenceGrant") => {
+            version_of(GATEWAY, Kind::ReferenceGrant)
+        }
+        ("gateway.networking.k8s.io", "BackendTLSPolicy") => {
+            version_of(GATEWAY, Kind::BackendTLSPolicy)
+        }
+        ("gateway.networking.x-k8s.io", "XBackendTrafficPolicy") => version_of(
+            &["gateway.networking.x-k8s.io/v1alpha1"],
+            Kind::XBackendTrafficPolicy,
+        ),
+        ("ambit.dev", "RateLimit") => version_of(AMBIT, Kind::RateLimit),
+        ("ambit.dev", "FaultInjection") => version_of(AMBIT, Kind::FaultInjection),
+        ("ambit.dev", "ExternalAuthorizer") => version_of(AMBIT, Kind::ExternalAuthorizer),
+        ("ambit.dev", _) => U::Wrong(format!("{api_version} has no kind {kind}")),
         (
             "networking.istio.io"
             | "telemetry.istio.io"
@@ -276,24 +324,58 @@ fn understand(api_version: &str, kind: &str) -> Understood {
 }
 
 fn typed(kind: Kind, from: &impl Readable) -> Result<Object, (usize, String)> {
+    macro_rules! slim {
+        ($kind:ident) => {
+            Object::$kind(Arc::new(slim(from.read::<$kind>()?, |o| &mut o.metadata)))
+        };
+    }
     Ok(match kind {
         Kind::Namespace => Object::Namespace(Arc::new(from.read::<Namespace>()?)),
         Kind::Node => Object::Node(Arc::new(from.read::<Node>()?)),
-        Kind::Pod => Object::Pod(Arc::new(slim(from.read::<Pod>()?, |o| &mut o.metadata))),
-        Kind::Service => {
-            Object::Service(Arc::new(slim(from.read::<Service>()?, |o| &mut o.metadata)))
-        }
-        Kind::EndpointSlice => {
-            Object::EndpointSlice(Arc::new(slim(from.read::<EndpointSlice>()?, |o| {
-                &mut o.metadata
-            })))
-        }
+        Kind::GatewayClass => Object::GatewayClass(Arc::new(from.read::<GatewayClass>()?)),
         Kind::ServiceAccount => Object::ServiceAccount(Arc::new(from.read::<ServiceAccount>()?)),
         Kind::AuthorizationPolicy => {
             Object::AuthorizationPolicy(Arc::new(from.read::<AuthorizationPolicy>()?))
         }
         Kind::PeerAuthentication => {
             Object::PeerAuthentication(Arc::new(from.read::<PeerAuthentication>()?))
+        }
+        Kind::Pod => slim!(Pod),
+        Kind::Service => slim!(Service),
+        Kind::EndpointSlice => slim!(EndpointSlice),
+        Kind::RequestAuthentication => slim!(RequestAuthentication),
+        Kind::Gateway => slim!(Gateway),
+        Kind::HTTPRoute => slim!(HTTPRoute),
+        Kind::GRPCRoute => slim!(GRPCRoute),
+        Kind::TLSRoute => slim!(TLSRoute),
+        Kind::TCPRoute => slim!(TCPRoute),
+        Kind::ReferenceGrant => slim!(ReferenceGrant),
+        Kind::BackendTLSPolicy => slim!(BackendTLSPolicy),
+        Kind::XBackendTrafficPolicy => slim!(XBackendTrafficPolicy),
+        Kind::DestinationRule => slim!(DestinationRule),
+        Kind::RateLimit => slim!(RateLimit),
+        Kind::FaultInjection => slim!(FaultInjection),
+        Kind::ExternalAuthorizer => slim!(ExternalAuthorizer),
+        Kind::ConfigMap => {
+            let mut found = slim(from.read::<ConfigMap>()?, |o| &mut o.metadata);
+            found.binary_data = None;
+            if let Some(data) = &mut found.data {
+                data.retain(|name, _| name == CA_CERTIFICATES);
+            }
+            Object::ConfigMap(Arc::new(found))
+        }
+        Kind::Secret => {
+            let mut found = slim(from.read::<Secret>()?, |o| &mut o.metadata);
+            // Nothing secret is kept.
+            found
+                .data
+                .iter_mut()
+                .for_each(|data| data.retain(|name, _| name == CA_CERTIFICATES));
+            found
+                .string_data
+                .iter_mut()
+                .for_each(|data| data.retain(|name, _| name == CA_CERTIFICATES));
+            Object::Secret(Arc::new(found))
         }
     })
 }
@@ -380,8 +462,32 @@ mod tests {
             ),
             (
                 "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a, namespace: b}",
-                &[],
                 &["Gateway b/a"],
+                &[],
+                0,
+            ),
+            (
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\nspec: {rules: [{backendRef: []}]}",
+                &[],
+                &[],
+                1,
+            ),
+            (
+                "apiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: a}\nspec: {request: 1}",
+                &[],
+                &[],
+                1,
+            ),
+            (
+                "apiVersion: ambit.dev/v1alpha1\nkind: RatesLimit\nmetadata: {name: a}",
+                &[],
+                &[],
+                1,
+            ),
+            (
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: UDPRoute\nmetadata: {name: a}",
+                &[],
+                &["UDPRoute a"],
                 0,
             ),
             (

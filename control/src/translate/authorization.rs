@@ -22,6 +22,10 @@ pub fn translate(
 ) -> PolicyOutcome {
     let spec = &policy.spec;
     let mut outcome = PolicyOutcome::default();
+    // Those are for waypoints, see `policy`.
+    if is_targeted(policy) {
+        return outcome;
+    }
     let action = match spec.action.as_deref() {
         None | Some("" | "ALLOW") => Some(Action::Allow),
         Some("DENY") => Some(Action::Deny),
@@ -38,13 +42,6 @@ pub fn translate(
             None
         }
     };
-    if is_targeted(policy) {
-        if has_labels(spec.selector.as_ref()) {
-            let problem = "spec.selector and spec.targetRefs exclude each other; remove one";
-            outcome.problems.push(problem.to_owned());
-        }
-        return outcome;
-    }
     let mut reader = Reader {
         namespace,
         deny: action != Some(Action::Allow),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 /// `ambient` puts a namespace's pods, or a pod, into the mesh; `none` keeps a pod out.
 pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
@@ -48,4 +48,27 @@ pub fn selects(selector: &BTreeMap<String, String>, metadata: &ObjectMeta) -> bo
     selector
         .iter()
         .all(|(name, value)| label(metadata, name) == Some(value.as_str()))
+}
+
+/// Whether an object matches a selector of Kubernetes. An operator that is not known selects nothing.
+#[must_use]
+pub fn label_selector(selector: &LabelSelector, metadata: &ObjectMeta) -> bool {
+    let labels = selector.match_labels.iter().flatten();
+    let mut all = labels.map(|(name, value)| label(metadata, name) == Some(value.as_str()));
+    let expressions = selector.match_expressions.iter().flatten();
+    let mut each = expressions.map(|wanted| {
+        let found = label(metadata, &wanted.key);
+        let listed = || {
+            let values = wanted.values.iter().flatten();
+            found.is_some_and(|found| values.into_iter().any(|value| value == found))
+        };
+        match wanted.operator.as_str() {
+            "In" => listed(),
+            "NotIn" => !listed(),
+            "Exists" => found.is_some(),
+            "DoesNotExist" => found.is_none(),
+            _ => false,
+        }
+    });
+    all.all(|holds| holds) && each.all(|holds| holds)
 }

@@ -1,12 +1,26 @@
 //! Objects to resources. Pure: the same objects give the same resources, whatever came before.
 
+pub mod authentication;
 pub mod authorization;
+pub mod authorizer;
+pub mod extension;
+pub mod gateway;
 pub mod labels;
 pub mod peer;
+pub mod policy;
 pub mod ports;
+pub mod reference;
+pub mod route;
 pub mod service;
 pub mod slice;
+pub mod status;
+pub mod target;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
+pub mod traffic;
 pub mod values;
+pub mod view;
 pub mod waypoint;
 pub mod workload;
 

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_core::model::{ServiceAccountMatch, StringMatch};
+use http::HeaderName;
 use ipnet::IpNet;
 
 /// `x`, `x*`, `*x` or `*`.
@@ -82,6 +84,48 @@ pub fn service_account(value: &str, namespace: &str) -> Result<ServiceAccountMat
     })
 }
 
+/// A duration of Gateway API (GEP-2257): one to four numbers of at most five digits, each with `h`, `m`,
+/// `s` or `ms`.
+///
+/// # Errors
+/// Anything else.
+pub fn duration(value: &str) -> Result<Duration, String> {
+    let wrong = || format!("{value:?} is not a duration such as 1h30m, 10s or 250ms");
+    let mut rest = value;
+    let mut total = Duration::ZERO;
+    for _ in 0..4 {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        if !(1..=5).contains(&digits) {
+            return Err(wrong());
+        }
+        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit = &rest[digits..];
+        let (millis, length) = match unit.as_bytes() {
+            [b'm', b's', ..] => (1, 2),
+            [b'h', ..] => (3_600_000, 1),
+            [b'm', ..] => (60_000, 1),
+            [b's', ..] => (1000, 1),
+            _ => return Err(wrong()),
+        };
+        total += Duration::from_millis(number * millis);
+        rest = &unit[length..];
+        if rest.is_empty() {
+            return Ok(total);
+        }
+    }
+    Err(wrong())
+}
+
+/// A header's name.
+///
+/// # Errors
+/// It cannot be one.
+pub fn header(value: &str) -> Result<HeaderName, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{value:?} is not the name of a header"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +190,31 @@ mod tests {
         ];
         for (value, expected) in accounts {
             assert_eq!(service_account(value, "here").ok(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("0s", Some(0)),
+            ("250ms", Some(250)),
+            ("1m", Some(60_000)),
+            ("1h30m10s5ms", Some(5_410_005)),
+            ("10m10ms", Some(600_010)),
+            ("99999h", Some(359_996_400_000)),
+            ("", None),
+            ("1", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("1us", None),
+            ("100000s", None),
+            ("1s1s1s1s1s", None),
+            ("1s ", None),
+        ];
+        for (value, millis) in cases {
+            let expected = millis.map(Duration::from_millis);
+            assert_eq!(duration(value).ok(), expected, "{value:?}");
         }
     }
 }

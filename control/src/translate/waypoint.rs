@@ -1,19 +1,42 @@
 //! Which waypoint a service or a pod is bound to.
 //!
 //! A binding stands whether or not the waypoint is there: bound means required, and a proxy refuses
-//! what it cannot send through a waypoint that is missing.
+//! what it cannot send through a waypoint that is missing. So it does when the Gateway does not let the
+//! namespace use it: the binding then leads to a name that no service has.
 
+use ambit_core::addr::NamespacedName;
 use ambit_core::model::{Destination, GatewayAddress};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Mesh;
 use super::labels::{
-    GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR, label,
+    GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR, label, label_selector,
 };
 use crate::index::objects::Objects;
+use crate::source::gateway::Gateway;
 
-const HBONE_PORT: u16 = 15008;
+/// Where waypoints listen.
+pub const HBONE_PORT: u16 = 15008;
+/// The classes of Gateways that are waypoints.
+pub const CLASSES: [&str; 2] = ["ambit-waypoint", "istio-waypoint"];
+
+/// A Service's waypoint, for its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// `namespace/name` of the Gateway.
+    pub waypoint: NamespacedName,
+    /// Why the waypoint may not be used.
+    pub refused: Option<String>,
+    /// Neither the Gateway nor its Service is there.
+    pub missing: bool,
+}
+
+/// Whether a Gateway is a waypoint of ours.
+#[must_use]
+pub fn is_waypoint(gateway: &Gateway) -> bool {
+    CLASSES.contains(&gateway.spec.gateway_class_name.as_str())
+}
 
 /// The waypoint for traffic to a service: its own label, else its namespace's.
 #[must_use]
@@ -23,17 +46,58 @@ pub fn of_service(
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<GatewayAddress> {
-    // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
-    let own = chosen(&service.metadata, namespace);
-    let reference = match own {
-        Choice::Unsaid if label(&service.metadata, GATEWAY_NAME).is_some() => return None,
-        Choice::Unsaid => of_namespace(namespace, objects)?,
-        Choice::None => return None,
-        Choice::Waypoint(reference) => reference,
-    };
-    match serves(&reference, objects) {
-        Some(serves) if !serves.services => None,
+    let reference = wanted(namespace, service, objects)?;
+    match serves(&reference, namespace, objects) {
+        Serves::Known {
+            services: false, ..
+        } => None,
+        Serves::Refused(_) => Some(nowhere(&reference)),
         _ => Some(address(&reference, mesh)),
+    }
+}
+
+/// The binding of a Service as its status tells it.
+#[must_use]
+pub fn binding_of_service(
+    namespace: &str,
+    service: &Service,
+    objects: &Objects,
+) -> Option<Binding> {
+    let reference = wanted(namespace, service, objects)?;
+    let (refused, missing) = match serves(&reference, namespace, objects) {
+        Serves::Known {
+            services: false, ..
+        } => return None,
+        Serves::Known { .. } => (None, false),
+        Serves::Refused(why) => (Some(why), false),
+        Serves::Unknown => (None, true),
+    };
+    Some(Binding {
+        waypoint: NamespacedName::new(reference.namespace, reference.name),
+        refused,
+        missing,
+    })
+}
+
+/// The waypoint that a Service, or its namespace, names: whether or not it is one.
+#[must_use]
+pub fn named_by_service(
+    namespace: &str,
+    service: &Service,
+    objects: &Objects,
+) -> Option<NamespacedName> {
+    let reference = wanted(namespace, service, objects)?;
+    Some(NamespacedName::new(reference.namespace, reference.name))
+}
+
+/// What the labels of a Service, or of its namespace, ask for.
+fn wanted(namespace: &str, service: &Service, objects: &Objects) -> Option<Reference> {
+    match chosen(&service.metadata, namespace) {
+        // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
+        Choice::Unsaid if label(&service.metadata, GATEWAY_NAME).is_some() => None,
+        Choice::Unsaid => of_namespace(namespace, objects),
+        Choice::None => None,
+        Choice::Waypoint(reference) => Some(reference),
     }
 }
 
@@ -54,11 +118,11 @@ pub fn of_pod(
         Choice::Unsaid => (of_namespace(namespace, objects)?, false),
         Choice::Waypoint(reference) => (reference, true),
     };
-    let bound = match serves(&reference, objects) {
-        Some(serves) => serves.workloads,
-        None => explicit,
-    };
-    bound.then(|| address(&reference, mesh))
+    match serves(&reference, namespace, objects) {
+        Serves::Known { workloads, .. } => workloads.then(|| address(&reference, mesh)),
+        Serves::Unknown => explicit.then(|| address(&reference, mesh)),
+        Serves::Refused(_) => explicit.then(|| nowhere(&reference)),
+    }
 }
 
 /// Whether this service makes a difference to what [`of_pod`] and [`of_service`] answer for others.
@@ -100,21 +164,90 @@ fn of_namespace(namespace: &str, objects: &Objects) -> Option<Reference> {
     }
 }
 
-struct Serves {
-    services: bool,
-    workloads: bool,
+/// What a waypoint does for those who name it.
+enum Serves {
+    Known {
+        services: bool,
+        workloads: bool,
+    },
+    /// It may not be used from there.
+    Refused(String),
+    /// It is not there.
+    Unknown,
 }
 
-/// What the waypoint serves, by the labels its service has from its Gateway.
-fn serves(reference: &Reference, objects: &Objects) -> Option<Serves> {
-    let service = objects
-        .services
-        .find(&reference.namespace, &reference.name)?;
-    let role = role(service)?;
-    Some(Serves {
+/// What the waypoint serves: by its Gateway, or by the labels its service has from it.
+fn serves(reference: &Reference, from: &str, objects: &Objects) -> Serves {
+    let (namespace, name) = (&reference.namespace, &reference.name);
+    let role = match objects.gateways.find(namespace, name) {
+        Some(gateway) => {
+            if !is_waypoint(gateway) {
+                let class = &gateway.spec.gateway_class_name;
+                let what =
+                    format!("Gateway {namespace}/{name} of class {class:?} is not a waypoint");
+                return Serves::Refused(what);
+            }
+            if !allows(gateway, namespace, from, objects) {
+                return Serves::Refused(format!(
+                    "Gateway {namespace}/{name} does not let namespace {from} use it: see allowedRoutes.namespaces of its listener"
+                ));
+            }
+            label(&gateway.metadata, WAYPOINT_FOR).unwrap_or("service")
+        }
+        None => {
+            let service = objects.services.find(namespace, name);
+            match service.and_then(|service| role(service)) {
+                Some(role) => role,
+                None => return Serves::Unknown,
+            }
+        }
+    };
+    Serves::Known {
         services: matches!(role, "service" | "all"),
         workloads: matches!(role, "workload" | "all"),
+    }
+}
+
+/// Whether any listener lets a namespace use the Gateway; its own always may.
+fn allows(gateway: &Gateway, own: &str, from: &str, objects: &Objects) -> bool {
+    if own == from {
+        return true;
+    }
+    gateway.spec.listeners.iter().any(|listener| {
+        let namespaces = listener
+            .allowed_routes
+            .as_ref()
+            .and_then(|routes| routes.namespaces.as_ref());
+        let Some(namespaces) = namespaces else {
+            return false;
+        };
+        match namespaces.from.as_deref() {
+            Some("All") => true,
+            Some("Selector") => {
+                let found = objects.namespaces.find("", from);
+                let selector = namespaces.selector.as_ref();
+                found
+                    .zip(selector)
+                    .is_some_and(|(found, selector)| label_selector(selector, &found.metadata))
+            }
+            _ => false,
+        }
     })
+}
+
+/// A name that no service has: what is bound to it is refused.
+fn nowhere(reference: &Reference) -> GatewayAddress {
+    let hostname = format!(
+        "{}.{}.not-allowed.invalid",
+        reference.name, reference.namespace
+    );
+    GatewayAddress {
+        destination: Destination::Hostname(NamespacedName::new(
+            reference.namespace.as_str(),
+            hostname,
+        )),
+        hbone_port: HBONE_PORT,
+    }
 }
 
 fn address(reference: &Reference, mesh: &Mesh) -> GatewayAddress {

@@ -170,7 +170,7 @@ fn tunnel(namespace: &str, pod: &Pod, objects: &Objects) -> TunnelProtocol {
 }
 
 /// The pod's own `Ready` condition; without one, what endpoint slices say of it.
-fn health(namespace: &str, name: &str, pod: &Pod, objects: &Objects) -> Health {
+pub(super) fn health(namespace: &str, name: &str, pod: &Pod, objects: &Objects) -> Health {
     let leaving = pod.metadata.deletion_timestamp.is_some();
     let condition = pod.status.as_ref().and_then(ready_condition);
     let ready = condition.unwrap_or_else(|| slice::says_ready(namespace, name, objects));

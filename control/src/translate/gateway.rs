@@ -1,0 +1,158 @@
+//! Statuses of what makes a waypoint: GatewayClass, Gateway, and the Services that are bound to it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use serde_json::{Value, json};
+
+use super::labels::{GATEWAY_NAME, label};
+use super::status::{fails, holds};
+use super::view::{Outcome, View};
+use super::waypoint::{self, Binding};
+use super::{tls, traffic, workload};
+use crate::source::gateway::{Gateway, GatewayClass};
+use ambit_core::model::Health;
+
+/// A class is accepted when it is one of waypoints.
+#[must_use]
+pub fn class(name: &str, class: &GatewayClass) -> Outcome {
+    let ours = waypoint::CLASSES.contains(&name);
+    let status = ours.then(|| {
+        let message = "Gateways of this class are waypoints";
+        let accepted = holds(&class.metadata, "Accepted", "Accepted", message);
+        json!({ "conditions": [accepted] })
+    });
+    Outcome {
+        status,
+        ..Outcome::default()
+    }
+}
+
+/// A waypoint is programmed once it has an address and an instance that is ready, which an instance is
+/// when it has its configuration.
+#[must_use]
+pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    if !waypoint::is_waypoint(gateway) {
+        return outcome;
+    }
+    let of = &gateway.metadata;
+    let service = view.find::<Service>(namespace, name);
+    let addresses = service.map_or_else(Vec::new, |service| addresses(service));
+    let ready = view.within::<Pod>(namespace).any(|(pod_name, pod)| {
+        label(&pod.metadata, GATEWAY_NAME) == Some(name)
+            && !workload::is_over(pod)
+            && workload::health(namespace, pod_name, pod, view.objects) == Health::Healthy
+    });
+    let programmed = if addresses.is_empty() {
+        let message = format!("Service {namespace}/{name} has no address yet");
+        fails(of, "Programmed", "AddressNotAssigned", &message)
+    } else if ready {
+        holds(of, "Programmed", "Programmed", "an instance is ready")
+    } else {
+        fails(of, "Programmed", "Pending", "no instance is ready yet")
+    };
+    let mut listeners = Vec::new();
+    for listener in &gateway.spec.listeners {
+        let hbone =
+            listener.protocol == "HBONE" && listener.port == i32::from(waypoint::HBONE_PORT);
+        let accepted = if hbone {
+            holds(of, "Accepted", "Accepted", "the mesh's listener")
+        } else {
+            let message = format!(
+                "a waypoint has one listener, of protocol HBONE and port {}",
+                waypoint::HBONE_PORT
+            );
+            outcome
+                .problems
+                .push(format!("spec.listeners {:?}: {message}", listener.name));
+            fails(of, "Accepted", "UnsupportedProtocol", &message)
+        };
+        listeners.push(json!({
+            "name": listener.name,
+            "attachedRoutes": 0,
+            "supportedKinds": [],
+            "conditions": [
+                accepted,
+                programmed.clone(),
+                holds(of, "ResolvedRefs", "ResolvedRefs", "there are none"),
+            ],
+        }));
+    }
+    outcome.status = Some(json!({
+        "addresses": addresses,
+        "conditions": [
+            holds(of, "Accepted", "Accepted", "the Gateway is a waypoint"),
+            programmed,
+        ],
+        "listeners": listeners,
+    }));
+    outcome
+}
+
+fn addresses(service: &Service) -> Vec<Value> {
+    let spec = service.spec.as_ref();
+    let ips = spec.and_then(|spec| {
+        spec.cluster_ips
+            .clone()
+            .or(Some(vec![spec.cluster_ip.clone()?]))
+    });
+    let ips = ips.unwrap_or_default();
+    let known = ips.iter().filter(|ip| !matches!(ip.as_str(), "" | "None"));
+    known
+        .map(|ip| json!({"type": "IPAddress", "value": ip}))
+        .collect()
+}
+
+/// What waypoints know of a Service beyond its address, and whether it is bound.
+#[must_use]
+pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<'_>) -> Outcome {
+    let mut outcome = Outcome::default();
+    if super::service::is_external(service) {
+        return outcome;
+    }
+    outcome.resources = traffic::of_service(namespace, name, service, view);
+    outcome
+        .resources
+        .extend(tls::of_service(namespace, name, service, view));
+    view.find::<Namespace>("", namespace);
+    if let Some(named) = waypoint::named_by_service(namespace, service, view.objects) {
+        view.find::<Gateway>(&named.namespace, &named.name);
+        view.find::<Service>(&named.namespace, &named.name);
+    }
+    let Some(binding) = waypoint::binding_of_service(namespace, service, view.objects) else {
+        return outcome;
+    };
+    let Binding {
+        waypoint: of,
+        refused,
+        missing,
+    } = binding;
+    let metadata = &service.metadata;
+    let condition = "istio.io/WaypointBound";
+    let status = match (refused, missing) {
+        (Some(why), _) => {
+            outcome
+                .problems
+                .push(format!("{why}; the service is refused to everyone"));
+            fails(metadata, condition, "WaypointNotAllowed", &why)
+        }
+        (None, true) => {
+            let why = format!("Gateway {of} does not exist");
+            outcome
+                .problems
+                .push(format!("{why}; the service is refused until it does"));
+            fails(metadata, condition, "WaypointMissing", &why)
+        }
+        (None, false) => {
+            let message = format!("bound to waypoint {of}");
+            holds(metadata, condition, "WaypointAccepted", &message)
+        }
+    };
+    outcome.status = Some(json!({ "conditions": [status] }));
+    outcome
+}
+
+#[cfg(test)]
+#[path = "gateway_tests.rs"]
+mod tests;

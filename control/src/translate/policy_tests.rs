@@ -1,0 +1,283 @@
+//! AuthorizationPolicy on waypoints: targets, actions, every field, and what fails closed.
+
+use std::sync::Arc;
+
+use ambit_http::model::{Action, Condition, Policy, Resource};
+
+use crate::index::Index;
+use crate::translate::testing::{SERVICES, conditions, index, problems, resource, status};
+
+const OBJECTS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: waypoint, namespace: shop}
+spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: nginx, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: ambit.dev/v1alpha1
+kind: ExternalAuthorizer
+metadata: {name: opa, namespace: istio-system}
+spec: {protocol: GRPC, backendRef: {name: web, namespace: shop, port: 80}}
+";
+
+fn of(namespace: &str, metadata: &str, spec: &str) -> Index {
+    index(&format!(
+        "{SERVICES}---\n{OBJECTS}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: {namespace}{metadata}}}\nspec: {{{spec}}}\n"
+    ))
+}
+
+fn policy(index: &Index, namespace: &str) -> Option<Arc<Policy>> {
+    match resource(index, &format!("policy/{namespace}/p"))? {
+        Resource::Policy(policy) => Some(policy),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A policy for Service `web`.
+fn web(spec: &str) -> (Arc<Policy>, Vec<String>) {
+    let index = of(
+        "shop",
+        "",
+        &format!("targetRefs: [{{kind: Service, group: '', name: web}}], {spec}"),
+    );
+    let found = policy(&index, "shop").expect("a policy");
+    (found, problems(&index, "AuthorizationPolicy shop/p"))
+}
+
+#[test]
+fn targets() {
+    let cases = [
+        (
+            "shop",
+            "{kind: Service, group: '', name: web}",
+            Some("Service(shop/web.shop.svc.cluster.local)"),
+            "True/Accepted",
+        ),
+        (
+            "shop",
+            "{kind: Service, group: core, name: web}",
+            Some("Service(shop/web.shop.svc.cluster.local)"),
+            "True/Accepted",
+        ),
+        (
+            "shop",
+            "{kind: Service, group: '', name: gone}",
+            Some("Service(shop/gone.shop.svc.cluster.local)"),
+            "False/TargetNotFound",
+        ),
+        (
+            "shop",
+            "{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}",
+            Some("Waypoint(shop/waypoint)"),
+            "True/Accepted",
+        ),
+        (
+            "shop",
+            "{kind: Gateway, group: gateway.networking.k8s.io, name: gone}",
+            Some("Waypoint(shop/gone)"),
+            "False/TargetNotFound",
+        ),
+        (
+            "shop",
+            "{kind: Gateway, group: gateway.networking.k8s.io, name: edge}",
+            Some("Waypoint(shop/edge)"),
+            "False/Invalid",
+        ),
+        (
+            "shop",
+            "{kind: Service, group: '', name: far, namespace: other}",
+            None,
+            "False/Invalid",
+        ),
+        (
+            "istio-system",
+            "{kind: GatewayClass, group: gateway.networking.k8s.io, name: istio-waypoint}",
+            Some("Mesh"),
+            "True/Accepted",
+        ),
+        (
+            "shop",
+            "{kind: GatewayClass, group: gateway.networking.k8s.io, name: istio-waypoint}",
+            None,
+            "False/Invalid",
+        ),
+        (
+            "istio-system",
+            "{kind: GatewayClass, group: gateway.networking.k8s.io, name: nginx}",
+            None,
+            "False/Invalid",
+        ),
+        (
+            "shop",
+            "{kind: ServiceEntry, group: networking.istio.io, name: x}",
+            None,
+            "False/Invalid",
+        ),
+        (
+            "shop",
+            "{kind: Deployment, group: apps, name: x}",
+            None,
+            "False/Invalid",
+        ),
+    ];
+    for (namespace, target, expected, accepted) in cases {
+        for spec in [
+            format!("targetRefs: [{target}], rules: [{{}}]"),
+            format!("targetRef: {target}, rules: [{{}}]"),
+        ] {
+            let index = of(namespace, "", &spec);
+            let found = policy(&index, namespace).map(|p| format!("{:?}", p.targets[0]));
+            assert_eq!(found.as_deref(), expected, "{spec}");
+            let status =
+                status(&index, &format!("AuthorizationPolicy {namespace}/p")).expect("a status");
+            assert_eq!(
+                conditions(&status["conditions"]),
+                [format!("WaypointAccepted={accepted}")],
+                "{spec}"
+            );
+        }
+    }
+}
+
+#[test]
+fn without_targets_it_is_for_node_proxies() {
+    for spec in [
+        "rules: [{}]",
+        "selector: {matchLabels: {a: b}}, rules: [{}]",
+    ] {
+        let index = of("shop", "", spec);
+        assert_eq!(policy(&index, "shop"), None, "{spec}");
+        assert_eq!(status(&index, "AuthorizationPolicy shop/p"), None, "{spec}");
+        assert_eq!(index.policies().count(), 1, "{spec}");
+    }
+    let index = of(
+        "shop",
+        "",
+        "targetRefs: [{kind: Service, group: '', name: web}], rules: [{}]",
+    );
+    assert_eq!(index.policies().count(), 0, "and with targets it is not");
+}
+
+#[test]
+fn actions() {
+    assert_eq!(web("rules: []").0.action, Action::Allow);
+    assert_eq!(web("action: ALLOW").0.action, Action::Allow);
+    assert_eq!(web("action: DENY").0.action, Action::Deny);
+    assert_eq!(web("action: AUDIT").0.action, Action::Audit);
+    let (custom, found) = web("action: CUSTOM, provider: {name: opa}");
+    assert_eq!(
+        custom.action,
+        Action::Custom("istio-system/opa".parse().expect("a name"))
+    );
+    assert_eq!(found, [""; 0]);
+    let (_, found) = web("action: CUSTOM, provider: {name: gone}");
+    assert_eq!(found.len(), 1, "an unknown provider: {found:?}");
+    let (nobody, found) = web("action: CUSTOM");
+    assert!(matches!(&nobody.action, Action::Custom(key) if &*key.name == "-"));
+    assert_eq!(found.len(), 1);
+    let (unknown, found) = web("action: PERMIT, rules: [{}]");
+    assert_eq!(unknown.action, Action::Deny);
+    assert!(unknown.undecodable.is_some());
+    assert_eq!(found.len(), 1);
+    let (both, _) = web("selector: {matchLabels: {a: b}}");
+    assert!(both.undecodable.is_some(), "a selector as well");
+}
+
+#[test]
+fn a_dry_run_is_an_annotation() {
+    for (value, expected) in [("'true'", true), ("'false'", false)] {
+        let annotation = format!(", annotations: {{istio.io/dry-run: {value}}}");
+        let index = of(
+            "shop",
+            &annotation,
+            "targetRefs: [{kind: Service, group: '', name: web}]",
+        );
+        assert_eq!(policy(&index, "shop").map(|p| p.dry_run), Some(expected));
+    }
+}
+
+#[test]
+fn every_field_of_a_rule() {
+    let fields = [
+        "from: [{source: {principals: [td/ns/a/sa/b], notPrincipals: ['*/sa/x']}}]",
+        "from: [{source: {requestPrincipals: ['*'], notRequestPrincipals: [iss/sub]}}]",
+        "from: [{source: {namespaces: [a], notNamespaces: ['b*']}}]",
+        "from: [{source: {serviceAccounts: [a/b, c], notServiceAccounts: [d]}}]",
+        "from: [{source: {ipBlocks: [10.0.0.0/8], notIpBlocks: [10.0.0.1]}}]",
+        "from: [{source: {remoteIpBlocks: [10.0.0.0/8], notRemoteIpBlocks: [10.0.0.1]}}]",
+        "to: [{operation: {hosts: [A.example.com., '*.b'], notHosts: [c]}}]",
+        "to: [{operation: {ports: ['80'], notPorts: ['81']}}]",
+        "to: [{operation: {methods: [GET], notMethods: [PUT]}}]",
+        "to: [{operation: {paths: [/a, /b*, '*.png', '/x/{*}/y/{**}'], notPaths: ['*']}}]",
+        "when: [{key: 'request.headers[X-A]', values: [a], notValues: [b]}]",
+        "when: [{key: source.ip, values: [10.0.0.1], notValues: [10.0.0.2]}]",
+        "when: [{key: remote.ip, values: [10.0.0.1]}]",
+        "when: [{key: source.namespace, values: [a]}]",
+        "when: [{key: source.principal, values: [a]}]",
+        "when: [{key: source.serviceAccount, values: [a/b]}]",
+        "when: [{key: request.auth.principal, values: [a]}]",
+        "when: [{key: request.auth.audiences, values: [a]}]",
+        "when: [{key: request.auth.presenter, values: [a]}]",
+        "when: [{key: 'request.auth.claims[realm][roles]', values: [a]}]",
+        "when: [{key: destination.ip, values: [10.0.0.1]}]",
+        "when: [{key: destination.port, values: ['80']}]",
+        "when: [{key: connection.sni, values: [a]}]",
+    ];
+    let mut shown = String::new();
+    for field in fields {
+        let (policy, problems) = web(&format!("rules: [{{{field}}}]"));
+        assert_eq!(problems, [""; 0], "{field}");
+        let rule = serde_json::to_string(&policy.rules[0]).expect("a rule");
+        shown.push_str(&format!("{field}\n  {rule}\n"));
+    }
+    insta::assert_snapshot!("fields", shown);
+}
+
+#[test]
+fn a_wrong_value_never_widens_access() {
+    let wrong = [
+        "from: [{source: {principals: ['spiffe://td/ns/a/sa/b']}}]",
+        "from: [{source: {namespaces: ['a*b']}}]",
+        "from: [{source: {serviceAccounts: [a/b/c]}}]",
+        "from: [{source: {ipBlocks: [10.0.0.0/33]}}]",
+        "from: [{source: {}}]",
+        "to: [{operation: {hosts: ['a:80']}}]",
+        "to: [{operation: {ports: [http]}}]",
+        "to: [{operation: {methods: ['']}}]",
+        "to: [{operation: {paths: ['/a/{**}/b']}}]",
+        "to: [{operation: {paths: ['/a{*}']}}]",
+        "to: [{operation: {}}]",
+        "when: [{key: source.ip, values: [here]}]",
+        "when: [{key: source.ip}]",
+        "when: [{key: source.colour, values: [red]}]",
+        "when: [{key: 'request.headers[]', values: [a]}]",
+        "when: [{key: 'request.headers[a][b]', values: [a]}]",
+        "when: [{key: 'request.auth.claims[a]b', values: [a]}]",
+    ];
+    for field in wrong {
+        let (allow, problems) = web(&format!("action: ALLOW, rules: [{{{field}}}, {{}}]"));
+        assert_eq!(allow.rules.len(), 1, "{field}: the rule allows nothing");
+        assert_eq!(problems.len(), 1, "{field}: {problems:?}");
+        for action in ["DENY", "AUDIT", "CUSTOM, provider: {name: opa}"] {
+            let (other, problems) = web(&format!("action: {action}, rules: [{{{field}}}]"));
+            let rule = &other.rules[0];
+            let wide = rule.from.iter().all(|s| *s == Default::default())
+                && rule.to.iter().all(|o| *o == Default::default())
+                && rule.when.iter().all(holds_for_all);
+            assert!(wide, "{action} {field}: {rule:?}");
+            assert_eq!(problems.len(), 1, "{action} {field}");
+        }
+    }
+}
+
+fn holds_for_all(condition: &Condition) -> bool {
+    match condition {
+        Condition::SourceIp(values) => values.is_empty(),
+        Condition::Unknown(_) => true,
+        other => panic!("{other:?}"),
+    }
+}
