@@ -20,3 +20,4 @@ pub mod source;
 pub mod tls;
 pub mod tokens;
 pub mod translate;
+pub mod waypoints;

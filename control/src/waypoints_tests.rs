@@ -1,0 +1,175 @@
+//! What a Gateway leads to, and that its pods are what the mesh takes a waypoint for.
+
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::model::TunnelProtocol;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::*;
+use crate::index::Index;
+use crate::source::{Event, Object, Origin};
+
+fn gateway(class: &str) -> Gateway {
+    let text = format!(
+        "metadata: {{name: w, namespace: shop, uid: u-1, labels: {{istio.io/waypoint-for: all}}}}\nspec:\n  gatewayClassName: {class}\n  listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]\n  infrastructure: {{labels: {{team: a, gateway.networking.k8s.io/gateway-name: x}}, annotations: {{note: b, prometheus.io/port: '1'}}}}\n"
+    );
+    serde_saphyr::from_str(&text).expect("a Gateway")
+}
+
+fn settings() -> Settings {
+    Settings {
+        image: "ambit-waypoint".to_owned(),
+        control: "https://ambit-control.ambit-system.svc:15012".to_owned(),
+        roots: None,
+        token: None,
+        replicas: 2,
+    }
+}
+
+fn made() -> Objects {
+    objects(&gateway("ambit-waypoint"), &Mesh::default(), &settings()).expect("a waypoint")
+}
+
+#[test]
+fn only_waypoints_are_run() {
+    for (class, runs) in [
+        ("ambit-waypoint", true),
+        ("istio-waypoint", true),
+        ("nginx", false),
+    ] {
+        let found = objects(&gateway(class), &Mesh::default(), &settings());
+        assert_eq!(found.is_some(), runs, "{class}");
+    }
+}
+
+#[test]
+fn all_objects_are_the_gateways() {
+    let made = made();
+    for metadata in [
+        &made.account.metadata,
+        &made.service.metadata,
+        &made.deployment.metadata,
+    ] {
+        assert_eq!(metadata.name.as_deref(), Some("w"));
+        assert_eq!(metadata.namespace.as_deref(), Some("shop"));
+        let owner = &metadata.owner_references.as_ref().expect("an owner")[0];
+        assert_eq!(
+            (owner.kind.as_str(), owner.uid.as_str()),
+            ("Gateway", "u-1")
+        );
+        assert_eq!(label(metadata, "team"), Some("a"));
+        assert_eq!(
+            label(metadata, GATEWAY_NAME),
+            Some("w"),
+            "never the infrastructure's"
+        );
+        assert_eq!(label(metadata, WAYPOINT_FOR), Some("all"));
+        let annotations = metadata.annotations.as_ref().expect("annotations");
+        assert_eq!(annotations.get("note").map(String::as_str), Some("b"));
+    }
+}
+
+#[test]
+fn the_container_is_told_who_it_is() {
+    let deployment = made().deployment.spec.expect("a spec");
+    let pod = deployment.template.spec.expect("a pod");
+    assert_eq!(pod.service_account_name.as_deref(), Some("w"));
+    let environment = pod.containers[0].env.clone().unwrap_or_default();
+    let shown: Vec<String> = environment
+        .iter()
+        .map(|variable| {
+            let from = variable
+                .value_from
+                .as_ref()
+                .and_then(|from| from.field_ref.as_ref());
+            let value = from.map_or(variable.value.clone(), |f| Some(f.field_path.clone()));
+            format!("{}={}", variable.name, value.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "XDS_ADDRESS=https://ambit-control.ambit-system.svc:15012",
+            "CA_ADDRESS=https://ambit-control.ambit-system.svc:15012",
+            "XDS_ROOT_CA=/var/run/secrets/istio/root-cert.pem",
+            "CA_ROOT_CA=/var/run/secrets/istio/root-cert.pem",
+            "AUTH_TOKEN=/var/run/secrets/tokens/istio-token",
+            "POD_NAME=metadata.name",
+            "POD_NAMESPACE=metadata.namespace",
+            "INSTANCE_IP=status.podIP",
+            "SERVICE_ACCOUNT=spec.serviceAccountName",
+            "NODE_NAME=spec.nodeName",
+            "CLUSTER_ID=Kubernetes",
+            "TRUST_DOMAIN=cluster.local",
+            "NETWORK=",
+            "GATEWAY_NAME=w",
+        ]
+    );
+}
+
+#[test]
+fn files_of_the_machine_need_no_volumes() {
+    let files = Settings {
+        roots: Some("/ca/root.pem".to_owned()),
+        token: Some("/tokens/w".to_owned()),
+        ..settings()
+    };
+    let made = objects(&gateway("ambit-waypoint"), &Mesh::default(), &files).expect("a waypoint");
+    let pod = made
+        .deployment
+        .spec
+        .and_then(|spec| spec.template.spec)
+        .expect("a pod");
+    assert_eq!(pod.volumes, None);
+    let environment = pod.containers[0].env.clone().unwrap_or_default();
+    let token = environment
+        .iter()
+        .find(|variable| variable.name == "AUTH_TOKEN");
+    assert_eq!(token.and_then(|t| t.value.as_deref()), Some("/tokens/w"));
+}
+
+/// In a captured namespace whose label binds everything to this very waypoint.
+#[test]
+fn its_pods_are_endpoints_that_terminate_hbone_and_are_behind_nothing() {
+    let made = made();
+    let template = made.deployment.spec.expect("a spec").template;
+    let mut service = made.service;
+    service.spec.as_mut().expect("a spec").cluster_ip = Some("10.96.0.9".to_owned());
+    let mut pod = Pod {
+        metadata: template.metadata.expect("metadata"),
+        spec: template.spec,
+        ..Pod::default()
+    };
+    pod.metadata.name = Some("w-1".to_owned());
+    pod.metadata.namespace = Some("shop".to_owned());
+    let status = serde_json::json!({"podIP": "10.0.0.9", "conditions": [{"type": "Ready", "status": "True"}]});
+    pod.status = serde_json::from_value(status).ok();
+    let namespace = serde_saphyr::from_str("metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: w}}").expect("a namespace");
+    let mut index = Index::new(Mesh::default());
+    let objects = [
+        Object::Namespace(Arc::new(namespace)),
+        Object::Gateway(Arc::new(gateway("ambit-waypoint"))),
+        Object::Service(Arc::new(service)),
+        Object::Pod(Arc::new(pod)),
+    ];
+    index.apply(objects.map(|object| Event::Apply(object, Origin::default())));
+    let workload = index.workloads().next().expect("the pod");
+    assert_eq!(workload.tunnel_protocol, TunnelProtocol::Hbone);
+    assert!(workload.native_tunnel);
+    assert_eq!(workload.waypoint, None);
+    assert_eq!(&**workload.identity.service_account(), "w");
+    let key = NamespacedName::new("shop", "w.shop.svc.cluster.local");
+    assert_eq!(
+        workload
+            .services
+            .iter()
+            .map(|(key, _)| key)
+            .collect::<Vec<_>>(),
+        [&key]
+    );
+    assert_eq!(
+        index.services().next().and_then(|s| s.waypoint.clone()),
+        None
+    );
+}
