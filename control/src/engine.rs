@@ -125,3 +125,7 @@ pub async fn run(state: Arc<State>, mut deliveries: mpsc::Receiver<Delivery>) {
         let _ = applied.send(generation);
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
