@@ -260,6 +260,7 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         }],
         subject_alt_names: vec![],
         waypoint: None,
+        waypoint_bypass: false,
         load_balancing: LoadBalancing::default(),
         canonical: true,
         ingress_use_waypoint: false,

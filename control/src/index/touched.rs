@@ -12,7 +12,8 @@ use super::Index;
 use super::objects::Table;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    DATAPLANE_MODE, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, label, selects,
+    DATAPLANE_MODE, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS,
+    label, selects,
 };
 use crate::translate::{service, slice, waypoint, workload};
 
@@ -59,6 +60,7 @@ impl Touched {
             USE_WAYPOINT,
             USE_WAYPOINT_NAMESPACE,
             INGRESS_USE_WAYPOINT,
+            WAYPOINT_BYPASS,
         ];
         let differs = |name: &&str| label_of(old, name) != label_of(new, name);
         // Gateways may select namespaces by any label.

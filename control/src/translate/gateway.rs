@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use serde_json::{Value, json};
 
-use super::labels::{GATEWAY_NAME, label};
+use super::labels::{GATEWAY_NAME, WAYPOINT_BYPASS, label};
 use super::status::{fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
@@ -149,7 +149,20 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
             holds(metadata, condition, "WaypointAccepted", &message)
         }
     };
-    outcome.status = Some(json!({ "conditions": [status] }));
+    let mut conditions = vec![status];
+    if waypoint::may_be_bypassed(namespace, service, view.objects) {
+        let why = format!(
+            "label {WAYPOINT_BYPASS} lets the waypoint be gone around; its policies may not hold"
+        );
+        conditions.push(fails(
+            metadata,
+            "ambit.dev/WaypointRequired",
+            "BypassAllowed",
+            &why,
+        ));
+        outcome.notices.push(why);
+    }
+    outcome.status = Some(json!({ "conditions": conditions }));
     outcome
 }
 

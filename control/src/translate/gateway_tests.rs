@@ -245,3 +245,41 @@ fn other_listeners_and_other_classes() {
         );
     }
 }
+
+#[test]
+fn a_way_around_the_waypoint_is_a_label_and_shows() {
+    let cases = [
+        (
+            "on the service",
+            BOUND.replace(
+                "istio.io/use-waypoint: w",
+                "istio.io/use-waypoint: w, ambit.dev/waypoint-bypass: allowed",
+            ),
+            true,
+        ),
+        (
+            "on the namespace",
+            BOUND.replace("team: a", "team: a, ambit.dev/waypoint-bypass: allowed"),
+            true,
+        ),
+        (
+            "another value",
+            BOUND.replace("team: a", "team: a, ambit.dev/waypoint-bypass: 'true'"),
+            false,
+        ),
+        ("no label", BOUND.to_owned(), false),
+    ];
+    for (case, bound, allowed) in cases {
+        let index = index(&format!(
+            "{}{bound}",
+            gateway("ambit-waypoint", "", "from: All")
+        ));
+        let service = index.services().next().expect("the service");
+        assert_eq!(service.waypoint_bypass, allowed, "{case}");
+        assert_eq!(way(&index), "waypoint", "{case}: it stays bound");
+        let status = status(&index, "Service shop/web").expect("a status");
+        let shown = conditions(&status["conditions"]);
+        let expected = "ambit.dev/WaypointRequired=False/BypassAllowed";
+        assert_eq!(shown.iter().any(|c| c == expected), allowed, "{case}");
+    }
+}

@@ -10,6 +10,9 @@ pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// The namespace of that waypoint, when it is another one.
 pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// `allowed` lets the waypoint of a service, or of all services of a namespace, be gone around: for
+/// migration. Any other value does not.
+pub const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
 /// What a waypoint serves: `service` (the default), `workload`, `all` or `none`.
 pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 /// Gateways at the edge send through the waypoint as well, when `true`.

@@ -34,6 +34,7 @@ pub fn translate(
         ports: ports::of_service(service),
         subject_alt_names: Vec::new(),
         waypoint: waypoint::of_service(namespace, service, objects, mesh),
+        waypoint_bypass: waypoint::may_be_bypassed(namespace, service, objects),
         load_balancing: load_balancing(service),
         canonical: true,
         ingress_use_waypoint: ingress == Some("true"),

@@ -11,7 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Mesh;
 use super::labels::{
-    GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_FOR, label, label_selector,
+    GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, WAYPOINT_FOR,
+    label, label_selector,
 };
 use crate::index::objects::Objects;
 use crate::source::gateway::Gateway;
@@ -77,6 +78,14 @@ pub fn binding_of_service(
         refused,
         missing,
     })
+}
+
+/// Whether the waypoint of a Service may be gone around: its own label decides, else its namespace's.
+#[must_use]
+pub fn may_be_bypassed(namespace: &str, service: &Service, objects: &Objects) -> bool {
+    label(&service.metadata, WAYPOINT_BYPASS)
+        .or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
+        == Some("allowed")
 }
 
 /// The waypoint that a Service, or its namespace, names: whether or not it is one.

@@ -9,6 +9,10 @@ use crate::identity::Identity;
 use crate::model::service::{Mode, Scope};
 use crate::model::{GatewayAddress, LoadBalancing, Service};
 
+/// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
+/// see it.
+const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
+
 impl TryFrom<&proto::Service> for Service {
     type Error = ConvertError;
 
@@ -28,6 +32,7 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
                 .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
         })?,
         waypoint: waypoint(wire)?,
+        waypoint_bypass: wire.extensions.iter().any(|it| it.name == WAYPOINT_BYPASS),
         load_balancing: load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?,
         canonical: wire.canonical,
         ingress_use_waypoint: wire.ingress_use_waypoint,
@@ -107,7 +112,14 @@ impl From<&Service> for proto::Service {
             waypoint: service.waypoint.as_ref().map(Into::into),
             load_balancing: (*how != LoadBalancing::default()).then(|| how.into()),
             ip_families: proto::IpFamilies::Automatic.into(),
-            extensions: Vec::new(),
+            extensions: if service.waypoint_bypass {
+                vec![proto::Extension {
+                    name: WAYPOINT_BYPASS.to_owned(),
+                    config: None,
+                }]
+            } else {
+                Vec::new()
+            },
             canonical: service.canonical,
             ingress_use_waypoint: service.ingress_use_waypoint,
             weighted_waypoints: Vec::new(),

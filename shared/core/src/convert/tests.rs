@@ -568,7 +568,7 @@ mod strategies {
                 allow_unhealthy: unhealthy,
             }
         });
-        let flags = any::<(bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool)>();
         let waypoint = proptest::option::of(gateway());
         (text(), named(), vips, some(mapping()), waypoint, how, flags).prop_map(
             |(name, key, vips, ports, waypoint, load_balancing, flags)| Service {
@@ -582,6 +582,7 @@ mod strategies {
                 canonical: flags.0,
                 ingress_use_waypoint: flags.1,
                 namespace_private: flags.2,
+                waypoint_bypass: flags.3,
             },
         )
     }

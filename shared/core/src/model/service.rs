@@ -24,6 +24,9 @@ pub struct Service {
     pub subject_alt_names: Vec<Identity>,
     /// Traffic to this service goes through here.
     pub waypoint: Option<GatewayAddress>,
+    /// The waypoint may be gone around: by who calls a pod, and by all while it has no instance. For
+    /// migration, by a label of the service.
+    pub waypoint_bypass: bool,
     /// How an endpoint is chosen.
     pub load_balancing: LoadBalancing,
     /// Preferred among services that share a hostname or address.

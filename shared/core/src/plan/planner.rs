@@ -45,7 +45,10 @@ impl<'a, P: Picker> Planner<'a, P> {
     ) -> Result<OutboundPlan, Refusal> {
         if let Some(gateway) = waypoint::for_service(self.index, service, self.outbound.source) {
             let what = format_args!("service {}", service.key);
-            return self.through(gateway, self.dialled, Some(service), &what);
+            let through = self.through(gateway, self.dialled, Some(service), &what);
+            if through.is_ok() || !service.waypoint_bypass {
+                return through;
+            }
         }
         if service.load_balancing.mode == Mode::Passthrough {
             return match at_address {

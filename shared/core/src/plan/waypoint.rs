@@ -3,7 +3,8 @@
 //!
 //! A pod cannot tell which service a direct connection meant. So a port of a pod that any bound
 //! service is served on is reached only through a waypoint, whatever name or address was dialled;
-//! and a pod with a waypoint of its own accepts direct calls only on ports of its services.
+//! and a pod with a waypoint of its own accepts direct calls only on ports of its services. A service
+//! that lets its waypoint be gone around (for migration) requires it of nobody.
 
 use std::fmt;
 
@@ -37,7 +38,7 @@ pub(super) fn for_workload<'a>(
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
     let own = own_binding(index, workload);
-    let first = own.or_else(|| service_bindings(index, workload, port).next())?;
+    let first = own.or_else(|| required_bindings(index, workload, port).next())?;
     (!may_reach(index, workload, port, source)).then_some(first)
 }
 
@@ -49,7 +50,7 @@ pub(super) fn for_endpoint<'a>(
     port: u16,
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
-    let first = service_bindings(index, workload, port).next()?;
+    let first = required_bindings(index, workload, port).next()?;
     (!may_reach(index, workload, port, source)).then_some(first)
 }
 
@@ -67,11 +68,30 @@ fn service_bindings<'a>(
     workload: &'a Workload,
     port: u16,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
+    bindings(index, workload, port).map(|(_, waypoint)| waypoint)
+}
+
+/// Those of services that do not let their waypoint be gone around.
+fn required_bindings<'a>(
+    index: &'a Index,
+    workload: &'a Workload,
+    port: u16,
+) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
+    let all = bindings(index, workload, port);
+    all.filter(|(service, _)| !service.waypoint_bypass)
+        .map(|(_, waypoint)| waypoint)
+}
+
+fn bindings<'a>(
+    index: &'a Index,
+    workload: &'a Workload,
+    port: u16,
+) -> impl Iterator<Item = (&'a Service, &'a GatewayAddress)> + 'a {
     workload.services.iter().filter_map(move |(key, ports)| {
         let service = index.service(key)?;
         let waypoint = service.waypoint.as_ref()?;
         let bound = serves_on(service, ports, port) && !is_instance(index, waypoint, workload);
-        bound.then_some(waypoint)
+        bound.then_some((&**service, waypoint))
     })
 }
 
@@ -114,7 +134,7 @@ pub(super) fn require(
     let own = own_binding(index, local);
     let known = |gateway| peer.is_some_and(|peer| has_identity(index, gateway, peer));
     let mut required = None;
-    for gateway in service_bindings(index, local, port) {
+    for gateway in required_bindings(index, local, port) {
         if known(gateway) {
             return Ok(());
         }

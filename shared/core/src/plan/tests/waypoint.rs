@@ -261,6 +261,33 @@ fn what_went_around_the_waypoint_is_refused() {
 }
 
 #[test]
+fn a_way_around_that_is_allowed_is_taken_only_where_the_waypoint_is_not() {
+    let mut changes = mesh();
+    let mut allowed = bound("ns/bound", "10.1.0.1");
+    allowed.waypoint_bypass = true;
+    changes.push(allowed.into());
+    let mut index = index(changes);
+    let through = "waypoint 10.0.0.100:15008 for 10.1.0.1:80 as gw [gw bound]";
+    assert_eq!(shown(&plan(&index, "10.1.0.1:80")), through);
+    let at_pod = shown(&plan(&index, "10.0.0.1:8080"));
+    assert!(!at_pod.contains("waypoint"), "{at_pod}");
+    assert_eq!(
+        connect(&index, "a", "client", "10.0.0.1:8080"),
+        "10.0.0.1:8080"
+    );
+    index.apply(Change::RemoveAddress("Kubernetes//Pod/ns/gw".into()));
+    let without = shown(&plan(&index, "10.1.0.1:80"));
+    assert!(
+        !without.contains("503") && !without.contains("waypoint"),
+        "{without}"
+    );
+    let mut required = bound("ns/bound", "10.1.0.1");
+    required.waypoint_bypass = false;
+    index.apply(required.into());
+    assert!(shown(&plan(&index, "10.1.0.1:80")).contains("503"));
+}
+
+#[test]
 fn plaintext_cannot_come_through_a_waypoint() {
     let index = index(mesh());
     let local = index.workload("Kubernetes//Pod/ns/a").expect("known");
