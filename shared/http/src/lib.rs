@@ -5,17 +5,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authz;
 pub mod balance;
 pub mod breaker;
 pub mod config;
 pub mod convert;
 pub mod detect;
+pub mod extauth;
+pub mod fault;
 pub mod h1;
 pub mod h2rules;
+pub mod headers;
 pub mod host;
+pub mod jwt;
 pub mod model;
 pub mod outlier;
 pub mod path;
+pub mod ratelimit;
 pub mod refusal;
 pub mod retry;
 pub mod route;
