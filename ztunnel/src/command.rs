@@ -1,7 +1,5 @@
 //! The command line of the node proxy.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt::Write;
 
 use crate::config::Config;
@@ -76,19 +74,6 @@ Environment:
          certificate authority\n",
     );
     text
-}
-
-/// The environment as text. What is not UTF-8 cannot be a variable of ours.
-#[must_use]
-pub fn environment(
-    vars: impl IntoIterator<Item = (OsString, OsString)>,
-) -> BTreeMap<String, String> {
-    vars.into_iter()
-        .filter_map(|(name, value)| {
-            let value = value.to_string_lossy().into_owned();
-            Some((name.into_string().ok()?, value))
-        })
-        .collect()
 }
 
 #[cfg(test)]

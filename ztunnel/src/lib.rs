@@ -9,7 +9,6 @@ pub mod command;
 pub mod config;
 pub mod connections;
 pub mod discovery;
-pub mod drain;
 pub mod proxy;
 #[cfg(test)]
 mod testing;

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Command::Version => return print(&command::version()),
         Command::Run | Command::PrintConfig => {}
     }
-    let config = match Config::from_env(command::environment(std::env::vars_os())) {
+    let config = match Config::from_env(ambit_proxy::config::environment(std::env::vars_os())) {
         Ok(config) => config,
         Err(problems) => return fail(&problems, USAGE),
     };

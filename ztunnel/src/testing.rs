@@ -24,8 +24,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
-use crate::drain::{Drain, Drained};
 use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared};
+use ambit_proxy::{Drain, Drained};
 
 /// Signs for everybody.
 pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);

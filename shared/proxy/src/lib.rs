@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod drain;
 mod workers;
 
+pub use drain::{Drain, Drained};
 pub use workers::Workers;

@@ -10,3 +10,4 @@ pub mod admin;
 pub mod log;
 pub mod metrics;
 pub mod readiness;
+pub mod requests;

@@ -36,7 +36,7 @@ pub use handshakes::Handshakes;
 pub use pod::{Limits, Pod};
 pub use shared::{Settings, Shared};
 
-use crate::drain::Drained;
+use ambit_proxy::Drained;
 use headers::Baggage;
 
 /// Time for an HBONE connection to say that its tunnels were cut.

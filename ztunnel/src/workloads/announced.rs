@@ -8,8 +8,8 @@ use ambit_net::ca::Wanted;
 use ambit_net::sys::Netns;
 use serde::Serialize;
 
-use crate::drain::Drain;
 use crate::proxy::Pod;
+use ambit_proxy::Drain;
 
 /// What the node agent says of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use ambit_net::ca::{CertificateStore, Wanted};
 use ambit_net::sys::{Netns, Sockets};
 
 use super::announced::{Announced, Entry, Serving};
-use crate::drain::Drain;
 use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared};
+use ambit_proxy::Drain;
 use ambit_proxy::Workers;
 
 /// What every pod of this node has in common.

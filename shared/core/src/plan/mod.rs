@@ -4,6 +4,7 @@
 //! needs; a [`Refusal`] says why not. Nothing is looked up later, so what was decided is what
 //! happens.
 
+mod gateway;
 mod inbound;
 mod outbound;
 mod passthrough;
@@ -14,6 +15,10 @@ mod target;
 mod tests;
 mod waypoint;
 
+pub use gateway::{
+    BoundTo, GatewayTarget, GatewayTunnel, Upstream, plan_tunnel, plan_upstream,
+    upstream_of_workload,
+};
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
 pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};

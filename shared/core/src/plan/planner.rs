@@ -285,7 +285,7 @@ fn plain(
     }
 }
 
-fn identities(workload: &Workload, names: &[Identity]) -> Vec<Identity> {
+pub(super) fn identities(workload: &Workload, names: &[Identity]) -> Vec<Identity> {
     let own = std::iter::once(&workload.identity);
     own.chain(names.iter().filter(|name| **name != workload.identity))
         .cloned()

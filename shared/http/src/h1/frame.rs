@@ -34,7 +34,9 @@ impl BodyEncoder {
         })
     }
 
-    pub(super) fn nothing() -> Self {
+    /// For no body at all: what it is given is swallowed.
+    #[must_use]
+    pub fn nothing() -> Self {
         Self(State::Nothing)
     }
 

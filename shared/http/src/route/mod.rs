@@ -22,7 +22,7 @@ use crate::host::Host;
 use crate::path::CanonicalPath;
 use crate::refusal::{Flag, Refusal};
 
-pub use plan::{Forward, RequestPlan, forward_without_route};
+pub use plan::{Forward, RequestPlan, draw, forward_without_route};
 pub use table::{Routes, ServiceRoutes};
 
 /// What routes look at.

@@ -93,8 +93,7 @@ pub(super) fn plan(
     let action = match filters.redirect.take() {
         Some(redirect) => Err(redirect),
         None => {
-            let backend = draw(rule, picker)?;
-            let chosen = &rule.backends[backend];
+            let chosen = &rule.backends[turn(rule, picker)?];
             filters.add(&chosen.filters, rule, picker)?;
             match (filters.redirect.take(), &chosen.backend) {
                 (Some(redirect), _) => Err(redirect),
@@ -125,8 +124,19 @@ pub(super) fn plan(
     })
 }
 
-/// The position of the backend whose turn it is.
-fn draw(rule: &RouteRule, picker: &mut impl Picker) -> Result<usize, Refusal> {
+/// The backend whose turn it is.
+///
+/// # Errors
+/// 500 when the rule cannot be followed: it is invalid, has no backends, or all weights are 0.
+pub fn draw<'a>(rule: &'a RouteRule, picker: &mut impl Picker) -> Result<&'a BackendRef, Refusal> {
+    if let Some(reason) = &rule.invalid {
+        return Err(invalid(rule, reason));
+    }
+    Ok(&rule.backends[turn(rule, picker)?].backend)
+}
+
+/// Its position.
+fn turn(rule: &RouteRule, picker: &mut impl Picker) -> Result<usize, Refusal> {
     let total: u64 = rule.backends.iter().map(|it| u64::from(it.weight)).sum();
     if total == 0 {
         let why = match rule.backends.len() {

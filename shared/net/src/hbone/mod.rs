@@ -4,6 +4,7 @@
 //! joins with a TCP connection.
 
 mod client;
+mod duplex;
 mod error;
 mod expiry;
 mod io;
@@ -11,6 +12,7 @@ mod pool;
 pub mod server;
 mod stream;
 
+pub use duplex::Duplex;
 pub use error::{Error, Stage};
 pub(crate) use pool::Slot;
 pub use pool::{Pool, Target};

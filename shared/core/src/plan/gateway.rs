@@ -1,0 +1,245 @@
+//! What a waypoint does with a tunnel, and where it goes on from there.
+//!
+//! A waypoint serves what is bound to it and nothing else: it never becomes a way to an address that
+//! somebody names.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::Refusal;
+use super::planner::identities;
+use super::target::{reachable_ip, serves_on, target_port};
+use crate::addr::{NamespacedName, NetworkAddr};
+use crate::balance::{Picker, pick};
+use crate::hbone::Authority;
+use crate::identity::Identity;
+use crate::index::{Index, Target as At};
+use crate::model::{AppProtocol, GatewayAddress, NetworkMode, Service, TunnelProtocol, Workload};
+
+/// A CONNECT that arrived at a waypoint.
+#[derive(Debug, Clone, Copy)]
+pub struct GatewayTunnel<'a> {
+    /// The waypoint's own service.
+    pub waypoint: &'a NamespacedName,
+    /// The network it is on.
+    pub network: &'a str,
+    /// Who asks, by certificate.
+    pub caller: &'a Identity,
+    /// What is asked for.
+    pub authority: &'a str,
+}
+
+/// What was asked for, and is bound to the waypoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayTarget {
+    /// A service, or a pod that was addressed itself.
+    pub bound: BoundTo,
+    /// The address and port that was asked for.
+    pub address: SocketAddr,
+    /// What is spoken there, when declared.
+    pub protocol: AppProtocol,
+    /// Whose policies apply: the service, or those that are served on that port of the pod.
+    pub services: Vec<NamespacedName>,
+}
+
+/// A service, or a pod that was addressed itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundTo {
+    #[allow(missing_docs)]
+    Service(Arc<Service>),
+    #[allow(missing_docs)]
+    Workload(Arc<Workload>),
+}
+
+/// The way to an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    #[allow(missing_docs)]
+    pub workload: Arc<Workload>,
+    /// Where the application listens.
+    pub address: SocketAddr,
+    /// What it speaks, when declared.
+    pub protocol: AppProtocol,
+    /// In a tunnel, whose server must show one of these; else as it is.
+    pub tunnel: Option<Arc<[Identity]>>,
+}
+
+/// Decides what a CONNECT to a waypoint leads to.
+///
+/// # Errors
+/// 400 when the authority does not read as one; 404 when it is not bound to this waypoint, or the
+/// service has no such port.
+pub fn plan_tunnel(index: &Index, tunnel: &GatewayTunnel<'_>) -> Result<GatewayTarget, Refusal> {
+    let authority: Authority = tunnel
+        .authority
+        .parse()
+        .map_err(|error: crate::hbone::AuthorityError| Refusal::bad_request(error.to_string()))?;
+    let namespace = &tunnel.caller.namespace();
+    let (service, address) = match &authority {
+        Authority::Addr(address) => {
+            let at = NetworkAddr::new(tunnel.network, address.ip());
+            match index.service_at(&at, namespace) {
+                Some(service) => (service, *address),
+                None => return workload(index, tunnel, &at, *address),
+            }
+        }
+        Authority::Host(host, port) => {
+            let service = index.service_by_hostname(host, namespace);
+            let service = service.ok_or_else(|| foreign(&authority))?;
+            let vip = service.vips.first().ok_or_else(|| {
+                Refusal::unavailable(format!("service {} has no virtual IP", service.key))
+            })?;
+            (service, SocketAddr::new(vip.net.addr(), *port))
+        }
+    };
+    if !is_mine(index, service.waypoint.as_ref(), tunnel.waypoint) {
+        return Err(foreign(&authority));
+    }
+    let port = service
+        .ports
+        .iter()
+        .find(|it| it.service_port == address.port());
+    let port = port.ok_or_else(|| {
+        let text = format!("service {} has no port {}", service.key, address.port());
+        Refusal::new(404, super::ResponseFlag::Connect, text)
+    })?;
+    Ok(GatewayTarget {
+        services: vec![service.key.clone()],
+        protocol: port.app_protocol,
+        bound: BoundTo::Service(service.clone()),
+        address,
+    })
+}
+
+fn workload(
+    index: &Index,
+    tunnel: &GatewayTunnel<'_>,
+    at: &NetworkAddr,
+    address: SocketAddr,
+) -> Result<GatewayTarget, Refusal> {
+    let no = || foreign(&Authority::Addr(address));
+    let workload = index.workload_at(at).ok_or_else(no)?;
+    let served: Vec<&Arc<Service>> = workload
+        .services
+        .iter()
+        .filter_map(|(key, ports)| {
+            let service = index.service(key)?;
+            serves_on(service, ports, address.port()).then_some(service)
+        })
+        .collect();
+    let mine = |gateway: Option<&GatewayAddress>| is_mine(index, gateway, tunnel.waypoint);
+    let bound = mine(workload.waypoint.as_ref())
+        || served.iter().any(|service| mine(service.waypoint.as_ref()));
+    if !bound {
+        return Err(no());
+    }
+    let protocol = workload.services.iter().find_map(|(key, ports)| {
+        let service = index.service(key)?;
+        let mappings = service.ports.iter();
+        let mut leading = mappings
+            .filter(|it| target_port(service, ports, it.service_port) == Some(address.port()));
+        leading.next().map(|it| it.app_protocol)
+    });
+    Ok(GatewayTarget {
+        services: served.iter().map(|service| service.key.clone()).collect(),
+        protocol: protocol.unwrap_or(AppProtocol::Unknown),
+        bound: BoundTo::Workload(workload.clone()),
+        address,
+    })
+}
+
+/// Whether a binding names this waypoint.
+fn is_mine(index: &Index, gateway: Option<&GatewayAddress>, waypoint: &NamespacedName) -> bool {
+    gateway.is_some_and(|gateway| match index.destination(&gateway.destination) {
+        Some(At::Service(service)) => service.key == *waypoint,
+        _ => false,
+    })
+}
+
+fn foreign(authority: &Authority) -> Refusal {
+    Refusal::new(
+        404,
+        super::ResponseFlag::Connect,
+        format!("{authority} is not bound to this waypoint"),
+    )
+}
+
+/// Chooses an endpoint of a service port for a waypoint that runs as `from`; none of `exclude` unless
+/// nothing else is left.
+///
+/// # Errors
+/// 503 when there is none.
+pub fn plan_upstream(
+    index: &Index,
+    from: &Workload,
+    key: &NamespacedName,
+    port: u16,
+    exclude: &[Arc<str>],
+    picker: &mut impl Picker,
+) -> Result<Upstream, Refusal> {
+    let service = index
+        .service(key)
+        .ok_or_else(|| Refusal::unavailable(format!("service {key} is not known")))?;
+    let mapping = service.ports.iter().find(|it| it.service_port == port);
+    let mapping =
+        mapping.ok_or_else(|| Refusal::unavailable(format!("service {key} has no port {port}")))?;
+    let endpoints = index.endpoints(key);
+    let dialled = from.addresses.first().copied();
+    let dialled = dialled.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+    let mut choose = |exclude: &[Arc<str>]| {
+        pick(
+            endpoints?,
+            &service.load_balancing,
+            from,
+            picker,
+            |endpoint| {
+                let workload = endpoint.workload();
+                if exclude.contains(&workload.uid) {
+                    return None;
+                }
+                let ip = reachable_ip(workload, from, dialled)?;
+                let port = target_port(service, endpoint.ports(), port)?;
+                Some(SocketAddr::new(ip, port))
+            },
+        )
+    };
+    let chosen = match choose(exclude) {
+        None if !exclude.is_empty() => choose(&[]),
+        chosen => chosen,
+    };
+    let (endpoint, address) = chosen.ok_or_else(|| {
+        let all = endpoints.map_or(0, super::super::index::Endpoints::len);
+        Refusal::unavailable(match all {
+            0 => format!("service {key} has no endpoints; check its selector and that pods run"),
+            all => format!("none of the {all} endpoints of service {key} is ready and reachable"),
+        })
+    })?;
+    let workload = endpoint.workload().clone();
+    Ok(Upstream {
+        tunnel: tunnel(&workload, &service.subject_alt_names),
+        protocol: mapping.app_protocol,
+        workload,
+        address,
+    })
+}
+
+/// The way to a pod that was addressed itself.
+#[must_use]
+pub fn upstream_of_workload(
+    workload: &Arc<Workload>,
+    address: SocketAddr,
+    protocol: AppProtocol,
+) -> Upstream {
+    Upstream {
+        workload: workload.clone(),
+        address,
+        protocol,
+        tunnel: tunnel(workload, &[]),
+    }
+}
+
+fn tunnel(workload: &Workload, names: &[Identity]) -> Option<Arc<[Identity]>> {
+    let tunneled = workload.tunnel_protocol == TunnelProtocol::Hbone
+        && workload.network_mode == NetworkMode::Standard;
+    tunneled.then(|| identities(workload, names).into())
+}

@@ -1,0 +1,252 @@
+//! The process put together: what runs where, how it becomes ready and how it ends.
+//!
+//! Everything here runs on one thread of its own; traffic runs on the workers.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::index::Index;
+use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Wanted};
+use ambit_net::grpc::Remote;
+use ambit_net::hbone::{self, Pool};
+use ambit_net::sys::Sockets;
+use ambit_net::xds;
+use ambit_proxy::config::Listen;
+use ambit_proxy::{Drain, Drained, Workers};
+use ambit_telemetry::admin::{self, Router, json};
+use ambit_telemetry::log::Logging;
+use ambit_telemetry::metrics::Metrics;
+use ambit_telemetry::readiness::Readiness;
+use ambit_telemetry::requests::RequestLog;
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use http::{Method, StatusCode};
+
+use crate::config::Config;
+use crate::discovery::{Discovery, TYPES};
+use crate::http::Engine;
+use crate::listener;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::upstream::Upstreams;
+
+/// After readiness is taken back, connections are still accepted for this long: others have to hear of it.
+const LAME_DUCK: Duration = Duration::from_secs(1);
+
+/// Runs the waypoint until `end`, then drains it.
+///
+/// # Errors
+/// What could not be started.
+pub async fn run(
+    config: Config,
+    logging: Logging,
+    metrics: Metrics,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    let configured = readiness.task("configuration from the control plane");
+    let certified = readiness.task("a certificate");
+    let mesh = &config.mesh;
+    let domain = mesh.trust_domain.0.as_str();
+    let me = Identity::new(
+        domain,
+        mesh.pod_namespace.as_str(),
+        mesh.service_account.as_str(),
+    )
+    .context("this waypoint has no identity")?;
+
+    let (certificates, issuing) = certificates(&config);
+    tokio::spawn(issuing.run());
+    let certificate = certificates.want(&me);
+    let first = certificate.clone();
+    tokio::spawn(async move {
+        while first.get().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        drop(certified);
+    });
+
+    let current = Arc::new(ArcSwap::from_pointee(Snapshot {
+        index: Index::new(mesh.root_namespace.0.as_str()),
+        ..Snapshot::default()
+    }));
+    let (client, discovery) = xds::Client::new(xds_config(&config), Discovery(current.clone()));
+    tokio::spawn(client.run());
+    let status = discovery.clone();
+    tokio::spawn(async move {
+        status.synced().await;
+        drop(configured);
+    });
+
+    let workers = Workers::start(config.workers)?;
+    let (drain, drained) = Drain::new();
+    serve(
+        &config,
+        &workers,
+        &current,
+        &certificate,
+        &me,
+        &logging,
+        &drained,
+    )?;
+    drop(drained);
+    servers(
+        &config, &readiness, &metrics, &logging, &current, &discovery,
+    )
+    .await?;
+    end.await;
+
+    let ending = readiness.task("the process ends");
+    tokio::time::sleep(LAME_DUCK.min(config.drain.grace / 2)).await;
+    tracing::info!(grace = ?config.drain.grace, "draining");
+    drain.run(config.drain.grace).await;
+    drop(ending);
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// Starts a listener on every worker.
+fn serve(
+    config: &Config,
+    workers: &Workers,
+    current: &Arc<ArcSwap<Snapshot>>,
+    certificate: &Wanted,
+    me: &Identity,
+    logging: &Logging,
+    drained: &Drained,
+) -> anyhow::Result<()> {
+    let mesh = &config.mesh;
+    let namespace = mesh.pod_namespace.as_str();
+    let hostname = format!(
+        "{}.{namespace}.svc.{}",
+        config.gateway, config.cluster_domain
+    );
+    let settings = Arc::new(hbone::Settings {
+        // What a slow reader can make a waypoint hold.
+        stream_window: 256 << 10,
+        connection_window: 4 << 20,
+        max_streams: 1000,
+        ..hbone::Settings::default()
+    });
+    let engine = Arc::new(Engine::new(RequestLog::new(logging)));
+    for worker in workers.handles() {
+        let _entered = worker.enter();
+        let shared = Arc::new(Shared {
+            gateway: NamespacedName::new(namespace, config.gateway.as_str()),
+            service: NamespacedName::new(namespace, hostname.as_str()),
+            network: mesh.network.as_str().into(),
+            me: me.clone(),
+            certificate: certificate.clone(),
+            current: current.clone(),
+            upstreams: Upstreams {
+                uid: format!("{}//Pod/{namespace}/{}", mesh.cluster_id, mesh.pod_name).into(),
+                pool: Pool::new(Sockets::default(), (*settings).clone()),
+                certificate: certificate.clone(),
+            },
+            http: engine.clone(),
+        });
+        let listener = listener::listen().context("cannot listen for HBONE")?;
+        let serving = listener::serve(shared, listener, settings.clone(), drained.clone());
+        worker.spawn(serving);
+    }
+    Ok(())
+}
+
+fn certificates(config: &Config) -> (CertificateStore, ca::Driver<CaClient>) {
+    let control = &config.control_plane;
+    let remote = Remote {
+        token: Some(control.token.clone()),
+        cluster_id: config.mesh.cluster_id.clone(),
+        headers: control.ca_headers.clone().into_iter().collect(),
+        ..Remote::new(control.ca_address.clone(), &control.ca_root_ca)
+    };
+    let client = CaClient::new(CaConfig {
+        lifetime: control.secret_ttl,
+        ..CaConfig::new(remote)
+    });
+    CertificateStore::new(client, ca::Settings::default())
+}
+
+fn xds_config(config: &Config) -> xds::Config {
+    let (control, mesh) = (&config.control_plane, &config.mesh);
+    let remote = Remote {
+        token: Some(control.token.clone()),
+        cluster_id: mesh.cluster_id.clone(),
+        headers: control.xds_headers.clone().into_iter().collect(),
+        ..Remote::new(control.xds_address.clone(), &control.xds_root_ca)
+    };
+    let node = xds::Node::new(
+        "waypoint",
+        mesh.instance_ip,
+        &mesh.pod_name,
+        &mesh.pod_namespace,
+        &mesh.node_name,
+    );
+    xds::Config::new(remote, node, TYPES)
+}
+
+async fn servers(
+    config: &Config,
+    readiness: &Readiness,
+    metrics: &Metrics,
+    logging: &Logging,
+    current: &Arc<ArcSwap<Snapshot>>,
+    discovery: &xds::Status,
+) -> anyhow::Result<()> {
+    let with_metrics = |router| {
+        let discovery = discovery.clone();
+        admin::metrics(router, metrics, move || {
+            let state = discovery.state();
+            metrics::gauge!("ambit_xds_connected").set(f64::from(u8::from(state.connected)));
+            metrics::counter!("ambit_xds_pushes_total").absolute(state.pushes);
+            metrics::counter!("ambit_xds_rejected_pushes_total").absolute(state.nacks);
+        })
+    };
+    let known = current.clone();
+    let shown = config.clone();
+    let about = "everything this proxy knows, as JSON";
+    let operators = Router::default().route(Method::GET, "/config_dump", about, move |_| {
+        let body = json(StatusCode::OK, &dump(&shown, &known.load()));
+        async move { body }
+    });
+    let operators = admin::logging(operators, logging);
+    let operators = admin::ready(with_metrics(operators), readiness);
+    listen(&config.servers.admin, operators).await?;
+    listen(&config.servers.stats, with_metrics(Router::default())).await?;
+    listen(
+        &config.servers.readiness,
+        admin::ready(Router::default(), readiness),
+    )
+    .await
+}
+
+async fn listen(at: &Listen, router: Router) -> anyhow::Result<()> {
+    let router = Arc::new(router);
+    let listeners = admin::bind(&at.0).await;
+    for listener in listeners.with_context(|| format!("cannot listen on {:?}", at.0))? {
+        tokio::spawn(admin::serve(listener, router.clone()));
+    }
+    Ok(())
+}
+
+fn dump(config: &Config, snapshot: &Snapshot) -> serde_json::Value {
+    let mut workloads: Vec<_> = snapshot.index.workloads().collect();
+    workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
+    let mut services: Vec<_> = snapshot.index.services().collect();
+    services.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut routes: Vec<_> = snapshot.config.rules().collect();
+    routes.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut policies: Vec<_> = snapshot.config.all_policies().collect();
+    policies.sort_by(|a, b| a.key.cmp(&b.key));
+    serde_json::json!({
+        "version": { "name": "ambit", "version": env!("CARGO_PKG_VERSION") },
+        "config": config,
+        "workloads": workloads,
+        "services": services,
+        "routes": routes,
+        "policies": policies,
+    })
+}

@@ -1,0 +1,94 @@
+//! The waypoint's configuration: environment variables under the node proxy's names.
+
+use std::collections::BTreeMap;
+
+use ambit_proxy::config::value::Workers;
+use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Reader, Servers};
+use serde::Serialize;
+
+/// All that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    /// Where and who this proxy is.
+    pub mesh: Mesh,
+    /// The name of its Gateway, and of its service.
+    pub gateway: String,
+    /// Suffix of service hostnames.
+    pub cluster_domain: String,
+    /// Discovery and certificates.
+    pub control_plane: ControlPlane,
+    /// Threads that carry traffic.
+    pub workers: usize,
+    /// The end of the process.
+    pub drain: Drain,
+    /// Admin, metrics and readiness.
+    pub servers: Servers,
+    /// Log lines.
+    pub log: Log,
+}
+
+impl Config {
+    /// Reads the configuration from environment variables.
+    ///
+    /// # Errors
+    /// Every variable that is wrong.
+    pub fn from_env(vars: BTreeMap<String, String>) -> Result<Self, Problems> {
+        let mut reader = Reader::new(vars);
+        let config = Self::read(&mut reader);
+        for (name, value) in [
+            ("POD_NAME", &config.mesh.pod_name),
+            ("POD_NAMESPACE", &config.mesh.pod_namespace),
+            ("SERVICE_ACCOUNT", &config.mesh.service_account),
+        ] {
+            if value.is_empty() {
+                reader.refuse(name, "it has to be set: who is this waypoint?".to_owned());
+            }
+        }
+        reader.finish(config)
+    }
+
+    /// Every variable there is.
+    #[must_use]
+    pub fn variables() -> Vec<Known> {
+        let mut reader = Reader::new(BTreeMap::new());
+        Self::read(&mut reader);
+        reader.into_known()
+    }
+
+    fn read(reader: &mut Reader) -> Self {
+        let mesh = Mesh::read(reader);
+        let gateway = reader.value(
+            "GATEWAY_NAME",
+            "name of the Gateway; not set: the service account's",
+            String::new(),
+        );
+        let workers = reader.value(
+            "WAYPOINT_WORKER_THREADS",
+            "threads that carry traffic",
+            Workers::Count(0),
+        );
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            gateway: match gateway.as_str() {
+                "" => mesh.service_account.clone(),
+                _ => gateway,
+            },
+            mesh,
+            cluster_domain: reader.value(
+                "CLUSTER_DOMAIN",
+                "suffix of service hostnames",
+                "cluster.local".to_owned(),
+            ),
+            control_plane: ControlPlane::read(reader),
+            workers: match workers {
+                Workers::Count(0) => processors,
+                Workers::Count(count) => count as usize,
+                Workers::Percent(percent) => (processors * percent as usize).div_ceil(100).max(1),
+            },
+            drain: Drain::read(reader),
+            servers: Servers::read(reader),
+            log: Log::read(reader),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The waypoint: an L7 proxy that the traffic of a service goes through.
+//!
+//! ```text
+//! listener   HBONE on 15008, mutual TLS as the waypoint
+//! tunnel     a CONNECT: bound to this waypoint? what is spoken in it?
+//! http       requests: policies, routes, attempts        opaque   everything else, as it is
+//! upstream   endpoints, tunnels to them
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod command;
+pub mod config;
+mod discovery;
+mod http;
+mod io;
+mod listener;
+mod opaque;
+mod session;
+mod shared;
+mod snapshot;
+mod tunnel;
+mod upstream;

@@ -1,0 +1,113 @@
+//! HBONE that arrives: mutual TLS as the waypoint, a task for every tunnel.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ambit_core::plan::HBONE_PORT;
+use ambit_net::hbone::{Settings, server};
+use ambit_net::sys::{self, Listen, Sockets};
+use ambit_net::tls;
+use ambit_proxy::Drained;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::session::Caller;
+use crate::shared::Shared;
+use crate::tunnel;
+
+/// Wait after an accept that failed: out of descriptors, say.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens for one worker; several listen on the same port and the kernel deals connections out.
+pub(crate) fn listen() -> std::io::Result<TcpListener> {
+    Sockets::default().listen_any(HBONE_PORT, Listen::Plain)
+}
+
+/// Serves every connection until the drain begins; tunnels may finish until it cuts.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    settings: Arc<Settings>,
+    mut drained: Drained,
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drained.begun() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let serving = connection(
+                    shared.clone(),
+                    stream,
+                    SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                    settings.clone(),
+                    drained.clone(),
+                );
+                tokio::spawn(serving);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: Arc<Settings>,
+    drained: Drained,
+) {
+    let handshake = handshake(&shared, stream);
+    let secured = match tokio::time::timeout(settings.handshake_timeout, handshake).await {
+        Ok(secured) => secured,
+        Err(_) => Err("the handshake took too long".to_owned()),
+    };
+    let (stream, caller) = match secured {
+        Ok((stream, identity)) => (
+            stream,
+            Caller {
+                identity,
+                address: peer,
+            },
+        ),
+        Err(reason) => {
+            tracing::info!(%peer, reason, "HBONE connection refused");
+            return;
+        }
+    };
+    let on_connect = |connect| {
+        let (shared, caller, mut drained) = (shared.clone(), caller.clone(), drained.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tunnel::serve(shared, caller, connect) => {}
+                () = drained.cut() => {}
+            }
+        });
+    };
+    if let Err(error) = server::serve(stream, &settings, drained.signal(), on_connect).await {
+        tracing::debug!(%peer, %error, "HBONE connection broke");
+    }
+}
+
+async fn handshake(
+    shared: &Shared,
+    stream: TcpStream,
+) -> Result<(tls::Stream, ambit_core::identity::Identity), String> {
+    sys::accepted(&stream).map_err(|error| error.to_string())?;
+    let certificate = shared
+        .certificate
+        .get()
+        .await
+        .map_err(|it| it.to_string())?;
+    let config = certificate.server_config().map_err(|it| it.to_string())?;
+    let accepted = tls::Stream::accept(stream, config).await;
+    let stream = accepted.map_err(|error| error.to_string())?;
+    let identity = stream.peer_identity(SystemTime::now());
+    let identity = identity.map_err(|error| error.to_string())?;
+    Ok((stream, identity))
+}

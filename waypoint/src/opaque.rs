@@ -1,0 +1,108 @@
+//! What is not HTTP, relayed as it is: judged once as a connection, routed by TLSRoute and TCPRoute.
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::plan::BoundTo;
+use ambit_http::authz::{self, Decision, Facts};
+use ambit_http::config::Scope;
+use ambit_http::model::route::BackendRef;
+use ambit_http::refusal::{Flag, Refusal};
+use bytes::Bytes;
+
+use crate::io::{Io, Prefixed};
+use crate::session::Session;
+use crate::snapshot::Snapshot;
+use crate::upstream::Endpoint;
+
+/// Carries one connection. A client that is refused sees its connection reset.
+pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&str>) {
+    let caller = &session.caller;
+    let target = session.target.address;
+    let endpoint = match decide(session, &session.shared.snapshot(), sni) {
+        Ok(endpoint) => endpoint,
+        Err(refusal) => {
+            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, flag = %refusal.flag, reason = %refusal, "connection refused");
+            return;
+        }
+    };
+    let mut upstream = match session.shared.upstreams.connect(&endpoint, caller).await {
+        Ok(upstream) => upstream,
+        Err(reason) => {
+            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, reason, "connection failed");
+            return;
+        }
+    };
+    let mut downstream = Prefixed::new(first, io);
+    let carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+    match carried {
+        Ok((sent, received)) => {
+            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, sent, received, "connection complete");
+        }
+        Err(error) => {
+            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, %error, "connection broke");
+        }
+    }
+}
+
+fn decide(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<Endpoint, Refusal> {
+    authorize(session, snapshot, sni)?;
+    let upstreams = &session.shared.upstreams;
+    let port = session.target.address.port();
+    match &session.target.bound {
+        BoundTo::Workload(workload) => {
+            let protocol = session.target.protocol;
+            Ok(upstreams.of_workload(workload, session.target.address, protocol))
+        }
+        BoundTo::Service(service) => {
+            let (key, port) = backend(snapshot, &service.key, port, sni)?;
+            upstreams.pick(snapshot, &key, port, &[])
+        }
+    }
+}
+
+fn authorize(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<(), Refusal> {
+    let ip = session.caller.address.ip().to_canonical();
+    let facts = Facts {
+        source: Some(&session.caller.identity),
+        source_ip: ip,
+        remote_ip: ip,
+        destination: session.target.address,
+        sni,
+        request: None,
+    };
+    let scope = Scope {
+        waypoint: &session.shared.gateway,
+        services: &session.target.services,
+    };
+    let policies = snapshot.config.policies(scope);
+    let verdict = authz::authorize(policies.map(|it| &**it), &facts);
+    match verdict.decision {
+        Decision::Allow => Ok(()),
+        Decision::Deny => Err(verdict.reason.refusal()),
+        Decision::Ask(_) => Err(Refusal::new(
+            403,
+            Flag::ExternalAuthDenied,
+            "a connection cannot be put to an external authorizer",
+        )),
+    }
+}
+
+/// The service port that a rule sends a connection to; the dialled one without a rule.
+fn backend(
+    snapshot: &Snapshot,
+    service: &NamespacedName,
+    port: u16,
+    sni: Option<&str>,
+) -> Result<(NamespacedName, u16), Refusal> {
+    let Some(rule) = snapshot.config.opaque_route(service, port, sni) else {
+        return Ok((service.clone(), port));
+    };
+    let mut picker = |bound: u32| rand::random_range(0..bound);
+    match ambit_http::route::draw(rule, &mut picker)? {
+        BackendRef::Service { service, port } => Ok((service.clone(), *port)),
+        BackendRef::Invalid { reason } => Err(Refusal::new(
+            500,
+            Flag::NoClusterFound,
+            format!("rule {} cannot be followed: {reason}", rule.key),
+        )),
+    }
+}

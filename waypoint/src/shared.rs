@@ -1,0 +1,33 @@
+//! What everything on one worker works with.
+
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_net::ca::Wanted;
+use arc_swap::ArcSwap;
+
+use crate::http::Engine;
+use crate::snapshot::Snapshot;
+use crate::upstream::Upstreams;
+
+/// One a worker: connections stay on the thread that opened them.
+pub(crate) struct Shared {
+    /// `namespace/name` of the Gateway.
+    pub(crate) gateway: NamespacedName,
+    /// The waypoint's own service.
+    pub(crate) service: NamespacedName,
+    /// The network it is on.
+    pub(crate) network: Arc<str>,
+    pub(crate) me: Identity,
+    pub(crate) certificate: Wanted,
+    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) http: Arc<Engine>,
+}
+
+impl Shared {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+}

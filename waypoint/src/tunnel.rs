@@ -1,0 +1,84 @@
+//! One CONNECT: bound to this waypoint, or refused; then whatever is spoken in it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ambit_core::plan::{self, GatewayTunnel};
+use ambit_http::detect::{Detection, Inner, SILENCE, Step};
+use ambit_net::hbone::Duplex;
+use ambit_net::hbone::server::Connect;
+use bytes::BytesMut;
+use http::{HeaderMap, StatusCode};
+use tokio::io::AsyncReadExt;
+use tokio::time::timeout_at;
+
+use crate::http::Version;
+use crate::io::Io;
+use crate::session::{Caller, Session};
+use crate::shared::Shared;
+use crate::{http as requests, opaque};
+
+/// Serves a tunnel to its end.
+pub(crate) async fn serve(shared: Arc<Shared>, caller: Caller, connect: Connect) {
+    let planned = plan::plan_tunnel(
+        &shared.snapshot().index,
+        &GatewayTunnel {
+            waypoint: &shared.service,
+            network: &shared.network,
+            caller: &caller.identity,
+            authority: connect.authority(),
+        },
+    );
+    let target = match planned {
+        Ok(target) => target,
+        Err(refusal) => {
+            let asked = connect.authority().to_owned();
+            tracing::info!(peer = %caller.address, caller = %caller.identity, asked, reason = %refusal, "tunnel refused");
+            let status = StatusCode::from_u16(refusal.status);
+            connect.refuse(status.unwrap_or(StatusCode::SERVICE_UNAVAILABLE));
+            return;
+        }
+    };
+    // A peer that is gone needs no tunnel.
+    let Ok(stream) = connect.accept(HeaderMap::new()) else {
+        return;
+    };
+    let mut io = Io::Tunnel(Duplex::from(stream));
+    let session = Arc::new(Session {
+        caller,
+        target,
+        shared,
+    });
+    let Some((inner, first)) = detect(&session, &mut io).await else {
+        return;
+    };
+    let first = first.freeze();
+    match inner {
+        Inner::Http1 => requests::serve(session, io, first, Version::Http1).await,
+        Inner::Http2 => requests::serve(session, io, first, Version::Http2).await,
+        Inner::Tls { sni } => opaque::serve(&session, io, first, sni.as_deref()).await,
+        Inner::Opaque => opaque::serve(&session, io, first, None).await,
+    }
+}
+
+/// What is spoken, and what has been read to learn it; nothing when the client broke off.
+async fn detect(session: &Session, io: &mut Io) -> Option<(Inner, BytesMut)> {
+    let detection = Detection::new(session.target.protocol, SILENCE, Instant::now());
+    let mut seen = BytesMut::new();
+    let mut ended = false;
+    loop {
+        let until = match detection.poll(&seen, ended, Instant::now()) {
+            Step::Is(inner) => return Some((inner, seen)),
+            Step::Wait { until } => until,
+        };
+        let reading = io.read_buf(&mut seen);
+        let read = match until {
+            Some(until) => match timeout_at(until.into(), reading).await {
+                Ok(read) => read,
+                Err(_) => continue,
+            },
+            None => reading.await,
+        };
+        ended = read.ok()? == 0;
+    }
+}
