@@ -14,6 +14,7 @@ pub mod ca;
 pub mod cli;
 pub mod dispatch;
 pub mod engine;
+pub mod explain;
 pub mod index;
 pub mod push;
 pub mod source;

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         };
     };
     match command {
+        Command::Explain(flags) => explain(*flags),
         Command::Control(flags) => {
             if let Err(error) = start_log() {
                 eprintln!("RUST_LOG: {error}");
@@ -35,6 +36,25 @@ fn main() -> ExitCode {
                     ExitCode::FAILURE
                 }
             }
+        }
+    }
+}
+
+fn explain(flags: ambit_control::cli::explain::Flags) -> ExitCode {
+    use std::io::Write;
+    match flags.run() {
+        Ok((explanation, problems)) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            match write!(std::io::stdout(), "{explanation}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            eprintln!("ambit explain: {error}");
+            ExitCode::from(2)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line of `ambit`.
 
 pub mod control;
+pub mod explain;
 
 use clap::{Parser, Subcommand};
 
@@ -18,4 +19,6 @@ pub struct Cli {
 pub enum Command {
     /// Runs the control plane: reads Kubernetes objects, configures proxies, signs certificates.
     Control(Box<control::Flags>),
+    /// Says what would happen to a request, and which object decides.
+    Explain(Box<explain::Flags>),
 }

@@ -1,0 +1,403 @@
+//! What would happen to a request, step by step, decided by the proxies' own code.
+//!
+//! Pure: the node proxy's plan, the waypoint's policies and routes, and the policies of the pod at the end,
+//! over the resources that the objects of an [`Index`] lead to. Tokens are not looked at: a request has none.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::authz as l4;
+use ambit_core::balance::First;
+use ambit_core::identity::Identity;
+use ambit_core::index::{Change, Index as Mesh};
+use ambit_core::model::{Destination, Service, Workload};
+use ambit_core::plan::{Hop, Outbound, OutboundKind, plan_outbound};
+use ambit_http::authz::{Facts, RequestFacts, authorize};
+use ambit_http::config::{self, Config, Scope};
+use ambit_http::host::Host;
+use ambit_http::model::Policy;
+use ambit_http::path;
+use ambit_http::route::{RequestHead, forward_without_route, select};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+
+use crate::index::Index;
+
+/// A request that somebody asks about.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Namespace and service account of the caller.
+    pub from: NamespacedName,
+    /// Namespace and name of the Service.
+    pub to: NamespacedName,
+    #[allow(missing_docs)]
+    pub port: u16,
+    #[allow(missing_docs)]
+    pub method: Method,
+    /// With the query.
+    pub path: String,
+    /// `Host` is the Service's when it is not among these.
+    pub headers: HeaderMap,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether the request reaches an application.
+    pub passes: bool,
+    /// Who decided what, in order.
+    pub steps: Vec<Step>,
+}
+
+/// What one party says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// A proxy.
+    pub at: String,
+    /// Its decision, with the object that decided.
+    pub says: String,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{:<28} {}", step.at, step.says)?;
+        }
+        let decision = if self.passes { "passes" } else { "is refused" };
+        writeln!(f, "The request {decision}.")
+    }
+}
+
+/// Answers a question.
+///
+/// # Errors
+/// The question makes no sense: no such Service, a path that no request can have.
+pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String> {
+    let mesh = mesh(index);
+    let key = index
+        .mesh()
+        .service_key(&question.to.namespace, &question.to.name);
+    let service = mesh
+        .service(&key)
+        .ok_or_else(|| format!("Service {} does not exist", question.to))?
+        .clone();
+    let trust_domain = index.mesh().trust_domain.clone();
+    let from = &question.from;
+    let identity = Identity::new(trust_domain, from.namespace.clone(), from.name.clone())
+        .map_err(|error| format!("--from: {error}"))?;
+    let source = mesh
+        .workloads()
+        .find(|workload| workload.identity == identity)
+        .cloned();
+    let mut steps = Steps::default();
+    let walk = Walk {
+        question,
+        mesh: &mesh,
+        service: &service,
+        identity: &identity,
+        source: source.as_deref(),
+    };
+    let passes = walk.go(index, &mut steps)?;
+    Ok(Explanation {
+        passes,
+        steps: steps.0,
+    })
+}
+
+/// What node proxies know.
+fn mesh(index: &Index) -> Mesh {
+    let mut mesh = Mesh::default();
+    for workload in index.workloads() {
+        mesh.apply(Change::Workload(workload.clone()));
+    }
+    for service in index.services() {
+        mesh.apply(Change::Service(service.clone()));
+    }
+    for policy in index.policies() {
+        mesh.apply(Change::Policy(policy.clone()));
+    }
+    mesh.apply(Change::PoliciesSynced);
+    mesh
+}
+
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn say(&mut self, at: &str, says: impl fmt::Display) {
+        self.0.push(Step {
+            at: at.to_owned(),
+            says: says.to_string(),
+        });
+    }
+}
+
+struct Walk<'a> {
+    question: &'a Question,
+    mesh: &'a Mesh,
+    service: &'a Arc<Service>,
+    identity: &'a Identity,
+    source: Option<&'a Workload>,
+}
+
+impl Walk<'_> {
+    fn go(&self, index: &Index, steps: &mut Steps) -> Result<bool, String> {
+        if !self.leaves(steps) {
+            return Ok(false);
+        }
+        let Some(waypoint) = self.waypoint() else {
+            return Ok(self.arrives(self.service, self.question.port, None, steps));
+        };
+        let Some((backend, port)) = self.through(&waypoint, index, steps)? else {
+            return Ok(false);
+        };
+        let Some(backend) = self.mesh.service(&backend) else {
+            steps.say(
+                "waypoint",
+                format_args!("503: service {backend} is not known"),
+            );
+            return Ok(false);
+        };
+        Ok(self.arrives(backend, port, Some(&waypoint), steps))
+    }
+
+    /// The Gateway that the Service is bound to.
+    fn waypoint(&self) -> Option<NamespacedName> {
+        match &self.service.waypoint.as_ref()?.destination {
+            Destination::Hostname(key) => {
+                let name = key.name.split('.').next().unwrap_or_default();
+                Some(NamespacedName::new(key.namespace.clone(), name))
+            }
+            Destination::Address(_) => None,
+        }
+    }
+
+    /// The address that is dialled; made up when the Service has none yet.
+    fn dialled(&self) -> SocketAddr {
+        let vip = self.service.vips.first().map(|vip| vip.net.addr());
+        SocketAddr::new(
+            vip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            self.question.port,
+        )
+    }
+
+    /// The caller's node proxy.
+    fn leaves(&self, steps: &mut Steps) -> bool {
+        let at = "node proxy of the caller";
+        let (Some(source), Some(_)) = (self.source, self.service.vips.first()) else {
+            let missing = if self.source.is_none() {
+                format!("no pod runs as {}", self.question.from)
+            } else {
+                format!("Service {} has no address", self.question.to)
+            };
+            steps.say(at, format_args!("not asked: {missing}"));
+            return true;
+        };
+        let ip = source.addresses.first().copied();
+        let outbound = Outbound {
+            source,
+            source_addr: SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0),
+            destination: self.dialled(),
+            local: &|_| false,
+            streams: &|_, _| 0,
+            exclude: &[],
+        };
+        match plan_outbound(self.mesh, &outbound, &mut First) {
+            Ok(plan) => {
+                let to = plan.workload.as_ref();
+                let to = to.map_or_else(String::new, |to| format!(" {}/{}", to.namespace, to.name));
+                match &plan.kind {
+                    OutboundKind::Hbone(tunnel) if tunnel.hop == Hop::Waypoint => {
+                        steps.say(at, format_args!("in a tunnel to waypoint instance{to}"));
+                    }
+                    OutboundKind::Hbone(_) => steps.say(at, format_args!("in a tunnel to{to}")),
+                    OutboundKind::Local { .. } => {
+                        steps.say(at, format_args!("on this node, to{to}"))
+                    }
+                    OutboundKind::Plain { target } => {
+                        steps.say(at, format_args!("as plain TCP to {target}{to}"));
+                    }
+                }
+                true
+            }
+            Err(refusal) => {
+                steps.say(at, format_args!("{}: {}", refusal.status, refusal.reason));
+                false
+            }
+        }
+    }
+
+    /// The waypoint: where the request goes on to.
+    fn through(
+        &self,
+        waypoint: &NamespacedName,
+        index: &Index,
+        steps: &mut Steps,
+    ) -> Result<Option<(NamespacedName, u16)>, String> {
+        let at = format!("waypoint {waypoint}");
+        let mut known = Config::default();
+        for resource in index.for_waypoints() {
+            known.apply(config::Change::Set(resource.clone()));
+        }
+        let question = self.question;
+        let raw = Bytes::copy_from_slice(question.path.as_bytes());
+        let canonical = match path::canonical(&raw) {
+            Ok(canonical) => canonical,
+            Err(error) => {
+                steps.say(&at, format_args!("400: the path: {error}"));
+                return Ok(None);
+            }
+        };
+        let named = question
+            .headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let own = format!("{}.{}", question.to.name, question.to.namespace);
+        let host = match Host::parse(named.unwrap_or(&own)) {
+            Ok(host) => host,
+            Err(error) => {
+                steps.say(&at, format_args!("400: the host: {error}"));
+                return Ok(None);
+            }
+        };
+        let services = [self.service.key.clone()];
+        let scope = Scope {
+            waypoint,
+            services: &services,
+        };
+        let ip = self
+            .source
+            .and_then(|source| source.addresses.first().copied());
+        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let facts = Facts {
+            source: Some(self.identity),
+            source_ip: ip,
+            remote_ip: ip,
+            destination: self.dialled(),
+            sni: None,
+            request: Some(RequestFacts {
+                host: host.name(),
+                method: &question.method,
+                path: canonical.path(),
+                headers: &question.headers,
+                claims: None,
+            }),
+        };
+        let policies: Vec<&Policy> = known.policies(scope).map(|policy| &**policy).collect();
+        let verdict = authorize(policies, &facts);
+        steps.say(&at, &verdict);
+        for hit in &verdict.dry_run {
+            steps.say(&at, format_args!("dry run: policy {} matches", hit.policy));
+        }
+        if let ambit_http::authz::Decision::Ask(asks) = &verdict.decision {
+            if let Some(unknown) = asks
+                .iter()
+                .find(|ask| known.authorizer(&ask.authorizer).is_none())
+            {
+                steps.say(&at, unknown.unknown());
+                return Ok(None);
+            }
+        } else if !verdict.allowed() {
+            return Ok(None);
+        }
+        let head = RequestHead {
+            method: &question.method,
+            host: &host,
+            path: &canonical,
+            headers: &question.headers,
+            scheme: "http",
+        };
+        let client = &self.question.from.namespace;
+        let plan = match known.routes(&self.service.key, question.port, client) {
+            None => Ok(forward_without_route(&self.service.key, question.port)),
+            Some(routes) => select(&routes, &head, &mut First),
+        };
+        match plan {
+            Err(refusal) => {
+                steps.say(&at, format_args!("{}: {}", refusal.status, refusal.reason));
+                Ok(None)
+            }
+            Ok(plan) => {
+                let rule = match &plan.rule {
+                    Some(rule) => format!("rule {}", rule.key),
+                    None => "no route is attached".to_owned(),
+                };
+                match plan.action {
+                    Ok(forward) => {
+                        let (service, port) = (&forward.service, forward.port);
+                        steps.say(&at, format_args!("{rule}: to {service} port {port}"));
+                        Ok(Some((forward.service, forward.port)))
+                    }
+                    Err(redirect) => {
+                        let location =
+                            String::from_utf8_lossy(redirect.location.as_bytes()).into_owned();
+                        let status = redirect.status.as_u16();
+                        steps.say(&at, format_args!("{rule}: {status} to {location}"));
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
+    fn arrives(
+        &self,
+        backend: &Arc<Service>,
+        port: u16,
+        waypoint: Option<&NamespacedName>,
+        steps: &mut Steps,
+    ) -> bool {
+        let at = "node proxy of the endpoint";
+        let serving = self.mesh.workloads().find_map(|workload| {
+            let (_, ports) = workload
+                .services
+                .iter()
+                .find(|(key, _)| *key == backend.key)?;
+            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
+            Some((workload, mapping.target_port))
+        });
+        let Some((workload, target)) = serving else {
+            steps.say(
+                at,
+                format_args!("not asked: no pod serves {} port {port}", backend.key),
+            );
+            return true;
+        };
+        let ip = workload.addresses.first().copied();
+        let destination = SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), target);
+        let source_ip = self
+            .source
+            .and_then(|source| source.addresses.first().copied());
+        let source_ip = source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let facts = |identity| l4::Facts {
+            source: Some(identity),
+            source_ip,
+            destination,
+        };
+        let proxy = waypoint.and_then(|waypoint| {
+            let trust_domain = self.identity.trust_domain().clone();
+            Identity::new(
+                trust_domain,
+                waypoint.namespace.clone(),
+                waypoint.name.clone(),
+            )
+            .ok()
+        });
+        let mut parties = vec![facts(self.identity)];
+        parties.extend(proxy.as_ref().map(facts));
+        let verdict = l4::authorize_all(self.mesh, workload, &parties);
+        let (namespace, name) = (&workload.namespace, &workload.name);
+        steps.say(
+            at,
+            format_args!("{verdict} ({namespace}/{name} port {target})"),
+        );
+        verdict.allowed
+    }
+}
+
+#[cfg(test)]
+#[path = "explain_tests.rs"]
+mod tests;

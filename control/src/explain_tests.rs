@@ -1,0 +1,163 @@
+//! Questions, and who decides them.
+
+use super::*;
+use crate::translate::testing::index;
+
+const MESH: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop, labels: {istio.io/use-waypoint: w}}
+spec: {clusterIPs: [10.96.0.1], selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: shop, labels: {app: web, istio.io/dataplane-mode: ambient}}
+spec: {serviceAccountName: web, containers: []}
+status: {podIP: 10.0.0.1, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a-1, namespace: shop, labels: {istio.io/dataplane-mode: ambient}}
+spec: {serviceAccountName: a, containers: []}
+status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: shop}
+spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: r, namespace: shop}
+spec: {parentRefs: [{group: '', kind: Service, name: web}], rules: [{matches: [{path: {value: /old}}], filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301}}]}, {matches: [{path: {value: /read}}], backendRefs: [{name: web, port: 80}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {targetRefs: [{group: '', kind: Service, name: web}], rules: [{from: [{source: {serviceAccounts: [a]}}], to: [{operation: {methods: [GET]}}]}]}
+";
+
+const INSTANCE: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: w, namespace: shop, labels: {gateway.networking.k8s.io/gateway-name: w}}
+spec: {clusterIPs: [10.96.0.9], selector: {gateway: w}, ports: [{port: 15008}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: w-1, namespace: shop, labels: {gateway: w, networking.istio.io/tunnel: http}}
+spec: {serviceAccountName: w, containers: []}
+status: {podIP: 10.0.0.9, conditions: [{type: Ready, status: 'True'}]}
+";
+
+fn ask(objects: &str, from: &str, method: Method, path: &str) -> Explanation {
+    let question = Question {
+        from: from.parse().expect("a caller"),
+        to: "shop/web".parse().expect("a service"),
+        port: 80,
+        method,
+        path: path.to_owned(),
+        headers: HeaderMap::new(),
+    };
+    explain(&index(objects), &question).expect("an answer")
+}
+
+#[test]
+fn every_decision_names_who_decided() {
+    let all = format!("{MESH}{INSTANCE}");
+    let node = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: n, namespace: shop}\nspec: {action: DENY, rules: [{from: [{source: {serviceAccounts: [a]}}]}]}\n";
+    let denied_at_node = format!("{all}{node}");
+    let cases = [
+        (
+            "allowed",
+            &all,
+            "shop/a",
+            Method::GET,
+            "/read",
+            true,
+            "rule http/shop/r/1: to shop/web.shop.svc.cluster.local port 80",
+        ),
+        (
+            "another method",
+            &all,
+            "shop/a",
+            Method::POST,
+            "/read",
+            false,
+            "shop/p",
+        ),
+        (
+            "another caller",
+            &all,
+            "shop/b",
+            Method::GET,
+            "/read",
+            false,
+            "shop/p",
+        ),
+        (
+            "no rule",
+            &all,
+            "shop/a",
+            Method::GET,
+            "/admin",
+            false,
+            "404",
+        ),
+        (
+            "a redirect",
+            &all,
+            "shop/a",
+            Method::GET,
+            "/old",
+            false,
+            "rule http/shop/r/0: 301",
+        ),
+        (
+            "a path nobody can mean",
+            &all,
+            "shop/a",
+            Method::GET,
+            "/a%2f..%2fb",
+            false,
+            "400",
+        ),
+        (
+            "no waypoint instance",
+            &MESH.to_owned(),
+            "shop/a",
+            Method::GET,
+            "/read",
+            false,
+            "bound to waypoint",
+        ),
+        (
+            "the endpoint's own policy",
+            &denied_at_node,
+            "shop/a",
+            Method::GET,
+            "/read",
+            false,
+            "shop/n",
+        ),
+    ];
+    for (case, objects, from, method, path, passes, says) in cases {
+        let answer = ask(objects, from, method, path);
+        assert_eq!(answer.passes, passes, "{case}: {answer}");
+        assert!(answer.to_string().contains(says), "{case}: {answer}");
+    }
+}
+
+#[test]
+fn a_question_about_nothing_is_an_error() {
+    let question = Question {
+        from: "shop/a".parse().expect("a caller"),
+        to: "shop/gone".parse().expect("a service"),
+        port: 80,
+        method: Method::GET,
+        path: "/".to_owned(),
+        headers: HeaderMap::new(),
+    };
+    let error = explain(&index(MESH), &question).expect_err("no such service");
+    assert_eq!(error, "Service shop/gone does not exist");
+}
