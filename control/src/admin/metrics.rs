@@ -7,14 +7,14 @@ use ambit_proto::xds::DeltaDiscoveryResponse;
 use tonic::Code;
 
 use super::Admin;
-use crate::push::ResourceType;
+use crate::push::{ByType, ResourceType};
 
 /// What is counted where it happens; the rest is read when metrics are asked for.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    pushes: [AtomicU64; 2],
-    resources: [AtomicU64; 2],
-    nacks: [AtomicU64; 2],
+    pushes: ByType<AtomicU64>,
+    resources: ByType<AtomicU64>,
+    nacks: ByType<AtomicU64>,
     signed: AtomicU64,
     refused: [AtomicU64; 4],
 }
@@ -31,14 +31,14 @@ impl Metrics {
     pub fn pushed(&self, response: &DeltaDiscoveryResponse) {
         if let Some(of) = ResourceType::from_url(&response.type_url) {
             let count = response.resources.len() + response.removed_resources.len();
-            self.pushes[slot(of)].fetch_add(1, Relaxed);
-            self.resources[slot(of)].fetch_add(count as u64, Relaxed);
+            self.pushes[of].fetch_add(1, Relaxed);
+            self.resources[of].fetch_add(count as u64, Relaxed);
         }
     }
 
     /// A response was refused.
     pub fn nacked(&self, of: ResourceType) {
-        self.nacks[slot(of)].fetch_add(1, Relaxed);
+        self.nacks[of].fetch_add(1, Relaxed);
     }
 
     /// A certificate was signed, or refused with this code.
@@ -50,10 +50,6 @@ impl Metrics {
         let at = REFUSALS.iter().position(|(known, _)| *known == code);
         self.refused[at.unwrap_or(REFUSALS.len() - 1)].fetch_add(1, Relaxed);
     }
-}
-
-fn slot(of: ResourceType) -> usize {
-    of as usize
 }
 
 /// All metrics.
@@ -80,7 +76,7 @@ pub fn render(admin: &Admin) -> String {
     ] {
         page.family(name, "counter", help);
         for of in ResourceType::ALL {
-            let value = counters[slot(of)].load(Relaxed);
+            let value = counters[of].load(Relaxed);
             page.sample(name, &[("type", of.name())], value);
         }
     }
