@@ -240,6 +240,7 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         field("NODE_NAME", "spec.nodeName"),
         value("CLUSTER_ID", &mesh.cluster_id),
+        value("CLUSTER_DOMAIN", &mesh.cluster_domain),
         value("TRUST_DOMAIN", &mesh.trust_domain),
         value("NETWORK", &mesh.network),
         value("GATEWAY_NAME", name),

@@ -101,6 +101,7 @@ fn the_container_is_told_who_it_is() {
             "SERVICE_ACCOUNT=spec.serviceAccountName",
             "NODE_NAME=spec.nodeName",
             "CLUSTER_ID=Kubernetes",
+            "CLUSTER_DOMAIN=cluster.local",
             "TRUST_DOMAIN=cluster.local",
             "NETWORK=",
             "GATEWAY_NAME=w",
