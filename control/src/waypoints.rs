@@ -199,7 +199,7 @@ fn pod(name: &str, mesh: &Mesh, settings: &Settings) -> PodSpec {
             port: IntOrString::Int(READINESS_PORT.into()),
             ..HTTPGetAction::default()
         }),
-        period_seconds: Some(5),
+        period_seconds: Some(1),
         ..Probe::default()
     };
     PodSpec {

@@ -12,3 +12,4 @@ mod network;
 mod policy;
 mod programs;
 mod refusals;
+mod waypoint;

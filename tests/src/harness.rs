@@ -409,7 +409,7 @@ fn folder() -> PathBuf {
 fn check_programs(mesh: bool) {
     let plain = ["lab", "echo", "load"];
     let all = plain.into_iter().chain(
-        ["ambit", "ambit-cni", "ztunnel"]
+        ["ambit", "ambit-cni", "ztunnel", "waypoint"]
             .into_iter()
             .filter(|_| mesh),
     );

@@ -89,6 +89,8 @@ pub struct Store {
     pub jobs: Table<Job>,
     /// Endpoint slices, made for services.
     pub endpoint_slices: Table<EndpointSlice>,
+    /// The mesh's root certificates (PEM), once there is a mesh.
+    pub roots: Option<String>,
     /// The rest, by kind: routes, policies and other objects that only control reads.
     others: Vec<(&'static Kind, Table<Object>)>,
 }

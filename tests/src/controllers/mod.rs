@@ -6,6 +6,7 @@ mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod gateways;
 mod job;
 mod namespaces;
 mod pods;
@@ -31,6 +32,7 @@ pub fn reconcile(store: &mut Store) {
         let before = store.changes();
         namespaces::reconcile(store);
         garbage::reconcile(store);
+        gateways::reconcile(store);
         deployment::reconcile(store);
         replicaset::reconcile(store);
         statefulset::reconcile(store);

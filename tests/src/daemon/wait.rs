@@ -104,6 +104,11 @@ pub(super) fn unready(
                 && status.replicas.unwrap_or(0) == wanted;
             (wanted, status.ready_replicas.unwrap_or(0), current)
         }
+        // A waypoint is what runs it.
+        "Gateway" => {
+            let deployment = Kind::of("Deployment").expect("a kind of the lab");
+            return unready(store, deployment, key);
+        }
         "ReplicaSet" => {
             let Some(object) = store.replica_sets.get(key) else {
                 return Ok(None);

@@ -23,7 +23,7 @@ impl Images {
             )
         };
         Self {
-            rules: vec![sample("echo"), sample("load")],
+            rules: vec![sample("echo"), sample("load"), sample("waypoint")],
         }
     }
 

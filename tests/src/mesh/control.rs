@@ -5,9 +5,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::component::Recipe;
 use super::component_log;
+use crate::api::{new_uid, now};
 use crate::cluster::Cluster;
+use crate::controllers::SERVICE_NAME_LABEL;
 use crate::net::plan;
 use crate::stage::{Mount, RunSpec};
 use crate::tokens::{ISSUER, MESH_AUDIENCE};
@@ -17,7 +23,13 @@ pub(super) const ADMIN_PORT: u16 = 15014;
 /// Where discovery and certificates are.
 pub(super) const DISCOVERY_PORT: u16 = 15012;
 /// The names by which node proxies reach it.
-pub(super) const NAMES: &[&str] = &["ambit-control.ambit-system.svc", "istiod.istio-system.svc"];
+pub(super) const NAMES: &[&str] = &[
+    "ambit-control.ambit-system.svc",
+    "ambit-control.ambit-system.svc.cluster.local",
+    "istiod.istio-system.svc",
+];
+const NAMESPACE: &str = "ambit-system";
+const SERVICE: &str = "ambit-control";
 
 /// The recipe of the control plane.
 pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Result<Recipe> {
@@ -60,6 +72,53 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
         file: folder.join("run.json"),
         log: component_log(&cluster.state.logs(), "control"),
     })
+}
+
+/// Lets pods find the control plane: its roots, and a name that leads to it.
+pub(super) fn announce(cluster: &Cluster, root: &Path) -> io::Result<()> {
+    let roots = fs::read_to_string(ca_folder(root).join("root-cert.pem"))?;
+    let metadata = |name: &str| ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(NAMESPACE.to_owned()),
+        uid: Some(new_uid()),
+        creation_timestamp: Some(now()),
+        ..ObjectMeta::default()
+    };
+    let port = i32::from(DISCOVERY_PORT);
+    let service = Service {
+        metadata: metadata(SERVICE),
+        spec: Some(ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            ports: Some(vec![ServicePort {
+                name: Some("tls-xds".to_owned()),
+                port,
+                ..ServicePort::default()
+            }]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    };
+    let mut slice = EndpointSlice {
+        metadata: metadata(SERVICE),
+        address_type: "IPv4".to_owned(),
+        endpoints: vec![Endpoint {
+            addresses: vec![plan::bridge().v4.to_string()],
+            ..Endpoint::default()
+        }],
+        ports: Some(vec![EndpointPort {
+            name: Some("tls-xds".to_owned()),
+            port: Some(port),
+            ..EndpointPort::default()
+        }]),
+    };
+    let labels = slice.metadata.labels.get_or_insert_default();
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), SERVICE.to_owned());
+    cluster.write(|store| {
+        store.services.put(service);
+        store.endpoint_slices.put(slice);
+        store.roots = Some(roots);
+    });
+    Ok(())
 }
 
 /// Where the mesh's certificate authority keeps its root.

@@ -72,6 +72,7 @@ impl Mesh {
         )
         .await?;
 
+        control::announce(cluster, &root).map_err(words)?;
         let (told, synced) = watch::channel(Synced::default());
         tokio::spawn(sync::keep(Arc::clone(cluster), source, admin, told));
 

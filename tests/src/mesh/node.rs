@@ -186,7 +186,7 @@ pub(super) fn recipes(
     let agent = recipe(cluster, node, files, "agent", agent_argv, &[]);
     let program = proxy_program(cluster, node);
     let address = plan::node(node.number).v4.to_string();
-    let discovery = format!("https://{}:{}", control::NAMES[1], control::DISCOVERY_PORT);
+    let discovery = format!("https://{}:{}", control::NAMES[2], control::DISCOVERY_PORT);
     let pod = virtual_pod_name(&node.name);
     let env = [
         ("XDS_ADDRESS", discovery.clone()),

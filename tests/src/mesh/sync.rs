@@ -33,10 +33,13 @@ pub struct SyncReport {
 }
 
 impl SyncReport {
-    /// How many proxies are connected; one that is about to notice that it lost a connection may
+    /// How many node proxies are connected; one that is about to notice that it lost a connection may
     /// have two.
     fn connected(&self) -> usize {
-        let names: BTreeSet<&str> = self.proxies.iter().map(|it| it.node.as_str()).collect();
+        let node_proxies = self.proxies.iter().map(|it| it.node.as_str());
+        let names: BTreeSet<&str> = node_proxies
+            .filter(|id| !id.starts_with("waypoint~"))
+            .collect();
         names.len()
     }
 }

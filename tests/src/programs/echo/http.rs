@@ -95,6 +95,12 @@ async fn answer(
             ));
         }
     };
+    if request.uri().path() == "/requests" {
+        let requests = serde_json::json!(connection.process.requests.snapshot());
+        let requests = format!("{requests:#}\n");
+        return Ok(whole(StatusCode::OK, "application/json", requests));
+    }
+    connection.process.requests.count(request.uri().path());
     if let Some(delay) = behaviour.delay {
         tokio::time::sleep(delay).await;
     }

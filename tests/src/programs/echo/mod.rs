@@ -13,6 +13,7 @@ mod grpc;
 mod http;
 mod listen;
 mod received;
+mod requests;
 mod socket;
 mod stats;
 mod tcp;
@@ -85,6 +86,7 @@ struct Process {
     version: Option<String>,
     failures: failures::Failures,
     stats: stats::Stats,
+    requests: requests::Requests,
 }
 
 /// The bound listeners, not yet serving.
@@ -107,6 +109,7 @@ impl Server {
             version: options.version_label.clone(),
             failures: failures::Failures::default(),
             stats: stats::Stats::default(),
+            requests: requests::Requests::default(),
         });
         let mut listeners = Vec::new();
         for port in &options.ports {

@@ -45,6 +45,8 @@ struct Received<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     authority: Option<&'a str>,
     path: &'a str,
+    /// Path and query as they came.
+    target: &'a str,
     query: BTreeMap<String, String>,
     headers: BTreeMap<String, String>,
     #[serde(flatten)]
@@ -92,6 +94,10 @@ pub(super) fn about_request(
         method: parts.method.as_str(),
         authority,
         path: parts.uri.path(),
+        target: parts
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str()),
         query: parse_query(parts.uri.query().unwrap_or_default())
             .into_iter()
             .collect(),

@@ -1,0 +1,54 @@
+//! Retries and timeouts: what a waypoint does when a server does not do well.
+
+use std::time::{Duration, Instant};
+
+use ambit_lab::harness::Lab;
+
+use super::call::Call;
+use super::scene::{CLIENT, http_route, lab};
+
+fn attempts(lab: &Lab, server: &str, path: &str) -> u64 {
+    let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
+    counts[path].as_u64().unwrap_or_default()
+}
+
+#[test]
+fn failed_attempts_are_made_again_as_the_route_says() {
+    let lab = lab();
+    let rules = "- matches: [{path: {type: PathPrefix, value: /three}}]\n  retry: {codes: [500], attempts: 3, backoff: 10ms}\n  \
+         backendRefs: [{name: v1, port: 8080}]\n\
+         - matches: [{path: {type: PathPrefix, value: /}}]\n  backendRefs: [{name: v1, port: 8080}]";
+    lab.apply(&http_route("retry", "echo", rules));
+    for (path, query, status, tries) in [
+        ("/three/good", "fail=2&status=500&key=a", 200, 3),
+        ("/three/bad", "fail=9&status=500&key=b", 500, 4),
+        ("/three/other", "fail=1&status=503&key=c", 503, 1),
+        ("/plain/error", "fail=1&status=500&key=d", 500, 1),
+        ("/three/none", "", 200, 1),
+    ] {
+        let answer = Call::get(CLIENT, &format!("{path}?{query}")).answer(&lab);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(attempts(&lab, "v1", path), tries, "{path}");
+    }
+}
+
+#[test]
+fn time_is_limited_as_the_route_says() {
+    let lab = lab();
+    let rules = "- matches: [{path: {type: PathPrefix, value: /whole}}]\n  timeouts: {request: 300ms}\n  backendRefs: [{name: v1, port: 8080}]\n\
+         - matches: [{path: {type: PathPrefix, value: /each}}]\n  timeouts: {backendRequest: 300ms}\n  backendRefs: [{name: v1, port: 8080}]\n\
+         - matches: [{path: {type: PathPrefix, value: /zero}}]\n  timeouts: {request: 0s}\n  backendRefs: [{name: v1, port: 8080}]";
+    lab.apply(&http_route("slow", "echo", rules));
+    for (path, delay, status) in [
+        ("/whole", "10ms", 200),
+        ("/whole", "3s", 504),
+        ("/each", "3s", 504),
+        ("/zero", "1s", 200),
+    ] {
+        let start = Instant::now();
+        let answer = Call::get(CLIENT, &format!("{path}?delay={delay}")).answer(&lab);
+        assert_eq!(answer.status, status, "{path} {delay}: {answer:?}");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(3), "{path} {delay}: {took:?}");
+    }
+}

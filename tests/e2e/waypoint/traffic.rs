@@ -1,0 +1,208 @@
+//! Shares, mirrors, gRPC, WebSocket, h2c, TCP; and configuration that changes under load.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ambit_lab::harness::{Lab, eventually};
+
+use super::call::Call;
+use super::scene::{CLIENT, http_route, lab, route};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many requests for `path` each server has seen.
+fn seen(lab: &Lab, path: &str) -> BTreeMap<&'static str, u64> {
+    ["v1", "v2", "v3"]
+        .into_iter()
+        .map(|server| {
+            let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
+            (server, counts[path].as_u64().unwrap_or_default())
+        })
+        .collect()
+}
+
+/// Makes `count` requests that must all succeed.
+fn send(lab: &Lab, kind: &str, url: &str, count: u32, more: &[&str]) {
+    let count = count.to_string();
+    let mut arguments = vec![kind, "--json", "-n", &count, "-c", "4"];
+    arguments.extend(more);
+    arguments.push(url);
+    let report = lab.load(CLIENT, &arguments).json();
+    assert_eq!(report["errors"]["total"], 0, "{report}");
+}
+
+fn within(count: u64, of: u64, share: f64) {
+    // Five standard deviations of a binomial: a failure is no bad luck.
+    let expected = of as f64 * share;
+    let room = 5.0 * (of as f64 * share * (1.0 - share)).sqrt();
+    assert!(
+        (count as f64 - expected).abs() <= room,
+        "{count} of {of}, {expected} expected, {room} to spare"
+    );
+}
+
+/// MeshHTTPRouteWeight, MeshGRPCRouteWeight.
+#[test]
+fn shares_are_per_request_on_every_protocol() {
+    let lab = lab();
+    let split = |port: u16| {
+        format!(
+            "- backendRefs:\n  - {{name: v1, port: {port}, weight: 70}}\n  - {{name: v2, port: {port}, weight: 30}}\n  \
+             - {{name: v3, port: {port}, weight: 0}}"
+        )
+    };
+    lab.apply(&http_route("weights", "echo", &split(80)));
+    for (path, more) in [("/one", &[][..]), ("/two", &["--h2", "--streams", "4"])] {
+        send(&lab, "http", &format!("http://echo.mesh{path}"), 1000, more);
+        let seen = seen(&lab, path);
+        assert_eq!(seen["v1"] + seen["v2"], 1000, "{path}: {seen:?}");
+        within(seen["v1"], 1000, 0.7);
+        assert_eq!(seen["v3"], 0);
+    }
+    lab.apply(&route(
+        "GRPCRoute",
+        "mesh",
+        "calls",
+        "name: echo, port: 7070",
+        &split(7070),
+    ));
+    let before = seen_calls(&lab);
+    send(&lab, "grpc", "http://echo.mesh:7070", 500, &[]);
+    let after = seen_calls(&lab);
+    let got = |server: &str| after[server] - before[server];
+    assert_eq!(got("v1") + got("v2"), 500, "{before:?} {after:?}");
+    within(got("v1"), 500, 0.7);
+}
+
+/// gRPC calls that each server has seen.
+fn seen_calls(lab: &Lab) -> BTreeMap<&'static str, u64> {
+    ["v1", "v2", "v3"]
+        .into_iter()
+        .map(|server| {
+            let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
+            let all = counts.as_object().cloned().unwrap_or_default();
+            let calls = all.iter().filter(|(path, _)| path.starts_with("/ambit"));
+            (server, calls.filter_map(|(_, count)| count.as_u64()).sum())
+        })
+        .collect()
+}
+
+#[test]
+fn a_mirror_gets_a_copy_and_does_not_matter() {
+    let lab = lab();
+    let rules = "- filters:\n  - {type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 8080}}}\n  \
+         - {type: RequestMirror, requestMirror: {backendRef: {name: v3, port: 8080}, fraction: {numerator: 1, denominator: 2}}}\n  \
+         backendRefs: [{name: v1, port: 8080}]";
+    lab.apply(&http_route("mirror", "echo", rules));
+    send(
+        &lab,
+        "http",
+        "http://echo.mesh/copied",
+        200,
+        &["--body-size", "100Ki"],
+    );
+    let copies = eventually("the copies", PATIENCE, || {
+        let seen = seen(&lab, "/copied");
+        (seen["v2"] == 200).then_some(seen)
+    });
+    assert_eq!(copies["v1"], 200);
+    within(copies["v3"], 200, 0.5);
+    // A mirror that does not answer delays nothing.
+    let slow = "- filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 8080}}}]\n  \
+         backendRefs: [{name: v1, port: 8080}]";
+    lab.apply(&http_route("mirror", "echo", slow));
+    let _ = lab.run(["kill", "-n", "mesh", "v2"]);
+    let answer = Call::get(CLIENT, "/after").answer(&lab);
+    assert_eq!(answer.server(), "v1");
+}
+
+#[test]
+fn other_protocols_pass_through_as_well() {
+    let lab = lab();
+    // gRPC: every kind of call, trailers included.
+    for method in ["unary", "server-stream", "client-stream", "bidi"] {
+        let more = ["--method", method];
+        send(&lab, "grpc", "http://v1.mesh:7070", 20, &more);
+    }
+    send(&lab, "websocket", "http://v2.mesh/", 50, &[]);
+    let clear = Call::get(CLIENT, "v2.mesh:8081/").h2().answer(&lab);
+    assert_eq!(clear.received()["protocol"], "HTTP/2");
+    let plain = Call::get(CLIENT, "v2.mesh/").h2().answer(&lab);
+    assert_eq!(plain.server(), "v2");
+    // A raw port, where the server might speak first.
+    let more = ["-n", "50"];
+    let report = lab.load(
+        CLIENT,
+        &[&["rr", "--json"], &more[..], &["v1.mesh:9090"]].concat(),
+    );
+    assert_eq!(report.json()["errors"]["total"], 0);
+    // Weighted.
+    let rules = "- backendRefs: [{name: v1, port: 9090, weight: 0}, {name: v3, port: 9090}]";
+    lab.apply(&route(
+        "TCPRoute",
+        "mesh",
+        "raw",
+        "name: v1, port: 9090",
+        rules,
+    ));
+    let before = raw_connections(&lab, "v3");
+    let report = lab.load(
+        CLIENT,
+        &[&["rr", "--json"], &more[..], &["v1.mesh:9090"]].concat(),
+    );
+    assert_eq!(report.json()["errors"]["total"], 0);
+    assert!(raw_connections(&lab, "v3") > before);
+}
+
+fn raw_connections(lab: &Lab, server: &str) -> u64 {
+    let stats = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/stats");
+    stats["echo"]["connections"].as_u64().unwrap_or_default()
+}
+
+/// No request fails while routes come, change and go.
+#[test]
+fn configuration_changes_under_load_lose_no_request() {
+    let lab = lab();
+    let rules = |server: &str| format!("- backendRefs: [{{name: {server}, port: 8080}}]");
+    let done = AtomicBool::new(false);
+    let (first, rest) = (
+        http_route("moving", "echo", &rules("v1")),
+        ["v2", "v3", "v1"],
+    );
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = [
+            &["--rate", "200"][..],
+            &["--rate", "100", "--new-connections"],
+        ]
+        .into_iter()
+        .map(|more| {
+            let (lab, done) = (&lab, &done);
+            scope.spawn(move || {
+                let mut requests = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let fixed = ["http", "--json", "-c", "4", "-d", "1s"];
+                    let arguments = [&fixed[..], more, &["http://echo.mesh/load"]].concat();
+                    let report = lab.load(CLIENT, &arguments).json();
+                    assert_eq!(report["errors"]["total"], 0, "{report}");
+                    requests += report["requests"].as_u64().unwrap_or_default();
+                }
+                requests
+            })
+        })
+        .collect();
+        for _ in 0..2 {
+            lab.apply(&first);
+            for server in rest {
+                lab.apply(&http_route("moving", "echo", &rules(server)));
+                assert_eq!(Call::get(CLIENT, "/now").answer(&lab).server(), server);
+            }
+            lab.delete(&first);
+        }
+        done.store(true, Ordering::Relaxed);
+        for load in loads {
+            let requests = load.join().expect("no request failed");
+            assert!(requests > 0);
+        }
+    });
+}

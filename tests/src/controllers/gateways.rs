@@ -1,0 +1,111 @@
+//! Gateways of waypoint classes: each has what control would have it have, a ServiceAccount, a Service
+//! and a Deployment; and every namespace has the mesh's roots.
+
+use ambit_control::source::gateway::Gateway;
+use ambit_control::translate::Mesh;
+use ambit_control::waypoints::{Settings, objects};
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::{Key, Kind, Store, Table, new_uid, now};
+
+/// The ConfigMap of every namespace that has the mesh's roots, and its file.
+const ROOTS: &str = "istio-ca-root-cert";
+const ROOTS_FILE: &str = "root-cert.pem";
+
+pub(super) fn reconcile(store: &mut Store) {
+    let Some(roots) = store.roots.clone() else {
+        return;
+    };
+    publish(store, &roots);
+    let kind = Kind::of("Gateway").expect("a kind of the lab");
+    let settings = Settings {
+        image: "ambit/waypoint".to_owned(),
+        control: "https://ambit-control.ambit-system.svc.cluster.local:15012".to_owned(),
+        roots: None,
+        token: None,
+        replicas: 1,
+    };
+    for gateway in store.list(kind, None) {
+        // Control says what is wrong with one that does not read.
+        let Ok(gateway) = serde_json::from_value::<Gateway>(gateway) else {
+            continue;
+        };
+        if let Some(made) = objects(&gateway, &Mesh::default(), &settings) {
+            ensure(&mut store.service_accounts, made.account, |_, _| {});
+            ensure(&mut store.services, made.service, |new, old| {
+                // Addresses are the cluster's to give.
+                if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
+                    new.cluster_ip.clone_from(&old.cluster_ip);
+                    new.cluster_ips.clone_from(&old.cluster_ips);
+                    new.ip_families.clone_from(&old.ip_families);
+                    new.ip_family_policy.clone_from(&old.ip_family_policy);
+                    new.type_.clone_from(&old.type_);
+                    new.ports.clone_from(&old.ports);
+                }
+                new.status.clone_from(&old.status);
+            });
+            ensure(&mut store.deployments, made.deployment, |new, old| {
+                // Scaled by hand.
+                if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
+                    new.replicas = old.replicas;
+                }
+                new.status.clone_from(&old.status);
+            });
+        }
+    }
+}
+
+fn publish(store: &mut Store, roots: &str) {
+    let namespaces: Vec<String> = store
+        .namespaces
+        .iter()
+        .filter(|(_, it)| it.metadata.deletion_timestamp.is_none())
+        .map(|(key, _)| key.name.clone())
+        .collect();
+    for namespace in namespaces {
+        if !store.config_maps.contains(&Key::new(&namespace, ROOTS)) {
+            store.config_maps.put(ConfigMap {
+                metadata: ObjectMeta {
+                    name: Some(ROOTS.to_owned()),
+                    namespace: Some(namespace),
+                    uid: Some(new_uid()),
+                    creation_timestamp: Some(now()),
+                    ..ObjectMeta::default()
+                },
+                data: Some([(ROOTS_FILE.to_owned(), roots.to_owned())].into()),
+                ..ConfigMap::default()
+            });
+        }
+    }
+}
+
+/// Puts an object in place, or brings it up to date keeping what `keep` carries over.
+fn ensure<T>(table: &mut Table<T>, mut new: T, keep: impl Fn(&mut T, &T))
+where
+    T: Metadata<Ty = ObjectMeta> + Clone + PartialEq,
+{
+    let key = Key::of(new.metadata());
+    match table.get(&key).cloned() {
+        Some(old) => {
+            let (to, from) = (new.metadata_mut(), old.metadata());
+            to.uid.clone_from(&from.uid);
+            to.creation_timestamp.clone_from(&from.creation_timestamp);
+            to.generation = from.generation;
+            to.resource_version.clone_from(&from.resource_version);
+            to.deletion_timestamp.clone_from(&from.deletion_timestamp);
+            keep(&mut new, &old);
+            if new != old {
+                table.put(new);
+            }
+        }
+        None => {
+            let metadata = new.metadata_mut();
+            metadata.uid = Some(new_uid());
+            metadata.creation_timestamp = Some(now());
+            metadata.generation = Some(1);
+            table.put(new);
+        }
+    }
+}
