@@ -198,10 +198,10 @@ async fn broken_objects_are_reported_and_the_last_good_ones_stay() {
         "it denies"
     );
 
-    control.write("bad.yaml", "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: shop}\n");
+    control.write("bad.yaml", "apiVersion: gateway.networking.k8s.io/v1\nkind: UDPRoute\nmetadata: {name: g, namespace: shop}\n");
     let (_, report) = control.admin("POST", "/sync?timeout=0").await;
     assert_eq!(report["errors"], serde_json::json!([]));
-    assert_eq!(report["notices"][0]["object"], "Gateway shop/g");
+    assert_eq!(report["notices"][0]["object"], "UDPRoute shop/g");
 }
 
 #[tokio::test(flavor = "multi_thread")]
