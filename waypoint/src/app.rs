@@ -9,8 +9,7 @@ use std::time::Duration;
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::index::Index;
-use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Wanted};
-use ambit_net::grpc::Remote;
+use ambit_net::ca::Wanted;
 use ambit_net::hbone::{self, Pool};
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
@@ -58,7 +57,7 @@ pub async fn run(
     )
     .context("this waypoint has no identity")?;
 
-    let (certificates, issuing) = certificates(&config);
+    let (certificates, issuing) = config.control_plane.certificates(&config.mesh.cluster_id);
     tokio::spawn(issuing.run());
     let certificate = certificates.want(&me);
     let first = certificate.clone();
@@ -155,29 +154,9 @@ fn serve(
     Ok(())
 }
 
-fn certificates(config: &Config) -> (CertificateStore, ca::Driver<CaClient>) {
-    let control = &config.control_plane;
-    let remote = Remote {
-        token: Some(control.token.clone()),
-        cluster_id: config.mesh.cluster_id.clone(),
-        headers: control.ca_headers.clone().into_iter().collect(),
-        ..Remote::new(control.ca_address.clone(), &control.ca_root_ca)
-    };
-    let client = CaClient::new(CaConfig {
-        lifetime: control.secret_ttl,
-        ..CaConfig::new(remote)
-    });
-    CertificateStore::new(client, ca::Settings::default())
-}
-
 fn xds_config(config: &Config) -> xds::Config {
     let (control, mesh) = (&config.control_plane, &config.mesh);
-    let remote = Remote {
-        token: Some(control.token.clone()),
-        cluster_id: mesh.cluster_id.clone(),
-        headers: control.xds_headers.clone().into_iter().collect(),
-        ..Remote::new(control.xds_address.clone(), &control.xds_root_ca)
-    };
+    let remote = control.discovery(&mesh.cluster_id);
     let node = xds::Node::new(
         "waypoint",
         mesh.instance_ip,

@@ -11,7 +11,6 @@ use ambit_waypoint::app;
 use ambit_waypoint::command::{self, Command};
 use ambit_waypoint::config::Config;
 use anyhow::Context;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -49,11 +48,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     let logging = Logging::install(config.log.format, &config.log.filter.0)?;
     let metrics = Metrics::install();
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open descriptors");
-    }
+    ambit_proxy::raise_descriptor_limit();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         gateway = config.gateway,

@@ -11,7 +11,6 @@ use ambit_ztunnel::config::Config;
 use ambit_ztunnel::{app, command};
 use anyhow::Context;
 use command::Command;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]
@@ -49,7 +48,7 @@ fn main() -> ExitCode {
 fn run(config: Config) -> anyhow::Result<()> {
     let logging = Logging::install(config.log.format, &config.log.filter.0)?;
     let metrics = Metrics::install();
-    raise_descriptor_limit();
+    ambit_proxy::raise_descriptor_limit();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = config.mesh.node_name,
@@ -77,15 +76,6 @@ fn run(config: Config) -> anyhow::Result<()> {
     });
     sink.flush();
     result
-}
-
-/// Every connection of every pod is two descriptors.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open descriptors");
-    }
 }
 
 fn print(text: &str) -> ExitCode {

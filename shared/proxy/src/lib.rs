@@ -4,8 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod control;
+mod descriptors;
 mod drain;
 mod workers;
 
+pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
 pub use workers::Workers;

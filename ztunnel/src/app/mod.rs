@@ -9,8 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use ambit_core::index::Index;
-use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore};
-use ambit_net::grpc::Remote;
+use ambit_net::ca::CertificateStore;
 use ambit_net::xds;
 use ambit_proxy::Workers;
 use ambit_telemetry::access::AccessLog;
@@ -56,7 +55,7 @@ pub async fn run(
     let configured = readiness.task("configuration from the control plane");
     let announced = readiness.task("pods from the node agent");
 
-    let (certificates, issuing) = certificates(&config);
+    let (certificates, issuing) = config.control_plane.certificates(&config.mesh.cluster_id);
     tokio::spawn(issuing.run());
 
     let departed = Arc::new(Departed::default());
@@ -137,29 +136,9 @@ fn origin(config: &Config) -> Origin {
     }
 }
 
-fn certificates(config: &Config) -> (CertificateStore, ca::Driver<CaClient>) {
-    let control = &config.control_plane;
-    let remote = Remote {
-        token: Some(control.token.clone()),
-        cluster_id: config.mesh.cluster_id.clone(),
-        headers: control.ca_headers.clone().into_iter().collect(),
-        ..Remote::new(control.ca_address.clone(), &control.ca_root_ca)
-    };
-    let client = CaClient::new(CaConfig {
-        lifetime: control.secret_ttl,
-        ..CaConfig::new(remote)
-    });
-    CertificateStore::new(client, ca::Settings::default())
-}
-
 fn xds_config(config: &Config) -> xds::Config {
     let (control, mesh) = (&config.control_plane, &config.mesh);
-    let remote = Remote {
-        token: Some(control.token.clone()),
-        cluster_id: mesh.cluster_id.clone(),
-        headers: control.xds_headers.clone().into_iter().collect(),
-        ..Remote::new(control.xds_address.clone(), &control.xds_root_ca)
-    };
+    let remote = control.discovery(&mesh.cluster_id);
     let metadata = mesh.metadata.iter();
     let node = xds::Node::new(
         "ztunnel",
