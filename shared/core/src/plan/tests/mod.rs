@@ -1,3 +1,4 @@
+mod gateway;
 mod inbound;
 mod outbound;
 mod waypoint;

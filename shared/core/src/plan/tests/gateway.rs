@@ -1,0 +1,147 @@
+//! What a waypoint serves: what is bound to it, and nothing that somebody names.
+
+use crate::fixtures::{by_hostname, identity, index, key, pod, ports, service};
+use crate::index::{Change, Index};
+use crate::model::TunnelProtocol;
+use crate::plan::{BoundTo, GatewayTunnel, plan_tunnel, plan_upstream};
+
+/// Waypoints `gw` and `other`; `bound` is behind `gw`, `foreign` behind `other`, `free` behind none. The pod
+/// `a` serves `bound` on 8080 and `free` on 8081, `b` serves `foreign`, `own` is bound to `gw` itself.
+fn mesh() -> Index {
+    let waypoint = |name: &str, vip: &str| {
+        let mut gateway = service(&format!("ns/{name}"), &[vip]);
+        gateway.ports = ports(&[(15008, 15008)]);
+        gateway
+    };
+    let behind = |name: &str, vip: &str, gateway: &str| {
+        let mut bound = service(&format!("ns/{name}"), &[vip]);
+        bound.waypoint = Some(by_hostname(&format!("ns/{gateway}")));
+        bound
+    };
+    let mut own = pod("own", &["10.0.0.3"]);
+    own.waypoint = Some(by_hostname("ns/gw"));
+    let instance = |name: &str, ip: &str| {
+        pod(name, &[ip]).serving(
+            &format!("ns/{}", &name[..name.len() - 2]),
+            &[(15008, 15008)],
+        )
+    };
+    let changes: Vec<Change> = vec![
+        waypoint("gw", "10.1.0.100").into(),
+        waypoint("other", "10.1.0.101").into(),
+        instance("gw-1", "10.0.0.100").into(),
+        instance("other-1", "10.0.0.101").into(),
+        behind("bound", "10.1.0.1", "gw").into(),
+        behind("foreign", "10.1.0.2", "other").into(),
+        service("ns/free", &["10.1.0.3"]).into(),
+        pod("a", &["10.0.0.1"])
+            .serving("ns/bound", &[(80, 8080)])
+            .serving("ns/free", &[(80, 8081)])
+            .into(),
+        pod("b", &["10.0.0.2"])
+            .serving("ns/foreign", &[(80, 8080)])
+            .into(),
+        own.into(),
+    ];
+    index(changes)
+}
+
+/// What a CONNECT to `gw` leads to, for a reader.
+fn plan(index: &Index, authority: &str) -> String {
+    let planned = plan_tunnel(
+        index,
+        &GatewayTunnel {
+            waypoint: &key("ns/gw"),
+            network: "",
+            caller: &identity("ns", "client"),
+            authority,
+        },
+    );
+    match planned {
+        Ok(target) => {
+            let bound = match &target.bound {
+                BoundTo::Service(service) => format!("service {}", service.key.name),
+                BoundTo::Workload(workload) => format!("pod {}", workload.name),
+            };
+            let services: Vec<&str> = target.services.iter().map(|it| &*it.name).collect();
+            format!("{bound} {} {services:?}", target.address)
+        }
+        Err(refusal) => refusal.status.to_string(),
+    }
+}
+
+#[test]
+fn a_waypoint_serves_what_is_bound_to_it_and_nothing_else() {
+    let index = mesh();
+    for (name, authority, wanted) in [
+        (
+            "a bound service",
+            "10.1.0.1:80",
+            "service bound 10.1.0.1:80 [\"bound\"]",
+        ),
+        (
+            "by its name",
+            "bound:80",
+            "service bound 10.1.0.1:80 [\"bound\"]",
+        ),
+        ("a port it has not", "10.1.0.1:81", "404"),
+        (
+            "a pod of it",
+            "10.0.0.1:8080",
+            "pod a 10.0.0.1:8080 [\"bound\"]",
+        ),
+        ("a bound pod", "10.0.0.3:9", "pod own 10.0.0.3:9 []"),
+        ("another port of the pod", "10.0.0.1:8081", "404"),
+        ("the service of another waypoint", "10.1.0.2:80", "404"),
+        ("by its name", "foreign:80", "404"),
+        ("a pod of it", "10.0.0.2:8080", "404"),
+        ("a service without a waypoint", "10.1.0.3:80", "404"),
+        ("the waypoint itself", "10.0.0.100:15008", "404"),
+        ("its own service", "10.1.0.100:15008", "404"),
+        ("this machine", "127.0.0.1:15000", "404"),
+        ("an address nobody knows", "192.0.2.1:80", "404"),
+        ("a name nobody knows", "example.com:80", "404"),
+        ("no port", "10.1.0.1", "400"),
+        ("nothing", "", "400"),
+        ("port 0", "10.1.0.1:0", "400"),
+    ] {
+        assert_eq!(plan(&index, authority), wanted, "{name}: {authority}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_was_tried_is_taken_again_only_when_none_is_left() {
+    let mut index = mesh();
+    let mut plain = pod("c", &["10.0.0.9"]).serving("ns/bound", &[(80, 9090)]);
+    plain.tunnel_protocol = TunnelProtocol::None;
+    index.apply(plain.into());
+    let me = index
+        .workload("Kubernetes//Pod/ns/gw-1")
+        .expect("an instance")
+        .clone();
+    let uid = |name: &str| format!("Kubernetes//Pod/ns/{name}").into();
+    let mut first = |_: u32| 0;
+    let mut chosen = |exclude: &[std::sync::Arc<str>]| {
+        let found = plan_upstream(&index, &me, &key("ns/bound"), 80, exclude, &mut first);
+        let found = found.expect("an endpoint");
+        (
+            found.address.to_string(),
+            found.tunnel.map(|it| it.to_vec()),
+        )
+    };
+    let in_tunnel = ("10.0.0.1:8080".to_owned(), Some(vec![identity("ns", "a")]));
+    let as_it_is = ("10.0.0.9:9090".to_owned(), None);
+    assert_eq!(chosen(&[uid("c")]), in_tunnel, "its identity is pinned");
+    assert_eq!(chosen(&[uid("a")]), as_it_is, "without a tunnel");
+    let again = chosen(&[uid("a"), uid("c")]);
+    assert!([in_tunnel, as_it_is].contains(&again), "{again:?}");
+    let mut first = |_: u32| 0;
+    for (service, port) in [("ns/none", 80), ("ns/bound", 81)] {
+        let none = plan_upstream(&index, &me, &key(service), port, &[], &mut first);
+        assert_eq!(
+            none.expect_err("there is none").status,
+            503,
+            "{service}:{port}"
+        );
+    }
+}
