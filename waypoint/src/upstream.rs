@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::hbone::Forwarded;
+use ambit_core::hbone::{self, Forwarded};
 use ambit_core::model::{AppProtocol, Workload};
 use ambit_core::plan::{self, HBONE_PORT, Upstream};
 use ambit_http::refusal::{Flag, Refusal};
@@ -19,7 +19,7 @@ use crate::session::Caller;
 use crate::snapshot::Snapshot;
 
 /// Who stands behind a tunnel. The destination believes it of the waypoints of what is asked for.
-const CALLER: HeaderName = HeaderName::from_static("x-ambit-caller");
+const CALLER: HeaderName = HeaderName::from_static(hbone::CALLER);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// The way to an endpoint.
@@ -42,6 +42,14 @@ impl Upstreams {
         port: u16,
         exclude: &[Arc<str>],
     ) -> Result<Endpoint, Refusal> {
+        if let Some(tls) = snapshot.config.tls(service, port) {
+            // Never plain text where TLS was asked for.
+            let reason = format!(
+                "{} wants TLS to {service}, which this version cannot",
+                tls.key
+            );
+            return Err(Refusal::new(500, Flag::NoClusterFound, reason));
+        }
         let no = |reason: String| Refusal::new(503, Flag::NoHealthyUpstream, reason);
         let me = snapshot.index.workload(&self.uid);
         let me = me.ok_or_else(|| no(format!("{} is not described yet", self.uid)))?;

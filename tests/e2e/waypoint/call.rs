@@ -41,6 +41,10 @@ impl Call {
         self.with(&["-H", &format!("{name}: {value}")])
     }
 
+    pub(super) fn data(self, data: &str) -> Self {
+        self.with(&["--data", data])
+    }
+
     pub(super) fn h2(self) -> Self {
         self.with(&["--h2"])
     }

@@ -180,3 +180,21 @@ fn headers_hosts_and_dry_runs() {
     lab.apply(&dry);
     assert_eq!(status(&lab, get("/")), 200);
 }
+
+/// What this version cannot do is refused, never left out.
+#[test]
+fn what_a_waypoint_cannot_do_is_refused() {
+    let lab = lab();
+    let tls = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\n\
+         metadata: {name: tls, namespace: mesh}\nspec:\n  \
+         targetRefs: [{group: \"\", kind: Service, name: v1}]\n  \
+         validation: {hostname: v1.example.com, wellKnownCACertificates: System}\n";
+    lab.apply(tls);
+    assert_eq!(status(&lab, Call::get(CLIENT, "v1.mesh/")), 500);
+    assert_eq!(status(&lab, Call::get(CLIENT, "v2.mesh/")), 200);
+    lab.delete(tls);
+    assert_eq!(status(&lab, Call::get(CLIENT, "v1.mesh/")), 200);
+    let spec = at_service("v1") + "  action: CUSTOM\n  provider: {name: nobody}\n  rules: [{}]";
+    let _ = lab.try_apply(&policy("ask", &spec));
+    assert_eq!(status(&lab, Call::get(CLIENT, "v1.mesh/")), 403);
+}

@@ -30,6 +30,14 @@ fn failed_attempts_are_made_again_as_the_route_says() {
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert_eq!(attempts(&lab, "v1", path), tries, "{path}");
     }
+    // The body is sent again, whole.
+    let body = "x".repeat(5000);
+    let answer = Call::get(CLIENT, "/three/body?fail=2&status=500&key=e")
+        .data(&body)
+        .answer(&lab);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.received()["body"]["bytes"], 5000);
+    assert_eq!(attempts(&lab, "v1", "/three/body"), 3);
 }
 
 #[test]

@@ -106,14 +106,8 @@ impl Body {
             Self::Full(bytes) => Framing::Length(bytes.len() as u64),
             Self::H1(incoming) => incoming.framing(),
             Self::H2(incoming) => incoming.framing(),
-            Self::Replayed(pieces, rest) => match rest.framing() {
-                Framing::Length(rest) => {
-                    let again: usize = pieces.iter().map(Bytes::len).sum();
-                    Framing::Length(rest + again as u64)
-                }
-                Framing::None if pieces.is_empty() => Framing::None,
-                _ => Framing::Chunked,
-            },
+            // A body that has begun to come still says how long it is in all.
+            Self::Replayed(_, rest) => rest.framing(),
             Self::Kept(kept) => kept.inner.framing(),
             Self::Watched(inner, _) | Self::Until(inner, _) => inner.framing(),
             Self::Copy(_, framing) => *framing,
@@ -157,7 +151,7 @@ impl Repeatable {
     pub(super) fn body(&self) -> Body {
         let mut store = self.0.lock();
         let rest = store.rest.take().unwrap_or(Body::Empty);
-        if matches!(rest, Body::Empty) && store.replay.pieces().is_empty() {
+        if matches!(rest, Body::Empty) {
             store.rest = Some(Body::Empty);
             return Body::Empty;
         }

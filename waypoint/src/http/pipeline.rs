@@ -113,6 +113,11 @@ async fn decide(
             return Err(abort.into());
         }
     }
+    // Asking is not there yet: nobody has said yes.
+    if let Some(authorizer) = plan.authorizers.first() {
+        let reason = format!("external authorizer {authorizer} cannot be asked by this version");
+        return Err(Refusal::new(403, Flag::ExternalAuthDenied, reason).into());
+    }
     if let Some(rule) = &plan.cors
         && let Some(answer) = cors::preflight(rule, &request.method, &request.headers)
     {
