@@ -34,6 +34,7 @@ pub fn translate(
         group: GROUP,
         kind: Kind::ExternalAuthorizer,
         namespace,
+        parents: &[],
     };
     let key = NamespacedName::new(namespace, name);
     let (accepted, resolved) = match read(key, &object.spec, from, view) {

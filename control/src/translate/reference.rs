@@ -28,6 +28,9 @@ pub struct Referrer<'a> {
     pub group: &'a str,
     pub kind: Kind,
     pub namespace: &'a str,
+    /// What a route is attached to: it may send there whatever the namespace, for it only routes what its
+    /// clients send there anyway (GEP-1294).
+    pub parents: &'a [route::ParentRef],
 }
 
 /// What a backend reference leads to. One that leads nowhere becomes a backend that is refused.
@@ -61,7 +64,10 @@ fn resolve(
             message: format!("a backend is a Service, not {kind} of group {group:?}"),
         });
     }
-    if namespace != from.namespace && !granted(view, from, namespace, name) {
+    let permitted = namespace == from.namespace
+        || is_parent(from, namespace, name)
+        || granted(view, from, namespace, name);
+    if !permitted {
         return Err(Unresolved {
             reason: "RefNotPermitted",
             message: format!(
@@ -97,6 +103,15 @@ fn resolve(
             "Service {namespace}/{name} has no TCP port {port}"
         ))),
     }
+}
+
+fn is_parent(from: Referrer<'_>, namespace: &str, name: &str) -> bool {
+    from.parents.iter().any(|parent| {
+        matches!(parent.group.as_deref(), Some("" | "core"))
+            && parent.kind.as_deref() == Some("Service")
+            && parent.namespace.as_deref().unwrap_or(from.namespace) == namespace
+            && parent.name == name
+    })
 }
 
 /// Whether a ReferenceGrant of `namespace` lets the referrer refer to this Service.

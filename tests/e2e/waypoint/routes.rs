@@ -3,7 +3,7 @@
 use ambit_lab::harness::Lab;
 
 use super::call::{Answer, Call};
-use super::scene::{CLIENT, http_route, lab, route};
+use super::scene::{CLIENT, CONSUMER, http_route, lab, route};
 use crate::fixtures::{addresses, host};
 
 /// What a row expects.
@@ -411,6 +411,24 @@ fn a_route_belongs_to_the_address_that_was_dialled() {
     }
 }
 
+/// MeshConsumerRoute.
+#[test]
+fn a_consumer_s_route_is_for_its_own_namespace() {
+    let lab = lab();
+    let rules = "- filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-route, value: consumer}]}}]\n  \
+                 backendRefs: [{name: v1, namespace: mesh, port: 80}]";
+    let consumer = route("HTTPRoute", "consumer", "mine", "name: v1", rules);
+    lab.apply(&consumer);
+    let from = |client| Call::get(client, "v1.mesh/").answer(&lab);
+    assert_eq!(
+        from(CONSUMER).header("x-route").as_deref(),
+        Some("consumer")
+    );
+    assert_eq!(from(CONSUMER).server(), "v1");
+    assert_eq!(from(CLIENT).header("x-route"), None);
+    assert_eq!(from(CLIENT).server(), "v1");
+}
+
 #[test]
 fn what_cannot_be_routed_is_answered_and_not_guessed() {
     let lab = lab();
@@ -440,4 +458,17 @@ fn what_cannot_be_routed_is_answered_and_not_guessed() {
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert_eq!(answer.server().is_empty(), status != 200, "{path}");
     }
+    // A grant lets the route refer to the other namespace, and its end ends that.
+    let grant = "---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n\
+         metadata: {name: from-mesh, namespace: elsewhere}\nspec:\n  \
+         from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: mesh}]\n  \
+         to: [{group: \"\", kind: Service, name: other}]\n";
+    lab.apply(grant);
+    let granted = get("/foreign").answer(&lab);
+    assert_eq!(
+        (granted.status, granted.server()),
+        (200, "other".to_owned())
+    );
+    lab.delete(grant);
+    assert_eq!(get("/foreign").answer(&lab).status, 500);
 }

@@ -37,7 +37,12 @@ const CONSUMER_RULES: u16 = 1 << 15;
 pub fn http(namespace: &str, name: &str, object: &HTTPRoute, view: &View<'_>) -> Outcome {
     let whole = vec![route::HttpRule::default()];
     let rules = object.spec.rules.as_ref().unwrap_or(&whole);
-    let mut reader = Reader::new(namespace, name, Kind::HTTPRoute, Protocol::Http, view);
+    let mut reader = Reader::new(
+        from(namespace, Kind::HTTPRoute, &object.spec.parent_refs),
+        name,
+        Protocol::Http,
+        view,
+    );
     for (at, rule) in rules.iter().enumerate() {
         let mut read = Read::new(at);
         read.matches(&rule.matches, matches::http);
@@ -61,7 +66,12 @@ pub fn http(namespace: &str, name: &str, object: &HTTPRoute, view: &View<'_>) ->
 pub fn grpc(namespace: &str, name: &str, object: &GRPCRoute, view: &View<'_>) -> Outcome {
     let whole = vec![route::GrpcRule::default()];
     let rules = object.spec.rules.as_ref().unwrap_or(&whole);
-    let mut reader = Reader::new(namespace, name, Kind::GRPCRoute, Protocol::Grpc, view);
+    let mut reader = Reader::new(
+        from(namespace, Kind::GRPCRoute, &object.spec.parent_refs),
+        name,
+        Protocol::Grpc,
+        view,
+    );
     for (at, rule) in rules.iter().enumerate() {
         let mut read = Read::new(at);
         read.matches(&rule.matches, matches::grpc);
@@ -79,7 +89,12 @@ pub fn grpc(namespace: &str, name: &str, object: &GRPCRoute, view: &View<'_>) ->
 /// A `TLSRoute`.
 #[must_use]
 pub fn tls(namespace: &str, name: &str, object: &TLSRoute, view: &View<'_>) -> Outcome {
-    let mut reader = Reader::new(namespace, name, Kind::TLSRoute, Protocol::Tls, view);
+    let mut reader = Reader::new(
+        from(namespace, Kind::TLSRoute, &object.spec.parent_refs),
+        name,
+        Protocol::Tls,
+        view,
+    );
     reader.streams(&object.spec.rules);
     let mut sni = Vec::new();
     for (at, hostname) in object.spec.hostnames.iter().enumerate() {
@@ -94,9 +109,23 @@ pub fn tls(namespace: &str, name: &str, object: &TLSRoute, view: &View<'_>) -> O
 /// A `TCPRoute`.
 #[must_use]
 pub fn tcp(namespace: &str, name: &str, object: &TCPRoute, view: &View<'_>) -> Outcome {
-    let mut reader = Reader::new(namespace, name, Kind::TCPRoute, Protocol::Tcp, view);
+    let mut reader = Reader::new(
+        from(namespace, Kind::TCPRoute, &object.spec.parent_refs),
+        name,
+        Protocol::Tcp,
+        view,
+    );
     reader.streams(&object.spec.rules);
     reader.finish(&object.metadata, &object.spec.parent_refs, Vec::new())
+}
+
+fn from<'a>(namespace: &'a str, kind: Kind, parents: &'a [route::ParentRef]) -> Referrer<'a> {
+    Referrer {
+        group: GATEWAY_GROUP,
+        kind,
+        namespace,
+        parents,
+    }
 }
 
 /// A name of SNI: lower case, possibly with a leading `*.`.
@@ -219,19 +248,9 @@ impl Read {
 }
 
 impl<'a, 'b> Reader<'a, 'b> {
-    fn new(
-        namespace: &'a str,
-        name: &'a str,
-        kind: Kind,
-        protocol: Protocol,
-        view: &'a View<'b>,
-    ) -> Self {
+    fn new(from: Referrer<'a>, name: &'a str, protocol: Protocol, view: &'a View<'b>) -> Self {
         Self {
-            from: Referrer {
-                group: GATEWAY_GROUP,
-                kind,
-                namespace,
-            },
+            from,
             name,
             protocol,
             view,
