@@ -87,8 +87,16 @@ async fn decide(
 ) -> Result<Response, No> {
     let snapshot = session.shared.snapshot();
     let now = Instant::now();
-    let hops = headers::receive(&mut request.headers);
-    let upgrade = request.upgrade.take().or(hops.upgrade).filter(is_enabled);
+    let hop = headers::Hop {
+        peer: session.caller.address.ip(),
+        client: Some(&session.caller.identity),
+        proxy: &session.shared.me,
+        trusted_hops: 0,
+        scheme: "http",
+    };
+    let mut received = headers::receive(&mut request.headers, &hop);
+    let asked = request.upgrade.take();
+    let upgrade = asked.or(received.upgrade.take()).filter(is_enabled);
     let id = headers::request_id(&mut request.headers, rand::random);
     record.request_id(&id);
     let trace = TraceContext::of(&request.headers, random(), false);
@@ -149,16 +157,7 @@ async fn decide(
     for edits in &forward.request_edits {
         edit::apply(edits, &mut request.headers);
     }
-    headers::forward(
-        &mut request.headers,
-        &headers::Hop {
-            peer: session.caller.address.ip(),
-            client: Some(&session.caller.identity),
-            proxy: &session.shared.me,
-            trusted_hops: 0,
-            scheme: "http",
-        },
-    );
+    received.forward(&mut request.headers);
     let outgoing = Outgoing {
         method: request.method,
         path: forward.path.as_ref().unwrap_or(&request.path).clone(),
@@ -248,7 +247,8 @@ fn authorize(
     let facts = Facts {
         source: Some(&session.caller.identity),
         source_ip,
-        remote_ip: headers::client_ip(&request.headers, source_ip, 0),
+        // Nobody in front of the mesh is trusted.
+        remote_ip: source_ip,
         destination: session.target.address,
         sni: None,
         request: Some(RequestFacts {

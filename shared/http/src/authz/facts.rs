@@ -15,7 +15,7 @@ pub struct Facts<'a> {
     pub source: Option<&'a Identity>,
     /// The TCP peer that opened the connection to the mesh.
     pub source_ip: IpAddr,
-    /// The client after the trusted proxies ([`headers::client_ip`](crate::headers::client_ip));
+    /// The client after the trusted proxies ([`Received::client_ip`](crate::headers::Received::client_ip));
     /// without any the same as `source_ip`.
     pub remote_ip: IpAddr,
     /// What the caller addressed: the service's address and port, or the workload's.

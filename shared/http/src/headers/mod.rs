@@ -1,19 +1,23 @@
 //! Headers that proxies own: what is taken from a request, what we say in its place.
 //!
 //! The order is the point. [`receive`] comes first, before anything is judged: it removes what belongs to one
-//! connection, also what `Connection` names, and everything only we may say. [`forward`] comes last, so that
-//! nothing a client or a filter does can take our own words away.
+//! connection, also what `Connection` names, takes away what only we may say, and says it. What it said is
+//! said again with [`Received::forward`] right before the request leaves, so that no filter and no
+//! authorizer can take our words away.
 
 mod forwarded;
 mod hop;
 mod names;
+mod receive;
 mod request_id;
 #[cfg(test)]
 mod tests;
 mod trace;
 
-pub use forwarded::{Hop, client_ip, forward, xfcc};
-pub use hop::{Hops, receive, strip_response};
+pub use forwarded::xfcc;
+pub use hop::strip_response;
+pub(crate) use names::is_frame;
 pub use names::{XFCC, is_ours};
+pub use receive::{Hop, Received, receive};
 pub use request_id::request_id;
 pub use trace::TraceContext;

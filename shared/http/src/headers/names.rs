@@ -16,20 +16,23 @@ pub(super) const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-set
 const OWN_PREFIXES: [&str; 3] = ["x-envoy-", "x-istio-", "x-ambit-"];
 
 /// Whether only the proxy may say this to a backend: its security headers, the host, and what frames the
-/// message. Filters, authorizers and claims cannot.
+/// message. Authorizers and claims cannot.
 #[must_use]
 pub fn is_ours(name: &HeaderName) -> bool {
-    is_reserved(name)
-        || [XFF, XF_PROTO, REQUEST_ID].contains(name)
-        || [
-            HOST,
-            CONTENT_LENGTH,
-            TRANSFER_ENCODING,
-            CONNECTION,
-            TE,
-            UPGRADE,
-        ]
-        .contains(name)
+    is_reserved(name) || is_frame(name) || [XFF, XF_PROTO, REQUEST_ID].contains(name)
+}
+
+/// Whether it addresses and frames one message on one connection. Filters cannot say that.
+pub(crate) fn is_frame(name: &HeaderName) -> bool {
+    [
+        HOST,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        CONNECTION,
+        TE,
+        UPGRADE,
+    ]
+    .contains(name)
         || [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS].contains(name)
 }
 

@@ -1,0 +1,85 @@
+//! The first and the last thing done to the headers of a request.
+
+use std::net::IpAddr;
+
+use ambit_core::identity::Identity;
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderValue};
+
+use super::forwarded::{client_ip, list, xfcc};
+use super::hop::strip_request;
+use super::names::{XF_PROTO, XFCC, XFF, is_reserved, remove_names};
+
+/// Whom a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop<'a> {
+    /// The TCP peer that opened the connection to the mesh.
+    pub peer: IpAddr,
+    /// Its verified identity.
+    pub client: Option<&'a Identity>,
+    /// Our own.
+    pub proxy: &'a Identity,
+    /// Proxies in front of the mesh whose `x-forwarded-for` is believed; 0 believes none.
+    pub trusted_hops: u8,
+    /// `http` or `https`: how the client spoke to the mesh.
+    pub scheme: &'static str,
+}
+
+/// What is known of a request after [`receive`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// The client after the trusted proxies: `remote_ip` of the facts that policies judge.
+    pub client_ip: IpAddr,
+    /// What `upgrade` asked for. It is passed on only where the upgrade is enabled.
+    pub upgrade: Option<HeaderValue>,
+    forwarded_for: HeaderValue,
+    proto: HeaderValue,
+    xfcc: Option<HeaderValue>,
+}
+
+/// Makes a received request safe to judge.
+///
+/// Removes hop-by-hop headers and those that `connection` names, what only proxies may send
+/// (`x-forwarded-client-cert`, `x-envoy-*`, `x-istio-*`, `x-ambit-*`, and `forwarded`, which is another word for
+/// `x-forwarded-for`), and names with an underscore, which many applications read as a hyphen.
+///
+/// Then says who the client is: `x-forwarded-for` is the peer alone, or appended to that of trusted proxies,
+/// whose `x-forwarded-proto` is kept as well; `x-forwarded-client-cert` is the verified identity, or nothing.
+pub fn receive(headers: &mut HeaderMap, hop: &Hop<'_>) -> Received {
+    let upgrade = strip_request(headers);
+    headers.remove(FORWARDED);
+    remove_names(headers, |name| {
+        is_reserved(name) || name.as_str().contains('_')
+    });
+    let believed = hop.trusted_hops > 0;
+    let known = |proto: &&HeaderValue| *proto == "http" || *proto == "https";
+    let proto = headers.get(XF_PROTO).filter(|_| believed).filter(known);
+    let received = Received {
+        client_ip: client_ip(headers, hop.peer, hop.trusted_hops),
+        upgrade,
+        forwarded_for: list(headers, hop.peer, believed),
+        proto: proto
+            .cloned()
+            .unwrap_or(HeaderValue::from_static(hop.scheme)),
+        xfcc: hop.client.map(|client| xfcc(hop.proxy, client)),
+    };
+    received.say(headers);
+    received
+}
+
+impl Received {
+    /// Says it again, right before the request leaves: after all filters and authorizers, in place of whatever
+    /// stands there. Our own `x-ambit-*` headers are set after this.
+    pub fn forward(&self, headers: &mut HeaderMap) {
+        remove_names(headers, is_reserved);
+        self.say(headers);
+    }
+
+    fn say(&self, headers: &mut HeaderMap) {
+        headers.insert(XFF, self.forwarded_for.clone());
+        headers.insert(XF_PROTO, self.proto.clone());
+        if let Some(xfcc) = &self.xfcc {
+            headers.insert(XFCC, xfcc.clone());
+        }
+    }
+}
