@@ -103,7 +103,7 @@ fn read(rule: &istio::JwtRule, view: &View<'_>) -> Result<JwtRule, String> {
         sources.push(TokenSource::Query("access_token".into()));
     }
     let claims = rule.output_claim_to_headers.iter().map(|output| {
-        let name = values::header(&output.header)
+        let name = output_header(&output.header)
             .map_err(|error| format!("outputClaimToHeaders: {error}"))?;
         let path: Vec<Arc<str>> = output.claim.split('.').map(Arc::from).collect();
         if path.iter().any(|part| part.is_empty()) {
@@ -128,11 +128,20 @@ fn read(rule: &istio::JwtRule, view: &View<'_>) -> Result<JwtRule, String> {
             .output_payload_to_header
             .as_deref()
             .filter(|name| !name.is_empty())
-            .map(values::header)
+            .map(output_header)
             .transpose()
             .map_err(|error| format!("outputPayloadToHeader: {error}"))?,
         claim_headers: claims.collect::<Result<_, String>>()?,
     })
+}
+
+/// A header for the backend; not one that the proxy alone says.
+fn output_header(name: &str) -> Result<http::HeaderName, String> {
+    let header = values::header(name)?;
+    if ambit_http::headers::is_ours(&header) {
+        return Err(format!("{name:?} is set by the proxy; choose another"));
+    }
+    Ok(header)
 }
 
 fn keys(rule: &istio::JwtRule, view: &View<'_>) -> Result<KeySource, String> {

@@ -108,6 +108,8 @@ fn where_tokens_are() {
         "fromParams: ['']",
         "fromCookies: ['']",
         "outputPayloadToHeader: 'a b'",
+        "outputPayloadToHeader: X-Forwarded-Client-Cert",
+        "outputClaimToHeaders: [{header: content-length, claim: a}]",
         "outputClaimToHeaders: [{header: x, claim: 'a..b'}]",
         "outputClaimToHeaders: [{header: 'x y', claim: a}]",
     ] {

@@ -117,6 +117,25 @@ impl CanonicalPath {
         text.extend_from_slice(&self.text[self.path_len..]);
         canonical(&text.into())
     }
+
+    /// The same path with another query.
+    ///
+    /// # Errors
+    /// The query has a byte that no URI has.
+    pub fn with_query(&self, query: Option<&str>) -> Result<Self, PathError> {
+        let mut text = self.text[..self.path_len].to_vec();
+        if let Some(query) = query {
+            text.push(b'?');
+            text.extend_from_slice(query.as_bytes());
+        }
+        if !text[self.path_len..].iter().copied().all(is_uri_byte) {
+            return Err(PathError::Byte);
+        }
+        Ok(Self {
+            text: text.into(),
+            path_len: self.path_len,
+        })
+    }
 }
 
 impl fmt::Display for CanonicalPath {
@@ -228,6 +247,23 @@ mod tests {
 
     fn read(raw: &str) -> Result<String, PathError> {
         canonical(&Bytes::copy_from_slice(raw.as_bytes())).map(|it| it.to_string())
+    }
+
+    #[test]
+    fn queries_are_replaced() {
+        let path = canonical(&Bytes::from_static(b"/a/../b?c=d")).expect("a path");
+        for (query, wanted) in [(None, "/b"), (Some(""), "/b?"), (Some("e?/.."), "/b?e?/..")] {
+            let found = path.with_query(query).expect("a query");
+            assert_eq!((found.path(), found.query()), ("/b", query));
+            assert_eq!(found.as_str(), wanted);
+        }
+        for query in ["a b", "a#b", "\u{e4}", "a\r\n"] {
+            assert_eq!(
+                path.with_query(Some(query)),
+                Err(PathError::Byte),
+                "{query:?}"
+            );
+        }
     }
 
     #[test]

@@ -102,10 +102,12 @@ async fn decide(
     let trace = TraceContext::of(&request.headers, random(), false);
     trace.write(&mut request.headers);
 
+    let authentications = snapshot.config.authentications(scope(session));
+    jwt::sanitise(authentications.map(|it| &**it), &mut request.headers);
     let authenticated = authenticate(session, &snapshot, &request)?;
     authorize(session, &snapshot, &request, authenticated.as_ref(), record)?;
     if let Some(token) = &authenticated {
-        token.edit(&mut request.headers);
+        token.edit(&mut request.headers, &mut request.path);
     }
 
     let plan = plan(session, &snapshot, &request)?;

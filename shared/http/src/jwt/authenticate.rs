@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::check::suits;
 use super::edits::Edits;
-use super::find::{Found, defaults, find};
+use super::find::{DEFAULTS, Found, find};
 use super::jws::{Unverified, parse};
 use super::{Claims, Keys, Verifier};
 use crate::model::{JwtRule, KeySource, RequestAuthentication, TokenSource};
@@ -80,14 +80,16 @@ pub fn authenticate<'a>(
     let unverified = parse(&token).map_err(bad)?;
     let issuer = unverified.claims.get("iss").and_then(|iss| iss.as_str());
     let mut rejection = None;
-    for (rule, places) in &search.rules {
+    for (rule, _) in &search.rules {
         if issuer != Some(&*rule.issuer) {
             continue;
         }
         match accepts(rule, &unverified, keys, verifier, now) {
             Ok(()) => {
-                let edits = Edits::new(rule, places, &unverified);
                 let claims = Claims::verified(unverified.claims);
+                // Whichever rule looked there: it is the same token.
+                let places = search.rules.iter().flat_map(|(_, places)| places);
+                let edits = Edits::new(rule, places.copied(), unverified.payload, &claims);
                 return Ok(Some(Authenticated { claims, edits }));
             }
             Err(reason) => rejection = worse(rejection, reason),
@@ -101,7 +103,7 @@ struct Search<'s, 'r, 'a> {
     request: &'s TokenRequest<'r>,
     token: Option<Cow<'r, str>>,
     /// Rules that see the token, and where.
-    rules: Vec<(&'a JwtRule, Vec<TokenSource>)>,
+    rules: Vec<(&'a JwtRule, Vec<&'a TokenSource>)>,
     broken: Option<&'a RequestAuthentication>,
 }
 
@@ -121,14 +123,14 @@ impl<'a> Search<'_, '_, 'a> {
     }
 
     /// At which of the sources the token is.
-    fn places(&mut self, sources: &[TokenSource]) -> Result<Vec<TokenSource>, Rejection> {
-        let defaults = if sources.is_empty() {
-            defaults().to_vec()
+    fn places(&mut self, sources: &'a [TokenSource]) -> Result<Vec<&'a TokenSource>, Rejection> {
+        let sources = if sources.is_empty() {
+            &DEFAULTS[..]
         } else {
-            Vec::new()
+            sources
         };
         let mut places = Vec::new();
-        for source in sources.iter().chain(&defaults) {
+        for source in sources {
             match (
                 find(source, self.request.headers, self.request.query),
                 &self.token,
@@ -141,7 +143,7 @@ impl<'a> Search<'_, '_, 'a> {
                     return Err(bad("the request has more than one token"));
                 }
             }
-            places.push(source.clone());
+            places.push(source);
         }
         Ok(places)
     }

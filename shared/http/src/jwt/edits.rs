@@ -1,27 +1,24 @@
 //! What a good token changes in the request that the backend sees.
 
-use std::borrow::Cow;
-
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
 use super::find::decoded;
-use super::jws::Unverified;
 use super::{Authenticated, Claims};
+use crate::headers::is_ours;
 use crate::model::{JwtRule, RequestAuthentication, TokenSource};
+use crate::path::CanonicalPath;
 
 /// Takes away what only we may say: payload and claim headers of every rule that applies. For every request,
-/// with or without a token, before anything is judged.
+/// with or without a token, before anything is judged. What [the proxy alone says](is_ours) no rule can name.
 pub fn sanitise<'a>(
     authentications: impl IntoIterator<Item = &'a RequestAuthentication>,
     headers: &mut HeaderMap,
 ) {
     for rule in authentications.into_iter().flat_map(|it| &it.rules) {
-        if let Some(name) = &rule.payload_header {
-            headers.remove(name);
-        }
-        for (name, _) in &rule.claim_headers {
+        let claims = rule.claim_headers.iter().map(|(name, _)| name);
+        for name in claims.chain(&rule.payload_header).filter(|it| !is_ours(it)) {
             headers.remove(name);
         }
     }
@@ -35,11 +32,16 @@ pub(super) struct Edits {
 }
 
 impl Edits {
-    pub(super) fn new(rule: &JwtRule, places: &[TokenSource], token: &Unverified<'_>) -> Self {
-        let claims = Claims::verified(token.claims.clone());
+    /// `payload` is the token's as it was sent.
+    pub(super) fn new<'a>(
+        rule: &JwtRule,
+        places: impl Iterator<Item = &'a TokenSource>,
+        payload: &str,
+        claims: &Claims,
+    ) -> Self {
         let mut set = Vec::new();
         if let Some(name) = &rule.payload_header
-            && let Ok(value) = HeaderValue::from_str(token.payload)
+            && let Ok(value) = HeaderValue::from_str(payload)
         {
             set.push((name.clone(), value));
         }
@@ -48,11 +50,9 @@ impl Edits {
                 set.push((name.clone(), value));
             }
         }
-        let strip = if rule.forward { &[] } else { places };
-        Self {
-            set,
-            strip: strip.to_vec(),
-        }
+        set.retain(|(name, _)| !is_ours(name));
+        let strip = places.filter(|_| !rule.forward).cloned().collect();
+        Self { set, strip }
     }
 }
 
@@ -66,38 +66,35 @@ fn header_value(claim: &Value) -> Option<HeaderValue> {
 }
 
 impl Authenticated {
-    /// Sets the payload and claim headers for the backend, and takes the token out of headers and cookies unless
-    /// the rule forwards it. After authorization, which may judge the token's header.
-    pub fn edit(&self, headers: &mut HeaderMap) {
+    /// Sets the payload and claim headers for the backend, and takes the token out of headers, cookies and the
+    /// query unless the rule forwards it. After authorization, which may judge the token's header.
+    pub fn edit(&self, headers: &mut HeaderMap, path: &mut CanonicalPath) {
         for place in &self.edits.strip {
             match place {
                 TokenSource::Header { name, .. } => {
                     headers.remove(name);
                 }
                 TokenSource::Cookie(name) => remove_cookie(headers, name),
-                TokenSource::Query(_) => {}
+                TokenSource::Query(name) => remove_parameter(path, name),
             }
         }
         for (name, value) in &self.edits.set {
             headers.insert(name, value.clone());
         }
     }
+}
 
-    /// The query without the token; `None` when nothing is left of it.
-    #[must_use]
-    pub fn query<'q>(&self, query: &'q str) -> Option<Cow<'q, str>> {
-        let stripped = |pair: &str| {
-            let key = pair.split_once('=').map_or(pair, |(key, _)| key);
-            let key = decoded(key);
-            let mut places = self.edits.strip.iter();
-            places.any(|place| matches!(place, TokenSource::Query(name) if **name == *key))
-        };
-        if !query.split('&').any(stripped) {
-            return Some(query.into());
-        }
-        let left: Vec<&str> = query.split('&').filter(|pair| !stripped(pair)).collect();
-        (!left.is_empty()).then(|| left.join("&").into())
-    }
+fn remove_parameter(path: &mut CanonicalPath, name: &str) {
+    let Some(query) = path.query() else { return };
+    let named = |pair: &&str| {
+        let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
+        *decoded(key) == *name
+    };
+    let left: Vec<&str> = query.split('&').filter(|pair| !named(pair)).collect();
+    let left = (!left.is_empty()).then(|| left.join("&"));
+    *path = path
+        .with_query(left.as_deref())
+        .expect("parts of a query make one");
 }
 
 fn remove_cookie(headers: &mut HeaderMap, name: &str) {

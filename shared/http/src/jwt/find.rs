@@ -1,6 +1,7 @@
 //! Where tokens are in a request.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
@@ -17,7 +18,7 @@ pub(super) enum Found<'r> {
 }
 
 /// The places that hold when a rule names none (Istio, `JWTRule.from_headers`).
-pub(super) fn defaults() -> [TokenSource; 2] {
+pub(super) static DEFAULTS: LazyLock<[TokenSource; 2]> = LazyLock::new(|| {
     [
         TokenSource::Header {
             name: AUTHORIZATION,
@@ -25,7 +26,7 @@ pub(super) fn defaults() -> [TokenSource; 2] {
         },
         TokenSource::Query("access_token".into()),
     ]
-}
+});
 
 /// Looks at one place. A place that occurs twice is ambiguous even if both are equal: what the
 /// application would read is not known.

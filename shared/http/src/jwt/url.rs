@@ -53,7 +53,7 @@ impl JwksUrl {
         }
         let port = match authority.port() {
             Some(port) => port.as_str().parse().map_err(|_| shape())?,
-            None if authority.as_str().ends_with(':') => return Err(shape()),
+            None if authority.as_str() != authority.host() => return Err(shape()),
             None if tls => 443,
             None => 80,
         };
