@@ -579,6 +579,24 @@ fn edits_apply_in_order_and_the_backend_s_inside_the_rule_s() {
 }
 
 #[test]
+fn edits_leave_host_and_framing_alone() {
+    let names = ["host", "content-length", "transfer-encoding", "connection"];
+    let mut headers = HeaderMap::new();
+    for name in names.map(HeaderName::from_static) {
+        headers.insert(name, HeaderValue::from_static("ours"));
+    }
+    let evil = |name| (HeaderName::from_static(name), HeaderValue::from_static("0"));
+    let edits = HeaderEdits {
+        set: names.map(evil).into(),
+        add: names.map(evil).into(),
+        remove: names.map(HeaderName::from_static).into(),
+    };
+    let before = headers.clone();
+    edit::apply(&edits, &mut headers);
+    assert_eq!(headers, before);
+}
+
+#[test]
 fn mirrors_are_drawn() {
     let mirror = |numerator, denominator| {
         Filter::Mirror(Mirror {
