@@ -69,9 +69,13 @@ fn bare(pattern: &Arc<str>) -> (&[u8], bool) {
     (host.strip_suffix('.').unwrap_or(host).as_bytes(), port)
 }
 
-/// The host of an authority, and whether it had a port.
+/// The host of an authority, and whether it had a port. The start of an IPv6 address has none.
 fn without_port(authority: &str) -> (&str, bool) {
-    let name = authority.rfind(']').map_or(0, |end| end + 1);
+    let name = match (authority.starts_with('['), authority.rfind(']')) {
+        (_, Some(end)) => end + 1,
+        (true, None) => authority.len(),
+        (false, None) => 0,
+    };
     match authority[name..].find(':') {
         Some(colon) => (&authority[..name + colon], true),
         None => (authority, false),
