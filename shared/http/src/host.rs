@@ -50,6 +50,10 @@ impl Host {
                     return Err(HostError::Character);
                 }
                 let name = name.strip_suffix('.').unwrap_or(name);
+                // An empty label: some strip one dot of `a..`, others all.
+                if name.starts_with('.') || name.ends_with('.') || name.contains("..") {
+                    return Err(HostError::Character);
+                }
                 (name.to_ascii_lowercase(), port)
             }
         };
@@ -134,6 +138,9 @@ mod tests {
             ("a b", E::Character),
             ("a/b", E::Character),
             ("a,b", E::Character),
+            ("a..", E::Character),
+            ("a..b", E::Character),
+            (".a", E::Character),
             ("a%2e", E::Character),
             ("[::1", E::Character),
             ("[::1]x", E::Character),
