@@ -3,6 +3,9 @@
 //! Plain data; how it is written on the wire is the caller's business. An authorizer can change headers of the
 //! request, but never the host, the framing or what only the proxy may say.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 
 use ambit_core::identity::Identity;
@@ -10,7 +13,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, DATE, SERVER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::headers::is_ours;
+use crate::headers::{is_frame, is_ours};
 use crate::model::policy::{Authorizer, AuthorizerKind};
 use crate::refusal::{Flag, Refusal};
 
@@ -47,7 +50,7 @@ impl<'a> Check<'a> {
         let core = matches!(authorizer.kind, AuthorizerKind::Http { .. });
         self.headers.iter().filter(move |(name, _)| {
             let listed = wanted.is_empty() || wanted.contains(name);
-            (listed || core && **name == AUTHORIZATION) && !is_message(name)
+            (listed || core && **name == AUTHORIZATION) && !is_frame(name)
         })
     }
 

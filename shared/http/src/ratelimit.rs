@@ -8,6 +8,9 @@
 //! nobody gets tokens by making others come and go. While all of them are in use, further clients
 //! share one.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
@@ -19,6 +22,9 @@ use crate::refusal::{Flag, Refusal};
 
 /// Client buckets of one limit.
 pub const MOST_CLIENTS: usize = 10_000;
+
+/// Longer limits than a century count as one: the clock ends somewhere.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// The buckets of every limit of this proxy.
 #[derive(Debug, Default)]
@@ -135,12 +141,13 @@ struct Bucket {
 
 impl Bucket {
     fn take(&mut self, limit: &RateLimit, now: Instant) -> Permit {
-        let each = (limit.interval / limit.requests.max(1)).max(Duration::from_nanos(1));
+        let each = limit.interval.min(LONGEST) / limit.requests.max(1);
+        let each = each.max(Duration::from_nanos(1));
         let all = each.saturating_mul(limit.burst.max(1));
-        let room = now + all;
+        let room = now + all.min(LONGEST);
         // What a former, slower limit spent counts at most as an empty bucket.
-        let spent = self.spent.clamp(now, room);
-        let after = spent + each;
+        self.spent = self.spent.clamp(now, room);
+        let after = self.spent + each;
         if after > room {
             return Permit::Refused { wait: after - room };
         }
