@@ -631,3 +631,57 @@ fn streams_go_by_server_name_and_weight() {
         "Accepted=False/UnsupportedValue"
     );
 }
+
+/// GEP-1294: of the kinds at a port one counts.
+#[test]
+fn kinds_of_routes_do_not_share_a_port() {
+    let route = |kind: &str, port: Option<u16>| {
+        let version = if matches!(kind, "TCPRoute" | "TLSRoute") {
+            "v1alpha2"
+        } else {
+            "v1"
+        };
+        let port = port
+            .map(|port| format!(", port: {port}"))
+            .unwrap_or_default();
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/{version}\nkind: {kind}\nmetadata: {{name: r, namespace: shop}}\n\
+             spec: {{parentRefs: [{{group: '', kind: Service, name: web{port}}}], rules: [{{backendRefs: [{{name: web, port: 80}}]}}]}}\n"
+        )
+    };
+    for (winner, at, loser, port, conflicted) in [
+        ("GRPCRoute", None, "HTTPRoute", None, true),
+        ("GRPCRoute", None, "HTTPRoute", Some(80), true),
+        ("GRPCRoute", Some(80), "HTTPRoute", Some(80), true),
+        ("GRPCRoute", Some(80), "HTTPRoute", Some(81), false),
+        ("GRPCRoute", Some(80), "HTTPRoute", None, false),
+        ("HTTPRoute", Some(80), "TLSRoute", Some(80), true),
+        ("HTTPRoute", Some(80), "TCPRoute", Some(80), true),
+        ("HTTPRoute", None, "TCPRoute", Some(80), false),
+        ("TLSRoute", Some(80), "TCPRoute", Some(80), true),
+        ("TLSRoute", Some(81), "TCPRoute", Some(80), false),
+    ] {
+        let index = index(&format!(
+            "{SERVICES}{}{}",
+            route(winner, at),
+            route(loser, port)
+        ));
+        let name = format!("{winner} {at:?}, {loser} {port:?}");
+        let wins = parent_conditions(&index, &format!("{winner} shop/r"));
+        assert_eq!(wins, [GOOD], "{name}");
+        let loses = parent_conditions(&index, &format!("{loser} shop/r"));
+        let wanted = if conflicted {
+            "Accepted=False/Conflicted"
+        } else {
+            GOOD[0]
+        };
+        assert_eq!(loses, [[wanted, GOOD[1]]], "{name}");
+        let of = if loser == "HTTPRoute" {
+            "http"
+        } else {
+            &loser[..3].to_lowercase()
+        };
+        let there = resource(&index, &format!("route/{of}/shop/r/0")).is_some();
+        assert_eq!(there, !conflicted, "{name}");
+    }
+}

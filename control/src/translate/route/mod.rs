@@ -332,7 +332,7 @@ impl<'a, 'b> Reader<'a, 'b> {
         parents: &[ParentRef],
         sni: Vec<Arc<str>>,
     ) -> Outcome {
-        let attached = parent::attach(self.view, self.from.namespace, parents);
+        let attached = parent::attach(self.view, self.from.namespace, self.from.kind, parents);
         let (producer, consumer) = attached.parents(self.from.namespace);
         let halves = [(&producer, None), (&consumer, Some(self.from.namespace))];
         for (parents, namespace) in halves {

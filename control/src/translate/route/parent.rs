@@ -1,4 +1,7 @@
 //! What a route is attached to: Services here, Gateways elsewhere.
+//!
+//! Of the kinds of route at a port one counts (GEP-1294): GRPCRoute, HTTPRoute, TLSRoute, TCPRoute, the
+//! first that is there.
 
 use ambit_http::model::route::Parent;
 use k8s_openapi::api::core::v1::Service;
@@ -9,12 +12,19 @@ use super::super::reference::{GATEWAY_GROUP, Unresolved, port_named, port_of};
 use super::super::status::{CONTROLLER, fails, holds};
 use super::super::view::View;
 use super::super::{service, waypoint};
-use crate::source::gateway::Gateway;
+use crate::source::Kind;
 use crate::source::gateway::route::ParentRef;
+use crate::source::gateway::{GRPCRoute, Gateway, HTTPRoute, TLSRoute};
 
 /// The parents of a route that are ours, and why some are refused.
 pub(super) struct Attached {
-    parents: Vec<(ParentRef, Result<Found, String>)>,
+    parents: Vec<(ParentRef, Result<Found, Refused>)>,
+}
+
+/// Why a parent does not take a route.
+struct Refused {
+    reason: &'static str,
+    message: String,
 }
 
 /// A Service that takes the route.
@@ -23,14 +33,65 @@ struct Found {
     parent: Parent,
 }
 
-/// Looks at every parent; those that are not ours are left out.
-pub(super) fn attach(view: &View<'_>, namespace: &str, references: &[ParentRef]) -> Attached {
+/// Looks at every parent of a route of this kind; those that are not ours are left out.
+pub(super) fn attach(
+    view: &View<'_>,
+    namespace: &str,
+    kind: Kind,
+    references: &[ParentRef],
+) -> Attached {
     let parents = references.iter().filter_map(|reference| {
-        let parent = of(view, namespace, reference)?;
-        Some((reference.clone(), parent))
+        let found = of(view, namespace, reference)?;
+        let found = found.map_err(|message| Refused {
+            reason: "NoMatchingParent",
+            message,
+        });
+        let found = found.and_then(|found| match conflict(view, namespace, kind, &found) {
+            None => Ok(found),
+            Some(message) => Err(Refused {
+                reason: "Conflicted",
+                message,
+            }),
+        });
+        Some((reference.clone(), found))
     });
     Attached {
         parents: parents.collect(),
+    }
+}
+
+/// Which route of a kind that goes first is attached to the same. It is looked for where the route itself
+/// is: a consumer's routes take nothing from a producer's.
+fn conflict(view: &View<'_>, namespace: &str, kind: Kind, found: &Found) -> Option<String> {
+    // A gRPC route of all ports takes each of them from HTTP; of the others one is at a port when it says so.
+    let every = kind == Kind::HTTPRoute;
+    let same = |other: Found| {
+        let (own, other) = (&found.parent, other.parent);
+        let port = other.port == own.port || (every && other.port.is_none());
+        port && other.service == own.service
+    };
+    let takes = |references: &[ParentRef]| {
+        let mut parents = references.iter().filter_map(|it| of(view, namespace, it));
+        parents.any(|it| it.is_ok_and(same))
+    };
+    macro_rules! first {
+        ($of:ident) => {
+            || {
+                let mut all = view.within::<$of>(namespace);
+                let (name, _) = all.find(|(_, route)| takes(&route.spec.parent_refs))?;
+                let other = Kind::$of;
+                Some(format!(
+                    "{other} {namespace}/{name} is attached there as well and goes first"
+                ))
+            }
+        };
+    }
+    let (grpc, http, tls) = (first!(GRPCRoute), first!(HTTPRoute), first!(TLSRoute));
+    match kind {
+        Kind::HTTPRoute => grpc(),
+        Kind::TLSRoute => grpc().or_else(http),
+        Kind::TCPRoute => grpc().or_else(http).or_else(tls),
+        _ => None,
     }
 }
 
@@ -119,7 +180,7 @@ impl Attached {
     pub(super) fn refusals(&self) -> impl Iterator<Item = &str> {
         self.parents
             .iter()
-            .filter_map(|(_, found)| found.as_ref().err().map(String::as_str))
+            .filter_map(|(_, found)| Some(found.as_ref().err()?.message.as_str()))
     }
 
     /// `status.parents`. `rules`: what is wrong with rules, and whether it is all of them.
@@ -132,8 +193,9 @@ impl Attached {
         let statuses = self.parents.iter().map(|(reference, found)| {
             let mut conditions = Vec::new();
             match (found, rules) {
-                (Err(why), _) => {
-                    conditions.push(fails(of, "Accepted", "NoMatchingParent", why));
+                (Err(refused), _) => {
+                    let Refused { reason, message } = refused;
+                    conditions.push(fails(of, "Accepted", reason, message));
                 }
                 (Ok(_), Some((true, why))) => {
                     conditions.push(fails(of, "Accepted", "UnsupportedValue", why));
