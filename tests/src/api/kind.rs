@@ -82,6 +82,12 @@ const TCP_ROUTES: &[&str] = &[
     "gateway.networking.k8s.io/v1alpha2",
     "gateway.networking.k8s.io/v1",
 ];
+const BACKEND_TLS: &[&str] = &[
+    "gateway.networking.k8s.io/v1",
+    "gateway.networking.k8s.io/v1alpha3",
+];
+const EXPERIMENTAL: &[&str] = &["gateway.networking.x-k8s.io/v1alpha1"];
+const AMBIT: &[&str] = &["ambit.dev/v1alpha1"];
 const SECURITY: &[&str] = &["security.istio.io/v1", "security.istio.io/v1beta1"];
 const NETWORKING: &[&str] = &[
     "networking.istio.io/v1",
@@ -115,7 +121,15 @@ pub const ALL_KINDS: &[Kind] = &[
     kind("TCPRoute", TCP_ROUTES, &["tcproutes"]),
     kind("TLSRoute", TCP_ROUTES, &["tlsroutes"]),
     kind("ReferenceGrant", ROUTES, &["referencegrants", "refgrant"]),
-    kind("BackendTLSPolicy", TCP_ROUTES, &["backendtlspolicies"]),
+    kind("BackendTLSPolicy", BACKEND_TLS, &["backendtlspolicies"]),
+    kind(
+        "XBackendTrafficPolicy",
+        EXPERIMENTAL,
+        &["xbackendtrafficpolicies"],
+    ),
+    kind("RateLimit", AMBIT, &["ratelimits"]),
+    kind("FaultInjection", AMBIT, &["faultinjections"]),
+    kind("ExternalAuthorizer", AMBIT, &["externalauthorizers"]),
     kind(
         "AuthorizationPolicy",
         SECURITY,

@@ -16,7 +16,7 @@ pub(super) struct SourceFolder {
 pub(super) type Change = (PathBuf, Option<Vec<u8>>);
 
 /// Kinds that only the lab acts upon: they hold programs' secrets or grow with every pod.
-const UNEXPORTED: &[&str] = &["Secret", "ConfigMap", "ReplicaSet"];
+const UNEXPORTED: &[&str] = &["Secret", "ReplicaSet"];
 
 impl SourceFolder {
     pub(super) fn new(root: PathBuf) -> io::Result<Self> {
