@@ -10,4 +10,5 @@ mod required;
 mod resilience;
 mod routes;
 mod scene;
+mod statuses;
 mod traffic;

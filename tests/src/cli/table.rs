@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use crate::mesh::conditions;
 use crate::protocol::Status;
 
 type Column = (&'static str, fn(&Value) -> String);
@@ -115,6 +116,38 @@ fn columns_of(kind: &str) -> Vec<Column> {
                 text(&object["metadata"]["labels"]["istio.io/dataplane-mode"])
             }),
         ],
+        "GatewayClass" => vec![
+            ("CONTROLLER", |class| text(&class["spec"]["controllerName"])),
+            ("ACCEPTED", |class| condition(class, "Accepted")),
+        ],
+        "Gateway" => vec![
+            ("CLASS", |gateway| {
+                text(&gateway["spec"]["gatewayClassName"])
+            }),
+            ("ADDRESS", |gateway| {
+                list(&gateway["status"]["addresses"], |it| text(&it["value"]))
+            }),
+            ("PROGRAMMED", |gateway| condition(gateway, "Programmed")),
+        ],
+        "HTTPRoute" | "GRPCRoute" | "TLSRoute" | "TCPRoute" => vec![
+            ("HOSTNAMES", |route| list(&route["spec"]["hostnames"], text)),
+            ("ACCEPTED", |route| condition(route, "Accepted")),
+            ("RESOLVED-REFS", |route| condition(route, "ResolvedRefs")),
+        ],
+        "BackendTLSPolicy" | "XBackendTrafficPolicy" | "ExternalAuthorizer" => {
+            vec![("ACCEPTED", |object| condition(object, "Accepted"))]
+        }
+        "AuthorizationPolicy" => vec![
+            ("ACTION", |policy| {
+                policy["spec"]["action"].as_str().unwrap_or("ALLOW").into()
+            }),
+            ("WAYPOINT-ACCEPTED", |policy| {
+                condition(policy, "WaypointAccepted")
+            }),
+        ],
+        "RequestAuthentication" => vec![("WAYPOINT-ACCEPTED", |policy| {
+            condition(policy, "WaypointAccepted")
+        })],
         _ => vec![("AGE", |object| {
             text(&object["metadata"]["creationTimestamp"])
         })],
@@ -194,6 +227,17 @@ pub(super) fn render_status(status: &Status) -> String {
     out
 }
 
+/// What a condition says of an object: `False` when it does not hold everywhere.
+fn condition(object: &Value, of: &str) -> String {
+    let all = conditions(&object["status"]);
+    let mut said = all.iter().filter(|it| it["type"] == of);
+    let first = said
+        .next()
+        .map_or("-", |it| it["status"].as_str().unwrap_or("-"));
+    let refused = said.find(|it| it["status"] == "False");
+    refused.map_or(first, |_| "False").to_owned()
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
@@ -251,5 +295,25 @@ mod tests {
         let expected = "NAMESPACE   NAME   READY   STATUS             RESTARTS   IP           NODE\n\
                         n           a      1/2     CrashLoopBackOff   3          10.244.1.2   node-1\n";
         assert_eq!(render(&[pod], true), expected);
+    }
+
+    #[test]
+    fn conditions_of_all_parents() {
+        let parent = |status: &str| json!({"conditions": [{"type": "Accepted", "status": status}]});
+        let route = |parents: &[&str]| {
+            let parents: Vec<_> = parents.iter().map(|it| parent(it)).collect();
+            json!({"kind": "HTTPRoute", "metadata": {"name": "r"}, "status": {"parents": parents}})
+        };
+        for (parents, wanted) in [
+            (&["True", "False"][..], "False"),
+            (&["False", "True"], "False"),
+            (&["True", "True"], "True"),
+            (&[], "-"),
+        ] {
+            let expected = format!(
+                "NAME   HOSTNAMES   ACCEPTED   RESOLVED-REFS\nr      -           {wanted:<8}   -\n"
+            );
+            assert_eq!(render(&[route(parents)], false), expected, "{parents:?}");
+        }
     }
 }

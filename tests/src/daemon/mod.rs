@@ -4,6 +4,7 @@
 mod apply;
 mod delete;
 mod exec;
+mod get;
 mod seed;
 mod serve;
 mod status;

@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::{apply, delete, exec, status, target};
-use crate::api::{Key, Kind};
+use super::{apply, delete, exec, get, status, target};
 use crate::cluster::Cluster;
 use crate::protocol::{self, Reply, Request};
 
@@ -117,27 +116,7 @@ async fn answer(
             kind,
             name,
             namespace,
-        } => {
-            let kind =
-                Kind::called(&kind).ok_or_else(|| vec![format!("no kind is called {kind:?}")])?;
-            let objects = match name {
-                Some(name) => {
-                    let namespace = namespace.unwrap_or_else(|| "default".to_owned());
-                    let key = if kind.namespaced {
-                        Key::new(&namespace, &name)
-                    } else {
-                        Key::new("", &name)
-                    };
-                    let found = cluster.write(|store| store.find(kind, &key));
-                    vec![found.ok_or_else(|| vec![format!("{kind} {key} not found")])?]
-                }
-                None => {
-                    let namespace = namespace.filter(|_| kind.namespaced);
-                    cluster.write(|store| store.list(kind, namespace.as_deref()))
-                }
-            };
-            Ok(Reply::Objects(objects))
-        }
+        } => get::get(cluster, &kind, name.as_deref(), namespace).map(Reply::Objects),
         Request::Exec {
             target,
             namespace,

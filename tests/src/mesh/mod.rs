@@ -7,6 +7,7 @@ mod component;
 mod control;
 mod node;
 mod source;
+mod statuses;
 mod sync;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::net::plan;
 pub use cni::CniRequest;
 pub use component::{Component, ComponentStatus};
 pub use node::{virtual_pod, virtual_pod_name};
+pub use statuses::{Statuses, conditions};
 pub use sync::{ProxyState, SyncError, SyncReport, Synced};
 
 /// Where the mesh's files are.

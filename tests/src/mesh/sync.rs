@@ -6,12 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::ask;
 use super::source::SourceFolder;
+use super::statuses::{Entry, Statuses};
+use crate::api::now;
 use crate::cluster::Cluster;
 
 /// How long one request may wait for the proxies, in seconds: the next change does not wait longer.
@@ -77,6 +80,8 @@ pub struct Synced {
     pub conflict: bool,
     /// What the control plane said.
     pub report: SyncReport,
+    /// What it said of objects.
+    pub statuses: Arc<Statuses>,
     /// How many node proxies are not connected to it.
     pub missing: usize,
     /// Why there is no report.
@@ -118,7 +123,8 @@ impl Synced {
         self.conflict
     }
 
-    /// What is wrong with objects of which `is_mine` is true, and what proxies refuse.
+    /// What is wrong with objects of which `is_mine` is true, and what proxies refuse. An object whose status
+    /// tells is in force as far as it says there: a warning, as on a cluster.
     ///
     /// # Errors
     /// The reasons, when there are any. Otherwise what else is worth knowing comes back.
@@ -129,6 +135,9 @@ impl Synced {
             .errors
             .iter()
             .partition(|it| is_mine(&it.object));
+        let (told, mine): (Vec<_>, Vec<_>) = mine
+            .into_iter()
+            .partition(|it| self.statuses.refusals(&it.object).is_some());
         let mut errors: Vec<String> = mine.into_iter().map(line).collect();
         errors.extend(self.report.proxies.iter().flat_map(|proxy| {
             proxy
@@ -140,13 +149,29 @@ impl Synced {
             return Err(errors);
         }
         let notices = self.report.notices.iter().filter(|it| is_mine(&it.object));
-        let mut warnings: Vec<String> = notices.map(line).collect();
+        let mut warnings = self.told(&told);
+        warnings.extend(notices.map(line));
         warnings.extend(
             others
                 .into_iter()
                 .map(|it| format!("still wrong: {}", line(it))),
         );
         Ok(warnings)
+    }
+
+    /// What statuses tell of these objects, and of their errors what statuses do not.
+    fn told(&self, errors: &[&SyncError]) -> Vec<String> {
+        let objects: BTreeSet<&str> = errors.iter().map(|it| it.object.as_str()).collect();
+        let mut lines = Vec::new();
+        for object in objects {
+            let refusals = self.statuses.refusals(object).unwrap_or_default();
+            let mine = errors.iter().filter(|it| it.object == object);
+            let untold = mine.filter(|it| !refusals.iter().any(|said| said.contains(&it.error)));
+            let untold = untold.map(|it| format!("{object}: {}", it.error));
+            lines.extend(refusals.iter().map(|said| format!("{object}: {said}")));
+            lines.extend(untold);
+        }
+        lines
     }
 }
 
@@ -158,6 +183,7 @@ pub(super) async fn keep(
     told: watch::Sender<Synced>,
 ) {
     let mut changes = cluster.changes();
+    let mut statuses = Arc::<Statuses>::default();
     loop {
         let (files, now) = cluster.write(|store| (folder.collect(store), store.changes()));
         let mut synced = Synced {
@@ -165,8 +191,9 @@ pub(super) async fn keep(
             ..Synced::default()
         };
         match folder.write(&files) {
-            Ok(()) => match sync(admin).await {
-                Ok((status, report)) => {
+            Ok(()) => match exchange(admin, &statuses).await {
+                Ok((status, report, said)) => {
+                    statuses = Arc::new(said);
                     // Who is not connected has taken nothing.
                     synced.missing = cluster.nodes.len().saturating_sub(report.connected());
                     let all = synced.missing == 0;
@@ -182,6 +209,7 @@ pub(super) async fn keep(
         if synced.trouble.is_none() {
             cluster.set_exported(now);
         }
+        synced.statuses = Arc::clone(&statuses);
         told.send_replace(synced);
         if again {
             // Not in force for want of time or of a control plane: ask again, also unasked.
@@ -193,16 +221,31 @@ pub(super) async fn keep(
     }
 }
 
-async fn sync(admin: SocketAddr) -> Result<(u16, SyncReport), String> {
+/// Has everything put in force, and asks what there is to say of the objects.
+async fn exchange(
+    admin: SocketAddr,
+    before: &Statuses,
+) -> Result<(u16, SyncReport, Statuses), String> {
     let path = format!("/sync?timeout={SECONDS}");
-    let request = ask::ask(None, admin, Method::POST, &path);
+    let (status, report) = ask_json(admin, Method::POST, &path).await?;
+    let (_, entries): (_, Vec<Entry>) = ask_json(admin, Method::GET, "/statuses").await?;
+    let time = now().0.to_string();
+    Ok((status, report, Statuses::read(entries, before, &time)))
+}
+
+async fn ask_json<T: DeserializeOwned>(
+    admin: SocketAddr,
+    method: Method,
+    path: &str,
+) -> Result<(u16, T), String> {
+    let request = ask::ask(None, admin, method.clone(), path);
     let answer = timeout(Duration::from_secs(SECONDS + 5), request).await;
     let (status, body) = answer.map_err(|_| "the control plane does not answer".to_owned())??;
-    let report = serde_json::from_slice(&body).map_err(|error| {
+    let read = serde_json::from_slice(&body).map_err(|error| {
         format!(
-            "POST {path}: status {status}, {error}: {}",
+            "{method} {path}: status {status}, {error}: {}",
             String::from_utf8_lossy(&body)
         )
     })?;
-    Ok((status, report))
+    Ok((status, read))
 }

@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, stream};
+use http::HeaderMap;
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
@@ -32,11 +34,13 @@ pub(super) fn run(arguments: &Grpc) -> anyhow::Result<Report> {
         .origin(arguments.url.uri().clone())
         .connect_timeout(arguments.issue.timeout);
     let about = Arc::new(OnceLock::new());
+    let headers = HeaderMap::from_iter(arguments.headers.iter().cloned());
     let connections = arguments.issue.connections;
     let dialer = || Dialer {
         endpoint: endpoint.clone(),
         method: arguments.method,
         messages: arguments.messages.max(1),
+        headers: headers.clone(),
         about: about.clone(),
     };
     let (elapsed, totals) = engine::run(&arguments.issue, connections as usize, dialer)?;
@@ -52,6 +56,7 @@ struct Dialer {
     endpoint: Endpoint,
     method: GrpcMethod,
     messages: u32,
+    headers: HeaderMap,
     about: Arc<OnceLock<String>>,
 }
 
@@ -65,6 +70,7 @@ impl Dial for Dialer {
             client: tonic::client::Grpc::new(channel),
             method: self.method,
             messages: self.messages,
+            headers: self.headers.clone(),
             about: self.about.clone(),
         })
     }
@@ -75,6 +81,7 @@ struct Caller {
     client: tonic::client::Grpc<Channel>,
     method: GrpcMethod,
     messages: u32,
+    headers: HeaderMap,
     /// What the server said of the first call.
     about: Arc<OnceLock<String>>,
 }
@@ -107,6 +114,11 @@ impl Connection for Caller {
 type Called = Result<Result<u64, Failure>, Status>;
 
 impl Caller {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let headers = MetadataMap::from_headers(self.headers.clone());
+        Request::from_parts(headers, Default::default(), message)
+    }
+
     fn message(&self) -> Message {
         Message {
             text: TEXT.to_owned(),
@@ -115,14 +127,14 @@ impl Caller {
     }
 
     async fn unary(&mut self) -> Called {
-        let request = Request::new(self.message());
+        let request = self.request(self.message());
         let path = PathAndQuery::from_static(grpc::UNARY);
         let reply = self.client.unary(request, path, codec()).await?;
         Ok(self.check(&reply.into_inner(), TEXT, 0))
     }
 
     async fn server_stream(&mut self) -> Called {
-        let request = Request::new(self.message());
+        let request = self.request(self.message());
         let path = PathAndQuery::from_static(grpc::SERVER_STREAM);
         let mut replies = self
             .client
@@ -142,7 +154,7 @@ impl Caller {
     async fn client_stream(&mut self) -> Called {
         let messages = vec![self.message(); self.messages as usize];
         let text = vec![TEXT; self.messages as usize].join(" ");
-        let request = Request::new(stream::iter(messages));
+        let request = self.request(stream::iter(messages));
         let path = PathAndQuery::from_static(grpc::CLIENT_STREAM);
         let reply = self
             .client
@@ -154,7 +166,7 @@ impl Caller {
 
     async fn bidi(&mut self) -> Called {
         let (sender, messages) = mpsc::channel(1);
-        let request = Request::new(ReceiverStream::new(messages).boxed());
+        let request = self.request(ReceiverStream::new(messages).boxed());
         let path = PathAndQuery::from_static(grpc::BIDI);
         let mut replies = self
             .client

@@ -156,6 +156,9 @@ pub struct Grpc {
     /// Messages in each streaming call.
     #[arg(long, default_value_t = 10)]
     pub messages: u32,
+    /// Metadata, NAME: VALUE. May be repeated.
+    #[arg(long = "header", short = 'H', value_parser = parse_header)]
+    pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
 }
 
 /// `load websocket`.

@@ -1,0 +1,152 @@
+//! What the control plane says of objects: their `status`. It is kept apart from the objects, so that
+//! nothing the control plane says comes back to it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{Key, Kind};
+
+/// The statuses, by kind and key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statuses(BTreeMap<(String, Key), Value>);
+
+/// One of `GET /statuses`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Entry {
+    kind: String,
+    namespace: String,
+    name: String,
+    status: Value,
+}
+
+/// What an array's elements are told apart by.
+const IDENTITIES: &[&str] = &["type", "parentRef", "ancestorRef", "name"];
+
+impl Statuses {
+    /// The statuses as they are at `time`, after those `before`: a condition keeps the time of its last
+    /// transition.
+    #[must_use]
+    pub(super) fn read(entries: Vec<Entry>, before: &Self, time: &str) -> Self {
+        let statuses = entries.into_iter().map(|entry| {
+            let of = (entry.kind, Key::new(&entry.namespace, &entry.name));
+            let mut status = entry.status;
+            let old = before.0.get(&of).unwrap_or(&Value::Null);
+            stamp(&mut status, old, time);
+            (of, status)
+        });
+        Self(statuses.collect())
+    }
+
+    /// Puts into an object what is said of it; the rest of its status stays.
+    pub fn show(&self, kind: &Kind, key: &Key, object: &mut Value) {
+        let Some(Value::Object(said)) = self.0.get(&(kind.kind.to_owned(), key.clone())) else {
+            return;
+        };
+        if !object["status"].is_object() {
+            object["status"] = json!({});
+        }
+        for (field, value) in said {
+            object["status"][field] = value.clone();
+        }
+    }
+
+    /// The conditions of an object (`Kind namespace/name`) that do not hold, in words; nothing when nothing
+    /// is said of it.
+    #[must_use]
+    pub fn refusals(&self, object: &str) -> Option<Vec<String>> {
+        let (kind, name) = object.split_once(' ')?;
+        let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+        let status = self.0.get(&(kind.to_owned(), Key::new(namespace, name)))?;
+        let mut refusals = Vec::new();
+        for condition in conditions(status) {
+            if condition["status"] == "False" {
+                let text = |field: &str| condition[field].as_str().unwrap_or_default();
+                let (of, reason, message) = (text("type"), text("reason"), text("message"));
+                refusals.push(format!("not {of} ({reason}): {message}"));
+            }
+        }
+        refusals.dedup();
+        Some(refusals)
+    }
+}
+
+/// Every condition of a status, those of its parents and the like included.
+#[must_use]
+pub fn conditions(status: &Value) -> Vec<&Value> {
+    let parts = ["parents", "ancestors"].into_iter();
+    let parts = parts.flat_map(|part| status[part].as_array().into_iter().flatten());
+    std::iter::once(status)
+        .chain(parts)
+        .flat_map(|part| part["conditions"].as_array().into_iter().flatten())
+        .collect()
+}
+
+/// Sets `lastTransitionTime` of all conditions in `new`: as in `old` when their status is the same.
+fn stamp(new: &mut Value, old: &Value, time: &str) {
+    match new {
+        Value::Array(elements) => {
+            for element in elements {
+                let same = |old: &&Value| IDENTITIES.iter().all(|it| old[it] == element[it]);
+                let old = old.as_array().into_iter().flatten().find(same);
+                stamp(element, old.unwrap_or(&Value::Null), time);
+            }
+        }
+        Value::Object(map) if map.contains_key("type") && map.contains_key("status") => {
+            let kept = (map.get("status") == old.get("status")).then(|| &old["lastTransitionTime"]);
+            let kept = kept.and_then(Value::as_str).unwrap_or(time);
+            map.insert("lastTransitionTime".to_owned(), kept.into());
+        }
+        Value::Object(map) => {
+            for (field, value) in map {
+                stamp(value, &old[field], time);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: Value, before: &Statuses, time: &str) -> Statuses {
+        let entry = json!([{"kind": "HTTPRoute", "namespace": "n", "name": "r", "status": status}]);
+        let entries = serde_json::from_value(entry).expect("entries");
+        Statuses::read(entries, before, time)
+    }
+
+    fn route(first: &str, second: &str) -> Value {
+        let parent = |name: &str, status: &str| {
+            json!({"parentRef": {"name": name}, "conditions": [
+                {"type": "Accepted", "status": status, "reason": "Why", "message": name},
+                {"type": "ResolvedRefs", "status": "True", "reason": "R", "message": ""},
+            ]})
+        };
+        json!({"parents": [parent("a", first), parent("b", second)]})
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_last_transition() {
+        let first = read(route("True", "True"), &Statuses::default(), "1");
+        let second = read(route("True", "False"), &first, "2");
+        let kind = Kind::of("HTTPRoute").expect("a kind");
+        let mut object = json!({"kind": "HTTPRoute", "status": {"other": 1}});
+        second.show(kind, &Key::new("n", "r"), &mut object);
+        assert_eq!(object["status"]["other"], 1);
+        let times: Vec<&str> = conditions(&object["status"])
+            .iter()
+            .map(|it| it["lastTransitionTime"].as_str().expect("a time"))
+            .collect();
+        assert_eq!(times, ["1", "1", "2", "1"]);
+    }
+
+    #[test]
+    fn what_does_not_hold_is_said_in_words() {
+        let statuses = read(route("False", "True"), &Statuses::default(), "1");
+        let refusals = statuses.refusals("HTTPRoute n/r");
+        assert_eq!(refusals, Some(vec!["not Accepted (Why): a".to_owned()]));
+        assert_eq!(statuses.refusals("HTTPRoute n/other"), None);
+    }
+}
