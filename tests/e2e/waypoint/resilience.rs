@@ -25,11 +25,19 @@ fn failed_attempts_are_made_again_as_the_route_says() {
         ("/three/other", "fail=1&status=503&key=c", 503, 1),
         ("/plain/error", "fail=1&status=500&key=d", 500, 1),
         ("/three/none", "", 200, 1),
+        // HTTPRouteRetryConnectionError.
+        ("/three/reset", "fail=2&reset=request&key=f", 200, 3),
+        // A server that may have acted on it gets it once, unless the route says otherwise.
+        ("/plain/reset", "fail=1&reset=request&key=h", 503, 1),
     ] {
         let answer = Call::get(CLIENT, &format!("{path}?{query}")).answer(&lab);
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert_eq!(attempts(&lab, "v1", path), tries, "{path}");
     }
+    // What has begun to go to the client is not begun anew.
+    let cut = Call::get(CLIENT, "/three/cut?fail=1&reset=body&size=4Mi").try_answer(&lab);
+    assert!(cut.is_err(), "{cut:?}");
+    assert_eq!(attempts(&lab, "v1", "/three/cut"), 1);
     // The body is sent again, whole.
     let body = "x".repeat(5000);
     let answer = Call::get(CLIENT, "/three/body?fail=2&status=500&key=e")
@@ -58,5 +66,44 @@ fn time_is_limited_as_the_route_says() {
         assert_eq!(answer.status, status, "{path} {delay}: {answer:?}");
         let took = start.elapsed();
         assert!(took < Duration::from_secs(3), "{path} {delay}: {took:?}");
+    }
+}
+
+/// HTTPRouteRetryWithTimeouts: an attempt that takes too long is a failed one, and all of them have the
+/// time of the request.
+#[test]
+fn attempts_share_the_time_of_their_request() {
+    let lab = lab();
+    let rules = "- matches: [{path: {type: PathPrefix, value: /each}}]\n  timeouts: {request: 5s, backendRequest: 200ms}\n  \
+         retry: {attempts: 3, backoff: 10ms}\n  backendRefs: [{name: v1, port: 8080}]\n\
+         - matches: [{path: {type: PathPrefix, value: /all}}]\n  timeouts: {request: 500ms, backendRequest: 200ms}\n  \
+         retry: {attempts: 9, backoff: 10ms}\n  backendRefs: [{name: v1, port: 8080}]";
+    lab.apply(&http_route("slow", "echo", rules));
+    for (path, query, status, tries) in [
+        ("/each/late", "fail=2&delay=4s&key=a", 200, 3..=3),
+        ("/each/never", "fail=9&delay=4s&key=b", 504, 4..=4),
+        ("/all/never", "fail=9&delay=4s&key=c", 504, 2..=3),
+    ] {
+        let start = Instant::now();
+        let answer = Call::get(CLIENT, &format!("{path}?{query}")).answer(&lab);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(3), "{path}: {took:?}");
+        let made = attempts(&lab, "v1", path);
+        assert!(tries.contains(&made), "{path}: {made} attempts");
+    }
+}
+
+#[test]
+fn another_attempt_is_made_at_another_endpoint() {
+    let lab = lab();
+    let rules = "- retry: {codes: [500], attempts: 1, backoff: 10ms}\n  backendRefs: [{name: echo, port: 8080}]";
+    lab.apply(&http_route("retry", "echo", rules));
+    for number in 0..8 {
+        let path = format!("/twice/{number}");
+        let answer = Call::get(CLIENT, &format!("{path}?fail=9&status=500")).answer(&lab);
+        assert_eq!(answer.status, 500, "{answer:?}");
+        let tries = ["v1", "v2"].map(|server| attempts(&lab, server, &path));
+        assert_eq!(tries, [1, 1], "{path}");
     }
 }

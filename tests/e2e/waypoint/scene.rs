@@ -70,6 +70,7 @@ pub(super) fn server(namespace: &str, name: &str, node: &str) -> String {
          metadata: {{name: {name}, namespace: {namespace}, labels: {{app: echo, version: {name}, group: {group}}}}}\n\
          spec:\n  serviceAccountName: {name}\n  nodeName: {node}\n  terminationGracePeriodSeconds: 2\n  \
          containers:\n  - name: echo\n    image: ambit/echo\n    args: [\"--port=8080\", \"--port=echo=9090\"]\n    \
+         env: [{{name: POD_NAMESPACE, valueFrom: {{fieldRef: {{fieldPath: metadata.namespace}}}}}}]\n    \
          ports: [{{name: web, containerPort: 8080}}, {{name: raw, containerPort: 9090}}]\n    \
          readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}\n"
     )

@@ -141,6 +141,20 @@ fn routes_are_told_whether_they_are_in_force() {
             "timeouts.request",
         ),
         (
+            "a filter that a backend cannot have",
+            http_route(
+                "r",
+                "echo",
+                "- backendRefs:\n  - name: v1\n    port: 8080\n    \
+                 filters: [{type: RequestRedirect, requestRedirect: {hostname: a.example}}]",
+            ),
+            &[
+                "Accepted=False/UnsupportedValue",
+                "ResolvedRefs=True/ResolvedRefs",
+            ],
+            "RequestRedirect is not supported at a backend",
+        ),
+        (
             "one rule of two",
             http_route(
                 "r",

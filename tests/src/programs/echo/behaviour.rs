@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `delay=250ms` | waits before the answer |
 //! | `status=503` | answers with this status |
-//! | `fail=3` | only the first 3 requests of `key` get `status` (default 503), later ones succeed |
+//! | `fail=3` | only the first 3 requests of `key` get `status` (default 503), `delay` and `reset`; later ones succeed |
 //! | `key=NAME` | what `fail` counts by; the path when absent |
 //! | `grpc-status=14` | the gRPC status of a call that `fail` or `status` concerns (default 14, unavailable) |
 //! | `reset=request`, `headers`, `body` | resets the connection (HTTP/2: the stream) before the answer, after its head (HTTP/2 may lose the head), or half-way through its body |

@@ -85,7 +85,7 @@ async fn answer(
     connection: Connection,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Aborted> {
-    let behaviour = match Behaviour::parse(request.uri(), request.headers()) {
+    let mut behaviour = match Behaviour::parse(request.uri(), request.headers()) {
         Ok(behaviour) => behaviour,
         Err(error) => {
             return Ok(whole(
@@ -101,13 +101,16 @@ async fn answer(
         return Ok(whole(StatusCode::OK, "application/json", requests));
     }
     connection.process.requests.count(request.uri().path());
+    let failure = failure(&connection.process, &behaviour, request.uri().path());
+    if behaviour.fail.is_some() && failure.is_none() {
+        (behaviour.delay, behaviour.reset) = (None, None);
+    }
     if let Some(delay) = behaviour.delay {
         tokio::time::sleep(delay).await;
     }
     if behaviour.reset == Some(ResetAt::Request) {
         return abort(&connection, request.version()).await;
     }
-    let failure = failure(&connection.process, &behaviour, request.uri().path());
     if grpc::is_call(&request) {
         return Ok(grpc::answer(&connection, &behaviour, failure, request)
             .await
