@@ -1,8 +1,9 @@
 //! `lab demo`: a guided run. Two nodes, a labelled namespace, unmodified programs; what crosses the wire,
-//! who talked to whom, and a policy that denies and then allows. What it prints was observed: its exit
-//! status says whether all of it was as promised.
+//! who talked to whom, and a policy that denies and then allows; then a waypoint. What it prints was observed: its
+//! exit status says whether all of it was as promised.
 
 mod manifests;
+mod waypoint;
 mod wire;
 
 use std::process::ExitCode;
@@ -92,6 +93,8 @@ fn run() -> anyhow::Result<()> {
         answer["hostname"]
     ));
     refused(&lab, STRANGER)?;
+
+    waypoint::show(&lab)?;
 
     heading("Cleaning up");
     let folder = StateDir::named(&name)?.root().to_owned();

@@ -61,13 +61,21 @@ fn failures_are_counted_by_key() {
         "fail=2&key=a",
         "fail=2&key=a",
         "fail=2&key=b",
+        "fail=1&key=c&reset=request",
+        "fail=1&key=c&reset=request",
     ]
     .iter()
     .map(|query| get(&["-f", &format!("{base}/?{query}")]).0)
     .collect();
-    assert_eq!(statuses, [false, false, false, true, false]);
+    assert_eq!(statuses, [false, false, false, true, false, false, true]);
     let (_, text) = get(&["-i", &format!("{base}/?status=418")]);
     assert!(text.starts_with("HTTP/1.1 418"), "{text}");
+    let failing = Echo::start_with(&[""], &["--status", "503"]);
+    let base = format!("http://{}", failing.v4(0));
+    for (path, status) in [("/", 503), ("/?status=200", 200), ("/requests", 200)] {
+        let (_, text) = get(&["-i", &format!("{base}{path}")]);
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")), "{text}");
+    }
 }
 
 #[test]

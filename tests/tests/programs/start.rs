@@ -15,6 +15,11 @@ pub(crate) struct Echo {
 impl Echo {
     /// Starts it on free loopback ports, one for each of `modes` (empty for the shared port).
     pub(crate) fn start(modes: &[&str]) -> Self {
+        Self::start_with(modes, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn start_with(modes: &[&str], more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echo"));
         for mode in modes {
             let port = if mode.is_empty() {
@@ -32,6 +37,7 @@ impl Echo {
             "--pod-namespace",
             "tests",
         ]);
+        command.args(more);
         let mut process = command.stderr(Stdio::piped()).spawn().expect("echo starts");
         let stderr = process.stderr.take().expect("stderr is piped");
         let lines = BufReader::new(stderr).lines().take(modes.len());

@@ -100,6 +100,7 @@ async fn answer(
         let requests = format!("{requests:#}\n");
         return Ok(whole(StatusCode::OK, "application/json", requests));
     }
+    behaviour.status = behaviour.status.or(connection.process.status);
     connection.process.requests.count(request.uri().path());
     let failure = failure(&connection.process, &behaviour, request.uri().path());
     if behaviour.fail.is_some() && failure.is_none() {

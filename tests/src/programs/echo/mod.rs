@@ -48,6 +48,9 @@ pub struct Options {
     /// The pod's namespace.
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: Option<String>,
+    /// Answers every request that does not ask for a status with this one.
+    #[arg(long)]
+    pub status: Option<::http::StatusCode>,
     /// Worker threads; as many as there are CPUs when absent.
     #[arg(long)]
     pub threads: Option<usize>,
@@ -84,6 +87,7 @@ struct Process {
     pod: Option<String>,
     namespace: Option<String>,
     version: Option<String>,
+    status: Option<::http::StatusCode>,
     failures: failures::Failures,
     stats: stats::Stats,
     requests: requests::Requests,
@@ -107,6 +111,7 @@ impl Server {
             pod: options.pod_name.clone(),
             namespace: options.pod_namespace.clone(),
             version: options.version_label.clone(),
+            status: options.status,
             failures: failures::Failures::default(),
             stats: stats::Stats::default(),
             requests: requests::Requests::default(),
