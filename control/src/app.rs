@@ -67,6 +67,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         connections: connections.clone(),
         metrics: metrics.clone(),
         rescan,
+        instance: format!("{:016x}", rand::random::<u64>()),
         settings: Arc::new(settings.shown),
     };
     tokio::spawn(admin::serve(admin, admin_listener, stopping.clone()));

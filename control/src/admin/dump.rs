@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::push::ResourceType;
 use crate::push::connections::Connection;
-use crate::source::Kind;
+use crate::source::{Key, Kind};
 
 /// Settings, objects, resources, problems. No key, no token.
 #[must_use]
@@ -71,15 +71,44 @@ fn connection(connection: &Connection) -> Value {
 #[must_use]
 pub fn statuses(admin: &Admin) -> Value {
     let index = admin.state.index();
-    let statuses = index.statuses().map(|(key, status)| {
-        json!({
-            "kind": key.kind,
-            "namespace": key.namespace,
-            "name": key.name,
-            "status": status,
-        })
-    });
-    Value::Array(statuses.collect())
+    let statuses = index.statuses();
+    statuses
+        .map(|(key, status)| written_back(key, Some(status)))
+        .collect()
+}
+
+/// What has changed of that since `after`, the cursor of an earlier answer: `{cursor, whole, statuses}`, a
+/// status `null` when it is gone. `whole`: these are all, and what was known before is void.
+#[must_use]
+pub fn statuses_after(admin: &Admin, after: &str) -> Value {
+    let index = admin.state.index();
+    let revision = after
+        .split_once('-')
+        .filter(|(instance, _)| *instance == admin.instance)
+        .and_then(|(_, revision)| revision.parse().ok());
+    let changed = revision.and_then(|revision| index.statuses_after(revision));
+    let whole = changed.is_none();
+    let statuses: Value = match changed {
+        Some(changed) => changed.map(|(key, it)| written_back(key, it)).collect(),
+        None => {
+            let all = index.statuses();
+            all.map(|(key, it)| written_back(key, Some(it))).collect()
+        }
+    };
+    json!({
+        "cursor": format!("{}-{}", admin.instance, index.status_revision()),
+        "whole": whole,
+        "statuses": statuses,
+    })
+}
+
+fn written_back(key: &Key, status: Option<&Value>) -> Value {
+    json!({
+        "kind": key.kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "status": status,
+    })
 }
 
 /// A Kubernetes list of pods, of all nodes or of one.

@@ -38,6 +38,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// To the source.
     pub rescan: mpsc::Sender<Rescan>,
+    /// Tells this process from an earlier one, in cursors; without `-`.
+    pub instance: String,
     /// The effective settings, for `config_dump`.
     pub settings: Arc<serde_json::Value>,
 }
@@ -93,7 +95,13 @@ impl Admin {
                 let node = query.get("node").map(String::as_str);
                 json(StatusCode::OK, &dump::pods(self, node))
             }
-            (&Method::GET, "/statuses") => json(StatusCode::OK, &dump::statuses(self)),
+            (&Method::GET, "/statuses") => {
+                let statuses = match query.get("after") {
+                    Some(after) => dump::statuses_after(self, after),
+                    None => dump::statuses(self),
+                };
+                json(StatusCode::OK, &statuses)
+            }
             (&Method::GET, "/v1/namespaces") => json(StatusCode::OK, &dump::namespaces(self)),
             (&Method::POST, "/sync") => self.sync(query.get("timeout")).await,
             (_, "/sync") => text(
@@ -136,7 +144,7 @@ impl Admin {
     }
 }
 
-const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses \
+const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR \
     /v1/pods?node=NAME /v1/namespaces, POST /sync?timeout=SECONDS\n";
 
 fn query(text: &str) -> HashMap<String, String> {

@@ -6,6 +6,7 @@ use ambit_http::model::{Resource, ResourceKey};
 
 use super::Change;
 use super::objects::Objects;
+use super::revisions::Revisions;
 use crate::source::{Key, Object};
 use crate::translate::view::{Looked, Outcome, View};
 use crate::translate::{
@@ -17,6 +18,7 @@ use crate::translate::{
 pub(super) struct Attached {
     made: BTreeMap<Key, (Outcome, BTreeSet<Looked>)>,
     lookers: HashMap<Looked, BTreeSet<Key>>,
+    revisions: Revisions,
 }
 
 impl Attached {
@@ -47,6 +49,11 @@ impl Attached {
             let view = View::new(objects, mesh);
             let outcome = make(&key, &view);
             let old = self.replace(&key, outcome, view.looked());
+            let status = self.status(&key);
+            if status != old.status.as_ref() {
+                let there = status.is_some();
+                self.revisions.changed(&key, there);
+            }
             let now = self
                 .made
                 .get(&key)
@@ -90,6 +97,16 @@ impl Attached {
             self.made.insert(key.clone(), (outcome, looked));
         }
         old.map(|(outcome, _)| outcome).unwrap_or_default()
+    }
+
+    /// What is written back into an object.
+    pub(super) fn status(&self, key: &Key) -> Option<&serde_json::Value> {
+        self.made.get(key)?.0.status.as_ref()
+    }
+
+    /// When which status changed.
+    pub(super) fn revisions(&self) -> &Revisions {
+        &self.revisions
     }
 
     /// What was made of every object.

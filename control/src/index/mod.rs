@@ -6,6 +6,7 @@
 mod attached;
 pub mod directory;
 pub mod objects;
+mod revisions;
 mod touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -362,6 +363,23 @@ impl Index {
     pub fn statuses(&self) -> impl Iterator<Item = (&Key, &serde_json::Value)> {
         let outcomes = self.attached.outcomes();
         outcomes.filter_map(|(key, outcome)| Some((key, outcome.status.as_ref()?)))
+    }
+
+    /// How often a status has changed.
+    #[must_use]
+    pub fn status_revision(&self) -> u64 {
+        self.attached.revisions().last()
+    }
+
+    /// The statuses that have changed after a revision, `None` for those that are gone; nothing when it is
+    /// too long ago to know.
+    #[must_use]
+    pub fn statuses_after(
+        &self,
+        revision: u64,
+    ) -> Option<impl Iterator<Item = (&Key, Option<&serde_json::Value>)>> {
+        let keys = self.attached.revisions().after(revision)?;
+        Some(keys.map(|key| (key, self.attached.status(key))))
     }
 
     /// All that waypoints know beyond workloads and services.

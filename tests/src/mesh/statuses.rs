@@ -2,6 +2,7 @@
 //! nothing the control plane says comes back to it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,38 +11,60 @@ use crate::api::{Key, Kind};
 
 /// The statuses, by kind and key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Statuses(BTreeMap<(String, Key), Value>);
+pub struct Statuses {
+    cursor: String,
+    known: BTreeMap<(String, Key), Arc<Value>>,
+}
 
-/// One of `GET /statuses`.
+/// What `GET /statuses?after=CURSOR` answers.
 #[derive(Debug, Deserialize)]
-pub(super) struct Entry {
+pub(super) struct Page {
+    cursor: String,
+    whole: bool,
+    statuses: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
     kind: String,
     namespace: String,
     name: String,
-    status: Value,
+    status: Option<Value>,
 }
 
 /// What an array's elements are told apart by.
 const IDENTITIES: &[&str] = &["type", "parentRef", "ancestorRef", "name"];
 
 impl Statuses {
-    /// The statuses as they are at `time`, after those `before`: a condition keeps the time of its last
-    /// transition.
-    #[must_use]
-    pub(super) fn read(entries: Vec<Entry>, before: &Self, time: &str) -> Self {
-        let statuses = entries.into_iter().map(|entry| {
+    /// Where to ask for what is new.
+    pub(super) fn path(&self) -> String {
+        format!("/statuses?after={}", self.cursor)
+    }
+
+    /// Takes in what was answered at `time`. A condition keeps the time of its last transition.
+    pub(super) fn take(&mut self, page: Page, time: &str) {
+        let before = page.whole.then(|| std::mem::take(&mut self.known));
+        for entry in page.statuses {
             let of = (entry.kind, Key::new(&entry.namespace, &entry.name));
-            let mut status = entry.status;
-            let old = before.0.get(&of).unwrap_or(&Value::Null);
-            stamp(&mut status, old, time);
-            (of, status)
-        });
-        Self(statuses.collect())
+            let before = before.as_ref().unwrap_or(&self.known);
+            let old = before.get(&of).cloned().unwrap_or_default();
+            match entry.status {
+                Some(mut status) => {
+                    stamp(&mut status, &old, time);
+                    self.known.insert(of, Arc::new(status));
+                }
+                None => {
+                    self.known.remove(&of);
+                }
+            }
+        }
+        self.cursor = page.cursor;
     }
 
     /// Puts into an object what is said of it; the rest of its status stays.
     pub fn show(&self, kind: &Kind, key: &Key, object: &mut Value) {
-        let Some(Value::Object(said)) = self.0.get(&(kind.kind.to_owned(), key.clone())) else {
+        let said = self.known.get(&(kind.kind.to_owned(), key.clone()));
+        let Some(Value::Object(said)) = said.map(|it| &**it) else {
             return;
         };
         if !object["status"].is_object() {
@@ -58,7 +81,8 @@ impl Statuses {
     pub fn refusals(&self, object: &str) -> Option<Vec<String>> {
         let (kind, name) = object.split_once(' ')?;
         let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-        let status = self.0.get(&(kind.to_owned(), Key::new(namespace, name)))?;
+        let key = Key::new(namespace, name);
+        let status = self.known.get(&(kind.to_owned(), key))?;
         let mut refusals = Vec::new();
         for condition in conditions(status) {
             if condition["status"] == "False" {
@@ -111,29 +135,35 @@ fn stamp(new: &mut Value, old: &Value, time: &str) {
 mod tests {
     use super::*;
 
-    fn read(status: Value, before: &Statuses, time: &str) -> Statuses {
-        let entry = json!([{"kind": "HTTPRoute", "namespace": "n", "name": "r", "status": status}]);
-        let entries = serde_json::from_value(entry).expect("entries");
-        Statuses::read(entries, before, time)
+    fn page(whole: bool, statuses: Value) -> Page {
+        let page = json!({"cursor": "a-1", "whole": whole, "statuses": statuses});
+        serde_json::from_value(page).expect("a page")
     }
 
-    fn route(first: &str, second: &str) -> Value {
+    fn of_route(status: Value) -> Value {
+        json!([{"kind": "HTTPRoute", "namespace": "n", "name": "r", "status": status}])
+    }
+
+    fn route(first: &str, statuses: &str) -> Value {
         let parent = |name: &str, status: &str| {
             json!({"parentRef": {"name": name}, "conditions": [
                 {"type": "Accepted", "status": status, "reason": "Why", "message": name},
                 {"type": "ResolvedRefs", "status": "True", "reason": "R", "message": ""},
             ]})
         };
-        json!({"parents": [parent("a", first), parent("b", second)]})
+        json!({"parents": [parent("a", first), parent("b", statuses)]})
     }
 
     #[test]
     fn a_condition_keeps_the_time_of_its_last_transition() {
-        let first = read(route("True", "True"), &Statuses::default(), "1");
-        let second = read(route("True", "False"), &first, "2");
+        let mut statuses = Statuses::default();
+        statuses.take(page(true, of_route(route("True", "True"))), "1");
+        statuses.take(page(false, of_route(route("True", "False"))), "2");
+        // Another control plane says all of it again.
+        statuses.take(page(true, of_route(route("True", "False"))), "3");
         let kind = Kind::of("HTTPRoute").expect("a kind");
         let mut object = json!({"kind": "HTTPRoute", "status": {"other": 1}});
-        second.show(kind, &Key::new("n", "r"), &mut object);
+        statuses.show(kind, &Key::new("n", "r"), &mut object);
         assert_eq!(object["status"]["other"], 1);
         let times: Vec<&str> = conditions(&object["status"])
             .iter()
@@ -144,9 +174,14 @@ mod tests {
 
     #[test]
     fn what_does_not_hold_is_said_in_words() {
-        let statuses = read(route("False", "True"), &Statuses::default(), "1");
+        let mut statuses = Statuses::default();
+        statuses.take(page(true, of_route(route("False", "True"))), "1");
         let refusals = statuses.refusals("HTTPRoute n/r");
         assert_eq!(refusals, Some(vec!["not Accepted (Why): a".to_owned()]));
         assert_eq!(statuses.refusals("HTTPRoute n/other"), None);
+        statuses.take(page(false, json!([])), "2");
+        assert!(statuses.refusals("HTTPRoute n/r").is_some());
+        statuses.take(page(false, of_route(Value::Null)), "3");
+        assert_eq!(statuses.refusals("HTTPRoute n/r"), None);
     }
 }

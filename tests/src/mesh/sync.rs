@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ask;
 use super::source::SourceFolder;
-use super::statuses::{Entry, Statuses};
+use super::statuses::{Page, Statuses};
 use crate::api::now;
 use crate::cluster::Cluster;
 
@@ -191,9 +191,8 @@ pub(super) async fn keep(
             ..Synced::default()
         };
         match folder.write(&files) {
-            Ok(()) => match exchange(admin, &statuses).await {
-                Ok((status, report, said)) => {
-                    statuses = Arc::new(said);
+            Ok(()) => match exchange(admin, &mut statuses).await {
+                Ok((status, report)) => {
                     // Who is not connected has taken nothing.
                     synced.missing = cluster.nodes.len().saturating_sub(report.connected());
                     let all = synced.missing == 0;
@@ -221,16 +220,16 @@ pub(super) async fn keep(
     }
 }
 
-/// Has everything put in force, and asks what there is to say of the objects.
+/// Has everything put in force, and asks what is new to say of the objects.
 async fn exchange(
     admin: SocketAddr,
-    before: &Statuses,
-) -> Result<(u16, SyncReport, Statuses), String> {
+    statuses: &mut Arc<Statuses>,
+) -> Result<(u16, SyncReport), String> {
     let path = format!("/sync?timeout={SECONDS}");
     let (status, report) = ask_json(admin, Method::POST, &path).await?;
-    let (_, entries): (_, Vec<Entry>) = ask_json(admin, Method::GET, "/statuses").await?;
-    let time = now().0.to_string();
-    Ok((status, report, Statuses::read(entries, before, &time)))
+    let (_, page): (_, Page) = ask_json(admin, Method::GET, &statuses.path()).await?;
+    Arc::make_mut(statuses).take(page, &now().0.to_string());
+    Ok((status, report))
 }
 
 async fn ask_json<T: DeserializeOwned>(
