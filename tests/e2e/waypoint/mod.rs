@@ -26,7 +26,7 @@
 //! | HTTPRouteRequestHeaderModifierBackendWeights | [`filters`] `edits_of_a_backend_go_with_it` |
 //! | HTTPRouteCORS | [`filters`] `other_origins_are_let_in_as_the_route_says` |
 //! | HTTPRouteBackendURLRewrite | [`filters`] `a_backend_has_its_own_host_and_path` |
-//! | HTTPRouteBackendRequestRedirect (not supported: refused) | [`statuses`] `routes_are_told_whether_they_are_in_force` |
+//! | HTTPRouteBackendRequestRedirect (not supported: refused) | [`statuses::routes`] `routes_are_told_whether_they_are_in_force` |
 //! | HTTPRouteRequestMirror, MultipleMirrors, PercentageMirror | [`traffic`] `a_mirror_gets_a_copy_and_does_not_matter` |
 //! | HTTPRouteWeight, GRPCRouteWeight | [`traffic`] `shares_are_per_request_on_every_protocol` |
 //! | HTTPRouteBackendProtocolH2C, BackendProtocolWebSocket; TCPRouteWeightedRouting | [`traffic`] `other_protocols_pass_through_as_well` |
@@ -38,10 +38,10 @@
 //! | HTTPRouteServiceTypes | [`backends`] `services_of_every_type_are_backends` |
 //! | HTTPRouteCrossNamespace (a consumer's route) | [`parents`] `a_consumer_s_route_is_for_its_own_namespace` |
 //! | HTTPRouteListenerPortMatching | [`parents`] `a_route_belongs_to_the_address_that_was_dialled` |
-//! | HTTPRouteInvalidParentRefNotMatchingListenerPort, NotMatchingSectionName, SectionNameNotMatchingPort; TCPRouteInvalidBackendRefNonexistent, TLSRouteInvalidBackendRefNonexistent | [`statuses`] `routes_are_told_whether_they_are_in_force` |
+//! | HTTPRouteInvalidParentRefNotMatchingListenerPort, NotMatchingSectionName, SectionNameNotMatchingPort; TCPRouteInvalidBackendRefNonexistent, TLSRouteInvalidBackendRefNonexistent | [`statuses::routes`] `routes_are_told_whether_they_are_in_force` |
 //! | HTTPRouteObservedGenerationBump | [`statuses`] `a_status_follows_its_object_and_nothing_else_moves` |
 //! | GatewayListenerUnsupportedProtocol | [`statuses`] `a_gateway_is_programmed_while_an_instance_is_ready` |
-//! | BackendTLSPolicyInvalidCACertificateRef | [`statuses`] `policies_and_services_are_told_whether_a_waypoint_has_them` |
+//! | BackendTLSPolicyInvalidCACertificateRef | [`statuses::policies`] `policies_and_services_are_told_whether_a_waypoint_has_them` |
 //!
 //! Cases of listeners, TLS termination, ListenerSets, several gateways and UDP have no counterpart in a mesh.
 

@@ -160,49 +160,126 @@ fn raw_connections(lab: &Lab, server: &str) -> u64 {
     stats["echo"]["connections"].as_u64().unwrap_or_default()
 }
 
-/// No request fails while routes come, change and go.
+/// Runs `change` while loads of `load` arguments go on; none of their requests may fail.
+fn under_load(lab: &Lab, loads: &[&[&str]], change: impl FnOnce()) {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let loads: Vec<_> = loads
+            .iter()
+            .map(|&arguments| {
+                let done = &done;
+                scope.spawn(move || {
+                    let mut requests = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        let fixed = ["--json", "-c", "2", "-d", "1s"];
+                        let report = lab.load(CLIENT, &[arguments, &fixed].concat()).json();
+                        assert_eq!(report["errors"]["total"], 0, "{arguments:?}: {report}");
+                        requests += report["requests"].as_u64().unwrap_or_default();
+                    }
+                    requests
+                })
+            })
+            .collect();
+        change();
+        done.store(true, Ordering::Relaxed);
+        for load in loads {
+            let requests = load.join().expect("no request failed");
+            assert!(requests > 0);
+        }
+    });
+}
+
+/// No request fails while routes come, change and go, and each change is in force when it is said to be.
 #[test]
 fn configuration_changes_under_load_lose_no_request() {
     let lab = lab();
     let rules = |server: &str| format!("- backendRefs: [{{name: {server}, port: 8080}}]");
-    let done = AtomicBool::new(false);
-    let (first, rest) = (
-        http_route("moving", "echo", &rules("v1")),
-        ["v2", "v3", "v1"],
-    );
-    std::thread::scope(|scope| {
-        let loads: Vec<_> = [
-            &["--rate", "200"][..],
-            &["--rate", "100", "--new-connections"],
-        ]
-        .into_iter()
-        .map(|more| {
-            let (lab, done) = (&lab, &done);
-            scope.spawn(move || {
-                let mut requests = 0;
-                while !done.load(Ordering::Relaxed) {
-                    let fixed = ["http", "--json", "-c", "4", "-d", "1s"];
-                    let arguments = [&fixed[..], more, &["http://echo.mesh/load"]].concat();
-                    let report = lab.load(CLIENT, &arguments).json();
-                    assert_eq!(report["errors"]["total"], 0, "{report}");
-                    requests += report["requests"].as_u64().unwrap_or_default();
-                }
-                requests
-            })
-        })
-        .collect();
+    let first = http_route("moving", "echo", &rules("v1"));
+    let url = "http://echo.mesh/load";
+    let loads: &[&[&str]] = &[
+        &["http", "--rate", "200", url],
+        &["http", "--rate", "100", "--new-connections", url],
+        &["http", "--rate", "100", "--h2", "--streams", "4", url],
+    ];
+    under_load(&lab, loads, || {
         for _ in 0..2 {
             lab.apply(&first);
-            for server in rest {
+            for server in ["v2", "v3", "v1"] {
                 lab.apply(&http_route("moving", "echo", &rules(server)));
                 assert_eq!(Call::get(CLIENT, "/now").answer(&lab).server(), server);
             }
             lab.delete(&first);
         }
-        done.store(true, Ordering::Relaxed);
-        for load in loads {
-            let requests = load.join().expect("no request failed");
-            assert!(requests > 0);
+    });
+}
+
+/// The same for everything else that a request meets on its way.
+#[test]
+fn other_changes_under_load_lose_no_request_either() {
+    let lab = lab();
+    let grpc =
+        |name: &str, rules: &str| route("GRPCRoute", "mesh", name, "name: echo, port: 7070", rules);
+    let calls_to = |server: &str| {
+        grpc(
+            "calls",
+            &format!("- backendRefs: [{{name: {server}, port: 7070}}]"),
+        )
+    };
+    let policy = |rules: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: mesh}}\n\
+             spec: {{targetRefs: [{{kind: Service, group: \"\", name: echo}}], action: ALLOW, rules: [{rules}]}}\n"
+        )
+    };
+    let filtered = |filter: &str| {
+        http_route(
+            "filtered",
+            "echo",
+            &format!("- filters: [{filter}]\n  backendRefs: [{{name: v1, port: 8080}}]"),
+        )
+    };
+    let limit = "---\napiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: wide, namespace: mesh}\n\
+                 spec: {requests: 100000, interval: 1s}\n";
+    let budget = "---\napiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+                  metadata: {name: budget, namespace: mesh}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: v1}]\n  \
+                  retryConstraint: {budget: {percent: 10, interval: 10s}}\n";
+    let changes = [
+        calls_to("v1"),
+        calls_to("v2"),
+        policy("{from: [{source: {principals: [cluster.local/ns/mesh/sa/client]}}]}"),
+        policy("{from: [{source: {namespaces: [mesh]}}]}"),
+        filtered(
+            "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}]}}",
+        ),
+        filtered("{type: RequestMirror, requestMirror: {backendRef: {name: v3, port: 8080}}}"),
+        filtered(
+            "{type: URLRewrite, urlRewrite: {hostname: a.example, path: {type: ReplaceFullPath, replaceFullPath: /new}}}",
+        ),
+        limit.to_owned()
+            + &filtered(
+                "{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: RateLimit, name: wide}}",
+            ),
+        budget.to_owned(),
+    ];
+    let loads: &[&[&str]] = &[
+        &["http", "--rate", "100", "http://echo.mesh/load"],
+        &["grpc", "--rate", "50", "http://echo.mesh:7070"],
+        &[
+            "grpc",
+            "--rate",
+            "20",
+            "--method",
+            "bidi",
+            "http://echo.mesh:7070",
+        ],
+    ];
+    under_load(&lab, loads, || {
+        for change in &changes {
+            lab.apply(change);
+        }
+        for change in changes.iter().rev() {
+            // Several are states of one object.
+            let _ = lab.run_with_input(["delete", "-f", "-"], change).success();
         }
     });
 }
