@@ -29,7 +29,8 @@
 //! | HTTPRouteBackendRequestRedirect (not supported: refused) | [`statuses::routes`] `routes_are_told_whether_they_are_in_force` |
 //! | HTTPRouteRequestMirror, MultipleMirrors, PercentageMirror | [`traffic`] `a_mirror_gets_a_copy_and_does_not_matter` |
 //! | HTTPRouteWeight, GRPCRouteWeight | [`traffic`] `shares_are_per_request_on_every_protocol` |
-//! | HTTPRouteBackendProtocolH2C, BackendProtocolWebSocket; TCPRouteWeightedRouting | [`traffic`] `other_protocols_pass_through_as_well` |
+//! | HTTPRouteBackendProtocolH2C, BackendProtocolWebSocket | [`traffic`] `a_port_of_a_backend_says_what_it_speaks` |
+//! | TCPRouteWeightedRouting, TLSRouteSimpleSameNamespace | [`traffic`] `connections_are_routed_by_weight_and_by_name` |
 //! | HTTPRouteRetry, RetryConnectionError | [`resilience`] `failed_attempts_are_made_again_as_the_route_says` |
 //! | HTTPRouteRetryWithTimeouts | [`resilience`] `attempts_share_the_time_of_their_request` |
 //! | HTTPRouteTimeoutRequest, TimeoutBackendRequest | [`resilience`] `time_is_limited_as_the_route_says` |

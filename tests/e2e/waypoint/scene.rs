@@ -76,7 +76,8 @@ pub(super) fn server(namespace: &str, name: &str, node: &str) -> String {
     )
 }
 
-/// A service with HTTP on 80 and 8080, gRPC on 7070, h2c on 8081 and raw TCP on 9090.
+/// A service with HTTP on 80 and 8080, gRPC on 7070, h2c on 8081, WebSocket on 8082, raw TCP on 9090 and
+/// (by its name) TLS on 9443.
 pub(super) fn service(namespace: &str, name: &str, selector: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
@@ -85,7 +86,9 @@ pub(super) fn service(namespace: &str, name: &str, selector: &str) -> String {
          - {{name: http-alt, port: 8080, targetPort: web, appProtocol: http}}\n  \
          - {{name: grpc, port: 7070, targetPort: web}}\n  \
          - {{name: clear, port: 8081, targetPort: web, appProtocol: kubernetes.io/h2c}}\n  \
-         - {{name: tcp, port: 9090, targetPort: raw}}\n"
+         - {{name: socket, port: 8082, targetPort: web, appProtocol: kubernetes.io/ws}}\n  \
+         - {{name: tcp, port: 9090, targetPort: raw}}\n  \
+         - {{name: tls, port: 9443, targetPort: raw}}\n"
     )
 }
 

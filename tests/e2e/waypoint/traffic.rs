@@ -8,6 +8,7 @@ use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
 use super::scene::{CLIENT, http_route, lab, route};
+use crate::fixtures::cluster_ips;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -131,14 +132,43 @@ fn other_protocols_pass_through_as_well() {
     let plain = Call::get(CLIENT, "v2.mesh/").h2().answer(&lab);
     assert_eq!(plain.server(), "v2");
     // A raw port, where the server might speak first.
-    let more = ["-n", "50"];
-    let report = lab.load(
-        CLIENT,
-        &[&["rr", "--json"], &more[..], &["v1.mesh:9090"]].concat(),
-    );
+    let report = lab.load(CLIENT, &["rr", "--json", "-n", "50", "v1.mesh:9090"]);
     assert_eq!(report.json()["errors"]["total"], 0);
-    // Weighted.
-    let rules = "- backendRefs: [{name: v1, port: 9090, weight: 0}, {name: v3, port: 9090}]";
+}
+
+/// HTTPRouteBackendProtocolH2C, HTTPRouteBackendProtocolWebSocket: what the client speaks is another matter.
+#[test]
+fn a_port_of_a_backend_says_what_it_speaks() {
+    let lab = lab();
+    let rules = "- matches: [{path: {type: PathPrefix, value: /h2c}}]\n  backendRefs: [{name: v1, port: 8081}]\n\
+         - matches: [{path: {type: PathPrefix, value: /socket}}]\n  backendRefs: [{name: v2, port: 8082}]";
+    lab.apply(&http_route("protocols", "echo", rules));
+    let answer = Call::get(CLIENT, "/h2c?a=b").answer(&lab);
+    assert_eq!(answer.server(), "v1", "{answer:?}");
+    assert_eq!(answer.received()["protocol"], "HTTP/2");
+    assert_eq!(answer.received()["target"], "/h2c?a=b");
+    assert_eq!(answer.received()["authority"], "echo.mesh");
+    send(&lab, "websocket", "http://echo.mesh/socket", 50, &[]);
+    let seen = seen(&lab, "/socket");
+    assert_eq!(
+        (seen["v1"], seen["v2"]),
+        (0, 4),
+        "one handshake a connection"
+    );
+}
+
+/// TCPRouteWeightedRouting, TLSRouteSimpleSameNamespace: by connection, and by the name that is asked for.
+#[test]
+fn connections_are_routed_by_weight_and_by_name() {
+    let lab = lab();
+    // Bytes of connections that are over; of a probe's there are none.
+    let counts = || ["v1", "v2", "v3"].map(|server| raw_bytes(&lab, server));
+    let since = |before: [u64; 3]| {
+        let now = counts();
+        [0, 1, 2].map(|server| now[server] - before[server])
+    };
+    let rules = "- backendRefs:\n  - {name: v1, port: 9090, weight: 70}\n  - {name: v2, port: 9090, weight: 0}\n  \
+                 - {name: v3, port: 9090, weight: 30}";
     lab.apply(&route(
         "TCPRoute",
         "mesh",
@@ -146,18 +176,64 @@ fn other_protocols_pass_through_as_well() {
         "name: v1, port: 9090",
         rules,
     ));
-    let before = raw_connections(&lab, "v3");
-    let report = lab.load(
-        CLIENT,
-        &[&["rr", "--json"], &more[..], &["v1.mesh:9090"]].concat(),
+    let before = counts();
+    let load = [
+        "rr",
+        "--json",
+        "-n",
+        "200",
+        "-c",
+        "4",
+        "--new-connections",
+        "v1.mesh:9090",
+    ];
+    assert_eq!(lab.load(CLIENT, &load).json()["errors"]["total"], 0);
+    let got = eventually("200 requests of 64 bytes", PATIENCE, || {
+        let got = since(before);
+        (got.iter().sum::<u64>() == 200 * 64).then_some(got)
+    });
+    assert_eq!(got[1], 0, "{got:?}");
+    within(got[0] / 64, 200, 0.7);
+
+    let named = |name: &str, hostname: &str, server: &str| {
+        let rules = format!("- backendRefs: [{{name: {server}, port: 9443}}]");
+        let hostnames = format!("  hostnames: [\"{hostname}\"]\n  rules:");
+        route("TLSRoute", "mesh", name, "name: echo, port: 9443", &rules)
+            .replace("  rules:", &hostnames)
+    };
+    lab.apply(
+        &(named("one", "one.example", "v1")
+            + &named("all", "*.example", "v2")
+            + &named("deep", "*.deep.example", "v3")),
     );
-    assert_eq!(report.json()["errors"]["total"], 0);
-    assert!(raw_connections(&lab, "v3") > before);
+    for (name, server) in [
+        ("one.example", 0),
+        ("ONE.example", 0),
+        ("two.example", 1),
+        ("a.deep.example", 2),
+    ] {
+        let before = counts();
+        let to = format!("{name}:9443:{}", cluster_ips(&lab, "mesh/echo")[0]);
+        let url = format!("https://{name}:9443/");
+        // The server sends back what it gets, which is no handshake: where it went is what counts.
+        let ran = lab.exec(
+            CLIENT,
+            &["curl", "-sk", "--max-time", "5", "--resolve", &to, &url],
+        );
+        assert_ne!(ran.code, 0, "{name}: {ran}");
+        let got = eventually(name, PATIENCE, || {
+            let got = since(before);
+            (got != [0; 3]).then_some(got)
+        });
+        for at in 0..3 {
+            assert_eq!(got[at] > 0, at == server, "{name}: {got:?}");
+        }
+    }
 }
 
-fn raw_connections(lab: &Lab, server: &str) -> u64 {
+fn raw_bytes(lab: &Lab, server: &str) -> u64 {
     let stats = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/stats");
-    stats["echo"]["connections"].as_u64().unwrap_or_default()
+    stats["echo"]["received_bytes"].as_u64().unwrap_or_default()
 }
 
 /// Runs `change` while loads of `load` arguments go on; none of their requests may fail.

@@ -4,8 +4,9 @@
 use ambit_lab::harness::Lab;
 use serde_json::Value;
 
-use super::scene::{gateway, http_route, lab, route};
+use super::scene::{gateway, http_route, lab, manifests, route, service};
 use crate::fixtures::{namespace, text};
+use crate::flows::start;
 
 mod policies;
 mod routes;
@@ -150,4 +151,25 @@ fn a_status_follows_its_object_and_nothing_else_moves() {
     let _ = lab.try_apply(&bad).success();
     assert_eq!(conditions(&parent())[0], "Accepted=False/NoMatchingParent");
     assert_eq!(observed(&parent()), Some(1));
+}
+
+/// A lab with an object that is not in force comes up, and says so as a cluster does.
+#[test]
+fn a_bad_route_keeps_nobody_from_starting() {
+    let lost = route("HTTPRoute", "mesh", "r", "name: nobody", ONE);
+    let lab = start(manifests() + &lost, &[]);
+    let parent = lab.object("httproute", "mesh/r")["status"]["parents"][0].clone();
+    assert_eq!(conditions(&parent)[0], "Accepted=False/NoMatchingParent");
+    let table = lab.run(["get", "httproutes", "-n", "mesh"]).success();
+    let row: Vec<&str> = table
+        .lines()
+        .nth(1)
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    assert_eq!(row, ["r", "-", "False", "True"], "{table}");
+    // What it waited for comes.
+    lab.apply(&service("mesh", "nobody", "version: v1"));
+    let parent = lab.object("httproute", "mesh/r")["status"]["parents"][0].clone();
+    assert_eq!(conditions(&parent), GOOD);
 }
