@@ -35,7 +35,8 @@ impl Forwarded {
             if name.eq_ignore_ascii_case("for") && forwarded.client.is_none() {
                 forwarded.client = value.parse().ok();
             } else if name.eq_ignore_ascii_case("host") && forwarded.host.is_none() {
-                forwarded.host = Some(value).filter(|host| !host.is_empty());
+                forwarded.host =
+                    Some(value).filter(|host| !host.is_empty() && host.chars().all(is_text));
             }
         }
         forwarded
@@ -57,7 +58,7 @@ impl fmt::Display for Forwarded {
             return write!(f, "host={host}");
         }
         f.write_str("host=\"")?;
-        for c in host.chars().filter(|c| !c.is_control()) {
+        for c in host.chars().filter(|c| is_text(*c)) {
             if matches!(c, '"' | '\\') {
                 f.write_str("\\")?;
             }
@@ -65,6 +66,11 @@ impl fmt::Display for Forwarded {
         }
         f.write_str("\"")
     }
+}
+
+/// What a quoted string of a header can hold.
+fn is_text(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
 }
 
 /// A token character of RFC 9110.

@@ -155,6 +155,8 @@ mod forwardeds {
             ("host=a;host=b", None, Some("a")),
             ("host=", None, None),
             ("host=\"\"", None, None),
+            ("host=\"a\tb\"", None, None),
+            ("host=\u{fc}", None, None),
             ("host=\"open", None, Some("\"open")),
             (";;,=,", None, None),
         ];

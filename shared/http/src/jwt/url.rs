@@ -57,13 +57,21 @@ impl JwksUrl {
             None if tls => 443,
             None => 80,
         };
+        if port == 0 {
+            return Err(shape());
+        }
         let host = host(authority.host()).ok_or_else(shape)?;
         match host.parse::<IpAddr>() {
             Ok(address) => check_address(address)?,
             Err(_) => check_name(&host, url)?,
         }
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = path.to_owned();
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        // `https://HOST?QUERY` has none.
+        let path = if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("/{path}")
+        };
         Ok(Self {
             tls,
             host,

@@ -17,6 +17,10 @@ fn urls() {
             "https://issuer.example./keys",
             (true, "issuer.example", 443, "/keys"),
         ),
+        (
+            "https://issuer.example?v=1",
+            (true, "issuer.example", 443, "/?v=1"),
+        ),
         ("https://203.0.113.1/k", (true, "203.0.113.1", 443, "/k")),
         (
             "https://[2001:db8::1]:444/k",
@@ -42,6 +46,7 @@ fn urls() {
         "https:///keys",
         "https://user@issuer.example/keys",
         "https://issuer.example:99999/",
+        "https://issuer.example:0/",
         "https://issuer.example/#x",
         "http://localhost/",
         "http://LOCALHOST.:80/",
