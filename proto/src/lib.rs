@@ -46,6 +46,18 @@ pub mod ca {
     generated!("istio.v1.auth");
 }
 
+/// External authorization (`envoy.service.auth.v3`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod ext_authz {
+    generated!("envoy.service.auth.v3");
+}
+
+/// Traces (`opentelemetry.proto.collector.trace.v1`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod otlp {
+    generated!("opentelemetry.proto.collector.trace.v1");
+}
+
 /// Type URL of [`workload::Address`] resources.
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`security::Authorization`] resources.

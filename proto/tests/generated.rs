@@ -3,13 +3,15 @@
 
 use std::path::Path;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 8] = [
     "xds.proto",
     "workload.proto",
     "authorization.proto",
     "ca.proto",
     "zds.proto",
     "waypoint.proto",
+    "ext_authz.proto",
+    "otlp.proto",
 ];
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Everything here runs on one thread of its own; traffic runs on the workers.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::index::Index;
+use ambit_http::cluster::Clusters;
 use ambit_net::ca::Wanted;
 use ambit_net::hbone::{self, Pool};
 use ambit_net::sys::Sockets;
@@ -20,20 +22,23 @@ use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::readiness::Readiness;
 use ambit_telemetry::requests::RequestLog;
+use ambit_telemetry::trace::{self, Tracing};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 
 use crate::config::Config;
 use crate::discovery::{Discovery, TYPES};
-use crate::http::Engine;
+use crate::http::{Common, Engine, Telemetry};
 use crate::listener;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-use crate::upstream::Upstreams;
+use crate::upstream::{TlsClients, Upstreams};
 
 /// After readiness is taken back, connections are still accepted for this long: others have to hear of it.
 const LAME_DUCK: Duration = Duration::from_secs(1);
+/// How often what belonged to objects that are gone is looked for.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Runs the waypoint until `end`, then drains it.
 ///
@@ -80,18 +85,24 @@ pub async fn run(
         drop(configured);
     });
 
+    let common = Arc::new(Common::new(Telemetry {
+        log: RequestLog::new(&logging),
+        metrics: metrics.requests().clone(),
+        tracing: tracing(&config),
+    }));
+    let clusters = Arc::<Clusters>::default();
     let workers = Workers::start(config.workers)?;
     let (drain, drained) = Drain::new();
-    serve(
-        &config,
-        &workers,
-        &current,
-        &certificate,
-        &me,
-        &logging,
-        &drained,
-    )?;
+    let everywhere = Everywhere {
+        me,
+        certificate,
+        current: current.clone(),
+        common: common.clone(),
+        clusters: clusters.clone(),
+    };
+    serve(&config, &workers, &everywhere, &drained)?;
     drop(drained);
+    tokio::spawn(sweep(current.clone(), common, clusters, metrics.clone()));
     servers(
         &config, &readiness, &metrics, &logging, &current, &discovery,
     )
@@ -107,16 +118,29 @@ pub async fn run(
     Ok(())
 }
 
+/// What all workers share.
+struct Everywhere {
+    me: Identity,
+    certificate: Wanted,
+    current: Arc<ArcSwap<Snapshot>>,
+    common: Arc<Common>,
+    clusters: Arc<Clusters>,
+}
+
 /// Starts a listener on every worker.
 fn serve(
     config: &Config,
     workers: &Workers,
-    current: &Arc<ArcSwap<Snapshot>>,
-    certificate: &Wanted,
-    me: &Identity,
-    logging: &Logging,
+    everywhere: &Everywhere,
     drained: &Drained,
 ) -> anyhow::Result<()> {
+    let Everywhere {
+        me,
+        certificate,
+        current,
+        common,
+        clusters,
+    } = everywhere;
     let mesh = &config.mesh;
     let namespace = mesh.pod_namespace.as_str();
     let hostname = format!(
@@ -130,7 +154,7 @@ fn serve(
         max_streams: 1000,
         ..hbone::Settings::default()
     });
-    let engine = Arc::new(Engine::new(RequestLog::new(logging)));
+    let tls = Arc::<TlsClients>::default();
     for worker in workers.handles() {
         let _entered = worker.enter();
         let shared = Arc::new(Shared {
@@ -144,14 +168,55 @@ fn serve(
                 uid: format!("{}//Pod/{namespace}/{}", mesh.cluster_id, mesh.pod_name).into(),
                 pool: Pool::new(Sockets::default(), (*settings).clone()),
                 certificate: certificate.clone(),
+                clusters: clusters.clone(),
+                tls: tls.clone(),
             },
-            http: engine.clone(),
+            http: Engine::new(common.clone(), current),
         });
         let listener = listener::listen().context("cannot listen for HBONE")?;
         let serving = listener::serve(shared, listener, settings.clone(), drained.clone());
         worker.spawn(serving);
     }
     Ok(())
+}
+
+/// Starts the export of spans, where there is a collector.
+fn tracing(config: &Config) -> Option<Tracing> {
+    let wanted = config.tracing.clone()?;
+    let (tracing, exporting) = Tracing::new(trace::Settings {
+        endpoint: wanted.endpoint,
+        sampled: wanted.sampled.0,
+        service: format!("{}.{}", config.gateway, config.mesh.pod_namespace),
+    });
+    tokio::spawn(exporting);
+    Some(tracing)
+}
+
+/// Forgets from time to time what belonged to objects that are gone.
+async fn sweep(
+    current: Arc<ArcSwap<Snapshot>>,
+    common: Arc<Common>,
+    clusters: Arc<Clusters>,
+    metrics: Metrics,
+) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let snapshot = current.load_full();
+        common.sweep(&snapshot);
+        clusters.sweep(|service| snapshot.index.service(service).is_some());
+        if metrics.requests().is_empty() {
+            continue;
+        }
+        let there: HashSet<(&str, &str)> = snapshot
+            .index
+            .workloads()
+            .map(|it| (&*it.namespace, &*it.workload_name))
+            .collect();
+        // Series without a party have empty names, and stay.
+        let gone =
+            |namespace: &str, name: &str| !name.is_empty() && !there.contains(&(namespace, name));
+        metrics.requests().retire(gone);
+    }
 }
 
 fn xds_config(config: &Config) -> xds::Config {

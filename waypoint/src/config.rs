@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ambit_proxy::config::value::Workers;
+use ambit_proxy::config::value::{Value, Workers};
 use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Reader, Servers};
 use serde::Serialize;
 
@@ -26,6 +26,38 @@ pub struct Config {
     pub servers: Servers,
     /// Log lines.
     pub log: Log,
+    /// Spans of requests; `None`: no spans.
+    pub tracing: Option<Tracing>,
+}
+
+/// Where spans of requests go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tracing {
+    /// `http://HOST:PORT` of a collector.
+    pub endpoint: String,
+    /// Of the traces that begin here.
+    pub sampled: Share,
+}
+
+/// A number from 0 to 1, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Share(pub u32);
+
+impl Value for Share {
+    const ACCEPTS: &'static str = "a number from 0 to 1";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let share: f64 = text.parse().map_err(|_| String::new())?;
+        match (0.0..=1.0).contains(&share) {
+            // At most a million.
+            true => Ok(Self((share * 1e6).round() as u32)),
+            false => Err(String::new()),
+        }
+    }
+
+    fn show(&self) -> String {
+        (f64::from(self.0) / 1e6).to_string()
+    }
 }
 
 impl Config {
@@ -89,6 +121,25 @@ impl Config {
             drain: Drain::read(reader),
             servers: Servers::read(reader),
             log: Log::read(reader),
+            tracing: tracing(reader),
         }
     }
+}
+
+fn tracing(reader: &mut Reader) -> Option<Tracing> {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let endpoint: Option<String> = reader.optional(
+        ENDPOINT,
+        "http://HOST:PORT of a collector of spans (OTLP over gRPC); not set: no spans",
+    );
+    let sampled = reader.value(
+        "OTEL_TRACES_SAMPLER_ARG",
+        "share of the traces that begin here",
+        Share(10_000),
+    );
+    let endpoint = endpoint?;
+    if !endpoint.starts_with("http://") {
+        reader.refuse(ENDPOINT, "expected http://HOST:PORT".to_owned());
+    }
+    Some(Tracing { endpoint, sampled })
 }

@@ -1,29 +1,27 @@
 //! A connection of bytes, whatever it travels in.
 
+mod halves;
+
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use ambit_net::hbone::Duplex;
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
-/// A tunnel or a TCP connection.
+pub(crate) use halves::{ReadHalf, WriteHalf, split};
+
+/// A tunnel, a TCP connection, or TLS in one of them.
 pub(crate) enum Io {
     /// A stream of an HBONE connection.
     Tunnel(Duplex),
     /// An endpoint without a tunnel.
     Tcp(TcpStream),
-    /// Memory: what has ended, and tests.
-    Memory(DuplexStream),
-}
-
-impl Io {
-    /// A connection that has ended.
-    pub(crate) fn closed() -> Self {
-        Self::Memory(tokio::io::duplex(1).0)
-    }
+    /// To an application that wants TLS itself.
+    Tls(Box<TlsStream<Io>>),
 }
 
 macro_rules! each {
@@ -31,7 +29,7 @@ macro_rules! each {
         match $self.get_mut() {
             Io::Tunnel($io) => $body,
             Io::Tcp($io) => $body,
-            Io::Memory($io) => $body,
+            Io::Tls($io) => $body,
         }
     };
 }
@@ -67,7 +65,7 @@ impl AsyncWrite for Io {
         match self {
             Self::Tunnel(io) => io.is_write_vectored(),
             Self::Tcp(io) => io.is_write_vectored(),
-            Self::Memory(io) => io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
         }
     }
 

@@ -73,6 +73,7 @@ async fn connection(
             Caller {
                 identity,
                 address: peer,
+                workload: None,
             },
         ),
         Err(reason) => {

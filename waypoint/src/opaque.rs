@@ -1,30 +1,51 @@
 //! What is not HTTP, relayed as it is: judged once as a connection, routed by TLSRoute and TCPRoute.
 
+use std::time::Instant;
+
 use ambit_core::addr::NamespacedName;
 use ambit_core::plan::BoundTo;
 use ambit_http::authz::{self, Decision, Facts};
+use ambit_http::balance::Wish;
 use ambit_http::config::Scope;
 use ambit_http::model::route::BackendRef;
 use ambit_http::refusal::{Flag, Refusal};
+use ambit_http::retry::Outcome;
 use bytes::Bytes;
 
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
-use crate::upstream::Endpoint;
+use crate::upstream::Chosen;
 
 /// Carries one connection. A client that is refused sees its connection reset.
 pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&str>) {
     let caller = &session.caller;
     let target = session.target.address;
-    let endpoint = match decide(session, &session.shared.snapshot(), sni) {
-        Ok(endpoint) => endpoint,
+    let chosen = match decide(session, &session.shared.snapshot(), sni) {
+        Ok(chosen) => chosen,
         Err(refusal) => {
             tracing::info!(peer = %caller.address, caller = %caller.identity, %target, flag = %refusal.flag, reason = %refusal, "connection refused");
             return;
         }
     };
-    let mut upstream = match session.shared.upstreams.connect(&endpoint, caller).await {
+    let endpoint = &chosen.endpoint;
+    let connected = session
+        .shared
+        .upstreams
+        .connect(&chosen, Some(caller))
+        .await;
+    if let Some(counted) = &chosen.counted {
+        let outcome = match &connected {
+            // As good as an answer: there is nothing else to judge it by.
+            Ok(_) => Outcome::Response {
+                status: 200,
+                grpc: None,
+            },
+            Err(_) => Outcome::NotConnected,
+        };
+        counted.report(&outcome, Instant::now());
+    }
+    let mut upstream = match connected {
         Ok(upstream) => upstream,
         Err(reason) => {
             tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, reason, "connection failed");
@@ -43,7 +64,7 @@ pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&
     }
 }
 
-fn decide(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<Endpoint, Refusal> {
+fn decide(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<Chosen, Refusal> {
     authorize(session, snapshot, sni)?;
     let upstreams = &session.shared.upstreams;
     let port = session.target.address.port();
@@ -54,7 +75,7 @@ fn decide(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<E
         }
         BoundTo::Service(service) => {
             let (key, port) = backend(snapshot, &service.key, port, sni)?;
-            upstreams.pick(snapshot, &key, port, &[])
+            upstreams.pick(snapshot, &key, port, &Wish::default())
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_core::identity::Identity;
+use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
 
 use crate::shared::Shared;
@@ -15,6 +16,8 @@ pub(crate) struct Caller {
     pub(crate) identity: Identity,
     /// The other end of the TLS connection.
     pub(crate) address: SocketAddr,
+    /// The pod at that address, if it has this identity.
+    pub(crate) workload: Option<Arc<Workload>>,
 }
 
 /// A connection that was agreed to.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use ambit_core::addr::NetworkAddr;
 use ambit_core::plan::{self, GatewayTunnel};
 use ambit_http::detect::{Detection, Inner, SILENCE, Step};
 use ambit_net::hbone::Duplex;
@@ -19,9 +20,13 @@ use crate::shared::Shared;
 use crate::{http as requests, opaque};
 
 /// Serves a tunnel to its end.
-pub(crate) async fn serve(shared: Arc<Shared>, caller: Caller, connect: Connect) {
+pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Connect) {
+    let snapshot = shared.snapshot();
+    let at = NetworkAddr::new(shared.network.clone(), caller.address.ip());
+    let workload = snapshot.index.workload_at(&at).cloned();
+    caller.workload = workload.filter(|it| it.identity == caller.identity);
     let planned = plan::plan_tunnel(
-        &shared.snapshot().index,
+        &snapshot.index,
         &GatewayTunnel {
             waypoint: &shared.service,
             network: &shared.network,
@@ -39,6 +44,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, caller: Caller, connect: Connect)
             return;
         }
     };
+    drop(snapshot);
     // A peer that is gone needs no tunnel.
     let Ok(stream) = connect.accept(HeaderMap::new()) else {
         return;

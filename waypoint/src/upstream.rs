@@ -1,13 +1,18 @@
 //! Endpoints of services, and connections to them: tunnels as the waypoint, with word of the caller.
 
+mod roots;
+mod tls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::hbone::{self, Forwarded};
 use ambit_core::model::{AppProtocol, Workload};
 use ambit_core::plan::{self, HBONE_PORT, Upstream};
+use ambit_http::balance::Wish;
+use ambit_http::cluster::{self, Clusters, View};
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_net::ca::Wanted;
 use ambit_net::hbone::{Duplex, Pool, Target};
@@ -17,6 +22,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::io::Io;
 use crate::session::Caller;
 use crate::snapshot::Snapshot;
+
+pub(crate) use tls::{Client as TlsClient, Clients as TlsClients};
 
 /// Who stands behind a tunnel. The destination believes it of the waypoints of what is asked for.
 const CALLER: HeaderName = HeaderName::from_static(hbone::CALLER);
@@ -31,31 +38,79 @@ pub(crate) struct Upstreams {
     pub(crate) uid: Arc<str>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) certificate: Wanted,
+    /// What all workers have come to know of services.
+    pub(crate) clusters: Arc<Clusters>,
+    pub(crate) tls: Arc<TlsClients>,
+}
+
+/// An endpoint that was chosen.
+pub(crate) struct Chosen {
+    pub(crate) endpoint: Endpoint,
+    /// In flight until it is dropped; `None` for a pod that was addressed itself.
+    pub(crate) counted: Option<cluster::Chosen>,
+    /// TLS to the application itself.
+    pub(crate) tls: Option<Arc<TlsClient>>,
+    /// How long TCP and handshakes may take.
+    pub(crate) patience: Duration,
+}
+
+impl Chosen {
+    /// The same way, for a connection that outlives the request.
+    pub(crate) fn clone_way(&self) -> Self {
+        Self {
+            endpoint: self.endpoint.clone(),
+            counted: None,
+            tls: self.tls.clone(),
+            patience: self.patience,
+        }
+    }
 }
 
 impl Upstreams {
-    /// Draws an endpoint of a service port.
+    /// Chooses an endpoint of a service port.
+    ///
+    /// # Errors
+    /// 503 when there is none or the service has what it may have; 500 when TLS to it cannot be spoken as it
+    /// should be.
     pub(crate) fn pick(
         &self,
         snapshot: &Snapshot,
         service: &NamespacedName,
         port: u16,
-        exclude: &[Arc<str>],
-    ) -> Result<Endpoint, Refusal> {
-        if let Some(tls) = snapshot.config.tls(service, port) {
-            // Never plain text where TLS was asked for.
-            let reason = format!(
-                "{} wants TLS to {service}, which this version cannot",
-                tls.key
-            );
-            return Err(Refusal::new(500, Flag::NoClusterFound, reason));
-        }
+        wish: &Wish<'_>,
+    ) -> Result<Chosen, Refusal> {
         let no = |reason: String| Refusal::new(503, Flag::NoHealthyUpstream, reason);
-        let me = snapshot.index.workload(&self.uid);
+        let index = &snapshot.index;
+        let me = index.workload(&self.uid);
         let me = me.ok_or_else(|| no(format!("{} is not described yet", self.uid)))?;
+        let known = index.service(service);
+        let known = known.ok_or_else(|| no(format!("service {service} is not known")))?;
+        let traffic = snapshot.config.traffic(service, port);
+        let view = View {
+            service: known,
+            endpoints: index.endpoints(service),
+            traffic,
+            local: me,
+        };
+        let now = Instant::now();
+        let cluster = self.clusters.of(service, port, now);
         let mut picker = |bound: u32| rand::random_range(0..bound);
-        plan::plan_upstream(&snapshot.index, me, service, port, exclude, &mut picker)
-            .map_err(|refusal| no(refusal.reason))
+        let way = |it: &_| plan::upstream_of_endpoint(known, port, it, me);
+        let counted = cluster.pick(&view, wish, now, &mut picker, |it| way(it).is_some())?;
+        let endpoint = way(counted.endpoint());
+        let endpoint =
+            endpoint.ok_or_else(|| no(format!("service {service} has no port {port}")))?;
+        let tls = match snapshot.config.tls(service, port) {
+            Some(how) => Some(self.tls.client(how)?),
+            None => None,
+        };
+        let patience = traffic.and_then(|it| it.limits.connect_timeout);
+        Ok(Chosen {
+            endpoint,
+            counted: Some(counted),
+            tls,
+            patience: patience.unwrap_or(CONNECT),
+        })
     }
 
     /// The endpoint of a pod that was addressed itself.
@@ -64,35 +119,59 @@ impl Upstreams {
         workload: &Arc<Workload>,
         address: SocketAddr,
         protocol: AppProtocol,
-    ) -> Endpoint {
-        plan::upstream_of_workload(workload, address, protocol)
+    ) -> Chosen {
+        Chosen {
+            endpoint: plan::upstream_of_workload(workload, address, protocol),
+            counted: None,
+            tls: None,
+            patience: CONNECT,
+        }
     }
 
-    /// Connects for a caller.
+    /// Connects for a caller; for the waypoint itself without one.
     ///
     /// # Errors
     /// Why there is no connection. A tunnel that is refused shows when it is read.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Io, String> {
-        let Some(identities) = &endpoint.tunnel else {
-            let sockets = Sockets::default();
-            let connecting = sockets.connect(endpoint.address, None);
-            return match tokio::time::timeout(CONNECT, connecting).await {
-                Ok(connected) => connected.map(Io::Tcp).map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no connection within {CONNECT:?}")),
+    pub(crate) async fn connect(
+        &self,
+        chosen: &Chosen,
+        caller: Option<&Caller>,
+    ) -> Result<Io, String> {
+        let patience = chosen.patience;
+        let connecting = async {
+            let io = match &chosen.endpoint.tunnel {
+                Some(_) => self.tunnel(&chosen.endpoint, caller).await?,
+                None => {
+                    let sockets = Sockets::default();
+                    let connecting = sockets.connect(chosen.endpoint.address, None);
+                    Io::Tcp(connecting.await.map_err(|error| error.to_string())?)
+                }
             };
+            match &chosen.tls {
+                Some(client) => client.connect(io).await,
+                None => Ok(io),
+            }
         };
+        tokio::time::timeout(patience, connecting)
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {patience:?}")))
+    }
+
+    async fn tunnel(&self, endpoint: &Endpoint, caller: Option<&Caller>) -> Result<Io, String> {
+        let identities = endpoint.tunnel.clone().unwrap_or_else(|| Arc::new([]));
         let certificate = self.certificate.get().await.map_err(|it| it.to_string())?;
         let target = Target {
             address: SocketAddr::new(endpoint.address.ip(), HBONE_PORT),
-            identities: identities.clone(),
+            identities,
         };
+        let authority = endpoint.address.to_string();
         let opening = self
             .pool
             .open(
                 &target,
                 &certificate,
-                &endpoint.address.to_string(),
-                headers(caller),
+                &authority,
+                caller.map(headers).unwrap_or_default(),
             )
             .await
             .map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@
 pub mod authz;
 pub mod balance;
 pub mod breaker;
+pub mod cluster;
 pub mod config;
 pub mod convert;
 pub mod detect;

@@ -11,3 +11,4 @@ pub mod log;
 pub mod metrics;
 pub mod readiness;
 pub mod requests;
+pub mod trace;

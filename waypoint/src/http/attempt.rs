@@ -1,29 +1,34 @@
 //! Attempts of one request: an endpoint, a connection, an exchange; and whether there is another.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use ambit_core::model::AppProtocol;
 use ambit_core::plan::BoundTo;
-use ambit_http::model::traffic::RetryBudget;
+use ambit_http::balance::{self, Wish};
+use ambit_http::model::traffic::{Balance, HashKey};
 use ambit_http::path::CanonicalPath;
-use ambit_http::refusal::Refusal;
-use ambit_http::retry::{Attempts, Budget, DEFAULT_REPLAY, Outcome, Verdict};
+use ambit_http::refusal::{Flag, Refusal};
+use ambit_http::retry::{Attempts, DEFAULT_REPLAY, Outcome, Verdict};
 use ambit_http::route::Forward;
 use ambit_http::timeout;
-use http::{HeaderMap, HeaderValue, Method};
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::{sleep_until, timeout_at};
 
 use super::body::{Body, Repeatable};
 use super::connections::Key;
-use super::h1::{self, Failure};
+use super::desk::Desk;
+use super::h1::{self, Failure, Head};
 use super::h2;
 use super::message::Response;
 use super::pipeline::picker;
 use super::record::Record;
-use crate::session::Session;
+use crate::session::{Caller, Session};
+use crate::shared::Shared;
 use crate::snapshot::Snapshot;
-use crate::upstream::Endpoint;
+use crate::upstream::Chosen;
 
 /// A request as it is sent on.
 #[derive(Clone)]
@@ -34,6 +39,8 @@ pub(super) struct Outgoing {
     pub(super) headers: HeaderMap,
     pub(super) upgrade: Option<HeaderValue>,
     pub(super) grpc: bool,
+    /// Where interim responses go.
+    pub(super) desk: Option<Arc<Desk>>,
 }
 
 /// Sends a request on until an answer stands.
@@ -46,47 +53,62 @@ pub(super) async fn forward(
     limits: timeout::Limits,
     record: &mut Record,
 ) -> Result<Response, Refusal> {
-    let mut attempts = Attempts::new(forward.retry.as_ref(), limits, Instant::now());
-    count(session, snapshot, forward);
+    let mut attempts = Attempts::new(forward.retry.as_ref(), limits, record.started());
+    let budget = session.shared.http.budgets.of(snapshot, forward);
+    budget.lock().on_request(Instant::now());
+    let hash = hash(session, snapshot, outgoing, forward);
     let body = Repeatable::new(body, DEFAULT_REPLAY);
+    record.body(body.clone());
     loop {
-        let endpoint = endpoint(session, snapshot, forward, attempts.tried())?;
-        let attempt = attempts.begin(&endpoint.workload.uid, Instant::now());
-        record.attempt(&endpoint, attempt.number);
-        let trying = exchange(session, &endpoint, outgoing, &body);
+        let mut chosen = choose(session, snapshot, forward, hash, attempts.tried())?;
+        let attempt = attempts.begin(&chosen.endpoint.workload.uid, Instant::now());
+        record.attempt(&mut chosen, attempt.number);
+        let caller = Some(&session.caller);
+        let trying = exchange(&session.shared, caller, &chosen, outgoing, &body);
         let result = match attempt.deadline {
             Some(deadline) => timeout_at(deadline.into(), trying)
                 .await
-                .unwrap_or_else(|_| {
-                    Err(Failure::new(Outcome::TimedOut, "the attempt's time is up"))
-                }),
+                .unwrap_or_else(|_| Err(Failure::new(Outcome::TimedOut, ""))),
             None => trying.await,
         };
+        if body.is_broken() {
+            return Err(Refusal::new(
+                400,
+                Flag::DownstreamClosed,
+                "the body of the request broke off",
+            ));
+        }
+        let now = Instant::now();
         let outcome = match &result {
             Ok(response) => Outcome::response(response.status.as_u16(), &response.headers),
-            Err(failure) if failure.client => return Err(client_gone(failure)),
             Err(failure) => failure.outcome,
         };
-        let verdict = {
-            let now = Instant::now();
-            let mut budgets = session.shared.http.budgets.lock();
-            let budget = budgets
-                .entry(forward.service.clone())
-                .or_insert_with(|| Budget::new(RetryBudget::default(), now));
-            let whole = body.is_whole() && outgoing.upgrade.is_none();
-            attempts.on_result(&outcome, whole, now, budget, &mut picker())
+        if let Some(counted) = record.counted()
+            && let Some(rest) = counted.report(&outcome, now)
+        {
+            let endpoint = &chosen.endpoint.workload.uid;
+            tracing::info!(%endpoint, ?rest, "an endpoint that fails rests");
+        }
+        let verdict = match outcome.status() {
+            // The common case asks nobody.
+            Some(status) if status < 400 => Verdict::Finish(Flag::None),
+            _ => {
+                let whole = body.is_whole() && outgoing.upgrade.is_none();
+                attempts.on_result(&outcome, whole, now, &mut budget.lock(), &mut picker())
+            }
         };
         match (verdict, result) {
             (Verdict::Retry { at }, result) => {
-                tracing::debug!(?outcome, endpoint = %endpoint.workload.uid, "trying again");
+                tracing::debug!(?outcome, endpoint = %chosen.endpoint.workload.uid, "trying again");
                 // A response that is not used gives its connection up.
                 drop(result);
                 sleep_until(at.into()).await;
             }
             (Verdict::Finish(flag), Ok(mut response)) => {
                 record.flag(flag);
+                body.close();
                 if let Some(deadline) = attempts.deadline() {
-                    response.body = Body::Until(Box::new(response.body), deadline.into());
+                    response.body = response.body.until(deadline.into());
                 }
                 return Ok(response);
             }
@@ -98,101 +120,137 @@ pub(super) async fn forward(
     }
 }
 
-fn client_gone(failure: &Failure) -> Refusal {
-    let flag = ambit_http::refusal::Flag::DownstreamClosed;
-    Refusal::new(400, flag, format!("the request's {}", failure.reason))
-}
-
-/// Counts a request for the share of them that may be tried again.
-fn count(session: &Session, snapshot: &Snapshot, forward: &Forward) {
-    let now = Instant::now();
-    let limit = snapshot.config.traffic(&forward.service, forward.port);
-    let limit = limit.map(|it| it.retry_budget.clone()).unwrap_or_default();
-    let mut budgets = session.shared.http.budgets.lock();
-    let budget = budgets
-        .entry(forward.service.clone())
-        .or_insert_with(|| Budget::new(limit.clone(), now));
-    budget.reconfigure(limit, now);
-    budget.on_request(now);
-}
-
-fn endpoint(
+fn choose(
     session: &Session,
     snapshot: &Snapshot,
     forward: &Forward,
+    hash: Option<u64>,
     tried: &[Arc<str>],
-) -> Result<Endpoint, Refusal> {
+) -> Result<Chosen, Refusal> {
     let upstreams = &session.shared.upstreams;
     match &session.target.bound {
         BoundTo::Workload(workload) => {
             Ok(upstreams.of_workload(workload, session.target.address, session.target.protocol))
         }
-        BoundTo::Service(_) => upstreams.pick(snapshot, &forward.service, forward.port, tried),
+        BoundTo::Service(_) => {
+            let wish = Wish { hash, tried };
+            upstreams.pick(snapshot, &forward.service, forward.port, &wish)
+        }
     }
 }
 
-/// One exchange with one endpoint. A kept connection that turns out to be gone is replaced at once.
+/// What keeps requests together, where the service's traffic policy says so.
+fn hash(
+    session: &Session,
+    snapshot: &Snapshot,
+    outgoing: &Outgoing,
+    forward: &Forward,
+) -> Option<u64> {
+    let traffic = snapshot.config.traffic(&forward.service, forward.port)?;
+    let Balance::ConsistentHash(key) = &traffic.balance else {
+        return None;
+    };
+    let text = |text: &str| Some(balance::hash(text.as_bytes()));
+    match key {
+        HashKey::Header(name) => {
+            let value = outgoing.headers.get(name)?;
+            Some(balance::hash(value.as_bytes()))
+        }
+        HashKey::Cookie(name) => {
+            let crumbs = outgoing.headers.get(header::COOKIE)?.to_str().ok()?;
+            let mut pairs = crumbs.split(';').filter_map(|it| it.trim().split_once('='));
+            text(pairs.find(|(key, _)| **key == **name)?.1)
+        }
+        HashKey::Query(name) => {
+            let mut pairs = outgoing.path.query()?.split('&');
+            let value = pairs.find_map(|it| it.strip_prefix(&**name)?.strip_prefix('='))?;
+            text(value)
+        }
+        HashKey::SourceIp => text(&session.caller.address.ip().to_canonical().to_string()),
+    }
+}
+
+/// One exchange with one endpoint. A kept connection that turns out to be gone is replaced at once: that
+/// counts as no attempt, as nobody has seen the request.
 pub(super) async fn exchange(
-    session: &Arc<Session>,
-    endpoint: &Endpoint,
+    shared: &Arc<Shared>,
+    caller: Option<&Caller>,
+    chosen: &Chosen,
     outgoing: &Outgoing,
     body: &Repeatable,
 ) -> Result<Response, Failure> {
-    let connections = &session.shared.http.connections;
-    let key = Key {
-        address: endpoint.address,
-        caller: session.caller.identity.clone(),
-        worker: std::thread::current().id(),
-    };
-    let http2 = matches!(endpoint.protocol, AppProtocol::Grpc | AppProtocol::Http2)
-        || outgoing.grpc && outgoing.upgrade.is_none();
-    if http2 {
-        if let Some(client) = connections.client(&key) {
-            match ask_h2(client, outgoing, body.body()).await {
-                Err(failure) if failure.outcome == Outcome::Unsent && body.is_whole() => {
-                    connections.forget_client(&key);
-                }
-                result => {
-                    if result.is_err() {
-                        connections.forget_client(&key);
-                    }
-                    return result;
-                }
-            }
-        }
-        let io = connect(session, endpoint).await?;
-        let client = h2::connect(io).await?;
-        connections.set_client(key, client.clone());
-        return ask_h2(client, outgoing, body.body()).await;
-    }
-    let head = h1::Head {
+    let connections = &shared.http.connections;
+    let key = Arc::new(key(caller, chosen));
+    let head = Head {
         method: &outgoing.method,
         target: outgoing.path.as_str(),
         host: &outgoing.host,
         headers: &outgoing.headers,
         upgrade: outgoing.upgrade.as_ref(),
+        desk: outgoing.desk.as_deref(),
     };
-    let keep = connections.keep(key.clone());
-    while let Some(connection) = connections.take(&key) {
-        match h1::exchange(connection, &head, body.body(), keep.clone()).await {
+    if speaks_http2(chosen, outgoing) {
+        loop {
+            let open = || {
+                let connecting = connecting(shared.clone(), caller.cloned(), chosen.clone_way());
+                async move { h2::connect(connecting.await?).await }.boxed()
+            };
+            let client = connections.client(&key, open).await;
+            let (client, kept) =
+                client.map_err(|failure| Failure::new(failure.outcome, &failure.reason))?;
+            match client.exchange(&head, body.body()).await {
+                Err(failure) if kept && failure.outcome == Outcome::Unsent && body.is_whole() => {
+                    connections.forget(&key, &failure);
+                }
+                result => return result,
+            }
+        }
+    }
+    // Many may have ended at once; there is no sense in trying all of them.
+    for _ in 0..KEPT_TRIES {
+        let Some(connection) = connections.take(&key) else {
+            break;
+        };
+        let place = connections.place(key.clone());
+        match h1::exchange(connection, &head, body.body(), place).await {
             Err(failure) if failure.outcome == Outcome::Unsent && body.is_whole() => {}
             result => return result,
         }
     }
-    let connection = h1::Connection::new(connect(session, endpoint).await?);
-    h1::exchange(connection, &head, body.body(), keep).await
+    let io = shared.upstreams.connect(chosen, caller).await;
+    let io = io.map_err(|error| Failure::new(Outcome::NotConnected, error))?;
+    let place = connections.place(key);
+    h1::exchange(h1::Connection::new(io), &head, body.body(), place).await
 }
 
-async fn ask_h2(client: h2::Client, outgoing: &Outgoing, body: Body) -> Result<Response, Failure> {
-    let headers = outgoing.headers.clone();
-    let (target, host) = (outgoing.path.as_str(), &*outgoing.host);
-    client
-        .exchange(&outgoing.method, target, host, headers, body)
-        .await
-}
+/// Kept connections that may turn out to be gone before a new one is opened.
+const KEPT_TRIES: usize = 3;
 
-async fn connect(session: &Session, endpoint: &Endpoint) -> Result<crate::io::Io, Failure> {
-    let connecting = session.shared.upstreams.connect(endpoint, &session.caller);
-    let connected = connecting.await;
+async fn connecting(
+    shared: Arc<Shared>,
+    caller: Option<Caller>,
+    chosen: Chosen,
+) -> Result<crate::io::Io, Failure> {
+    let connected = shared.upstreams.connect(&chosen, caller.as_ref()).await;
     connected.map_err(|error| Failure::new(Outcome::NotConnected, error))
+}
+
+fn key(caller: Option<&Caller>, chosen: &Chosen) -> Key {
+    let who = |caller: &Caller| -> (_, IpAddr) { (caller.identity.clone(), caller.address.ip()) };
+    Key {
+        workload: chosen.endpoint.workload.uid.clone(),
+        address: chosen.endpoint.address,
+        caller: caller.map(who),
+        tls: chosen.tls.as_ref().map(|it| it.key.clone()),
+    }
+}
+
+/// HTTP/2 where the backend's port says so, and for gRPC, which is spoken in nothing else. What becomes
+/// another protocol goes over HTTP/1.1.
+fn speaks_http2(chosen: &Chosen, outgoing: &Outgoing) -> bool {
+    let declared = matches!(
+        chosen.endpoint.protocol,
+        AppProtocol::Grpc | AppProtocol::Http2
+    );
+    (declared || outgoing.grpc) && outgoing.upgrade.is_none()
 }

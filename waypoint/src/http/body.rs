@@ -2,18 +2,22 @@
 //!
 //! A body is pulled: nobody reads more from a connection than whoever takes the body has room for.
 
+mod repeatable;
+
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use ambit_http::h1::Framing;
-use ambit_http::retry::Replay;
 use bytes::Bytes;
 use http::HeaderMap;
-use parking_lot::Mutex;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{h1, h2};
+
+pub(super) use repeatable::{Kept, Repeatable};
 
 /// A part of a body.
 #[derive(Debug, Clone)]
@@ -35,7 +39,7 @@ pub(super) enum Body {
     Full(Bytes),
     H1(Box<h1::Incoming>),
     H2(Box<h2::Incoming>),
-    /// What was sent of another attempt, then the rest.
+    /// What came of it already, then the rest.
     Replayed(VecDeque<Bytes>, Box<Body>),
     /// Keeps what passes, for another attempt.
     Kept(Box<Kept>),
@@ -44,57 +48,81 @@ pub(super) enum Body {
     /// A copy of what passes elsewhere: `None` is its end.
     Copy(mpsc::Receiver<Option<Frame>>, Framing),
     /// It has to be over by then.
-    Until(Box<Body>, Instant),
+    Until(Box<Body>, Deadline),
 }
 
 /// Sees a body pass; is dropped with it.
-pub(super) trait Watch: Send {
+pub(super) trait Watch: Send + Sync {
     fn piece(&mut self, frame: &Frame);
-    /// It is over, or broke off.
-    fn end(&mut self, result: Result<(), &Broken>);
+    /// It is over.
+    fn end(&mut self);
+}
+
+/// A moment, and the timer for it once somebody waits.
+pub(super) struct Deadline {
+    at: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Deadline {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let at = self.at;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        timer.as_mut().poll(cx)
+    }
 }
 
 impl Body {
+    /// It has to be over by then.
+    pub(super) fn until(self, at: Instant) -> Self {
+        match self {
+            Self::Empty | Self::Full(_) => self,
+            body => Self::Until(Box::new(body), Deadline { at, timer: None }),
+        }
+    }
+
     /// The next part; `None` at the end. A call that is dropped loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, Broken> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Broken>> {
         match self {
-            Self::Empty => Ok(None),
+            Self::Empty => Poll::Ready(Ok(None)),
             Self::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *self = Self::Empty;
-                Ok((!bytes.is_empty()).then_some(Frame::Data(bytes)))
+                Poll::Ready(Ok((!bytes.is_empty()).then_some(Frame::Data(bytes))))
             }
-            Self::H1(incoming) => incoming.next().await,
-            Self::H2(incoming) => incoming.next().await,
+            Self::H1(incoming) => incoming.poll_next(cx),
+            Self::H2(incoming) => incoming.poll_next(cx),
             Self::Replayed(pieces, rest) => match pieces.pop_front() {
-                Some(piece) => Ok(Some(Frame::Data(piece))),
-                None => Box::pin(rest.next()).await,
+                Some(piece) => Poll::Ready(Ok(Some(Frame::Data(piece)))),
+                None => rest.poll_next(cx),
             },
-            Self::Kept(kept) => {
-                let frame = Box::pin(kept.inner.next()).await?;
-                if let Some(Frame::Data(piece)) = &frame {
-                    kept.store.lock().replay.push(piece);
-                }
-                Ok(frame)
-            }
+            Self::Kept(kept) => kept.poll_next(cx),
             Self::Watched(inner, watch) => {
-                let frame = Box::pin(inner.next()).await;
+                let frame = ready!(inner.poll_next(cx));
                 match &frame {
                     Ok(Some(frame)) => watch.piece(frame),
-                    Ok(None) => watch.end(Ok(())),
-                    Err(error) => watch.end(Err(error)),
+                    Ok(None) => watch.end(),
+                    Err(_) => {}
                 }
-                frame
+                Poll::Ready(frame)
             }
-            Self::Copy(pieces, _) => match pieces.recv().await {
-                Some(frame) => Ok(frame),
-                None => Err(Broken("the copy fell behind".to_owned())),
+            Self::Copy(pieces, _) => match ready!(pieces.poll_recv(cx)) {
+                Some(frame) => Poll::Ready(Ok(frame)),
+                None => Poll::Ready(Err(Broken("the copy fell behind".to_owned()))),
             },
             Self::Until(inner, deadline) => {
-                match timeout_at(*deadline, Box::pin(inner.next())).await {
-                    Ok(frame) => frame,
-                    Err(_) => Err(Broken("its time was up".to_owned())),
+                if let Poll::Ready(frame) = inner.poll_next(cx) {
+                    return Poll::Ready(frame);
                 }
+                ready!(deadline.poll(cx));
+                Poll::Ready(Err(Broken("its time was up".to_owned())))
             }
         }
     }
@@ -106,9 +134,8 @@ impl Body {
             Self::Full(bytes) => Framing::Length(bytes.len() as u64),
             Self::H1(incoming) => incoming.framing(),
             Self::H2(incoming) => incoming.framing(),
-            // A body that has begun to come still says how long it is in all.
             Self::Replayed(_, rest) => rest.framing(),
-            Self::Kept(kept) => kept.inner.framing(),
+            Self::Kept(kept) => kept.framing(),
             Self::Watched(inner, _) | Self::Until(inner, _) => inner.framing(),
             Self::Copy(_, framing) => *framing,
         }
@@ -118,59 +145,30 @@ impl Body {
     pub(super) fn is_empty(&self) -> bool {
         self.framing() == Framing::None
     }
-}
 
-/// A request body that several attempts may need.
-pub(super) struct Repeatable(Arc<Mutex<Store>>);
-
-struct Store {
-    replay: Replay,
-    rest: Option<Body>,
-}
-
-pub(super) struct Kept {
-    inner: Body,
-    store: Arc<Mutex<Store>>,
-}
-
-impl Repeatable {
-    pub(super) fn new(body: Body, most: usize) -> Self {
-        Self(Arc::new(Mutex::new(Store {
-            replay: Replay::new(most),
-            rest: Some(body),
-        })))
-    }
-
-    /// Whether an attempt can have the whole body.
-    pub(super) fn is_whole(&self) -> bool {
-        let store = self.0.lock();
-        store.rest.is_some() && store.replay.is_whole()
-    }
-
-    /// The body for the next attempt.
-    pub(super) fn body(&self) -> Body {
-        let mut store = self.0.lock();
-        let rest = store.rest.take().unwrap_or(Body::Empty);
-        if matches!(rest, Body::Empty) {
-            store.rest = Some(Body::Empty);
-            return Body::Empty;
+    /// Reads up to `most` bytes ahead. The body as a whole, and what was read; `None` when there is more.
+    pub(super) async fn read_ahead(mut self, most: usize) -> Result<(Self, Option<Bytes>), Broken> {
+        let mut pieces = VecDeque::new();
+        let mut size = 0;
+        loop {
+            match self.next().await? {
+                Some(Frame::Data(data)) => {
+                    size += data.len();
+                    pieces.push_back(data);
+                    if size > most {
+                        return Ok((Self::Replayed(pieces, Box::new(self)), None));
+                    }
+                }
+                Some(Frame::Trailers(_)) | None => {
+                    let whole: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
+                    let whole = Bytes::from(whole.concat());
+                    let body = match whole.is_empty() {
+                        true => Self::Empty,
+                        false => Self::Full(whole.clone()),
+                    };
+                    return Ok((body, Some(whole)));
+                }
+            }
         }
-        let pieces: VecDeque<Bytes> = store.replay.pieces().iter().cloned().collect();
-        drop(store);
-        let kept = Body::Kept(Box::new(Kept {
-            inner: rest,
-            store: self.0.clone(),
-        }));
-        match pieces.is_empty() {
-            true => kept,
-            false => Body::Replayed(pieces, Box::new(kept)),
-        }
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        let rest = std::mem::replace(&mut self.inner, Body::Empty);
-        self.store.lock().rest = Some(rest);
     }
 }

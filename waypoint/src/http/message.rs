@@ -1,11 +1,15 @@
 //! Requests and responses between the connections and the pipeline, whatever version they came in.
 
+use std::sync::Arc;
+
 use ambit_http::host::Host;
 use ambit_http::path::CanonicalPath;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::body::Body;
+use super::desk::Desk;
 use super::h1;
+use super::record::Record;
 
 /// A request whose head is well-formed and canonical.
 pub(super) struct Request {
@@ -19,6 +23,8 @@ pub(super) struct Request {
     pub(super) upgrade: Option<HeaderValue>,
     /// For logs and metrics.
     pub(super) version: &'static str,
+    /// Where interim responses go.
+    pub(super) desk: Arc<Desk>,
 }
 
 impl Request {
@@ -35,6 +41,8 @@ pub(super) struct Response {
     pub(super) body: Body,
     /// After 101: the connection that is now something else.
     pub(super) upgraded: Option<Box<h1::Raw>>,
+    /// What is told of the request. Whoever sends the response says how that went.
+    pub(super) record: Option<Box<Record>>,
 }
 
 impl Response {
@@ -44,6 +52,7 @@ impl Response {
             headers: HeaderMap::new(),
             body: Body::Empty,
             upgraded: None,
+            record: None,
         }
     }
 }

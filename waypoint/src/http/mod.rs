@@ -2,20 +2,26 @@
 //!
 //! ```text
 //! connection (h1, h2)  request head, canonical host and path
-//!   pipeline           strip what only proxies may say -> tokens -> policies (CUSTOM, DENY, ALLOW) -> route
-//!                      -> rate limits -> fault -> preflight or redirect
-//!     attempt          edits -> endpoint -> connection (kept or new) -> exchange; again, as the retry policy says
-//!   pipeline           edits of the response, record
-//! connection           response, as fast as the client takes it
+//!   pipeline           tokens -> policies -> route -> filters
+//!     attempt          endpoint -> connection (kept or new) -> exchange; again, as the retry policy says
+//!   pipeline           edits of the response
+//! connection           response, as fast as the client takes it; record: metrics, log line, span
 //! ```
 //!
-//! What was judged is what is sent on: there is one path and one host of a request.
+//! Everything a peer controls is bounded: heads, interim responses, windows, streams, what is kept of a body for
+//! another attempt, kept connections, copies that are under way. Who is slow holds up nobody else, and a
+//! stream holds about as much memory as is read of a body at once.
 
 mod attempt;
+mod authorizer;
 mod body;
+mod budgets;
 mod connections;
+mod desk;
+mod engine;
 mod h1;
 mod h2;
+mod keys;
 mod message;
 mod mirror;
 mod pipeline;
@@ -23,19 +29,14 @@ mod record;
 mod refuse;
 mod verify;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use ambit_core::addr::NamespacedName;
-use ambit_http::ratelimit::RateLimiter;
-use ambit_http::retry::Budget;
-use ambit_telemetry::requests::RequestLog;
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::io::Io;
 use crate::session::Session;
-use connections::Connections;
+
+pub(crate) use engine::{Common, Engine, Telemetry};
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,27 +45,6 @@ pub(crate) enum Version {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-}
-
-/// What all requests of the process share.
-pub(crate) struct Engine {
-    connections: Arc<Connections>,
-    limiter: Mutex<RateLimiter>,
-    budgets: Mutex<HashMap<NamespacedName, Budget>>,
-    log: RequestLog,
-}
-
-impl Engine {
-    /// An engine without connections that writes its requests to `log`.
-    #[must_use]
-    pub(crate) fn new(log: RequestLog) -> Self {
-        Self {
-            connections: Arc::default(),
-            limiter: Mutex::default(),
-            budgets: Mutex::default(),
-            log,
-        }
-    }
 }
 
 /// Serves the requests of one connection; `first` has been read from it already.

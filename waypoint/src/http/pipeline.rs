@@ -1,28 +1,42 @@
-//! From a request to its response: every decision, in order. See the chart in the module above.
+//! From a request to its response: every decision, in order.
+//!
+//! ```text
+//! head        refused without more: what is no good request of its version
+//! receive     hop-by-hop headers and what only proxies may say go; request id, trace
+//! tokens      JSON Web Tokens: 401
+//! policies    CUSTOM (an authorizer is asked), DENY, ALLOW: 403
+//! route       the rule, the backend that is drawn: 404, 500
+//! filters     authorizers, rate limits: 429; fault; CORS preflight, redirect
+//! forward     header edits, our own words, mirrors, attempts: 502, 503, 504
+//! response    hop-by-hop headers go, edits, CORS
+//! ```
+//!
+//! What was judged is what is sent on: there is one path and one host of a request.
+
+mod judge;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::identity::Identity;
 use ambit_core::model::Service;
 use ambit_core::plan::BoundTo;
-use ambit_http::authz::{self, Decision, Facts, RequestFacts};
-use ambit_http::config::Scope;
-use ambit_http::headers::{self, TraceContext};
-use ambit_http::jwt::{self, Authenticated, Rejection, TokenRequest};
-use ambit_http::model::route::{RateLimit, RateLimitScope};
+use ambit_http::fault;
+use ambit_http::headers::{self, Received, TraceContext};
+use ambit_http::model::route::RateLimitScope;
 use ambit_http::refusal::{Flag, Refusal};
-use ambit_http::route::{self, RequestHead, RequestPlan, cors, edit};
-use ambit_http::{fault, timeout};
-use http::{HeaderValue, StatusCode, header};
+use ambit_http::route::{self, Forward, RequestHead, RequestPlan, cors, edit};
+use ambit_http::timeout;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::attempt::{self, Outgoing};
+use super::authorizer;
+use super::body::Body;
 use super::message::{Request, Response};
 use super::mirror;
 use super::record::Record;
 use super::refuse::{refused, with_headers};
-use super::verify::{KnownKeys, Signatures};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
@@ -34,7 +48,7 @@ pub(super) fn refuse_head(
 ) -> Response {
     let mut record = Record::of_head(session, version);
     record.refuse(refusal);
-    record.watch(refused(refusal, false))
+    record.with(refused(refusal, false))
 }
 
 /// Answers a request.
@@ -43,39 +57,51 @@ pub(super) async fn answer(session: &Arc<Session>, request: Request) -> Response
     let mut record = Record::new(session, &request);
     let response = match decide(session, request, grpc, &mut record).await {
         Ok(response) => response,
-        Err(No {
-            refusal,
-            challenge,
-            retry_after,
-        }) => {
-            record.refuse(&refusal);
-            let mut response = refused(&refusal, grpc);
-            if let Some(challenge) = challenge {
-                response.headers.insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            if let Some(seconds) = retry_after {
-                response.headers.insert(header::RETRY_AFTER, seconds.into());
-            }
-            response
+        Err(no) => {
+            record.refuse(&no.refusal);
+            no.response(grpc)
         }
     };
-    record.watch(response)
+    record.with(response)
 }
 
 /// A refusal and what else the client is told.
 struct No {
     refusal: Refusal,
-    challenge: Option<HeaderValue>,
-    retry_after: Option<u64>,
+    more: Option<Box<More>>,
+}
+
+#[derive(Default)]
+struct More {
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl From<Refusal> for No {
     fn from(refusal: Refusal) -> Self {
         Self {
             refusal,
-            challenge: None,
-            retry_after: None,
+            more: None,
         }
+    }
+}
+
+impl No {
+    fn with(mut self, name: header::HeaderName, value: impl Into<HeaderValue>) -> Self {
+        let more = self.more.get_or_insert_default();
+        more.headers.insert(name, value.into());
+        self
+    }
+
+    fn response(self, grpc: bool) -> Response {
+        let mut response = refused(&self.refusal, grpc);
+        if let Some(more) = self.more {
+            response.headers.extend(more.headers);
+            if !more.body.is_empty() && !grpc {
+                response.body = Body::Full(more.body);
+            }
+        }
+        response
     }
 }
 
@@ -86,7 +112,6 @@ async fn decide(
     record: &mut Record,
 ) -> Result<Response, No> {
     let snapshot = session.shared.snapshot();
-    let now = Instant::now();
     let hop = headers::Hop {
         peer: session.caller.address.ip(),
         client: Some(&session.caller.identity),
@@ -95,24 +120,36 @@ async fn decide(
         scheme: "http",
     };
     let mut received = headers::receive(&mut request.headers, &hop);
-    let asked = request.upgrade.take();
-    let upgrade = asked.or(received.upgrade.take()).filter(is_enabled);
-    let id = headers::request_id(&mut request.headers, rand::random);
-    record.request_id(&id);
-    let trace = TraceContext::of(&request.headers, random(), false);
-    trace.write(&mut request.headers);
-
-    let authentications = snapshot.config.authentications(scope(session));
-    jwt::sanitise(authentications.map(|it| &**it), &mut request.headers);
-    let authenticated = authenticate(session, &snapshot, &request)?;
-    authorize(session, &snapshot, &request, authenticated.as_ref(), record)?;
-    if let Some(token) = &authenticated {
-        token.edit(&mut request.headers, &mut request.path);
+    let upgrade = request.upgrade.take().or(received.upgrade.take());
+    // Not enabled: it is as if the client had not asked, and what comes is read as HTTP.
+    let upgrade = upgrade.filter(is_enabled);
+    // 100 has been given, or will be when the body is wanted.
+    request.headers.remove(header::EXPECT);
+    record.request_id(headers::request_id(&mut request.headers, rand::random));
+    if let Some(tracing) = &session.shared.http.telemetry.tracing {
+        let trace = TraceContext::of(
+            &request.headers,
+            rand::random(),
+            tracing.samples(rand::random_range(0..1_000_000)),
+        );
+        trace.write(&mut request.headers);
+        record.trace(trace);
     }
 
+    let mut for_response = judge::admit(session, &snapshot, &mut request, record).await?;
+
     let plan = plan(session, &snapshot, &request)?;
-    record.plan(&plan);
-    limit(session, &plan, now)?;
+    record.rule(plan.rule.as_ref());
+    for key in &plan.authorizers {
+        let authorizer = snapshot.config.authorizer(key);
+        let authorizer = authorizer.ok_or_else(|| {
+            let reason = format!("the route's authorizer {key} is not there");
+            Refusal::new(500, Flag::ExternalAuthDenied, reason)
+        })?;
+        let outcome = authorizer::ask(session, &snapshot, authorizer, &mut request).await?;
+        for_response.extend(judge::follow(outcome, &mut request)?);
+    }
+    limit(session, &plan)?;
     if let Some(injected) = &plan.fault {
         let drawn = fault::draw(injected, &mut picker());
         if let Some(delay) = drawn.delay {
@@ -123,76 +160,68 @@ async fn decide(
             return Err(abort.into());
         }
     }
-    // Asking is not there yet: nobody has said yes.
-    if let Some(authorizer) = plan.authorizers.first() {
-        let reason = format!("external authorizer {authorizer} cannot be asked by this version");
-        return Err(Refusal::new(403, Flag::ExternalAuthDenied, reason).into());
-    }
     if let Some(rule) = &plan.cors
         && let Some(answer) = cors::preflight(rule, &request.method, &request.headers)
     {
         return Ok(with_headers(StatusCode::NO_CONTENT, answer));
     }
-    let origin = plan
-        .cors
-        .as_ref()
-        .and_then(|_| request.headers.get(header::ORIGIN).cloned());
-    let RequestPlan {
-        action,
-        response_edits,
-        cors: rule,
-        ..
-    } = plan;
-    let forward = match action {
+    let origin = plan.cors.as_ref();
+    let origin = origin.and_then(|_| request.headers.get(header::ORIGIN).cloned());
+    let forward = match &plan.action {
         Ok(forward) => forward,
         Err(redirect) => {
-            let mut headers = http::HeaderMap::new();
-            headers.insert(header::LOCATION, redirect.location);
+            let mut headers = HeaderMap::new();
+            headers.insert(header::LOCATION, redirect.location.clone());
             return Ok(with_headers(redirect.status, headers));
         }
     };
-
+    let (outgoing, body) = outgoing(request, &received, forward, upgrade, grpc);
+    record.forward(snapshot.index.service(&forward.service), &outgoing.headers);
     let limits = timeout::Limits::new(
         &forward.timeouts,
-        grpc.then(|| timeout::grpc(&request.headers)).flatten(),
+        grpc.then(|| timeout::grpc(&outgoing.headers)).flatten(),
     );
+    let body = mirror::copies(session, &snapshot, &outgoing, &forward.mirrors, body);
+    let mut response =
+        attempt::forward(session, &snapshot, &outgoing, body, forward, limits, record).await?;
+    if response.upgraded.is_none() {
+        headers::strip_response(&mut response.headers);
+    }
+    for (name, value) in for_response {
+        response.headers.append(name, value);
+    }
+    for edits in &plan.response_edits {
+        edit::apply(edits, &mut response.headers);
+    }
+    if let Some(rule) = &plan.cors {
+        cors::decorate(rule, origin.as_ref(), &mut response.headers);
+    }
+    Ok(response)
+}
+
+/// The request as it leaves.
+fn outgoing(
+    mut request: Request,
+    received: &Received,
+    forward: &Forward,
+    upgrade: Option<HeaderValue>,
+    grpc: bool,
+) -> (Outgoing, Body) {
     for edits in &forward.request_edits {
         edit::apply(edits, &mut request.headers);
     }
     received.forward(&mut request.headers);
+    let host = forward.host.as_deref();
     let outgoing = Outgoing {
         method: request.method,
-        path: forward.path.as_ref().unwrap_or(&request.path).clone(),
-        host: forward
-            .host
-            .as_deref()
-            .unwrap_or(request.host.authority())
-            .into(),
+        path: forward.path.clone().unwrap_or(request.path),
+        host: host.unwrap_or(request.host.authority()).into(),
         headers: request.headers,
         upgrade,
         grpc,
+        desk: Some(request.desk),
     };
-    let body = mirror::copies(
-        session,
-        &snapshot,
-        &outgoing,
-        &forward.mirrors,
-        request.body,
-    );
-    let mut response = attempt::forward(
-        session, &snapshot, &outgoing, body, &forward, limits, record,
-    )
-    .await?;
-    if response.upgraded.is_none() {
-        headers::strip_response(&mut response.headers);
-    }
-    for edits in &response_edits {
-        edit::apply(edits, &mut response.headers);
-    }
-    if let Some(rule) = rule {
-        cors::decorate(&rule, origin.as_ref(), &mut response.headers);
-    }
-    Ok(response)
+    (outgoing, request.body)
 }
 
 /// WebSocket is passed on; what else a connection could become is nothing a proxy can judge.
@@ -200,91 +229,18 @@ fn is_enabled(protocol: &HeaderValue) -> bool {
     protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
-fn random() -> [u8; 24] {
-    rand::random()
-}
-
 pub(super) fn picker() -> impl FnMut(u32) -> u32 {
     |bound| rand::random_range(0..bound)
 }
 
-fn scope(session: &Session) -> Scope<'_> {
-    Scope {
-        waypoint: &session.shared.gateway,
-        services: &session.target.services,
-    }
-}
-
-fn authenticate(
-    session: &Session,
-    snapshot: &Snapshot,
-    request: &Request,
-) -> Result<Option<Authenticated>, No> {
-    let asked = TokenRequest {
-        headers: &request.headers,
-        query: request.path.query(),
-    };
-    let authentications = snapshot.config.authentications(scope(session));
-    let found = jwt::authenticate(
-        authentications.map(|it| &**it),
-        &asked,
-        &KnownKeys,
-        &Signatures,
-        SystemTime::now(),
-    );
-    found.map_err(|rejection| No {
-        challenge: Some(Rejection::CHALLENGE),
-        ..No::from(rejection.refusal)
-    })
-}
-
-fn authorize(
-    session: &Session,
-    snapshot: &Snapshot,
-    request: &Request,
-    authenticated: Option<&Authenticated>,
-    record: &mut Record,
-) -> Result<(), Refusal> {
-    let source_ip = session.caller.address.ip().to_canonical();
-    let facts = Facts {
-        source: Some(&session.caller.identity),
-        source_ip,
-        // Nobody in front of the mesh is trusted.
-        remote_ip: source_ip,
-        destination: session.target.address,
-        sni: None,
-        request: Some(RequestFacts {
-            host: request.host.name(),
-            method: &request.method,
-            path: request.path.path(),
-            headers: &request.headers,
-            claims: authenticated.map(|it| &it.claims),
-        }),
-    };
-    let policies = snapshot.config.policies(scope(session));
-    let verdict = authz::authorize(policies.map(|it| &**it), &facts);
-    record.verdict(&verdict);
-    match verdict.decision {
-        Decision::Allow => Ok(()),
-        Decision::Deny => Err(verdict.reason.refusal()),
-        // Asking is not there yet: nobody has said yes.
-        Decision::Ask(asks) => Err(asks
-            .first()
-            .map_or_else(|| verdict.reason.refusal(), |ask| ask.unknown().refusal())),
-    }
-}
-
 fn plan(session: &Session, snapshot: &Snapshot, request: &Request) -> Result<RequestPlan, Refusal> {
+    let port = session.target.address.port();
     let Some(service) = service(session) else {
         // A pod that was addressed itself: policies apply, routes do not.
         let service = session.target.services.first();
         let none = NamespacedName::new("", "");
-        return Ok(route::forward_without_route(
-            service.unwrap_or(&none),
-            session.target.address.port(),
-        ));
+        return Ok(route::forward_without_route(service.unwrap_or(&none), port));
     };
-    let port = session.target.address.port();
     let namespace = session.caller.identity.namespace();
     match snapshot.config.routes(&service.key, port, namespace) {
         Some(routes) => {
@@ -301,17 +257,14 @@ fn plan(session: &Session, snapshot: &Snapshot, request: &Request) -> Result<Req
     }
 }
 
-fn limit(session: &Session, plan: &RequestPlan, now: Instant) -> Result<(), No> {
-    let who = |limit: &RateLimit| -> Option<&Identity> {
-        (limit.per == RateLimitScope::Client).then_some(&session.caller.identity)
-    };
+fn limit(session: &Session, plan: &RequestPlan) -> Result<(), No> {
     for limit in &plan.limits {
+        let client = (limit.per == RateLimitScope::Client).then_some(&session.caller.identity);
         let mut limiter = session.shared.http.limiter.lock();
-        let permit = limiter.take(limit, who(limit), now);
-        permit.into_result(limit).map_err(|(refusal, seconds)| No {
-            retry_after: Some(seconds),
-            ..No::from(refusal)
-        })?;
+        let permit = limiter.take(limit, client, Instant::now());
+        permit
+            .into_result(limit)
+            .map_err(|(refusal, seconds)| No::from(refusal).with(header::RETRY_AFTER, seconds))?;
     }
     Ok(())
 }
@@ -321,5 +274,13 @@ fn service(session: &Session) -> Option<&Arc<Service>> {
     match &session.target.bound {
         BoundTo::Service(service) => Some(service),
         BoundTo::Workload(_) => None,
+    }
+}
+
+/// What an authorizer's denial says to the client.
+fn denied(refusal: Refusal, headers: HeaderMap, body: Bytes) -> No {
+    No {
+        refusal,
+        more: Some(Box::new(More { headers, body })),
     }
 }

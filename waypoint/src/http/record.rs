@@ -1,143 +1,305 @@
-//! What is told of a request when it is over: one access log line, whoever answered it.
+//! What is told of a request when it is over: its metrics, its line in the access log, its span.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
+use ambit_core::model::Service;
+use ambit_core::plan::BoundTo;
 use ambit_http::authz::Verdict;
+use ambit_http::cluster;
+use ambit_http::headers::TraceContext;
+use ambit_http::host::Host;
+use ambit_http::model::RouteRule;
+use ambit_http::path::CanonicalPath;
 use ambit_http::refusal::{Flag, Refusal};
-use ambit_http::route::RequestPlan;
+use ambit_telemetry::metrics::{RequestLabels, RequestProtocol, Security};
 use ambit_telemetry::requests::Entry;
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::body::{Body, Broken, Frame, Watch};
+use super::body::{Frame, Repeatable};
+use super::h1::Carried;
 use super::message::{Request, Response};
 use crate::session::Session;
-use crate::upstream::Endpoint;
+use crate::upstream::{Chosen, Endpoint};
 
-/// Collects; the line is written when the response has been sent, or was given up.
+/// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left.
 pub(super) struct Record {
     session: Arc<Session>,
     started: Instant,
-    entry: Entry,
+    start: SystemTime,
+    asked: Option<Asked>,
+    version: &'static str,
+    grpc: bool,
+    request_id: Option<HeaderValue>,
+    forwarded_for: Option<HeaderValue>,
+    trace: Option<TraceContext>,
+    rule: Option<Arc<RouteRule>>,
+    service: Option<Arc<Service>>,
+    endpoint: Option<Endpoint>,
+    /// The attempt is in flight as long as this is held.
+    counted: Option<cluster::Chosen>,
+    attempts: u32,
+    answered: Option<Duration>,
+    body: Option<Repeatable>,
+    carried_up: u64,
+    sent: u64,
+    status: u16,
+    grpc_status: Option<u8>,
+    flag: Flag,
+    reason: String,
+    notes: Vec<String>,
     over: bool,
 }
 
+struct Asked {
+    method: Method,
+    path: CanonicalPath,
+    host: Host,
+    user_agent: Option<HeaderValue>,
+}
+
 impl Record {
-    pub(super) fn new(session: &Arc<Session>, request: &Request) -> Self {
-        let text = |name: http::HeaderName| {
-            let value = request.headers.get(name);
-            value.map(|it| String::from_utf8_lossy(it.as_bytes()).into_owned())
-        };
-        let mut record = Self::start(session, request.version);
-        record.entry.method = request.method.as_str().to_owned();
-        record.entry.path = request.path.to_string();
-        record.entry.authority = request.host.authority().to_owned();
-        record.entry.user_agent = text(http::header::USER_AGENT).unwrap_or_default();
+    pub(super) fn new(session: &Arc<Session>, request: &Request) -> Box<Self> {
+        let mut record = Self::of_head(session, request.version);
+        record.grpc = request.is_grpc();
+        record.asked = Some(Asked {
+            method: request.method.clone(),
+            path: request.path.clone(),
+            host: request.host.clone(),
+            user_agent: request.headers.get(header::USER_AGENT).cloned(),
+        });
         record
     }
 
     /// For a head that is no request.
-    pub(super) fn of_head(session: &Arc<Session>, version: &'static str) -> Self {
-        Self::start(session, version)
-    }
-
-    fn start(session: &Arc<Session>, version: &'static str) -> Self {
-        Self {
-            started: Instant::now(),
-            entry: Entry {
-                protocol: version,
-                flags: Flag::None.as_str(),
-                source: session.caller.address.to_string(),
-                source_identity: session.caller.identity.to_string(),
-                destination: session.target.address.to_string(),
-                ..Entry::default()
-            },
+    pub(super) fn of_head(session: &Arc<Session>, version: &'static str) -> Box<Self> {
+        Box::new(Self {
             session: session.clone(),
+            started: Instant::now(),
+            start: SystemTime::now(),
+            asked: None,
+            version,
+            grpc: false,
+            request_id: None,
+            forwarded_for: None,
+            trace: None,
+            rule: None,
+            service: match &session.target.bound {
+                BoundTo::Service(service) => Some(service.clone()),
+                BoundTo::Workload(_) => None,
+            },
+            endpoint: None,
+            counted: None,
+            attempts: 0,
+            answered: None,
+            body: None,
+            carried_up: 0,
+            sent: 0,
+            status: 0,
+            grpc_status: None,
+            flag: Flag::None,
+            reason: String::new(),
+            notes: Vec::new(),
             over: false,
-        }
+        })
     }
 
-    pub(super) fn request_id(&mut self, id: &HeaderValue) {
-        self.entry.request_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(super) fn request_id(&mut self, id: HeaderValue) {
+        self.request_id = Some(id);
+    }
+
+    pub(super) fn trace(&mut self, trace: TraceContext) {
+        self.trace = Some(trace);
     }
 
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         for hit in &verdict.dry_run {
-            self.entry
-                .notes
-                .push(format!("dry-run: {:?} {}", hit.action, hit.policy));
+            let would = match hit.action {
+                ambit_http::model::Action::Allow => "allow",
+                ambit_http::model::Action::Custom(_) => "ask",
+                _ => "deny",
+            };
+            self.notes
+                .push(format!("dry-run policy {} would {would}", hit.policy));
         }
         for hit in &verdict.audit {
-            self.entry.notes.push(format!("audit: {}", hit.policy));
+            self.notes.push(format!("audit policy {}", hit.policy));
         }
     }
 
-    pub(super) fn plan(&mut self, plan: &RequestPlan) {
-        if let Some(rule) = &plan.rule {
-            self.entry.route = rule.key.to_string();
-        }
+    pub(super) fn rule(&mut self, rule: Option<&Arc<RouteRule>>) {
+        self.rule = rule.cloned();
     }
 
-    pub(super) fn attempt(&mut self, endpoint: &Endpoint, number: u32) {
-        self.entry.upstream = endpoint.address.to_string();
-        self.entry.upstream_workload =
-            format!("{}/{}", endpoint.workload.namespace, endpoint.workload.name);
-        self.entry.attempts = number;
+    /// Where the request goes, and as what.
+    pub(super) fn forward(&mut self, service: Option<&Arc<Service>>, headers: &HeaderMap) {
+        if let Some(service) = service {
+            self.service = Some(service.clone());
+        }
+        const XFF: HeaderName = HeaderName::from_static("x-forwarded-for");
+        self.forwarded_for = headers.get(XFF).cloned();
+    }
+
+    pub(super) fn body(&mut self, body: Repeatable) {
+        self.body = Some(body);
+    }
+
+    pub(super) fn attempt(&mut self, chosen: &mut Chosen, number: u32) {
+        self.endpoint = Some(chosen.endpoint.clone());
+        self.counted = chosen.counted.take();
+        self.attempts = number;
+    }
+
+    /// The attempt that is counted now.
+    pub(super) fn counted(&self) -> Option<&cluster::Chosen> {
+        self.counted.as_ref()
     }
 
     pub(super) fn flag(&mut self, flag: Flag) {
         if flag != Flag::None {
-            self.entry.flags = flag.as_str();
+            self.flag = flag;
         }
     }
 
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
         self.flag(refusal.flag);
-        self.entry.reason = refusal.reason.clone();
+        self.reason.clone_from(&refusal.reason);
     }
 
-    /// The response; the record is complete when its body has been sent.
-    pub(super) fn watch(mut self, mut response: Response) -> Response {
-        self.entry.status = response.status.as_u16();
-        response.body = match response.body {
-            // Over with its head; dropped here, the line is written.
-            Body::Empty => {
-                self.over = true;
-                Body::Empty
-            }
-            body => Body::Watched(Box::new(body), Box::new(self)),
-        };
+    /// The response that goes to the client, with this.
+    pub(super) fn with(mut self: Box<Self>, mut response: Response) -> Response {
+        self.status = response.status.as_u16();
+        if self.endpoint.is_some() {
+            self.answered = Some(self.started.elapsed());
+        }
+        self.grpc_status(&response.headers);
+        response.record = Some(self);
         response
     }
-}
 
-impl Watch for Record {
-    fn piece(&mut self, frame: &Frame) {
-        if let Frame::Data(data) = frame {
-            self.entry.bytes_sent += data.len() as u64;
+    /// A part of the body has been given to the client's connection.
+    pub(super) fn piece(&mut self, frame: &Frame) {
+        match frame {
+            Frame::Data(data) => self.sent += data.len() as u64,
+            Frame::Trailers(trailers) => self.grpc_status(trailers),
         }
     }
 
-    fn end(&mut self, result: Result<(), &Broken>) {
-        self.over = true;
-        if let Err(error) = result {
-            self.flag(Flag::UpstreamReset);
-            self.entry.reason = error.to_string();
+    fn grpc_status(&mut self, headers: &HeaderMap) {
+        if self.grpc
+            && let Some(status) = headers.get("grpc-status")
+        {
+            self.grpc_status = status.to_str().ok().and_then(|it| it.parse().ok());
         }
+    }
+
+    /// What a connection that became something else has carried.
+    pub(super) fn carried(&mut self, carried: Carried) {
+        self.carried_up = carried.up;
+        self.sent = carried.down;
+    }
+
+    /// All of the response has been sent.
+    pub(super) fn complete(mut self: Box<Self>) {
+        self.over = true;
+    }
+
+    /// The response is incomplete, and not because of the client.
+    pub(super) fn broke(mut self: Box<Self>, error: &dyn std::fmt::Display) {
+        self.over = true;
+        self.flag = Flag::UpstreamReset;
+        self.reason = error.to_string();
+    }
+
+    fn tell(&self) {
+        let duration = self.started.elapsed();
+        let received = self.body.as_ref().map_or(0, Repeatable::received) + self.carried_up;
+        let telemetry = &self.session.shared.http.telemetry;
+        telemetry
+            .metrics
+            .series(&self.labels())
+            .count(duration, received, self.sent);
+        if telemetry.log.is_on() {
+            self.with_entry(duration, received, |entry| telemetry.log.write(entry));
+        }
+    }
+
+    fn labels(&self) -> RequestLabels<'_> {
+        let caller = &self.session.caller;
+        let destination = self.endpoint.as_ref().map(|it| &*it.workload);
+        let tunnel = self.endpoint.as_ref().is_some_and(|it| it.tunnel.is_some());
+        let service = self.service.as_deref();
+        RequestLabels {
+            source: caller.workload.as_deref(),
+            source_principal: Some(&caller.identity),
+            destination,
+            destination_principal: destination.filter(|_| tunnel).map(|it| &it.identity),
+            service: service.map(|it| (&it.key, &*it.name)),
+            protocol: match self.grpc {
+                true => RequestProtocol::Grpc,
+                false => RequestProtocol::Http,
+            },
+            response_code: self.status,
+            grpc_status: self.grpc_status,
+            response_flags: self.flag.as_str(),
+            security: Security::MutualTls,
+        }
+    }
+
+    fn with_entry(&self, duration: Duration, received: u64, write: impl FnOnce(&Entry<'_>)) {
+        fn bytes(value: Option<&HeaderValue>) -> &[u8] {
+            value.map_or(&[], HeaderValue::as_bytes)
+        }
+        fn shown<T: std::fmt::Display>(value: Option<&T>) -> Option<&dyn std::fmt::Display> {
+            value.map(|it| it as &dyn std::fmt::Display)
+        }
+        let asked = self.asked.as_ref();
+        let caller = &self.session.caller;
+        let endpoint = self.endpoint.as_ref();
+        let upstream = endpoint.map(|it| it.address);
+        let pod = endpoint.map(|it| format!("{}/{}", it.workload.namespace, it.workload.name));
+        let trace = self.trace.filter(|it| it.sampled);
+        let trace = trace.map(|it| format!("{:032x}", it.trace_id));
+        write(&Entry {
+            start: self.start,
+            method: asked.map_or("", |it| it.method.as_str()),
+            path: asked.map_or("", |it| it.path.as_str()),
+            protocol: self.version,
+            status: self.status,
+            grpc_status: self.grpc_status,
+            flags: self.flag.as_str(),
+            reason: &self.reason,
+            bytes_received: received,
+            bytes_sent: self.sent,
+            duration,
+            upstream_time: self.answered,
+            attempts: self.attempts,
+            forwarded_for: bytes(self.forwarded_for.as_ref()),
+            user_agent: bytes(asked.and_then(|it| it.user_agent.as_ref())),
+            request_id: bytes(self.request_id.as_ref()),
+            authority: asked.map_or("", |it| it.host.authority()),
+            route: shown(self.rule.as_ref().map(|it| &it.key)),
+            upstream: shown(upstream.as_ref()),
+            upstream_workload: shown(pod.as_ref()),
+            upstream_service: shown(self.service.as_ref().map(|it| &it.key)),
+            source: &caller.address,
+            source_identity: &caller.identity,
+            destination: &self.session.target.address,
+            trace: shown(trace.as_ref()),
+            notes: &self.notes,
+        });
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.over && self.entry.flags == Flag::None.as_str() && !std::thread::panicking() {
-            // The client left before the end; trailers end a body as well.
-            self.entry.flags = if self.entry.status == 0 {
-                Flag::DownstreamClosed.as_str()
-            } else {
-                self.entry.flags
-            };
+        if !self.over && self.flag == Flag::None {
+            self.flag = Flag::DownstreamClosed;
         }
-        self.entry.duration = self.started.elapsed();
-        self.session.shared.http.log.write(&self.entry);
+        self.tell();
     }
 }

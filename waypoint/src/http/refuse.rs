@@ -1,6 +1,7 @@
 //! Answers of our own: a status and nothing that tells a stranger more.
 
 use ambit_http::refusal::Refusal;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::body::Body;
@@ -23,7 +24,7 @@ pub(super) fn refused(refusal: &Refusal, grpc: bool) -> Response {
     let mut response = Response::empty(status);
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers.insert(header::CONTENT_TYPE, kind);
-    response.body = Body::Full(phrase.as_bytes().to_vec().into());
+    response.body = Body::Full(Bytes::from_static(phrase.as_bytes()));
     response
 }
 

@@ -1,31 +1,12 @@
-//! Signatures of tokens, checked; and the keys that are at hand.
+//! Signatures of tokens, checked.
 
-use std::sync::Arc;
-
-use ambit_http::jwt::{Algorithm, Curve, Jwk, Jwks, Keys, PublicKey, Verifier};
-use ambit_http::model::KeySource;
+use ambit_http::jwt::{Algorithm, Curve, Jwk, PublicKey, Verifier};
 use aws_lc_rs::signature::{
     self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
 
 /// Checks with the process's one cryptography.
 pub(super) struct Signatures;
-
-/// Keys that stand in the configuration itself.
-pub(super) struct KnownKeys;
-
-impl Keys for KnownKeys {
-    fn keys(&self, source: &KeySource) -> Result<Arc<Jwks>, String> {
-        match source {
-            KeySource::Inline(text) => Jwks::parse(text.as_bytes())
-                .map(Arc::new)
-                .map_err(|error| error.to_string()),
-            KeySource::Service { .. } | KeySource::Url(_) => {
-                Err("keys are not fetched by this version: put them into the object (jwks)".into())
-            }
-        }
-    }
-}
 
 impl Verifier for Signatures {
     fn verify(&self, algorithm: Algorithm, key: &Jwk, input: &[u8], signature: &[u8]) -> bool {

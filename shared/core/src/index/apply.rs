@@ -48,15 +48,17 @@ impl Index {
             None => !workload.authorization_policies.is_empty() || workload.waypoint.is_some(),
         };
         self.epoch += u64::from(rejudge);
+        self.endpoint_changes += 1;
+        let version = self.endpoint_changes;
         for addr in own_addrs(&workload) {
             hold(&mut self.addresses, addr, workload.clone());
         }
         for (at, (service, _)) in workload.services.iter().enumerate() {
             match self.services.get_mut(service) {
-                Some(entry) => entry.endpoints.put(&workload, at),
+                Some(entry) => entry.endpoints.put(&workload, at, version),
                 None => {
                     let mut entry = ServiceEntry::default();
-                    entry.endpoints.put(&workload, at);
+                    entry.endpoints.put(&workload, at, version);
                     self.services.insert_mut(service.clone(), entry);
                 }
             }
@@ -71,6 +73,7 @@ impl Index {
                 release(&mut self.addresses, &addr, old);
             }
         }
+        self.endpoint_changes += 1;
         for (service, _) in &old.services {
             let kept = |new: &Arc<Workload>| new.services.iter().any(|(name, _)| name == service);
             if new.is_some_and(kept) {
@@ -79,7 +82,7 @@ impl Index {
             let Some(entry) = self.services.get_mut(service) else {
                 continue;
             };
-            entry.endpoints.remove(&old.uid);
+            entry.endpoints.remove(&old.uid, self.endpoint_changes);
             if entry.service.is_none() && entry.endpoints.is_empty() {
                 self.services.remove_mut(service);
             }

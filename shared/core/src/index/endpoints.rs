@@ -36,6 +36,7 @@ pub struct Endpoints {
     unhealthy: rpds::VectorSync<Endpoint>,
     positions: Map<Arc<str>, Position>,
     weighted: usize,
+    version: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +46,13 @@ struct Position {
 }
 
 impl Endpoints {
+    /// Differs between any two states of a service's endpoints in one index and its later versions:
+    /// what was made from them is good for as long as this is the same.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// How many there are, healthy or not.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -91,7 +99,8 @@ impl Endpoints {
     }
 
     /// Adds the workload's `service`-th service, or replaces what is known of this uid.
-    pub(super) fn put(&mut self, workload: &Arc<Workload>, service: usize) {
+    pub(super) fn put(&mut self, workload: &Arc<Workload>, service: usize, version: u64) {
+        self.version = version;
         let endpoint = Endpoint {
             workload: workload.clone(),
             service,
@@ -106,7 +115,7 @@ impl Endpoints {
             self.weighted += usize::from(workload.capacity != 1);
             return;
         }
-        self.remove(&workload.uid);
+        self.remove(&workload.uid, version);
         self.weighted += usize::from(workload.capacity != 1);
         let side = self.side_mut(workload.health);
         let at = side.len();
@@ -117,7 +126,8 @@ impl Endpoints {
     }
 
     /// Removes the endpoint of this uid, if there is one; the last of its side takes its place.
-    pub(super) fn remove(&mut self, uid: &str) {
+    pub(super) fn remove(&mut self, uid: &str, version: u64) {
+        self.version = version;
         let Some(Position { health, at }) = self.positions.get(uid).copied() else {
             return;
         };

@@ -47,6 +47,8 @@ pub struct Index {
     hostnames: Map<Arc<str>, Holders<Arc<Service>>>,
     policies: Policies,
     epoch: u64,
+    /// Counts changes of endpoints.
+    endpoint_changes: u64,
 }
 
 /// A service and its endpoints; either may be known before the other.
@@ -101,6 +103,7 @@ impl Index {
             hostnames: Map::default(),
             policies: Policies::new(root_namespace.into()),
             epoch: 0,
+            endpoint_changes: 0,
         }
     }
 

@@ -10,10 +10,9 @@ use super::Refusal;
 use super::planner::identities;
 use super::target::{reachable_ip, serves_on, target_port};
 use crate::addr::{NamespacedName, NetworkAddr};
-use crate::balance::{Picker, pick};
 use crate::hbone::Authority;
 use crate::identity::Identity;
-use crate::index::{Index, Target as At};
+use crate::index::{Endpoint, Index, Target as At};
 use crate::model::{AppProtocol, GatewayAddress, NetworkMode, Service, TunnelProtocol, Workload};
 
 /// A CONNECT that arrived at a waypoint.
@@ -164,62 +163,26 @@ fn foreign(authority: &Authority) -> Refusal {
     )
 }
 
-/// Chooses an endpoint of a service port for a waypoint that runs as `from`; none of `exclude` unless
-/// nothing else is left.
-///
-/// # Errors
-/// 503 when there is none.
-pub fn plan_upstream(
-    index: &Index,
-    from: &Workload,
-    key: &NamespacedName,
+/// The way of a waypoint that runs as `from` to an endpoint of a service's port. `None`: it does not serve
+/// the port, or has no address that the waypoint can reach.
+#[must_use]
+pub fn upstream_of_endpoint(
+    service: &Service,
     port: u16,
-    exclude: &[Arc<str>],
-    picker: &mut impl Picker,
-) -> Result<Upstream, Refusal> {
-    let service = index
-        .service(key)
-        .ok_or_else(|| Refusal::unavailable(format!("service {key} is not known")))?;
-    let mapping = service.ports.iter().find(|it| it.service_port == port);
-    let mapping =
-        mapping.ok_or_else(|| Refusal::unavailable(format!("service {key} has no port {port}")))?;
-    let endpoints = index.endpoints(key);
+    endpoint: &Endpoint,
+    from: &Workload,
+) -> Option<Upstream> {
+    let mapping = service.ports.iter().find(|it| it.service_port == port)?;
+    let workload = endpoint.workload();
     let dialled = from.addresses.first().copied();
     let dialled = dialled.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let mut choose = |exclude: &[Arc<str>]| {
-        pick(
-            endpoints?,
-            &service.load_balancing,
-            from,
-            picker,
-            |endpoint| {
-                let workload = endpoint.workload();
-                if exclude.contains(&workload.uid) {
-                    return None;
-                }
-                let ip = reachable_ip(workload, from, dialled)?;
-                let port = target_port(service, endpoint.ports(), port)?;
-                Some(SocketAddr::new(ip, port))
-            },
-        )
-    };
-    let chosen = match choose(exclude) {
-        None if !exclude.is_empty() => choose(&[]),
-        chosen => chosen,
-    };
-    let (endpoint, address) = chosen.ok_or_else(|| {
-        let all = endpoints.map_or(0, super::super::index::Endpoints::len);
-        Refusal::unavailable(match all {
-            0 => format!("service {key} has no endpoints; check its selector and that pods run"),
-            all => format!("none of the {all} endpoints of service {key} is ready and reachable"),
-        })
-    })?;
-    let workload = endpoint.workload().clone();
-    Ok(Upstream {
-        tunnel: tunnel(&workload, &service.subject_alt_names),
+    let ip = reachable_ip(workload, from, dialled)?;
+    let port = target_port(service, endpoint.ports(), port)?;
+    Some(Upstream {
+        tunnel: tunnel(workload, &service.subject_alt_names),
         protocol: mapping.app_protocol,
-        workload,
-        address,
+        workload: workload.clone(),
+        address: SocketAddr::new(ip, port),
     })
 }
 

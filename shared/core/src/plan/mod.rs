@@ -16,7 +16,7 @@ mod tests;
 mod waypoint;
 
 pub use gateway::{
-    BoundTo, GatewayTarget, GatewayTunnel, Upstream, plan_tunnel, plan_upstream,
+    BoundTo, GatewayTarget, GatewayTunnel, Upstream, plan_tunnel, upstream_of_endpoint,
     upstream_of_workload,
 };
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};

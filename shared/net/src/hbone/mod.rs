@@ -12,7 +12,7 @@ mod pool;
 pub mod server;
 mod stream;
 
-pub use duplex::Duplex;
+pub use duplex::{Duplex, DuplexReader, DuplexWriter};
 pub use error::{Error, Stage};
 pub(crate) use pool::Slot;
 pub use pool::{Pool, Target};

@@ -50,10 +50,15 @@ impl FromStr for Format {
 #[must_use]
 pub fn utc(at: SystemTime) -> String {
     let mut text = String::new();
+    write_utc(&mut text, at);
+    text
+}
+
+/// Writes a point in time as [`utc`] does.
+pub(crate) fn write_utc(out: &mut String, at: SystemTime) {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     // Writing to a text cannot fail.
-    let _ = time::write(&mut text, since);
-    text
+    let _ = time::write(out, since);
 }
 
 /// Checks a filter without installing it.

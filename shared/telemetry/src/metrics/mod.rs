@@ -1,7 +1,10 @@
-//! The process's metrics: connection series with cached label sets, and whatever the rest of the
+//! The process's metrics: series of connections and requests with cached label sets, and whatever the rest of the
 //! code counts with the macros of the `metrics` crate.
 
+mod histogram;
+mod parties;
 mod recorder;
+mod requests;
 mod text;
 mod traffic;
 
@@ -11,6 +14,7 @@ mod tests;
 use std::sync::Arc;
 
 pub use recorder::Recorder;
+pub use requests::{RequestLabels, RequestProtocol, RequestSeries, Requests};
 pub use traffic::{Reporter, Security, Series, Traffic, TrafficLabels};
 
 /// Content type of [`Metrics::render`].
@@ -20,6 +24,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Clone, Default)]
 pub struct Metrics {
     traffic: Arc<Traffic>,
+    requests: Arc<Requests>,
     recorder: Recorder,
 }
 
@@ -40,12 +45,19 @@ impl Metrics {
         &self.traffic
     }
 
+    /// The series of requests.
+    #[must_use]
+    pub fn requests(&self) -> &Arc<Requests> {
+        &self.requests
+    }
+
     /// All metrics in the Prometheus text format. Series that were retired are shown once more
     /// and then dropped.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = String::with_capacity(16 * 1024);
         self.traffic.render(&mut out);
+        self.requests.render(&mut out);
         self.recorder.render(&mut out);
         out
     }

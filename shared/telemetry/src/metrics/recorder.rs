@@ -9,31 +9,8 @@ use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Sh
 use metrics_util::registry::{Registry, Storage};
 use parking_lot::RwLock;
 
+use super::histogram::Buckets;
 use super::text;
-
-/// Upper bounds of every histogram, in its own unit: Istio's buckets for milliseconds and bytes.
-const BOUNDS: [f64; 20] = [
-    0.5,
-    1.0,
-    5.0,
-    10.0,
-    25.0,
-    50.0,
-    100.0,
-    250.0,
-    500.0,
-    1000.0,
-    2500.0,
-    5000.0,
-    10_000.0,
-    30_000.0,
-    60_000.0,
-    300_000.0,
-    600_000.0,
-    1_800_000.0,
-    3_600_000.0,
-    10_000_000.0,
-];
 
 /// Keeps what the macros of the `metrics` crate record.
 #[derive(Clone)]
@@ -78,7 +55,10 @@ impl Recorder {
         for (name, all) in histograms {
             self.header(out, &name, "histogram");
             for (key, cell) in all {
-                cell.render(out, &name, &key);
+                cell.render(|suffix, le, value| {
+                    sample(out, &name, suffix, &key, le);
+                    let _ = writeln!(out, " {value}");
+                });
             }
         }
     }
@@ -144,45 +124,9 @@ impl Storage<Key> for Cells {
     }
 }
 
-#[derive(Default)]
-struct Buckets {
-    counts: [AtomicU64; BOUNDS.len()],
-    count: AtomicU64,
-    sum: AtomicU64,
-}
-
 impl HistogramFn for Buckets {
     fn record(&self, value: f64) {
-        let at = BOUNDS.partition_point(|bound| *bound < value);
-        if let Some(bucket) = self.counts.get(at) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
-        // The closure always gives a value, so the update cannot fail.
-        let _ = self
-            .sum
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-    }
-}
-
-impl Buckets {
-    fn render(&self, out: &mut String, name: &str, key: &Key) {
-        let mut below = 0;
-        for (bound, count) in BOUNDS.iter().zip(&self.counts) {
-            below += count.load(Ordering::Relaxed);
-            sample(out, name, "_bucket", key, Some(&bound.to_string()));
-            let _ = writeln!(out, " {below}");
-        }
-        let count = self.count.load(Ordering::Relaxed).max(below);
-        sample(out, name, "_bucket", key, Some("+Inf"));
-        let _ = writeln!(out, " {count}");
-        sample(out, name, "_sum", key, None);
-        out.push(' ');
-        text::number(out, f64::from_bits(self.sum.load(Ordering::Relaxed)));
-        out.push('\n');
-        sample(out, name, "_count", key, None);
-        let _ = writeln!(out, " {count}");
+        self.add(value);
     }
 }
 

@@ -219,3 +219,88 @@ fn a_waypoint_on_the_way_is_named_only_where_there_is_one() {
     let label = r#"source_waypoint="spiffe://cluster.local/ns/shop/sa/gw""#;
     assert_eq!(metrics.render().matches(label).count(), 1);
 }
+
+mod requests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn labels<'a>(source: &'a Workload, code: u16) -> RequestLabels<'a> {
+        RequestLabels {
+            source: Some(source),
+            source_principal: Some(&source.identity),
+            destination: None,
+            destination_principal: None,
+            service: None,
+            protocol: RequestProtocol::Http,
+            response_code: code,
+            grpc_status: None,
+            response_flags: "-",
+            security: Security::MutualTls,
+        }
+    }
+
+    #[test]
+    fn a_request_is_counted_with_its_sizes() {
+        let metrics = Metrics::default();
+        let web = workload("shop", "web");
+        let count = |code| {
+            let series = metrics.requests().series(&labels(&web, code));
+            series.count(Duration::from_millis(7), 0, 1_500);
+        };
+        count(200);
+        count(200);
+        count(503);
+        assert_eq!(metrics.requests().len(), 2);
+        let text = metrics.render();
+        let of = |name: &str, code: &str| {
+            let code = format!("response_code=\"{code}\"");
+            let fits = |line: &&str| line.starts_with(name) && line.contains(&code);
+            text.lines().find(fits).map(ToOwned::to_owned)
+        };
+        let total = of("istio_requests_total", "200").expect("shown");
+        assert!(total.ends_with(" 2"), "{total}");
+        assert!(total.contains("reporter=\"waypoint\""), "{total}");
+        assert!(total.contains("source_workload=\"web\""), "{total}");
+        assert!(
+            total.contains("destination_workload=\"unknown\""),
+            "{total}"
+        );
+        let total = of("istio_requests_total", "503").expect("shown");
+        assert!(total.ends_with(" 1"), "{total}");
+        for (start, end) in [
+            ("istio_request_duration_milliseconds_sum", " 14"),
+            ("istio_request_bytes_sum", " 0"),
+            ("istio_response_bytes_sum", " 3000"),
+            ("istio_response_bytes_count", " 2"),
+        ] {
+            let line = of(start, "200").expect(start);
+            assert!(line.ends_with(end), "{line}");
+        }
+        let below = |le: &str| {
+            let le = format!("le=\"{le}\"");
+            let fits = |line: &&str| {
+                line.starts_with("istio_request_duration_milliseconds_bucket")
+                    && line.contains(&le)
+                    && line.contains("\"200\"")
+            };
+            text.lines().find(fits).map(ToOwned::to_owned)
+        };
+        assert!(below("5").expect("a bucket").ends_with(" 0"));
+        assert!(below("10").expect("a bucket").ends_with(" 2"));
+    }
+
+    #[test]
+    fn series_of_gone_workloads_are_shown_once_more() {
+        let metrics = Metrics::default();
+        let (web, db) = (workload("shop", "web"), workload("shop", "db"));
+        for source in [&web, &db] {
+            let series = metrics.requests().series(&labels(source, 200));
+            series.count(Duration::ZERO, 0, 0);
+        }
+        metrics.requests().retire(|_, name| name == "web");
+        assert!(metrics.render().contains("source_workload=\"web\""));
+        assert!(!metrics.render().contains("source_workload=\"web\""));
+        assert!(metrics.render().contains("source_workload=\"db\""));
+    }
+}

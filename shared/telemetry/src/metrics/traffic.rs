@@ -14,6 +14,7 @@ use ambit_core::model::Workload;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
 
+use super::parties::{self, Parties, Texts};
 use super::text;
 
 /// Independent locks, so that workers do not wait for each other.
@@ -26,6 +27,8 @@ pub enum Reporter {
     Source,
     /// The proxy of the server.
     Destination,
+    /// The waypoint between them.
+    Waypoint,
 }
 
 impl Reporter {
@@ -35,6 +38,7 @@ impl Reporter {
         match self {
             Self::Source => "source",
             Self::Destination => "destination",
+            Self::Waypoint => "waypoint",
         }
     }
 }
@@ -86,52 +90,20 @@ pub struct TrafficLabels<'a> {
     pub security: Security,
 }
 
-/// The label values that are text, in the order of [`NAMES`].
-type Texts<'a> = [&'a str; 13];
-
-const NAMES: [&[&str]; 13] = [
-    &["source_workload"],
-    &["source_canonical_service", "source_app"],
-    &["source_canonical_revision", "source_version"],
-    &["source_workload_namespace"],
-    &["source_cluster"],
-    &["destination_workload"],
-    &["destination_canonical_service", "destination_app"],
-    &["destination_canonical_revision", "destination_version"],
-    &["destination_workload_namespace"],
-    &["destination_cluster"],
-    &["destination_service"],
-    &["destination_service_namespace"],
-    &["destination_service_name"],
-];
-
 impl<'a> TrafficLabels<'a> {
     fn texts(&self) -> Texts<'a> {
-        fn party(workload: Option<&Workload>) -> [&str; 5] {
-            workload.map_or([""; 5], |w| {
-                [
-                    &w.workload_name,
-                    &w.canonical_name,
-                    &w.canonical_revision,
-                    &w.namespace,
-                    &w.cluster_id,
-                ]
-            })
-        }
-        let [a, b, c, d, e] = party(self.source);
-        let [f, g, h, i, j] = party(self.destination);
-        let [k, l, m] = self
-            .service
-            .map_or([""; 3], |(key, name)| [&*key.name, &*key.namespace, name]);
-        [a, b, c, d, e, f, g, h, i, j, k, l, m]
+        parties::texts(self.source, self.destination, self.service)
+    }
+
+    fn principals(&self) -> [Option<&'a Identity>; 2] {
+        [self.source_principal, self.destination_principal]
     }
 }
 
 /// The counters of one label set. Cheap to hold and to add to.
 #[derive(Debug)]
 pub struct Series {
-    texts: [Box<str>; 13],
-    principals: [Option<Identity>; 2],
+    parties: Parties,
     source_waypoint: Option<Identity>,
     reporter: Reporter,
     response_flags: &'static str,
@@ -147,9 +119,7 @@ pub struct Series {
 impl Series {
     fn new(labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> Self {
         Self {
-            texts: texts.map(Box::from),
-            principals: [labels.source_principal, labels.destination_principal]
-                .map(Option::<&Identity>::cloned),
+            parties: Parties::new(texts, labels.principals()),
             source_waypoint: labels.source_waypoint.cloned(),
             reporter: labels.reporter,
             response_flags: labels.response_flags,
@@ -167,14 +137,8 @@ impl Series {
         self.reporter == labels.reporter
             && self.response_flags == labels.response_flags
             && self.security == labels.security
-            && self.principals[0].as_ref() == labels.source_principal
-            && self.principals[1].as_ref() == labels.destination_principal
             && self.source_waypoint.as_ref() == labels.source_waypoint
-            && self
-                .texts
-                .iter()
-                .zip(texts)
-                .all(|(own, asked)| **own == **asked)
+            && self.parties.are(texts, labels.principals())
     }
 
     /// A connection was opened.
@@ -202,30 +166,10 @@ impl Series {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The two workloads as (namespace, workload name), source first.
-    fn parties(&self) -> [(&str, &str); 2] {
-        [
-            (&self.texts[3], &self.texts[0]),
-            (&self.texts[8], &self.texts[5]),
-        ]
-    }
-
     fn write_labels(&self, out: &mut String) {
         let mut first = true;
         text::label(out, &mut first, "reporter", self.reporter.as_str());
-        for (names, value) in NAMES.iter().zip(&self.texts) {
-            let value = if value.is_empty() { "unknown" } else { value };
-            for name in *names {
-                text::label(out, &mut first, name, value);
-            }
-        }
-        for (name, principal) in ["source_principal", "destination_principal"]
-            .into_iter()
-            .zip(&self.principals)
-        {
-            let value = principal.as_ref().map(Identity::to_string);
-            text::label(out, &mut first, name, value.as_deref().unwrap_or("unknown"));
-        }
+        self.parties.write(out, &mut first);
         // Istio has no such label: it is there only where there is something to say.
         if let Some(waypoint) = &self.source_waypoint {
             text::label(out, &mut first, "source_waypoint", &waypoint.to_string());
@@ -282,7 +226,8 @@ impl Traffic {
     pub fn retire(&self, mut gone: impl FnMut(&str, &str) -> bool) {
         for shard in &self.shards {
             for (_, series) in shard.read().iter() {
-                if series.parties().iter().any(|(ns, name)| gone(ns, name)) {
+                let parties = series.parties.workloads();
+                if parties.iter().any(|(ns, name)| gone(ns, name)) {
                     series.retired.store(true, Ordering::Relaxed);
                 }
             }

@@ -1,21 +1,25 @@
 //! One request on an HTTP/1.1 connection to a backend.
 
-use std::sync::Arc;
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll};
 
 use ambit_http::h1::{
     self, Asked, BodyEncoder, Framing, Next, RequestLine, ResponseDecoder, encode_request_head,
 };
 use ambit_http::retry::Outcome;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::io::AsyncWriteExt;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::task::JoinHandle;
 
-use super::incoming::{Incoming, fresh};
-use super::{READ, Raw, Reader, Writer, write};
-use crate::http::body::{Body, Frame};
+use super::incoming::Incoming;
+use super::send::{SendError, send};
+use super::{READ, Raw, Reader, Writer};
+use crate::http::body::Body;
+use crate::http::connections::Place;
+use crate::http::desk::Desk;
 use crate::http::message::Response;
-use crate::io::Io;
+use crate::io::{self, Io};
 
 /// A connection between two requests.
 pub(in super::super) struct Connection {
@@ -29,8 +33,6 @@ pub(in super::super) struct Connection {
 pub(in super::super) struct Failure {
     pub(in super::super) outcome: Outcome,
     pub(in super::super) reason: String,
-    /// The client's own body broke off: nobody wants an answer.
-    pub(in super::super) client: bool,
 }
 
 impl Failure {
@@ -38,7 +40,6 @@ impl Failure {
         Self {
             outcome,
             reason: reason.to_string(),
-            client: false,
         }
     }
 }
@@ -50,11 +51,13 @@ pub(in super::super) struct Head<'a> {
     pub(in super::super) host: &'a str,
     pub(in super::super) headers: &'a HeaderMap,
     pub(in super::super) upgrade: Option<&'a HeaderValue>,
+    /// Where interim responses go.
+    pub(in super::super) desk: Option<&'a Desk>,
 }
 
 impl Connection {
     pub(in super::super) fn new(io: Io) -> Self {
-        let (reader, writer) = tokio::io::split(io);
+        let (reader, writer) = io::split(io);
         Self {
             reader: Reader::new(reader, BytesMut::new()),
             writer,
@@ -68,27 +71,63 @@ impl Connection {
     }
 }
 
-/// Takes connections that may be used again.
-pub(in super::super) type Keep = Arc<dyn Fn(Connection) + Send + Sync>;
+/// The sending half after a request.
+enum Uplink {
+    Done(Writer),
+    /// The rest of the request is sent by a task of its own; without a result the connection is of no
+    /// more use.
+    Sending(Task),
+}
 
-/// Sends a request and waits for the head of its response. The rest of a body that is still being sent
-/// goes on while the response's body is read.
+/// A task that ends with whoever holds this.
+struct Task(JoinHandle<Option<Writer>>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What becomes of a connection when a response has been read.
+pub(in super::super) struct Used {
+    uplink: Option<Uplink>,
+    /// `None`: it is not used again.
+    place: Option<Place>,
+}
+
+impl Used {
+    pub(super) fn give_back(&mut self, mut reader: Reader) {
+        let writer = match self.uplink.take() {
+            Some(Uplink::Done(writer)) => Some(writer),
+            Some(Uplink::Sending(mut task)) => {
+                (&mut task.0).now_or_never().and_then(|it| it.ok()?)
+            }
+            None => None,
+        };
+        if let (Some(writer), Some(place)) = (writer, self.place.take()) {
+            reader.rest();
+            place.keep(Connection {
+                reader,
+                writer,
+                used: true,
+            });
+        }
+    }
+}
+
+/// Sends a request and waits for the head of its response. The rest of a body that is still being sent goes
+/// on while the response's body is read. A connection that can be used again goes to `place`.
 pub(in super::super) async fn exchange(
     connection: Connection,
     head: &Head<'_>,
-    body: Body,
-    keep: Keep,
+    mut body: Body,
+    place: Place,
 ) -> Result<Response, Failure> {
     let Connection {
-        mut reader,
+        reader,
         mut writer,
         used,
     } = connection;
-    let broken = |error: &dyn std::fmt::Display| {
-        // A kept connection that ends without a byte was gone before the request.
-        let outcome = if used { Outcome::Unsent } else { Outcome::Lost };
-        Failure::new(outcome, error)
-    };
     let framing = match body.framing() {
         Framing::UntilClose => Framing::Chunked,
         framing => framing,
@@ -99,119 +138,154 @@ pub(in super::super) async fn exchange(
         target: head.target,
         host: head.host,
     };
-    let ends = match head.upgrade {
+    let becomes = match head.upgrade {
         Some(protocol) => h1::Connection::Upgrade(protocol),
         None => h1::Connection::KeepAlive,
     };
-    let encoder = encode_request_head(&mut out, &line, head.headers, framing, ends)
+    let encoder = encode_request_head(&mut out, &line, head.headers, framing, becomes)
         .map_err(|error| Failure::new(Outcome::Malformed, error))?;
-    write(&mut writer, out)
-        .await
-        .map_err(|error| broken(&error))?;
-    let asked = Asked::new(head.method, head.upgrade.cloned());
-    let mut decoder = ResponseDecoder::new();
-    if body.is_empty() {
-        writer.flush().await.map_err(|error| broken(&error))?;
-        let response = receive(&mut reader, &mut decoder, &asked).await?;
-        return Ok(finish(response, reader, Ok(writer), keep));
-    }
-    let mut sending = Box::pin(send(writer, encoder, body));
-    let received = {
-        let receiving = receive(&mut reader, &mut decoder, &asked);
-        tokio::pin!(receiving);
-        tokio::select! {
-            biased;
-            sent = &mut sending => Err((sent, receiving.await)),
-            response = &mut receiving => Ok(response),
-        }
+    let mut receiving = Receiving {
+        reader,
+        decoder: ResponseDecoder::new(),
+        asked: Asked::new(head.method, head.upgrade.cloned()),
+        desk: head.desk,
+        kept: used && is_idempotent(head.method),
+        silent: true,
     };
-    match received {
-        Ok(response) => {
-            let uplink = async move { sending.await.ok() }.boxed();
-            Ok(finish(response?, reader, Err(uplink), keep))
+    // A kept connection that takes nothing was gone before the request.
+    let unsent = |error: &SendError| match error {
+        SendError::Sink(error) if used => Failure::new(Outcome::Unsent, error),
+        error => Failure::new(Outcome::Lost, error),
+    };
+    if matches!(body, Body::Empty | Body::Full(_)) || is_kept_at_hand(&body) {
+        if let Err(error) = send(&mut writer, &mut out, encoder, &mut body, |_| {}).await {
+            // A backend may answer and close without reading everything.
+            return match receiving.head().await {
+                Ok(response) => Ok(finish(response, receiving.reader, None, None)),
+                Err(_) => Err(unsent(&error)),
+            };
         }
-        Err((Ok(writer), response)) => Ok(finish(response?, reader, Ok(writer), keep)),
-        // A backend may answer and close without reading everything.
-        Err((Err(failure), response)) => match response {
-            Ok(response) => {
-                let never = async { None }.boxed();
-                Ok(finish(response, reader, Err(never), keep))
+        let response = receiving.head().await?;
+        let uplink = Some(Uplink::Done(writer));
+        return Ok(finish(response, receiving.reader, uplink, Some(place)));
+    }
+    let mut sending = Box::pin(upload(writer, out, encoder, body));
+    let mut sent = None;
+    let response = poll_fn(|cx| {
+        if sent.is_none()
+            && let Poll::Ready(result) = sending.as_mut().poll(cx)
+        {
+            sent = Some(result);
+        }
+        match &sent {
+            // The request cannot be completed: nobody will answer it.
+            Some(Err(error @ (SendError::Source(_) | SendError::Length(_)))) => {
+                Poll::Ready(Err(Failure::new(Outcome::Lost, error)))
             }
-            Err(_) => Err(failure),
+            // Also after an error: a backend may answer and close without reading everything.
+            _ => receiving.poll_head(cx),
+        }
+    });
+    let response = response.await;
+    let uplink = match sent {
+        None => match &response {
+            Ok(_) => {
+                let rest = async move { sending.await.ok() };
+                Some(Uplink::Sending(Task(tokio::spawn(rest))))
+            }
+            Err(_) => None,
         },
-    }
+        Some(Ok(writer)) => Some(Uplink::Done(writer)),
+        Some(Err(error)) if response.is_err() => return Err(unsent(&error)),
+        Some(Err(_)) => None,
+    };
+    Ok(finish(response?, receiving.reader, uplink, Some(place)))
 }
 
-async fn send(
+/// Sending it cannot wait for the client.
+fn is_kept_at_hand(body: &Body) -> bool {
+    matches!(body, Body::Kept(kept) if kept.is_at_hand())
+}
+
+/// A request of which a second does no more than the first (RFC 9110 9.2.2).
+fn is_idempotent(method: &Method) -> bool {
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::PUT,
+        Method::DELETE,
+    ]
+    .contains(method)
+}
+
+async fn upload(
     mut writer: Writer,
-    mut encoder: BodyEncoder,
+    mut out: BytesMut,
+    encoder: BodyEncoder,
     mut body: Body,
-) -> Result<Writer, Failure> {
-    let lost = |error: std::io::Error| Failure::new(Outcome::Lost, error);
-    loop {
-        let frame = body.next().await.map_err(|error| Failure {
-            client: true,
-            ..Failure::new(Outcome::Lost, error)
-        })?;
-        let wrong = |error: h1::EncodeError| Failure {
-            client: true,
-            ..Failure::new(Outcome::Malformed, error)
-        };
-        let (bytes, last) = match frame {
-            Some(Frame::Data(data)) => (encoder.data(data).map_err(wrong)?, false),
-            Some(Frame::Trailers(trailers)) => {
-                let end = std::mem::replace(&mut encoder, BodyEncoder::nothing());
-                (end.end(Some(&trailers)).map_err(wrong)?, true)
-            }
-            None => {
-                let end = std::mem::replace(&mut encoder, BodyEncoder::nothing());
-                (end.end(None).map_err(wrong)?, true)
-            }
-        };
-        if bytes.has_remaining() {
-            write(&mut writer, bytes).await.map_err(lost)?;
-        }
-        writer.flush().await.map_err(lost)?;
-        if last {
-            return Ok(writer);
-        }
-    }
+) -> Result<Writer, SendError> {
+    send(&mut writer, &mut out, encoder, &mut body, |_| {}).await?;
+    Ok(writer)
 }
 
-async fn receive(
-    reader: &mut Reader,
-    decoder: &mut ResponseDecoder,
-    asked: &Asked,
-) -> Result<h1::ResponseHead, Failure> {
-    let mut silent = true;
-    loop {
-        match decoder.decode(&mut reader.buffer, asked) {
-            // Interim responses are not passed on; the client's 100 is ours to give.
-            Ok(Some(head)) if head.next == Next::Head => continue,
-            Ok(Some(head)) => return Ok(head),
-            Ok(None) => {}
-            Err(error) => return Err(Failure::new(Outcome::Malformed, error)),
-        }
-        let outcome = |silent| {
-            if silent {
-                Outcome::Lost
-            } else {
-                Outcome::Malformed
+/// Waits for the head of a response.
+struct Receiving<'a> {
+    reader: Reader,
+    decoder: ResponseDecoder,
+    asked: Asked,
+    desk: Option<&'a Desk>,
+    /// If the connection ends without a byte, the request can be sent again: it was kept, and either the
+    /// backend had closed it before, or a second request does no harm.
+    kept: bool,
+    silent: bool,
+}
+
+impl Receiving<'_> {
+    async fn head(&mut self) -> Result<h1::ResponseHead, Failure> {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<h1::ResponseHead, Failure>> {
+        loop {
+            match self.decoder.decode(&mut self.reader.buffer, &self.asked) {
+                Ok(Some(head)) if head.next == Next::Head => {
+                    // 100 is for us: the client's is given when its body is wanted.
+                    if let Some(desk) = self.desk.filter(|_| head.status != StatusCode::CONTINUE) {
+                        desk.interim(head.status, head.headers);
+                    }
+                    continue;
+                }
+                Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Err(Failure::new(Outcome::Malformed, error))),
             }
-        };
-        match reader.fill(READ).await {
-            Ok(true) => silent = false,
-            Ok(false) => return Err(Failure::new(outcome(silent), "it closed the connection")),
-            Err(error) => return Err(Failure::new(outcome(silent), error)),
+            let Poll::Ready(read) = self.reader.poll_fill(cx, READ) else {
+                return Poll::Pending;
+            };
+            let outcome = match (self.silent, self.kept) {
+                (true, true) => Outcome::Unsent,
+                (true, false) => Outcome::Lost,
+                (false, _) => Outcome::Malformed,
+            };
+            match read {
+                Ok(0) => {
+                    let failure = Failure::new(outcome, "it closed the connection");
+                    return Poll::Ready(Err(failure));
+                }
+                Ok(_) => self.silent = false,
+                Err(error) => return Poll::Ready(Err(Failure::new(outcome, error))),
+            }
         }
     }
 }
 
 fn finish(
     head: h1::ResponseHead,
-    reader: Reader,
-    uplink: Result<Writer, futures_util::future::BoxFuture<'static, Option<Writer>>>,
-    keep: Keep,
+    mut reader: Reader,
+    uplink: Option<Uplink>,
+    place: Option<Place>,
 ) -> Response {
     let h1::ResponseHead {
         status,
@@ -219,44 +293,45 @@ fn finish(
         next,
         keep_alive,
     } = head;
+    let empty = |upgraded| Response {
+        headers: HeaderMap::new(),
+        upgraded,
+        ..Response::empty(status)
+    };
     let framing = match next {
         Next::Tunnel => {
-            let upgraded = uplink.ok().map(|writer| Box::new(Raw { reader, writer }));
+            let upgraded = match uplink {
+                Some(Uplink::Done(writer)) => Some(Box::new(Raw { reader, writer })),
+                _ => None,
+            };
             return Response {
-                status,
                 headers,
-                body: Body::Empty,
-                upgraded: upgraded.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS),
+                ..empty(upgraded)
             };
         }
         Next::Body(framing) => framing,
         Next::Head => Framing::None,
     };
-    let done = keep_alive.then(|| {
-        let done = move |mut reader: Reader, writer: Option<Writer>| {
-            if let Some(writer) = writer {
-                fresh(&mut reader.buffer);
-                keep(Connection {
-                    reader,
-                    writer,
-                    used: true,
-                });
-            }
-        };
-        Box::new(done) as Box<dyn FnOnce(Reader, Option<Writer>) + Send>
-    });
-    // The length of a response without a body is kept for HEAD and 304.
-    let length = headers.get(header::CONTENT_LENGTH).is_some();
-    let incoming = Incoming::response(reader, framing, uplink, done);
+    let mut used = Used {
+        uplink,
+        place: place.filter(|_| keep_alive),
+    };
     let body = match framing {
-        Framing::None if !length => Body::Empty,
-        Framing::None | Framing::Length(0) => Body::Empty,
-        _ => Body::H1(Box::new(incoming)),
+        Framing::None | Framing::Length(0) => {
+            used.give_back(reader);
+            Body::Empty
+        }
+        // All of it is there.
+        Framing::Length(length) if length <= reader.buffer.len() as u64 => {
+            let bytes = reader.buffer.split_to(length as usize).freeze();
+            used.give_back(reader);
+            Body::Full(bytes)
+        }
+        framing => Body::H1(Box::new(Incoming::response(reader, framing, used))),
     };
     Response {
-        status,
         headers,
         body,
-        upgraded: None,
+        ..empty(None)
     }
 }

@@ -1,153 +1,148 @@
 //! A body that comes over an HTTP/1.1 connection, and gives the connection back at its end.
 
-use ambit_http::h1::{BodyDecoder, Framing, Piece, Side};
-use bytes::BytesMut;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use super::super::body::{Broken, Frame};
-use super::{PIECE, Reader, Writer};
+use ambit_http::h1::{BodyDecoder, Framing, Piece, Side};
+use tokio::time::{Sleep, sleep};
+
+use super::client::Used;
+use super::{PIECE, Reader};
+use crate::http::body::{Broken, Frame};
+use crate::http::desk::Desk;
+
+/// A client that sends nothing of a body for that long is given up.
+const STALLED: Duration = Duration::from_secs(300);
 
 /// What still comes.
 pub(in super::super) struct Incoming {
+    /// Until the body is over.
     reader: Option<Reader>,
     decoder: BodyDecoder,
     framing: Framing,
-    /// Told when somebody wants the body: the client waits for 100.
-    wanted: Option<oneshot::Sender<()>>,
-    /// The rest of the request, which is still being sent.
-    uplink: Option<BoxFuture<'static, Option<Writer>>>,
-    writer: Option<Writer>,
-    /// Gets the connection when both directions are done.
-    done: Option<Done>,
+    from: From,
 }
 
-type Done = Box<dyn FnOnce(Reader, Option<Writer>) + Send>;
+enum From {
+    Client {
+        desk: Arc<Desk>,
+        /// It waits for 100 before it sends.
+        waits: bool,
+        stalled: Option<Pin<Box<Sleep>>>,
+    },
+    Backend(Used),
+}
 
 impl Incoming {
-    /// The body of a request: its reader goes to `done`.
-    pub(super) fn request(
-        reader: Reader,
-        framing: Framing,
-        wanted: Option<oneshot::Sender<()>>,
-        done: impl FnOnce(Reader, Option<Writer>) + Send + 'static,
-    ) -> Self {
+    /// The body of a request: its reader goes back to the desk.
+    pub(super) fn request(reader: Reader, framing: Framing, desk: Arc<Desk>, waits: bool) -> Self {
         Self {
             reader: Some(reader),
             decoder: BodyDecoder::new(framing, Side::Client),
             framing,
-            wanted,
-            uplink: None,
-            writer: None,
-            done: Some(Box::new(done)),
+            from: From::Client {
+                desk,
+                waits,
+                stalled: None,
+            },
         }
     }
 
-    /// The body of a response. The connection goes to `done` if it can be used again.
-    pub(super) fn response(
-        reader: Reader,
-        framing: Framing,
-        uplink: Result<Writer, BoxFuture<'static, Option<Writer>>>,
-        done: Option<Done>,
-    ) -> Self {
-        let (writer, uplink) = match uplink {
-            Ok(writer) => (Some(writer), None),
-            Err(uplink) => (None, Some(uplink)),
-        };
-        let mut incoming = Self {
+    /// The body of a response.
+    pub(super) fn response(reader: Reader, framing: Framing, used: Used) -> Self {
+        Self {
             reader: Some(reader),
             decoder: BodyDecoder::new(framing, Side::Upstream),
             framing,
-            wanted: None,
-            uplink,
-            writer,
-            done,
-        };
-        incoming.finish();
-        incoming
+            from: From::Backend(used),
+        }
     }
 
     pub(in super::super) fn framing(&self) -> Framing {
         self.framing
     }
 
-    pub(in super::super) async fn next(&mut self) -> Result<Option<Frame>, Broken> {
+    pub(in super::super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Broken>> {
         loop {
             let Some(reader) = &mut self.reader else {
-                return Ok(None);
+                return Poll::Ready(Ok(None));
             };
             match self.decoder.decode(&mut reader.buffer) {
                 Ok(Some(Piece::Data(data))) => {
                     self.finish();
-                    return Ok(Some(Frame::Data(data)));
+                    return Poll::Ready(Ok(Some(Frame::Data(data))));
                 }
                 Ok(Some(Piece::End(trailers))) => {
                     self.finish();
-                    return Ok(trailers.map(Frame::Trailers));
+                    return Poll::Ready(Ok(trailers.map(Frame::Trailers)));
                 }
                 Ok(None) => {}
-                Err(error) => return Err(self.give_up(&error)),
+                Err(error) => return Poll::Ready(Err(self.give_up(&error))),
             }
-            if let Some(wanted) = self.wanted.take() {
-                // A client that is gone shows at the next read.
-                let _ = wanted.send(());
+            if let From::Client { desk, waits, .. } = &mut self.from
+                && std::mem::take(waits)
+            {
+                desk.body_wanted();
             }
-            let more = match &mut self.uplink {
-                Some(uplink) => tokio::select! {
-                    biased;
-                    writer = uplink => {
-                        self.writer = writer;
-                        self.uplink = None;
-                        continue;
-                    }
-                    more = reader.fill(PIECE) => more,
-                },
-                None => reader.fill(PIECE).await,
+            let Poll::Ready(read) = reader.poll_fill(cx, PIECE) else {
+                ready!(self.poll_stalled(cx));
+                return Poll::Ready(Err(self.give_up(&"nothing more came of it")));
             };
-            match more {
-                Ok(true) => {}
-                Ok(false) => {
+            match read {
+                Ok(0) => {
                     if let Err(error) = self.decoder.eof() {
-                        return Err(self.give_up(&error));
+                        return Poll::Ready(Err(self.give_up(&error)));
                     }
                     // The connection ended with the body.
-                    self.done = None;
+                    self.reader = None;
                 }
-                Err(error) => return Err(self.give_up(&error)),
+                Ok(_) => {
+                    if let From::Client { stalled, .. } = &mut self.from {
+                        *stalled = None;
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(self.give_up(&error))),
             }
         }
     }
 
+    /// A backend's time is the route's business.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let From::Client { stalled, .. } = &mut self.from else {
+            return Poll::Pending;
+        };
+        let timer = stalled.get_or_insert_with(|| Box::pin(sleep(STALLED)));
+        timer.as_mut().poll(cx)
+    }
+
     fn give_up(&mut self, error: &dyn std::fmt::Display) -> Broken {
         self.reader = None;
-        self.done = None;
         Broken(error.to_string())
     }
 
     /// Gives the connection back once all of the body has been taken.
     fn finish(&mut self) {
-        if !self.decoder.is_done() {
-            return;
-        }
-        if let Some(uplink) = &mut self.uplink
-            && let Some(writer) = uplink.now_or_never()
+        if self.decoder.is_done()
+            && let Some(reader) = self.reader.take()
         {
-            self.writer = writer;
-            self.uplink = None;
-        }
-        let Some(reader) = self.reader.take() else {
-            return;
-        };
-        if let (Some(done), None) = (self.done.take(), &self.uplink) {
-            done(reader, self.writer.take());
+            match &mut self.from {
+                From::Client { desk, .. } => desk.give_back(reader, true),
+                From::Backend(used) => used.give_back(reader),
+            }
         }
     }
 }
 
-/// An empty buffer that keeps nothing of the last message alive.
-pub(super) fn fresh(buffer: &mut BytesMut) {
-    if buffer.is_empty() {
-        *buffer = BytesMut::new();
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let (Some(reader), From::Client { desk, .. }) = (self.reader.take(), &self.from) {
+            desk.give_back(reader, false);
+        }
     }
 }

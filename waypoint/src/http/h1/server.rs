@@ -1,25 +1,28 @@
 //! One HTTP/1.1 connection of a client.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_http::h1::{
-    self, BodyEncoder, Framing, RequestDecoder, RequestHead, encode_interim_head,
-    encode_response_head,
+    self, Framing, RequestDecoder, RequestHead, encode_interim_head, encode_response_head,
 };
 use ambit_http::host::Host;
 use ambit_http::path::{self, CanonicalPath};
 use ambit_http::refusal::{Flag, Refusal};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::incoming::{Incoming, fresh};
-use super::{READ, Raw, Reader, Writer, tunnel, write};
+use super::incoming::Incoming;
+use super::send::{SendError, send, write};
+use super::{READ, Raw, Reader, Writer, tunnel};
 use crate::http::body::{Body, Frame};
+use crate::http::desk::{Desk, Note};
 use crate::http::message::{Request, Response};
 use crate::http::pipeline;
 use crate::io::Io;
@@ -28,132 +31,193 @@ use crate::session::Session;
 /// A client may be silent this long between requests, and take this long for a head.
 const IDLE: Duration = Duration::from_secs(3600);
 const HEAD: Duration = Duration::from_secs(60);
-/// A body this short goes out with its head.
-const TOGETHER: usize = 16 * 1024;
+/// What a client still sends after the last response is read for this long, and this much of it, so that
+/// the end of the connection does not overtake the response.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 * 1024;
+/// A buffer that has grown beyond this is not kept between requests.
+const KEPT: usize = 16 * 1024;
 
-/// Serves requests one after another until the client leaves or one side wants the end.
+const VERSION: &str = "HTTP/1.1";
+
+/// Serves requests one after another until the client leaves or one side wants the end. They are answered in
+/// the order in which they come: the next head is read when the response before is complete.
 pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes) {
-    let (reader, writer) = tokio::io::split(io);
+    let (reader, writer) = crate::io::split(io);
     let mut connection = Connection {
         session,
         decoder: RequestDecoder::new(),
+        reader: Some(Reader::new(reader, BytesMut::from(&first[..]))),
+        spent: None,
         writer,
         out: BytesMut::new(),
+        desk: Arc::default(),
     };
-    let mut reader = Reader::new(reader, BytesMut::from(&first[..]));
-    while let Some(next) = connection.turn(reader).await {
-        reader = next;
-    }
+    while connection.turn().await.is_some() {}
 }
 
 struct Connection {
     session: Arc<Session>,
     decoder: RequestDecoder,
+    /// Lent to the body of a request meanwhile.
+    reader: Option<Reader>,
+    /// The reader of a body that was given up: what comes next cannot be told.
+    spent: Option<Reader>,
     writer: Writer,
     out: BytesMut,
+    desk: Arc<Desk>,
+}
+
+/// What happens while a request is answered.
+enum Event {
+    Answer(Response),
+    Note(Note),
+    /// The client's side of the connection broke.
+    Gone,
 }
 
 impl Connection {
-    /// One request and its response; gives the reader back when another may follow.
-    async fn turn(&mut self, mut reader: Reader) -> Option<Reader> {
-        let head = match self.head(&mut reader).await? {
+    /// One request and its response; `None` at the end of the connection.
+    async fn turn(&mut self) -> Option<()> {
+        let head = match self.head().await? {
             Ok(head) => head,
             Err(error) => {
-                let refusal = error.into();
-                let response = pipeline::refuse_head(&self.session, &refusal, "HTTP/1.1");
+                let response = pipeline::refuse_head(&self.session, &error.into(), VERSION);
                 // The client's bytes cannot be trusted any more.
-                let _ = self.respond(response, &Method::GET, false).await;
-                let _ = self.writer.shutdown().await;
-                return None;
+                self.respond(response, &Method::GET, false).await;
+                return self.linger().await;
             }
         };
-        let method = head.method.clone();
-        let keep_alive = head.keep_alive;
-        let (wanted, wants) = oneshot::channel();
-        let (back, returned) = oneshot::channel();
-        let upgrade = head.upgrade.clone();
-        let body = match head.body {
-            Framing::None | Framing::Length(0) if upgrade.is_none() => {
-                // Nobody is on the other end only when this connection is over.
-                let _ = back.send(reader);
-                Body::Empty
-            }
-            framing => {
-                let wanted = head.expect_continue.then_some(wanted);
-                let give_back = move |reader, _| {
-                    let _ = back.send(reader);
-                };
-                let mut incoming = Incoming::request(reader, framing, wanted, give_back);
-                if matches!(framing, Framing::None | Framing::Length(0)) {
-                    // An upgrade: the reader is wanted back at once.
-                    let _ = incoming.next().await;
-                    Body::Empty
-                } else {
-                    Body::H1(Box::new(incoming))
-                }
-            }
-        };
-        let response = match request(head, body) {
+        let (method, keep_alive) = (head.method.clone(), head.keep_alive);
+        let waits = head.expect_continue;
+        let body = self.body(head.body, waits);
+        let response = match request(head, body, &self.desk) {
             Ok(request) => {
                 let session = self.session.clone();
-                let answer = async move { pipeline::answer(&session, request).await };
-                self.answered(answer, wants).await?
+                self.answer(pin!(pipeline::answer(&session, request)), waits)
+                    .await?
             }
-            Err(refusal) => pipeline::refuse_head(&self.session, &refusal, "HTTP/1.1"),
+            Err(refusal) => pipeline::refuse_head(&self.session, &refusal, VERSION),
         };
-        let mut returned = returned;
-        if let Some(upstream) = response.upgraded {
-            let reader = returned.try_recv().ok()?;
-            return self
-                .upgrade(reader, *upstream, response.status, &response.headers)
-                .await;
-        }
-        let complete = self.respond(response, &method, keep_alive).await;
-        if !(complete && keep_alive) {
-            let _ = self.writer.shutdown().await;
+        if response.upgraded.is_some() {
+            self.upgrade(response).await;
             return None;
         }
-        // A response that came before the end of its request leaves a connection of no more use.
-        let mut reader = returned.try_recv().ok()?;
-        fresh(&mut reader.buffer);
-        Some(reader)
+        let complete = self.respond(response, &method, keep_alive).await;
+        self.returned();
+        match &mut self.reader {
+            Some(reader) if complete && keep_alive => reader.rest(),
+            // A body that nobody read to its end leaves a connection of no more use.
+            _ if complete => return self.linger().await,
+            // What is incomplete must not look otherwise.
+            _ => return None,
+        }
+        if self.out.capacity() > KEPT {
+            self.out = BytesMut::new();
+        }
+        Some(())
     }
 
-    async fn head(&mut self, reader: &mut Reader) -> Option<Result<RequestHead, h1::Error>> {
-        let mut patience = IDLE;
+    async fn head(&mut self) -> Option<Result<RequestHead, h1::Error>> {
+        let reader = self.reader.as_mut()?;
+        let mut until = Instant::now() + IDLE;
+        let mut begun = false;
         loop {
             match self.decoder.decode(&mut reader.buffer) {
                 Ok(Some(head)) => return Some(Ok(head)),
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),
             }
-            if !reader.buffer.is_empty() {
-                patience = HEAD;
+            if !reader.buffer.is_empty() && !std::mem::replace(&mut begun, true) {
+                until = Instant::now() + HEAD;
             }
-            match timeout(patience, reader.fill(READ)).await {
-                Ok(Ok(true)) => {}
-                _ => return None,
+            match timeout_at(until, reader.fill(READ)).await {
+                Ok(Ok(0)) => return self.decoder.eof(&reader.buffer).err().map(Err),
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) | Err(_) => return None,
             }
         }
     }
 
-    /// The response; meanwhile a client that waits for 100 gets it once its body is wanted.
-    async fn answered(
-        &mut self,
-        answer: impl Future<Output = Response>,
-        mut wants: oneshot::Receiver<()>,
-    ) -> Option<Response> {
-        tokio::pin!(answer);
-        tokio::select! {
-            biased;
-            response = &mut answer => return Some(response),
-            Ok(()) = &mut wants => {}
+    /// The body after a head. One that is there already costs nothing more.
+    fn body(&mut self, framing: Framing, waits: bool) -> Body {
+        let Some(mut reader) = self.reader.take() else {
+            return Body::Empty;
+        };
+        match framing {
+            Framing::None | Framing::Length(0) | Framing::UntilClose => {
+                self.reader = Some(reader);
+                Body::Empty
+            }
+            Framing::Length(length) if length <= reader.buffer.len() as u64 => {
+                let bytes = reader.buffer.split_to(length as usize).freeze();
+                self.reader = Some(reader);
+                Body::Full(bytes)
+            }
+            framing => {
+                let desk = self.desk.clone();
+                Body::H1(Box::new(Incoming::request(reader, framing, desk, waits)))
+            }
         }
+    }
+
+    /// The response; meanwhile the client gets what is due before it. `None` when the client is gone.
+    async fn answer(
+        &mut self,
+        mut answer: Pin<&mut impl Future<Output = Response>>,
+        mut waits: bool,
+    ) -> Option<Response> {
+        let mut ended = false;
+        loop {
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Event::Answer(response));
+                }
+                if let Poll::Ready(note) = self.desk.poll(cx) {
+                    return Poll::Ready(Event::Note(note));
+                }
+                self.poll_gone(cx, &mut ended).map(|()| Event::Gone)
+            });
+            match event.await {
+                Event::Answer(response) => return Some(response),
+                Event::Note(Note::Reader(reader, complete)) => self.take(reader, complete),
+                Event::Note(Note::BodyWanted) if waits => {
+                    waits = false;
+                    self.interim(StatusCode::CONTINUE, &HeaderMap::new())
+                        .await
+                        .ok()?;
+                }
+                Event::Note(Note::BodyWanted) => {}
+                Event::Note(Note::Interim(status, headers)) => {
+                    self.interim(status, &headers).await.ok()?;
+                }
+                Event::Gone => return None,
+            }
+        }
+    }
+
+    /// Whether the connection has broken; a client that only sends no more still wants its answer. The first
+    /// bytes of a request that follows are read, and no more of it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, ended: &mut bool) -> Poll<()> {
+        while let Some(reader) = &mut self.reader
+            && reader.buffer.is_empty()
+            && !*ended
+        {
+            match reader.poll_fill(cx, READ) {
+                Poll::Ready(Ok(0)) => *ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn interim(&mut self, status: StatusCode, headers: &HeaderMap) -> io::Result<()> {
         self.out.clear();
-        encode_interim_head(&mut self.out, StatusCode::CONTINUE, &HeaderMap::new());
-        write(&mut self.writer, self.out.split()).await.ok()?;
-        self.writer.flush().await.ok()?;
-        Some(answer.await)
+        encode_interim_head(&mut self.out, status, headers);
+        write(&mut self.writer, &mut self.out).await?;
+        self.writer.flush().await
     }
 
     /// Writes a response; whether all of it was.
@@ -162,14 +226,22 @@ impl Connection {
             status,
             headers,
             mut body,
+            record,
             ..
         } = response;
-        let connection = match keep_alive {
+        let mut record = record;
+        // The reader may have come back meanwhile; a body that was given up leaves it unusable.
+        let usable = self.returned() || self.is_lent();
+        let connection = match keep_alive && usable {
             true => h1::Connection::KeepAlive,
             false => h1::Connection::Close,
         };
         let framing = match body.framing() {
             Framing::UntilClose => Framing::Chunked,
+            // A length in the map is that of the response to GET.
+            Framing::None if *to == Method::HEAD || status == StatusCode::NOT_MODIFIED => {
+                Framing::None
+            }
             Framing::None => Framing::Length(0),
             framing => framing,
         };
@@ -177,82 +249,98 @@ impl Connection {
         let encoder =
             encode_response_head(&mut self.out, status, &headers, framing, to, connection);
         let Ok(encoder) = encoder else { return false };
-        self.send(encoder, &mut body).await.is_some() && self.writer.flush().await.is_ok()
+        let passed = |frame: &Frame| {
+            if let Some(record) = &mut record {
+                record.piece(frame);
+            }
+        };
+        let result = send(&mut self.writer, &mut self.out, encoder, &mut body, passed).await;
+        drop(body);
+        let complete = result.is_ok();
+        if let Some(record) = record {
+            match result {
+                Ok(()) => record.complete(),
+                Err(SendError::Sink(_)) => {}
+                Err(error) => record.broke(&error),
+            }
+        }
+        complete
     }
 
-    /// Head and body. Without an answer the connection breaks off, and the client sees it.
-    async fn send(&mut self, mut encoder: BodyEncoder, body: &mut Body) -> Option<()> {
-        let mut head = Some(self.out.split());
-        loop {
-            let frame = match body.next().await {
-                Ok(frame) => frame,
-                Err(error) => {
-                    tracing::debug!(%error, "a response is incomplete");
-                    if let Some(head) = head {
-                        write(&mut self.writer, head).await.ok()?;
-                    }
-                    return None;
-                }
-            };
-            let (bytes, last) = match frame {
-                Some(Frame::Data(data)) => (encoder.data(data).ok()?, false),
-                Some(Frame::Trailers(trailers)) => {
-                    let end = std::mem::replace(&mut encoder, BodyEncoder::nothing());
-                    (end.end(Some(&trailers)).ok()?, true)
-                }
-                None => {
-                    let end = std::mem::replace(&mut encoder, BodyEncoder::nothing());
-                    (end.end(None).ok()?, true)
-                }
-            };
-            match head.take() {
-                Some(mut head) if bytes.remaining() <= TOGETHER => {
-                    head.put(bytes);
-                    write(&mut self.writer, head).await.ok()?;
-                }
-                Some(head) => write(&mut self.writer, head.chain(bytes)).await.ok()?,
-                None => write(&mut self.writer, bytes).await.ok()?,
+    /// Takes the reader back if it can be used; whether it is here.
+    fn returned(&mut self) -> bool {
+        while let Some(note) = self.desk.next() {
+            if let Note::Reader(reader, complete) = note {
+                self.take(reader, complete);
             }
-            if last {
-                return Some(());
-            }
-            self.writer.flush().await.ok()?;
+        }
+        self.reader.is_some()
+    }
+
+    fn take(&mut self, reader: Reader, complete: bool) {
+        match complete {
+            true => self.reader = Some(reader),
+            false => self.spent = Some(reader),
         }
     }
 
+    /// Whether the body of the request is still being read.
+    fn is_lent(&self) -> bool {
+        Arc::strong_count(&self.desk) > 1
+    }
+
+    /// The end of a connection whose client may still be sending.
+    async fn linger(&mut self) -> Option<()> {
+        let _ = self.writer.shutdown().await;
+        let reader = self.reader.as_mut().or(self.spent.as_mut())?;
+        let mut left = LINGER_BYTES;
+        let reading = async {
+            while left > 0 {
+                reader.buffer.clear();
+                match reader.fill(READ).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+            }
+        };
+        let _ = timeout(LINGER, reading).await;
+        None
+    }
+
     /// 101, and then bytes both ways to the end.
-    async fn upgrade(
-        &mut self,
-        reader: Reader,
-        upstream: Raw,
-        status: StatusCode,
-        headers: &HeaderMap,
-    ) -> Option<Reader> {
-        let protocol = headers.get(http::header::UPGRADE)?.clone();
-        self.out.clear();
-        encode_response_head(
-            &mut self.out,
+    async fn upgrade(&mut self, response: Response) -> Option<()> {
+        let Response {
             status,
             headers,
-            Framing::None,
-            &Method::GET,
-            h1::Connection::Upgrade(&protocol),
-        )
-        .ok()?;
-        write(&mut self.writer, self.out.split()).await.ok()?;
+            upgraded,
+            record,
+            ..
+        } = response;
+        let mut record = record?;
+        self.returned();
+        let (backend, reader) = (*upgraded?, self.reader.take()?);
+        let protocol: HeaderValue = headers.get(header::UPGRADE)?.clone();
+        self.out.clear();
+        let becomes = h1::Connection::Upgrade(&protocol);
+        let get = Method::GET;
+        let none = Framing::None;
+        encode_response_head(&mut self.out, status, &headers, none, &get, becomes).ok()?;
+        write(&mut self.writer, &mut self.out).await.ok()?;
         self.writer.flush().await.ok()?;
-        // The halves of this connection are wanted whole.
-        let Self { writer, .. } = self;
-        let (placeholder_reader, placeholder) = tokio::io::split(Io::closed());
-        drop(placeholder_reader);
-        let writer = std::mem::replace(writer, placeholder);
-        tunnel(Raw { reader, writer }, upstream).await;
+        // The connection is over with this: its writer is not needed here any more.
+        let writer = std::mem::replace(&mut self.writer, Writer::gone());
+        let (carried, ended) = tunnel::tunnel(Raw { reader, writer }, backend).await;
+        record.carried(carried);
+        match ended {
+            Ok(()) => record.complete(),
+            Err(error) => record.broke(&error),
+        }
         None
     }
 }
 
 /// The canonical request of a head.
-fn request(head: RequestHead, body: Body) -> Result<Request, Refusal> {
+fn request(head: RequestHead, body: Body, desk: &Arc<Desk>) -> Result<Request, Refusal> {
     let bad = |error: &dyn std::fmt::Display| {
         Refusal::new(400, Flag::DownstreamProtocolError, error.to_string())
     };
@@ -275,6 +363,7 @@ fn request(head: RequestHead, body: Body) -> Result<Request, Refusal> {
         headers: head.headers,
         body,
         upgrade: head.upgrade,
-        version: "HTTP/1.1",
+        version: VERSION,
+        desk: desk.clone(),
     })
 }

@@ -1,23 +1,52 @@
 //! Requests on an HTTP/2 connection to a backend.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
 use ambit_http::h1::{Framing, Next};
 use ambit_http::h2rules::Responses;
 use ambit_http::retry::Outcome;
 use bytes::Bytes;
-use futures_util::FutureExt;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Method, Uri, Version, header};
+use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use tokio::time::timeout;
 
-use super::{CONNECTION_WINDOW, Incoming, MAX_HEADERS, STREAM_WINDOW, Unsent, send};
+use super::send::{Unsent, send};
+use super::{CONNECTION_WINDOW, Incoming, MAX_ERRORS, MAX_HEADERS, SEND_BUFFER, STREAM_WINDOW};
 use crate::http::body::Body;
-use crate::http::h1::Failure;
+use crate::http::desk::Desk;
+use crate::http::h1::{Failure, Head};
 use crate::http::message::Response;
 use crate::io::Io;
 
+/// How long a backend may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+
 /// A connection that takes requests side by side.
 #[derive(Clone)]
-pub(in super::super) struct Client(SendRequest<Bytes>);
+pub(in super::super) struct Client {
+    requests: SendRequest<Bytes>,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    busy: AtomicUsize,
+    gone: AtomicBool,
+}
+
+/// A request that is under way; counted until this is dropped.
+pub(in super::super) struct Busy(Arc<State>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Greets a backend. A task of its own moves the connection's frames until nobody needs it.
 pub(in super::super) async fn connect(io: Io) -> Result<Client, Failure> {
@@ -26,84 +55,139 @@ pub(in super::super) async fn connect(io: Io) -> Result<Client, Failure> {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEADERS)
-        .max_send_buffer_size(STREAM_WINDOW as usize)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(MAX_ERRORS))
         .enable_push(false);
-    let (client, connection) = builder
-        .handshake::<_, Bytes>(io)
-        .await
+    let greeted = timeout(GREETING, builder.handshake::<_, Bytes>(io)).await;
+    let (requests, connection) = greeted
+        .map_err(|_| Failure::new(Outcome::NotConnected, "it did not greet in time"))?
         .map_err(|error| Failure::new(Outcome::NotConnected, error))?;
+    let state = Arc::new(State::default());
+    let driven = state.clone();
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an HTTP/2 connection to a backend ended");
         }
+        driven.gone.store(true, Ordering::Relaxed);
     });
-    Ok(Client(client))
+    Ok(Client { requests, state })
 }
 
 impl Client {
+    /// Whether it can take another request at once.
+    pub(in super::super) fn has_room(&self) -> bool {
+        self.busy() < self.requests.current_max_send_streams()
+    }
+
+    /// Whether it has ended.
+    pub(in super::super) fn is_gone(&self) -> bool {
+        self.state.gone.load(Ordering::Relaxed)
+    }
+
+    /// Requests that are under way.
+    pub(in super::super) fn busy(&self) -> usize {
+        self.state.busy.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Busy {
+        self.state.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(self.state.clone())
+    }
+
     /// Sends a request and waits for the head of its response.
     pub(in super::super) async fn exchange(
         self,
-        method: &Method,
-        target: &str,
-        host: &str,
-        headers: HeaderMap,
-        body: Body,
+        head: &Head<'_>,
+        mut body: Body,
     ) -> Result<Response, Failure> {
         let unsent = |error: h2::Error| Failure::new(Outcome::Unsent, error);
-        let mut client = self.0.ready().await.map_err(unsent)?;
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(host)
-            .path_and_query(target)
-            .build()
-            .map_err(|error| Failure::new(Outcome::Malformed, error))?;
-        let mut request = http::Request::new(());
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = uri;
-        *request.version_mut() = Version::HTTP_2;
-        *request.headers_mut() = headers;
-        request.headers_mut().remove(header::HOST);
-        if let Framing::Length(length) = body.framing() {
-            request
-                .headers_mut()
-                .insert(header::CONTENT_LENGTH, length.into());
-        }
+        let busy = self.begin();
+        let mut client = self.requests.ready().await.map_err(unsent)?;
         let empty = body.is_empty();
-        let (response, stream) = client.send_request(request, empty).map_err(unsent)?;
+        let request = request(head, body.framing())?;
+        let (mut response, stream) = client.send_request(request, empty).map_err(unsent)?;
         if empty {
-            let response = response.await.map_err(|error| failed(&error))?;
-            return finish(response, method, None);
+            let received = receive(&mut response, head.desk).await?;
+            return finish(received, head.method, None, busy);
         }
-        let mut sending = Box::pin(send(stream, body));
-        tokio::pin!(response);
-        tokio::select! {
-            biased;
-            response = &mut response => {
-                let response = response.map_err(|error| failed(&error))?;
-                finish(response, method, Some(sending))
+        let mut sending = Box::pin(async move { send(stream, &mut body, |_| {}).await });
+        let mut sent = None;
+        let received = poll_fn(|cx| {
+            if sent.is_none()
+                && let Poll::Ready(result) = sending.as_mut().poll(cx)
+            {
+                sent = Some(result);
             }
-            sent = &mut sending => {
-                if let Err(Unsent::Source(reason)) = sent {
-                    let failure = Failure::new(Outcome::Lost, reason);
-                    return Err(Failure { client: true, ..failure });
-                }
-                let response = response.await.map_err(|error| failed(&error))?;
-                finish(response, method, None)
+            if let Some(Err(Unsent::Source(error))) = &sent {
+                // The request cannot be completed: nobody will answer it.
+                return Poll::Ready(Err(Failure::new(Outcome::Lost, error)));
             }
-        }
+            poll_response(&mut response, head.desk, cx)
+        });
+        let received = received.await?;
+        let uplink = sent.is_none().then(|| {
+            tokio::spawn(async move {
+                // A backend that wants no more of the request may still respond.
+                let _ = sending.await;
+            })
+        });
+        finish(received, head.method, uplink, busy)
     }
 }
 
-type Sending = std::pin::Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send>>;
+fn request(head: &Head<'_>, framing: Framing) -> Result<http::Request<()>, Failure> {
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(head.host)
+        .path_and_query(head.target)
+        .build()
+        .map_err(|error| Failure::new(Outcome::Malformed, error))?;
+    let mut request = http::Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = head.headers.clone();
+    let headers = request.headers_mut();
+    headers.remove(header::HOST);
+    match framing {
+        Framing::Length(length) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+    Ok(request)
+}
+
+async fn receive(
+    response: &mut ResponseFuture,
+    desk: Option<&Desk>,
+) -> Result<http::Response<RecvStream>, Failure> {
+    poll_fn(|cx| poll_response(response, desk, cx)).await
+}
+
+fn poll_response(
+    response: &mut ResponseFuture,
+    desk: Option<&Desk>,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Result<http::Response<RecvStream>, Failure>> {
+    while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
+        if let Some(desk) = desk.filter(|_| interim.status() != StatusCode::CONTINUE) {
+            let (head, ()) = interim.into_parts();
+            desk.interim(head.status, head.headers);
+        }
+    }
+    std::pin::Pin::new(response)
+        .poll(cx)
+        .map_err(|error| failed(&error))
+}
 
 fn finish(
     response: http::Response<RecvStream>,
     to: &Method,
-    sending: Option<Sending>,
+    uplink: Option<tokio::task::JoinHandle<()>>,
+    busy: Busy,
 ) -> Result<Response, Failure> {
     let (head, stream) = response.into_parts();
-    // Interim responses are passed over by the crate; what comes here is final.
     let judged = Responses::new(to.clone()).judge(&head, stream.is_end_stream());
     let framing = match judged {
         Ok(Next::Body(framing)) => framing,
@@ -111,20 +195,14 @@ fn finish(
         Err(violation) => return Err(Failure::new(Outcome::Malformed, violation)),
     };
     let body = match framing {
-        Framing::None => Body::Empty,
-        framing => {
-            let incoming = Incoming::new(stream, framing);
-            Body::H2(Box::new(match sending {
-                Some(sending) => incoming.with_uplink(sending.boxed()),
-                None => incoming,
-            }))
-        }
+        Framing::None if stream.is_end_stream() => Body::Empty,
+        // Trailers may follow also where there is no body.
+        framing => Body::H2(Box::new(Incoming::response(stream, framing, uplink, busy))),
     };
     Ok(Response {
-        status: head.status,
         headers: head.headers,
         body,
-        upgraded: None,
+        ..Response::empty(head.status)
     })
 }
 

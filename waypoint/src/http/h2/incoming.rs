@@ -1,10 +1,12 @@
 //! A body that comes over an HTTP/2 stream.
 
-use ambit_http::h1::Framing;
-use futures_util::future::BoxFuture;
-use h2::RecvStream;
+use std::task::{Context, Poll, ready};
 
-use super::Unsent;
+use ambit_http::h1::Framing;
+use ambit_http::h2rules;
+use h2::RecvStream;
+use tokio::task::JoinHandle;
+
 use crate::http::body::{Broken, Frame};
 
 /// What still comes. Room for more is given when a piece is taken.
@@ -13,61 +15,90 @@ pub(in super::super) struct Incoming {
     framing: Framing,
     taken: usize,
     data_over: bool,
-    /// The rest of the request, which is still being sent.
-    uplink: Option<BoxFuture<'static, Result<(), Unsent>>>,
+    over: bool,
+    /// Sends the rest of the request; ends with this.
+    uplink: Option<JoinHandle<()>>,
+    /// Counted while this lives.
+    _place: Option<super::client::Busy>,
 }
 
 impl Incoming {
-    pub(super) fn new(stream: RecvStream, framing: Framing) -> Self {
+    /// The body of a request.
+    pub(super) fn request(stream: RecvStream, framing: Framing) -> Self {
+        Self::new(stream, framing, None, None)
+    }
+
+    /// The body of a response; `uplink` still sends the request.
+    pub(super) fn response(
+        stream: RecvStream,
+        framing: Framing,
+        uplink: Option<JoinHandle<()>>,
+        place: super::client::Busy,
+    ) -> Self {
+        Self::new(stream, framing, uplink, Some(place))
+    }
+
+    fn new(
+        stream: RecvStream,
+        framing: Framing,
+        uplink: Option<JoinHandle<()>>,
+        place: Option<super::client::Busy>,
+    ) -> Self {
         Self {
             stream,
             framing,
             taken: 0,
             data_over: false,
-            uplink: None,
+            over: false,
+            uplink,
+            _place: place,
         }
-    }
-
-    pub(super) fn with_uplink(mut self, uplink: BoxFuture<'static, Result<(), Unsent>>) -> Self {
-        self.uplink = Some(uplink);
-        self
     }
 
     pub(in super::super) fn framing(&self) -> Framing {
         self.framing
     }
 
-    pub(in super::super) async fn next(&mut self) -> Result<Option<Frame>, Broken> {
-        let broken = |error: h2::Error| Broken(error.to_string());
+    pub(in super::super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Broken>> {
+        let broken = |error: &dyn std::fmt::Display| Broken(error.to_string());
+        if self.over {
+            return Poll::Ready(Ok(None));
+        }
         if self.taken > 0 {
             // A stream that is over has no window to give back.
             let _ = self.stream.flow_control().release_capacity(self.taken);
             self.taken = 0;
         }
         while !self.data_over {
-            let data = match &mut self.uplink {
-                Some(uplink) => tokio::select! {
-                    biased;
-                    _ = uplink => {
-                        // A backend that wants no more of the request may still respond.
-                        self.uplink = None;
-                        continue;
-                    }
-                    data = self.stream.data() => data,
-                },
-                None => self.stream.data().await,
-            };
-            match data {
+            match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(data)) => {
                     self.taken = data.len();
-                    return Ok(Some(Frame::Data(data)));
+                    return Poll::Ready(Ok(Some(Frame::Data(data))));
                 }
-                Some(Err(error)) => return Err(broken(error)),
+                Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
                 None => self.data_over = true,
             }
         }
-        let trailers = self.stream.trailers().await.map_err(broken)?;
-        Ok(trailers.map(Frame::Trailers))
+        let trailers = ready!(self.stream.poll_trailers(cx)).map_err(|error| broken(&error))?;
+        self.over = true;
+        let Some(mut trailers) = trailers else {
+            return Poll::Ready(Ok(None));
+        };
+        match h2rules::trailers(&mut trailers) {
+            Ok(()) => Poll::Ready(Ok(Some(Frame::Trailers(trailers)))),
+            Err(violation) => Poll::Ready(Err(broken(&violation))),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(uplink) = &self.uplink {
+            uplink.abort();
+        }
     }
 }

@@ -1,6 +1,11 @@
 //! One HTTP/2 connection of a client, without TLS of its own (h2c with prior knowledge).
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use ambit_http::h1::Framing;
 use ambit_http::h2rules::{self, Answer};
@@ -10,14 +15,26 @@ use ambit_http::refusal::{Flag, Refusal};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::header;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tokio::time::timeout;
 
-use super::{CONNECTION_WINDOW, Incoming, MAX_HEADERS, MAX_STREAMS, STREAM_WINDOW, send};
-use crate::http::body::Body;
+use super::send::{Unsent, send};
+use super::{
+    CONNECTION_WINDOW, Incoming, MAX_ERRORS, MAX_HEADERS, MAX_RESETS, MAX_STREAMS, SEND_BUFFER,
+    STREAM_WINDOW,
+};
+use crate::http::body::{Body, Frame};
+use crate::http::desk::{Desk, Note};
 use crate::http::message::{Request, Response};
 use crate::http::pipeline;
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
+
+const VERSION: &str = "HTTP/2";
+/// How long a client may take to greet.
+const GREETING: Duration = Duration::from_secs(60);
+/// A client may reset this many requests before they are answered, and half of all after that.
+const RESETS: u32 = 200;
 
 /// Serves requests side by side until the client leaves. What is wrong with one of them concerns its
 /// stream alone.
@@ -28,21 +45,31 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
-        .max_send_buffer_size(STREAM_WINDOW as usize);
-    let mut connection = match builder
-        .handshake::<_, Bytes>(Prefixed::new(first, io))
-        .await
-    {
-        Ok(connection) => connection,
-        Err(error) => {
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(Some(MAX_ERRORS))
+        .max_send_buffer_size(SEND_BUFFER);
+    let greeting = builder.handshake::<_, Bytes>(Prefixed::new(first, io));
+    let mut connection = match timeout(GREETING, greeting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
             tracing::debug!(%error, "no HTTP/2");
             return;
         }
+        Err(_) => return,
     };
+    let resets = Arc::new(AtomicU32::new(0));
+    let mut requests: u32 = 0;
     while let Some(accepted) = connection.accept().await {
         match accepted {
             Ok((request, respond)) => {
-                tokio::spawn(answer(session.clone(), request, respond));
+                requests = requests.saturating_add(1);
+                let reset = resets.load(Ordering::Relaxed);
+                if reset > RESETS && reset > requests / 2 {
+                    tracing::info!(peer = %session.caller.address, "a client resets most of its requests");
+                    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    continue;
+                }
+                tokio::spawn(stream(session.clone(), request, respond, resets.clone()));
             }
             Err(error) => {
                 tracing::debug!(%error, "an HTTP/2 connection ended");
@@ -52,49 +79,99 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
     }
 }
 
-async fn answer(
+/// One request and its response.
+async fn stream(
     session: Arc<Session>,
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    resets: Arc<AtomicU32>,
 ) {
-    let response = match read(request) {
+    let desk = Arc::new(Desk::default());
+    let response = match read(request, &desk) {
         Ok(request) => {
-            let answer = pipeline::answer(&session, request);
-            tokio::pin!(answer);
-            // A client that resets its stream wants nothing any more.
-            tokio::select! {
-                biased;
-                response = &mut answer => response,
-                _ = std::future::poll_fn(|cx| respond.poll_reset(cx)) => return,
+            let answering = pin!(pipeline::answer(&session, request));
+            match answer(answering, &desk, &mut respond).await {
+                Some(response) => response,
+                None => {
+                    resets.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
             }
         }
         Err(None) => return respond.send_reset(Reason::PROTOCOL_ERROR),
-        Err(Some(refusal)) => pipeline::refuse_head(&session, &refusal, "HTTP/2"),
+        Err(Some(refusal)) => pipeline::refuse_head(&session, &refusal, VERSION),
     };
     let Response {
         status,
         headers,
-        body,
+        mut body,
+        record,
         ..
     } = response;
-    let empty = body.is_empty();
+    let mut record = record;
+    let empty = matches!(body, Body::Empty);
     let mut head = http::Response::new(());
     *head.status_mut() = status;
     *head.headers_mut() = headers;
     if let Framing::Length(length) = body.framing() {
-        head.headers_mut()
-            .insert(header::CONTENT_LENGTH, length.into());
+        let length = HeaderValue::from(length);
+        head.headers_mut().insert(header::CONTENT_LENGTH, length);
     }
     // A client that is gone needs no answer.
-    if let Ok(stream) = respond.send_response(head, empty)
-        && !empty
-    {
-        let _ = send(stream, body).await;
+    let Ok(stream) = respond.send_response(head, empty) else {
+        return;
+    };
+    let passed = |frame: &Frame| {
+        if let Some(record) = &mut record {
+            record.piece(frame);
+        }
+    };
+    let result = match empty {
+        true => Ok(()),
+        false => send(stream, &mut body, passed).await,
+    };
+    drop(body);
+    if let Some(record) = record {
+        match result {
+            Ok(()) => record.complete(),
+            Err(Unsent::Source(error)) => record.broke(&error),
+            Err(Unsent::Sink) => {}
+        }
     }
 }
 
+/// The response; meanwhile the client gets what is due before it. `None` when it has reset its stream and
+/// wants nothing any more.
+async fn answer(
+    mut answer: Pin<&mut impl Future<Output = Response>>,
+    desk: &Desk,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Response> {
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            let Poll::Ready(note) = desk.poll(cx) else {
+                return respond.poll_reset(cx).map(|_| None);
+            };
+            let (status, headers) = match note {
+                Note::Interim(status, headers) => (status, headers),
+                Note::BodyWanted => (StatusCode::CONTINUE, HeaderMap::new()),
+                Note::Reader(..) => continue,
+            };
+            let mut head = http::Response::new(());
+            *head.status_mut() = status;
+            *head.headers_mut() = headers;
+            // One that cannot be sent any more is missed by nobody.
+            let _ = respond.send_informational(head);
+        }
+    })
+    .await
+}
+
 /// The canonical request of a head; an error without a refusal resets the stream.
-fn read(request: http::Request<RecvStream>) -> Result<Request, Option<Refusal>> {
+fn read(request: http::Request<RecvStream>, desk: &Arc<Desk>) -> Result<Request, Option<Refusal>> {
     let (mut head, stream) = request.into_parts();
     let judged = h2rules::request(&head, None, stream.is_end_stream());
     let judged = judged.map_err(|violation| match violation.of_request() {
@@ -115,9 +192,13 @@ fn read(request: http::Request<RecvStream>) -> Result<Request, Option<Refusal>> 
         }
     };
     h2rules::merge_cookies(&mut head.headers);
+    // A client that waits for 100 gets it at once: there is room for what it sends anyway.
+    if head.headers.contains_key(header::EXPECT) {
+        desk.body_wanted();
+    }
     let body = match framing {
         Framing::None => Body::Empty,
-        framing => Body::H2(Box::new(Incoming::new(stream, framing))),
+        framing => Body::H2(Box::new(Incoming::request(stream, framing))),
     };
     Ok(Request {
         method: head.method,
@@ -126,6 +207,7 @@ fn read(request: http::Request<RecvStream>) -> Result<Request, Option<Refusal>> 
         headers: head.headers,
         body,
         upgrade: None,
-        version: "HTTP/2",
+        version: VERSION,
+        desk: desk.clone(),
     })
 }

@@ -250,3 +250,41 @@ fn gateways_are_found_by_hostname_service_address_and_pod_address() {
     assert_eq!(found(address("10.9.9.9")), "none");
     assert_eq!(found(Destination::Hostname(key("ns/x"))), "none");
 }
+
+#[test]
+fn the_version_of_endpoints_tells_every_state_from_every_other() {
+    let mut index = index([service("ns/web", &[]).into(), web("a", "10.0.0.1").into()]);
+    let version = |index: &Index| {
+        let endpoints = index.endpoints(&key("ns/web"));
+        endpoints.map(|endpoints| endpoints.version())
+    };
+    let mut seen = vec![version(&index)];
+    let mut unready = web("a", "10.0.0.1");
+    unready.health = Health::Unhealthy;
+    let changes = [
+        unready.into(),
+        web("b", "10.0.0.2").into(),
+        Change::RemoveAddress(pod("b", &[]).uid),
+        web("b", "10.0.0.2").into(),
+        Change::RemoveAddress(pod("a", &[]).uid),
+    ];
+    for change in changes {
+        index.apply(change);
+        let now = version(&index);
+        assert!(!seen.contains(&now), "{seen:?} {now:?}");
+        seen.push(now);
+    }
+    let last = version(&index);
+    index.apply(web("b", "10.0.0.2").into());
+    index.apply(
+        pod("x", &["10.0.0.9"])
+            .serving("ns/other", &[(80, 8080)])
+            .into(),
+    );
+    index.apply(service("ns/web", &["10.1.0.1"]).into());
+    assert_eq!(
+        version(&index),
+        last,
+        "nothing of it was about its endpoints"
+    );
+}

@@ -3,7 +3,7 @@
 use crate::fixtures::{by_hostname, identity, index, key, pod, ports, service};
 use crate::index::{Change, Index};
 use crate::model::TunnelProtocol;
-use crate::plan::{BoundTo, GatewayTunnel, plan_tunnel, plan_upstream};
+use crate::plan::{BoundTo, GatewayTunnel, plan_tunnel, upstream_of_endpoint};
 
 /// Waypoints `gw` and `other`; `bound` is behind `gw`, `foreign` behind `other`, `free` behind none. The pod
 /// `a` serves `bound` on 8080 and `free` on 8081, `b` serves `foreign`, `own` is bound to `gw` itself.
@@ -110,38 +110,26 @@ fn a_waypoint_serves_what_is_bound_to_it_and_nothing_else() {
 }
 
 #[test]
-fn an_endpoint_that_was_tried_is_taken_again_only_when_none_is_left() {
+fn the_way_to_an_endpoint_is_a_tunnel_to_its_identity_or_plain() {
     let mut index = mesh();
     let mut plain = pod("c", &["10.0.0.9"]).serving("ns/bound", &[(80, 9090)]);
     plain.tunnel_protocol = TunnelProtocol::None;
     index.apply(plain.into());
-    let me = index
-        .workload("Kubernetes//Pod/ns/gw-1")
-        .expect("an instance")
-        .clone();
-    let uid = |name: &str| format!("Kubernetes//Pod/ns/{name}").into();
-    let mut first = |_: u32| 0;
-    let mut chosen = |exclude: &[std::sync::Arc<str>]| {
-        let found = plan_upstream(&index, &me, &key("ns/bound"), 80, exclude, &mut first);
-        let found = found.expect("an endpoint");
-        (
-            found.address.to_string(),
-            found.tunnel.map(|it| it.to_vec()),
-        )
+    index.apply(pod("d", &[]).serving("ns/bound", &[(80, 9090)]).into());
+    let workload = |name: &str| index.workload(&format!("Kubernetes//Pod/ns/{name}"));
+    let me = workload("gw-1").expect("an instance").clone();
+    let service = index.service(&key("ns/bound")).expect("a service");
+    let endpoints = index.endpoints(&key("ns/bound")).expect("endpoints");
+    let way = |name: &str, port: u16| {
+        let uid = &workload(name).expect("a pod").uid;
+        let endpoint = endpoints.by_uid(uid).expect("an endpoint");
+        let way = upstream_of_endpoint(service, port, endpoint, &me)?;
+        Some((way.address.to_string(), way.tunnel.map(|it| it.to_vec())))
     };
     let in_tunnel = ("10.0.0.1:8080".to_owned(), Some(vec![identity("ns", "a")]));
+    assert_eq!(way("a", 80), Some(in_tunnel), "its identity is pinned");
     let as_it_is = ("10.0.0.9:9090".to_owned(), None);
-    assert_eq!(chosen(&[uid("c")]), in_tunnel, "its identity is pinned");
-    assert_eq!(chosen(&[uid("a")]), as_it_is, "without a tunnel");
-    let again = chosen(&[uid("a"), uid("c")]);
-    assert!([in_tunnel, as_it_is].contains(&again), "{again:?}");
-    let mut first = |_: u32| 0;
-    for (service, port) in [("ns/none", 80), ("ns/bound", 81)] {
-        let none = plan_upstream(&index, &me, &key(service), port, &[], &mut first);
-        assert_eq!(
-            none.expect_err("there is none").status,
-            503,
-            "{service}:{port}"
-        );
-    }
+    assert_eq!(way("c", 80), Some(as_it_is), "without a tunnel");
+    assert_eq!(way("d", 80), None, "it has no address");
+    assert_eq!(way("a", 81), None, "the service has no such port");
 }

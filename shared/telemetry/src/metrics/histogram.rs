@@ -1,0 +1,76 @@
+//! Counts of values by size.
+
+use std::fmt::{self, Display};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Upper bounds of every histogram, in its own unit: Istio's buckets for milliseconds and bytes.
+const BOUNDS: [f64; 20] = [
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10_000.0,
+    30_000.0,
+    60_000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
+    10_000_000.0,
+];
+
+/// The values of one series.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    counts: [AtomicU64; BOUNDS.len()],
+    count: AtomicU64,
+    sum: AtomicU64,
+}
+
+impl Buckets {
+    pub(super) fn add(&self, value: f64) {
+        let at = BOUNDS.partition_point(|bound| *bound < value);
+        if let Some(bucket) = self.counts.get(at) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let add = |sum: u64| Some((f64::from_bits(sum) + value).to_bits());
+        // The closure always gives a value, so the update cannot fail.
+        let _ = self
+            .sum
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// Every sample of the series: the suffix of its name, `le` and the value.
+    pub(super) fn render(&self, mut sample: impl FnMut(&str, Option<&str>, &dyn Display)) {
+        let mut below = 0;
+        for (bound, count) in BOUNDS.iter().zip(&self.counts) {
+            below += count.load(Ordering::Relaxed);
+            sample("_bucket", Some(&bound.to_string()), &below);
+        }
+        let count = self.count.load(Ordering::Relaxed).max(below);
+        sample("_bucket", Some("+Inf"), &count);
+        let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
+        sample("_sum", None, &Number(sum));
+        sample("_count", None, &count);
+    }
+}
+
+/// A number as Prometheus reads it.
+struct Number(f64);
+
+impl Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = String::new();
+        super::text::number(&mut text, self.0);
+        f.write_str(&text)
+    }
+}

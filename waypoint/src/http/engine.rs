@@ -1,0 +1,96 @@
+//! What requests share: with others of their worker, and with all of the process.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ambit_http::ratelimit::RateLimiter;
+use ambit_telemetry::metrics::Requests;
+use ambit_telemetry::requests::RequestLog;
+use ambit_telemetry::trace::Tracing;
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::budgets::Budgets;
+use super::connections::Connections;
+use super::keys::KeyStore;
+use super::mirror::UnderWay;
+use crate::snapshot::Snapshot;
+
+/// Where requests are told of.
+pub(crate) struct Telemetry {
+    pub(crate) log: RequestLog,
+    pub(crate) metrics: Arc<Requests>,
+    /// `None`: traces are left as they come.
+    pub(crate) tracing: Option<Tracing>,
+}
+
+/// Of the process.
+pub(crate) struct Common {
+    pub(super) limiter: Mutex<RateLimiter>,
+    pub(super) budgets: Budgets,
+    pub(super) keys: Arc<KeyStore>,
+    pub(super) telemetry: Telemetry,
+}
+
+/// Of one worker.
+pub(crate) struct Engine {
+    pub(super) connections: Arc<Connections>,
+    pub(super) mirrors: UnderWay,
+    common: Arc<Common>,
+}
+
+impl Common {
+    #[must_use]
+    pub(crate) fn new(telemetry: Telemetry) -> Self {
+        Self {
+            limiter: Mutex::default(),
+            budgets: Budgets::default(),
+            keys: Arc::default(),
+            telemetry,
+        }
+    }
+
+    /// Forgets what belonged to objects that are gone.
+    pub(crate) fn sweep(&self, snapshot: &Snapshot) {
+        self.budgets
+            .retain(|service| snapshot.index.service(service).is_some());
+        let limits: hashbrown::HashSet<_> = snapshot
+            .config
+            .rules()
+            .flat_map(|rule| {
+                let of_backends = rule.backends.iter().flat_map(|it| &it.filters);
+                rule.filters.iter().chain(of_backends)
+            })
+            .filter_map(|filter| match filter {
+                ambit_http::model::Filter::RateLimit(limit) => Some(&limit.key),
+                _ => None,
+            })
+            .collect();
+        self.limiter.lock().retain(|key| limits.contains(key));
+    }
+}
+
+impl Engine {
+    /// For the worker whose runtime this is called in. Kept connections end when `current` knows their
+    /// workload no more.
+    #[must_use]
+    pub(crate) fn new(common: Arc<Common>, current: &Arc<ArcSwap<Snapshot>>) -> Arc<Self> {
+        let connections = Arc::<Connections>::default();
+        let current = current.clone();
+        let there = move |uid: &str| current.load().index.workload(uid).is_some();
+        tokio::spawn(Connections::sweeping(Arc::downgrade(&connections), there));
+        Arc::new(Self {
+            connections,
+            mirrors: UnderWay::default(),
+            common,
+        })
+    }
+}
+
+impl Deref for Engine {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}

@@ -1,0 +1,117 @@
+//! A message, written: its head, then its body as it comes.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use ambit_http::h1::{BodyEncoder, EncodeError, Frame as Encoded};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::Writer;
+use crate::http::body::{Body, Broken, Frame};
+
+/// A piece this short goes out with the head.
+const TOGETHER: usize = 16 * 1024;
+/// Whoever takes nothing for that long is given up.
+const STALLED: Duration = Duration::from_secs(300);
+
+/// Why a message was not sent to its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// Where the body comes from broke off.
+    #[error("{0}")]
+    Source(#[from] Broken),
+    /// Where it goes to does not take it.
+    #[error("{0}")]
+    Sink(#[from] io::Error),
+    /// It is not as long as it said.
+    #[error("{0}")]
+    Length(#[from] EncodeError),
+}
+
+/// Writes a head that has been encoded to `out`, and the body after it. Head and what is there of the body
+/// leave together; a body that is not there yet does not hold the head up. `passed` is told of every
+/// part of the body.
+pub(super) async fn send(
+    writer: &mut Writer,
+    out: &mut BytesMut,
+    mut encoder: BodyEncoder,
+    body: &mut Body,
+    mut passed: impl FnMut(&Frame),
+) -> Result<(), SendError> {
+    loop {
+        let next = poll_fn(|cx| match body.poll_next(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending if out.has_remaining() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        let frame = match next.await {
+            None => {
+                write(writer, out).await?;
+                continue;
+            }
+            Some(frame) => frame,
+        };
+        if let Ok(Some(frame)) = &frame {
+            passed(frame);
+        }
+        let (encoded, last) = match frame {
+            Ok(Some(Frame::Data(data))) => {
+                match body {
+                    // Nothing follows: the end goes with it.
+                    Body::Empty => (take(&mut encoder).last(data)?, true),
+                    _ => (encoder.data(data)?, false),
+                }
+            }
+            Ok(Some(Frame::Trailers(trailers))) => (take(&mut encoder).end(Some(&trailers))?, true),
+            Ok(None) => (take(&mut encoder).end(None)?, true),
+            Err(error) => {
+                // What came before is not lost.
+                write(writer, out).await?;
+                return Err(error.into());
+            }
+        };
+        push(writer, out, encoded).await?;
+        if last {
+            return Ok(writer.flush().await?);
+        }
+    }
+}
+
+fn take(encoder: &mut BodyEncoder) -> BodyEncoder {
+    std::mem::replace(encoder, BodyEncoder::nothing())
+}
+
+async fn push(writer: &mut Writer, out: &mut BytesMut, encoded: Encoded) -> io::Result<()> {
+    if out.has_remaining() && encoded.remaining() <= TOGETHER {
+        out.put(encoded);
+        return write(writer, out).await;
+    }
+    if !encoded.has_remaining() {
+        return write(writer, out).await;
+    }
+    write(writer, &mut out.chain(encoded)).await
+}
+
+/// Writes all of a buffer of slices.
+pub(super) async fn write(writer: &mut Writer, bytes: &mut impl Buf) -> io::Result<()> {
+    if !bytes.has_remaining() {
+        return Ok(());
+    }
+    let mut writing = pin!(writer.write_all_buf(bytes));
+    // Most writes are done at once; only those that wait need a timer.
+    let done = poll_fn(|cx| match writing.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => Poll::Ready(None),
+    });
+    match done.await {
+        Some(result) => result,
+        None => timeout(STALLED, writing)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+    }
+}
