@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ambit_lab::harness::{Lab, Options, eventually};
+use ambit_lab::metrics;
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,16 +119,5 @@ pub(crate) fn local(lab: &Lab, namespace: &str, node: &str, [from, to]: [&str; 2
 pub(crate) fn metric(lab: &Lab, node: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let url = "http://127.0.0.1:15020/metrics";
     let text = lab.load(&format!("node/{node}"), &["get", "--fail", url]);
-    let text = text.success();
-    let wanted: Vec<String> = labels
-        .iter()
-        .map(|(name, value)| format!("{name}=\"{value}\""))
-        .collect();
-    let values = text.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (series, value) = rest.rsplit_once(' ')?;
-        let fits = rest.starts_with(['{', ' ']) && wanted.iter().all(|it| series.contains(it));
-        fits.then(|| value.parse::<f64>().ok())?
-    });
-    values.sum()
+    metrics::sum(&text.success(), name, labels)
 }

@@ -15,6 +15,7 @@ pub mod dns;
 pub mod harness;
 pub mod kubelet;
 pub mod mesh;
+pub mod metrics;
 pub mod net;
 pub mod programs;
 pub mod protocol;

@@ -58,4 +58,5 @@ mod resilience;
 mod rows;
 mod scene;
 mod statuses;
+mod telemetry;
 mod traffic;

@@ -30,7 +30,7 @@ pub(super) fn shop() -> String {
 }
 
 /// A waypoint for the namespace, and what it is for: a service `store` of two versions, and a service
-/// `checkout` one of whose four pods fails. Three are well, so that a retry budget of 20 % is enough.
+/// `checkout` one of whose four pods fails.
 pub(super) fn waypoint() -> String {
     let mut all = format!(
         "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\

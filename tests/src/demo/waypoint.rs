@@ -9,6 +9,7 @@ use super::manifests::{self, FAILING, FRONTEND, NAMESPACE, STRANGER};
 use super::{PATIENCE, PAUSE, heading, lab_apply, succeed};
 use crate::cli::line;
 use crate::harness::Lab;
+use crate::metrics;
 
 const CANARY: &str = "  \
   - backendRefs:
@@ -57,26 +58,30 @@ fn canary(lab: &Lab) -> anyhow::Result<()> {
     );
     // Five standard deviations of a binomial are 47: a failure is no bad luck.
     ensure!((53..=147).contains(&new), "{new} is not about a tenth");
+    for (workload, count) in [("store-v1", old), ("store-v2", new)] {
+        metric(lab, &[("destination_workload", workload)], count)?;
+    }
     log(lab, &["\"GET /canary ", " 200 "])
 }
 
 fn retry(lab: &Lab) -> anyhow::Result<()> {
     const REQUESTS: u64 = 200;
     heading("One of four pods answers 503 to everything, and a retry hides it");
-    let (answered, failed) = load(lab, REQUESTS, "http://checkout/before")?;
-    line(&format!(
-        "   without a route: {answered} requests answered, {failed} failed"
-    ));
-    ensure!(failed > 0, "the failing pod was not asked");
     apply(lab, &manifests::route("checkout", RETRY), RETRY)?;
-    let (answered, failed) = load(lab, REQUESTS, "http://checkout/after")?;
-    let attempts = seen(lab, FAILING, "/after")?;
+    let (answered, failed) = load(lab, REQUESTS, "http://checkout/pay")?;
+    let attempts = seen(lab, FAILING, "/pay")?;
     line(&format!(
-        "   with it: {answered} requests answered, {failed} failed; {attempts} attempts met the failing pod"
+        "   {answered} requests answered, {failed} failed; attempts that met the failing pod: {attempts}"
     ));
     ensure!((answered, failed) == (REQUESTS, 0), "some requests failed");
     ensure!(attempts > 0, "the failing pod was not asked");
-    log(lab, &["\"GET /after ", " 200 "])
+    let labels = [
+        ("destination_service_name", "checkout"),
+        ("response_code", "200"),
+    ];
+    metric(lab, &labels, answered)?;
+    // Its last number is how many attempts were made.
+    log(lab, &["\"GET /pay ", " 200 ", " http/shop/checkout/0 2"])
 }
 
 fn timeout(lab: &Lab) -> anyhow::Result<()> {
@@ -90,6 +95,11 @@ fn timeout(lab: &Lab) -> anyhow::Result<()> {
         took.as_secs_f32()
     ));
     ensure!(status == 504 && took.as_secs() < 3, "no timeout");
+    metric(
+        lab,
+        &[("response_code", "504"), ("response_flags", "UT")],
+        1,
+    )?;
     log(lab, &["\"GET /slow", " 504 "])
 }
 
@@ -108,6 +118,7 @@ fn access(lab: &Lab) -> anyhow::Result<()> {
         ));
         ensure!(status == wanted, "{wanted} was promised");
     }
+    metric(lab, &[("response_code", "403")], 3)?;
     log(lab, &["\"GET /admin ", " 403 "])
 }
 
@@ -147,6 +158,41 @@ fn status(lab: &Lab, client: &str, method: &str, path: &str) -> anyhow::Result<u
     let answer = succeed(lab.load(&format!("{NAMESPACE}/{client}"), &arguments))?;
     let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
     status.with_context(|| format!("no status in {answer}"))
+}
+
+/// Shows how many requests with these labels the waypoint has counted; `wanted` of them.
+fn metric(lab: &Lab, labels: &[(&str, &str)], wanted: u64) -> anyhow::Result<()> {
+    const REQUESTS: &str = "istio_requests_total";
+    let labels: Vec<(&str, &str)> = [("reporter", "waypoint")]
+        .iter()
+        .chain(labels)
+        .copied()
+        .collect();
+    let url = "http://127.0.0.1:15020/stats/prometheus";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ran = lab.load(
+            &format!("{NAMESPACE}/deploy/waypoint"),
+            &["get", "--fail", url],
+        );
+        let count = metrics::sum(&succeed(ran)?, REQUESTS, &labels);
+        if count == wanted as f64 {
+            let shown: Vec<String> = labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value:?}"))
+                .collect();
+            line(&format!(
+                "   metric: {REQUESTS}{{{}}} {count}",
+                shown.join(",")
+            ));
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the waypoint counts {count} of {labels:?}, not {wanted}"
+        );
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// Shows the waypoint's newest access log line that has all of these.
