@@ -64,11 +64,8 @@ fuzz_target!(|bytes: &[u8]| {
     // Whatever filters and authorizers have done.
     found.extend(sent);
     received.forward(&mut found);
-    for name in found
-        .keys()
-        .filter(|name| PREFIXES.iter().any(|it| name.as_str().starts_with(it)))
-    {
-        panic!("{name} came back");
+    for name in found.keys().map(HeaderName::as_str) {
+        assert!(!PREFIXES.iter().any(|it| name.starts_with(it)), "{name}");
     }
     said(&found, &hop);
 });

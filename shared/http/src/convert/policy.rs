@@ -1,5 +1,7 @@
 //! `ambit.waypoint.Policy` and `ambit.waypoint.Authorizer`.
 
+use std::net::IpAddr;
+
 use ambit_core::convert::ConvertError;
 use ambit_core::convert::error::{At, each, known, port};
 use ambit_core::model::ServiceAccountMatch;
@@ -146,8 +148,19 @@ fn nets(field: &str, wire: Option<&proto::Nets>) -> Result<Values<IpNet>, Conver
         let net: IpNet = text
             .parse()
             .map_err(|_| ConvertError::new("", text, "an address and a prefix length"))?;
-        Ok(net.trunc())
+        unmapped(net).ok_or_else(|| ConvertError::new("", text, "a prefix of one address family"))
     })
+}
+
+/// Without host bits. IPv4-mapped ones are IPv4, as peers' addresses are.
+fn unmapped(net: IpNet) -> Option<IpNet> {
+    match net.addr().to_canonical() {
+        ip @ IpAddr::V4(_) if matches!(net, IpNet::V6(_)) => {
+            let length = net.prefix_len().checked_sub(96)?;
+            IpNet::new(ip, length).ok().map(|net| net.trunc())
+        }
+        _ => Some(net.trunc()),
+    }
 }
 
 fn ports(field: &str, wire: Option<&proto::Ports>) -> Result<Values<u16>, ConvertError> {

@@ -571,6 +571,26 @@ fn a_policy_is_strict() {
 }
 
 #[test]
+fn mapped_prefixes_are_ipv4_ones() {
+    let mut wire = proto::Policy::from(&policy());
+    let net = |wire: &mut proto::Policy, text: &str| {
+        let nets = wire.rules[0].from[0].ip_blocks.as_mut().expect("nets");
+        nets.any = vec![text.into()];
+        let found = super::policy::policy(wire).ok()?;
+        Some(found.rules[0].from[0].ip_blocks.any[0].to_string())
+    };
+    for (text, wanted) in [
+        ("10.1.2.3/8", Some("10.0.0.0/8")),
+        ("::ffff:10.1.2.3/104", Some("10.0.0.0/8")),
+        ("::ffff:10.1.2.3/128", Some("10.1.2.3/32")),
+        ("::ffff:10.1.2.3/64", None),
+        ("fd00::1/64", Some("fd00::/64")),
+    ] {
+        assert_eq!(net(&mut wire, text).as_deref(), wanted, "{text}");
+    }
+}
+
+#[test]
 fn an_authentication_is_strict() {
     let cases: &[(&str, Spoil<proto::Authentication>)] = &[
         ("rules[0].issuer", |a| a.rules[0].issuer.clear()),
