@@ -59,4 +59,5 @@ mod rows;
 mod scene;
 mod statuses;
 mod telemetry;
+mod told;
 mod traffic;

@@ -1,92 +1,136 @@
 //! What a waypoint counts and logs: every request once, with who, what and why.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually};
-use ambit_lab::metrics;
+use ambit_lab::harness::eventually;
 
 use super::call::Call;
 use super::rows::get;
 use super::scene::{CLIENT, OTHER, http_route, lab, service};
+use super::told::{Labels, line, lines, series};
 use crate::flows::identity;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-const REQUESTS: &str = "istio_requests_total";
 
-fn page(lab: &Lab) -> String {
-    let url = "http://127.0.0.1:15020/stats/prometheus";
-    lab.load("mesh/deploy/waypoint", &["get", "--fail", url])
-        .success()
-}
+/// The labels that a row of [`every_request_is_counted_and_told`] gives, in this order.
+const NAMES: [&str; 10] = [
+    "source_workload",
+    "source_principal",
+    "destination_service",
+    "destination_workload",
+    "destination_principal",
+    "request_protocol",
+    "response_code",
+    "grpc_response_status",
+    "response_flags",
+    "connection_security_policy",
+];
 
-/// Waits until the requests with these labels are so many.
-fn counted(lab: &Lab, labels: &[(&str, &str)], wanted: f64) {
-    let labels = [&[("reporter", "waypoint")], labels].concat();
-    eventually(&format!("{wanted} of {labels:?}"), PATIENCE, || {
-        (metrics::sum(&page(lab), REQUESTS, &labels) == wanted).then_some(())
-    });
-}
-
-fn log_line(lab: &Lab, fragments: &[&str]) -> String {
-    eventually(&format!("a line with {fragments:?}"), PATIENCE, || {
-        let log = lab.logs("mesh/deploy/waypoint");
-        let mut fits = log
-            .lines()
-            .filter(|line| fragments.iter().all(|it| line.contains(it)));
-        fits.next().map(str::to_owned)
-    })
+fn row(labels: &Labels) -> [String; 10] {
+    NAMES.map(|name| labels.get(name).cloned().unwrap_or_default())
 }
 
 #[test]
-fn every_request_is_counted_with_who_and_what() {
+fn every_request_is_counted_and_told() {
     let lab = lab();
-    for from in [CLIENT, CLIENT, OTHER] {
-        assert_eq!(Call::get(from, "v1.mesh/").answer(&lab).status, 200);
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {name: closed, namespace: mesh}\nspec:\n  \
+         targetRefs: [{kind: Service, group: \"\", name: v1}]\n  action: DENY\n  \
+         rules: [{to: [{operation: {paths: [/closed]}}]}]\n";
+    lab.apply(&(deny.to_owned() + &service("mesh", "nobody", "version: nobody")));
+
+    let get = |from: &'static str, url: &str| Call::get(from, url).answer(&lab).status;
+    for _ in 0..3 {
+        assert_eq!(get(CLIENT, "v1.mesh/open"), 200);
     }
-    let report = lab
-        .load(
-            CLIENT,
-            &["grpc", "--json", "-n", "5", "http://v1.mesh:7070"],
-        )
-        .json();
-    assert_eq!(report["errors"]["total"], 0, "{report}");
-    let caller = identity("mesh", "client");
-    let server = identity("mesh", "v1");
-    let whole = [
-        ("source_workload", "client"),
-        ("source_workload_namespace", "mesh"),
-        ("source_principal", caller.as_str()),
-        ("destination_principal", server.as_str()),
-        ("destination_workload", "v1"),
-        ("destination_workload_namespace", "mesh"),
-        ("destination_service_name", "v1"),
-        ("destination_service_namespace", "mesh"),
-        ("destination_service", "v1.mesh.svc.cluster.local"),
-        ("request_protocol", "http"),
-        ("response_code", "200"),
-        ("response_flags", "-"),
-        ("connection_security_policy", "mutual_tls"),
-    ];
-    counted(&lab, &whole, 2.0);
-    counted(
-        &lab,
-        &[("source_workload", "other"), ("response_code", "200")],
-        1.0,
-    );
-    counted(
-        &lab,
-        &[("request_protocol", "grpc"), ("grpc_response_status", "0")],
-        5.0,
-    );
-    let page = page(&lab);
-    let labels = &whole[..1];
-    for (name, wanted) in [
-        ("istio_request_duration_milliseconds_count", 7.0),
-        ("istio_request_bytes_count", 7.0),
-        ("istio_response_bytes_count", 7.0),
+    let posted = Call::get(OTHER, "v1.mesh/open?size=1000").data("12345");
+    assert_eq!(posted.h2().answer(&lab).status, 200);
+    for _ in 0..2 {
+        assert_eq!(get(OTHER, "v1.mesh/closed"), 403);
+    }
+    // The application's own failure has no flag.
+    assert_eq!(get(CLIENT, "v1.mesh/broken?status=500"), 500);
+    assert_eq!(get(CLIENT, "nobody.mesh/gone"), 503);
+    let calls = |more: &[&str]| {
+        let mut arguments = vec!["grpc", "--json", "-n", "1"];
+        arguments.extend(more);
+        arguments.push("http://v1.mesh:7070");
+        lab.load(CLIENT, &arguments).code
+    };
+    assert_eq!(calls(&[]), 0);
+    let fails = ["-H", "x-echo-status: 500", "-H", "x-echo-grpc-status: 5"];
+    assert_ne!(calls(&fails), 0);
+
+    let [client, other, v1] = ["client", "other", "v1"];
+    let spiffe = |account: &str| identity("mesh", account);
+    let expected = |from: &str, to: Option<&str>, service: &str, rest: [&str; 4]| {
+        let [protocol, code, grpc, flags] = rest.map(ToOwned::to_owned);
+        [
+            from.to_owned(),
+            spiffe(from),
+            format!("{service}.mesh.svc.cluster.local"),
+            to.unwrap_or("unknown").to_owned(),
+            to.map_or("unknown".to_owned(), spiffe),
+            protocol,
+            code,
+            grpc,
+            flags,
+            "mutual_tls".to_owned(),
+        ]
+    };
+    let wanted = BTreeMap::from([
+        (expected(client, Some(v1), v1, ["http", "200", "", "-"]), 3),
+        (expected(other, Some(v1), v1, ["http", "200", "", "-"]), 1),
+        (expected(other, None, v1, ["http", "403", "", "RBAC"]), 2),
+        (expected(client, Some(v1), v1, ["http", "500", "", "-"]), 1),
+        (
+            expected(client, None, "nobody", ["http", "503", "", "UH"]),
+            1,
+        ),
+        (expected(client, Some(v1), v1, ["grpc", "200", "0", "-"]), 1),
+        (expected(client, Some(v1), v1, ["grpc", "200", "5", "-"]), 1),
+    ]);
+    let told = eventually("every request is counted", PATIENCE, || {
+        let all = series(&lab, "istio_requests_total");
+        (all.iter().map(|it| it.1).sum::<f64>() >= 10.0).then_some(all)
+    });
+    for (labels, _) in &told {
+        assert_eq!(labels["reporter"], "waypoint", "{labels:?}");
+    }
+    let found: BTreeMap<_, _> = told.iter().map(|it| (row(&it.0), it.1 as u32)).collect();
+    assert_eq!(found, wanted);
+
+    // Each request is in each histogram, with the bytes of its bodies.
+    for (metric, sum) in [
+        ("istio_request_duration_milliseconds", None),
+        ("istio_request_bytes", Some(5.0)),
+        ("istio_response_bytes", Some(1000.0)),
     ] {
-        assert_eq!(metrics::sum(&page, name, labels), wanted, "{name}");
+        let counts = series(&lab, &format!("{metric}_count"));
+        let counts: BTreeMap<_, _> = counts.iter().map(|it| (row(&it.0), it.1 as u32)).collect();
+        assert_eq!(counts, wanted, "{metric}");
+        let sums = series(&lab, &format!("{metric}_sum"));
+        let of_post = sums
+            .iter()
+            .find(|it| it.0["source_workload"] == other && it.0["response_code"] == "200");
+        let of_post = of_post.expect("a series").1;
+        assert!(sum.is_none_or(|sum| sum == of_post), "{metric}: {of_post}");
     }
+
+    let denied = "\" 403 RBAC direct_response \"";
+    let lines = lines(&lab, &["/closed"]);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    for line in lines {
+        assert!(line.contains(denied), "{line}");
+        assert!(line.contains("mesh/closed"), "{line}");
+        assert!(line.contains(&spiffe(other)), "{line}");
+    }
+    let gone = line(&lab, &["/gone"]);
+    assert!(gone.contains("\" 503 UH direct_response \""), "{gone}");
+    assert!(gone.contains("nobody.mesh.svc.cluster.local"), "{gone}");
+    let broken = line(&lab, &["/broken"]);
+    assert!(broken.contains("\" 500 - via_upstream \"-\""), "{broken}");
 }
 
 /// What the waypoint answers by itself: the status, the flag, and the reason in the log.
@@ -122,14 +166,14 @@ fn every_refusal_says_why() {
     ] {
         assert_eq!(get(path).answer(&lab).status, status, "{path}");
         let code = status.to_string();
-        let line = log_line(&lab, &[&format!("\"GET {path} "), &format!(" {code} ")]);
-        let flagged = format!(" {code} {flag} ");
-        assert!(line.contains(&flagged), "{path}: {line}");
-        counted(
-            &lab,
-            &[("response_code", &code), ("response_flags", flag)],
-            1.0,
-        );
+        let line = line(&lab, &[&format!("\"GET {path} "), &format!(" {code} ")]);
+        assert!(line.contains(&format!(" {code} {flag} ")), "{path}: {line}");
+        let counted = series(&lab, "istio_requests_total");
+        let wanted = [("response_code", &*code), ("response_flags", flag)];
+        let counted = counted
+            .iter()
+            .filter(|it| wanted.iter().all(|(name, value)| it.0[*name] == *value));
+        assert_eq!(counted.map(|it| it.1).sum::<f64>(), 1.0, "{path}");
         assert!(line.contains(reason), "{path}: {line}");
         assert!(line.contains(&identity("mesh", "client")), "{path}: {line}");
     }
