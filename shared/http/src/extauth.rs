@@ -203,7 +203,12 @@ fn denied(authorizer: &Authorizer, reply: Reply) -> Outcome {
 
 fn failed(authorizer: &Authorizer, error: &str) -> Outcome {
     if authorizer.fail_open {
-        return Outcome::Allow(Changes::default());
+        // What the backend takes for the authorizer's word is not the client's to say.
+        let silent = Changes {
+            remove: authorizer.upstream_headers.clone(),
+            ..Changes::default()
+        };
+        return Outcome::Allow(permitted(authorizer, silent));
     }
     let status = match authorizer.status_on_error {
         status @ 400..=599 => status,

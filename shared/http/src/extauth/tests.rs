@@ -244,6 +244,17 @@ fn no_answer_is_a_no() {
     }
     let open = decide(&failing(503, true), failed());
     assert_eq!(open, Outcome::Allow(Changes::default()));
+    let speaking = Authorizer {
+        upstream_headers: names(&["x-user", "x-request-id"]),
+        ..failing(503, true)
+    };
+    let Outcome::Allow(silent) = decide(&speaking, failed()) else {
+        panic!("fails open");
+    };
+    assert!(
+        silent.remove.contains(&names(&["x-user"])[0]),
+        "nobody said who it is"
+    );
     let denied = decide(&failing(503, true), Answer::Denied(reply(403, &[])));
     assert!(matches!(denied, Outcome::Deny { .. }), "an answer counts");
 }
