@@ -1,9 +1,12 @@
-//! A peer of the mesh by hand: opens one tunnel with whatever certificate it is told to have, or
-//! asks the certificate authority for one, and says in one line of JSON what came of it. The tests
-//! run it where no proxy is in its way, to do what a proxy must refuse.
+//! Peers of the mesh by hand. One opens a tunnel with whatever certificate it is told to have, or asks the
+//! certificate authority for one, and says in one line of JSON what came of it: the tests run it where no
+//! proxy is in its way, to do what a proxy must refuse. The others are what waypoints call: an authorizer, a
+//! collector of spans.
 
 #![forbid(unsafe_code)]
 
+mod authorizer;
+mod collector;
 mod forge;
 mod sign;
 mod tunnel;
@@ -27,6 +30,32 @@ enum Command {
     Tunnel(Tunnel),
     /// Ask the certificate authority for a certificate of an identity.
     Sign(Sign),
+    /// Say who may pass.
+    Authorize(Authorize),
+    /// Take spans.
+    Collect(Collect),
+}
+
+/// An authorizer.
+#[derive(Debug, Args)]
+struct Authorize {
+    /// The port of gRPC.
+    #[arg(long, default_value_t = 9000)]
+    grpc: u16,
+    /// The port of HTTP.
+    #[arg(long, default_value_t = 8000)]
+    http: u16,
+}
+
+/// A collector.
+#[derive(Debug, Args)]
+struct Collect {
+    /// The port of gRPC.
+    #[arg(long, default_value_t = 4317)]
+    grpc: u16,
+    /// The port that shows the spans.
+    #[arg(long, default_value_t = 8080)]
+    http: u16,
 }
 
 /// One tunnel.
@@ -88,6 +117,8 @@ async fn main() -> anyhow::Result<()> {
     let outcome = match Cli::parse().command {
         Command::Tunnel(options) => tunnel::open(&options).await?,
         Command::Sign(options) => sign::ask(&options).await?,
+        Command::Authorize(options) => return authorizer::serve(&options).await,
+        Command::Collect(options) => return collector::serve(&options).await,
     };
     writeln!(std::io::stdout(), "{outcome}")?;
     Ok(())

@@ -76,6 +76,17 @@ pub(super) fn server(namespace: &str, name: &str, node: &str) -> String {
     )
 }
 
+/// A pod on node-2, with the label `app: NAME`, that is ready once it listens; `container` is what it runs.
+pub(super) fn program_pod(namespace: &str, name: &str, port: u16, container: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\n\
+         metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
+         spec:\n  nodeName: node-2\n  terminationGracePeriodSeconds: 1\n  \
+         containers:\n  - name: {name}\n    {container}\n    \
+         readinessProbe: {{tcpSocket: {{port: {port}}}, periodSeconds: 1}}\n"
+    )
+}
+
 /// A service with HTTP on 80 and 8080, gRPC on 7070, h2c on 8081, WebSocket on 8082, raw TCP on 9090 and
 /// (by its name) TLS on 9443.
 pub(super) fn service(namespace: &str, name: &str, selector: &str) -> String {
