@@ -24,6 +24,20 @@ pub(crate) enum Io {
     Tls(Box<TlsStream<Io>>),
 }
 
+impl Io {
+    /// Waits until the other end of a tunnel has agreed to it.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) async fn established(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tunnel(tunnel) => tunnel.established().await,
+            // A handshake has been completed.
+            Self::Tcp(_) | Self::Tls(_) => Ok(()),
+        }
+    }
+}
+
 macro_rules! each {
     ($self:expr, $io:ident => $body:expr) => {
         match $self.get_mut() {

@@ -1,8 +1,10 @@
 //! What is not HTTP, relayed as it is: judged once as a connection, routed by TLSRoute and TCPRoute.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::model::Workload;
 use ambit_core::plan::BoundTo;
 use ambit_http::authz::{self, Decision, Facts};
 use ambit_http::balance::Wish;
@@ -17,41 +19,33 @@ use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::Chosen;
 
+/// Endpoints that are tried before a connection is given up.
+const TRIES: usize = 3;
+
+/// Where a connection goes.
+enum Destination {
+    /// One of its endpoints.
+    Service(NamespacedName, u16),
+    /// The pod that was addressed itself.
+    Workload(Arc<Workload>),
+}
+
 /// Carries one connection. A client that is refused sees its connection reset.
 pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&str>) {
     let caller = &session.caller;
     let target = session.target.address;
-    let chosen = match decide(session, &session.shared.snapshot(), sni) {
-        Ok(chosen) => chosen,
+    let opened = match decide(session, &session.shared.snapshot(), sni) {
+        Ok(destination) => open(session, &destination).await,
+        Err(refusal) => Err(refusal),
+    };
+    let (chosen, mut upstream) = match opened {
+        Ok(opened) => opened,
         Err(refusal) => {
             tracing::info!(peer = %caller.address, caller = %caller.identity, %target, flag = %refusal.flag, reason = %refusal, "connection refused");
             return;
         }
     };
     let endpoint = &chosen.endpoint;
-    let connected = session
-        .shared
-        .upstreams
-        .connect(&chosen, Some(caller))
-        .await;
-    if let Some(counted) = &chosen.counted {
-        let outcome = match &connected {
-            // As good as an answer: there is nothing else to judge it by.
-            Ok(_) => Outcome::Response {
-                status: 200,
-                grpc: None,
-            },
-            Err(_) => Outcome::NotConnected,
-        };
-        counted.report(&outcome, Instant::now());
-    }
-    let mut upstream = match connected {
-        Ok(upstream) => upstream,
-        Err(reason) => {
-            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, reason, "connection failed");
-            return;
-        }
-    };
     let mut downstream = Prefixed::new(first, io);
     let carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
     match carried {
@@ -64,19 +58,63 @@ pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&
     }
 }
 
-fn decide(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<Chosen, Refusal> {
-    authorize(session, snapshot, sni)?;
+/// Connects to an endpoint that agrees to it; to another one when the first does not.
+async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, Io), Refusal> {
     let upstreams = &session.shared.upstreams;
+    let mut tried: Vec<Arc<str>> = Vec::new();
+    loop {
+        let chosen = match destination {
+            Destination::Workload(workload) => {
+                let protocol = session.target.protocol;
+                upstreams.of_workload(workload, session.target.address, protocol)
+            }
+            Destination::Service(service, port) => {
+                let wish = Wish {
+                    tried: &tried,
+                    ..Wish::default()
+                };
+                upstreams.pick(&session.shared.snapshot(), service, *port, &wish)?
+            }
+        };
+        let connected = upstreams.establish(&chosen, Some(&session.caller)).await;
+        if let Some(counted) = &chosen.counted {
+            let outcome = match &connected {
+                // As good as an answer: there is nothing else to judge it by.
+                Ok(_) => Outcome::Response {
+                    status: 200,
+                    grpc: None,
+                },
+                Err(_) => Outcome::NotConnected,
+            };
+            counted.report(&outcome, Instant::now());
+        }
+        let reason = match connected {
+            Ok(upstream) => return Ok((chosen, upstream)),
+            Err(reason) => reason,
+        };
+        let uid = chosen.endpoint.workload.uid.clone();
+        tracing::debug!(endpoint = %uid, reason, "an endpoint takes no connection");
+        if tried.contains(&uid) || tried.len() + 1 == TRIES {
+            let reason = format!(
+                "endpoint {} takes no connection: {reason}",
+                chosen.endpoint.address
+            );
+            return Err(Refusal::new(503, Flag::UpstreamConnectionFailure, reason));
+        }
+        tried.push(uid);
+    }
+}
+
+fn decide(
+    session: &Session,
+    snapshot: &Snapshot,
+    sni: Option<&str>,
+) -> Result<Destination, Refusal> {
+    authorize(session, snapshot, sni)?;
     let port = session.target.address.port();
     match &session.target.bound {
-        BoundTo::Workload(workload) => {
-            let protocol = session.target.protocol;
-            Ok(upstreams.of_workload(workload, session.target.address, protocol))
-        }
-        BoundTo::Service(service) => {
-            let (key, port) = backend(snapshot, &service.key, port, sni)?;
-            upstreams.pick(snapshot, &key, port, &Wish::default())
-        }
+        BoundTo::Workload(workload) => Ok(Destination::Workload(workload.clone())),
+        BoundTo::Service(service) => backend(snapshot, &service.key, port, sni),
     }
 }
 
@@ -113,13 +151,13 @@ fn backend(
     service: &NamespacedName,
     port: u16,
     sni: Option<&str>,
-) -> Result<(NamespacedName, u16), Refusal> {
-    let Some(rule) = snapshot.config.opaque_route(service, port, sni) else {
-        return Ok((service.clone(), port));
+) -> Result<Destination, Refusal> {
+    let Some(rule) = snapshot.config.opaque_route(service, port, sni)? else {
+        return Ok(Destination::Service(service.clone(), port));
     };
     let mut picker = |bound: u32| rand::random_range(0..bound);
     match ambit_http::route::draw(rule, &mut picker)? {
-        BackendRef::Service { service, port } => Ok((service.clone(), *port)),
+        BackendRef::Service { service, port } => Ok(Destination::Service(service.clone(), *port)),
         BackendRef::Invalid { reason } => Err(Refusal::new(
             500,
             Flag::NoClusterFound,

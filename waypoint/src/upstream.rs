@@ -137,24 +137,40 @@ impl Upstreams {
         chosen: &Chosen,
         caller: Option<&Caller>,
     ) -> Result<Io, String> {
-        let patience = chosen.patience;
-        let connecting = async {
-            let io = match &chosen.endpoint.tunnel {
-                Some(_) => self.tunnel(&chosen.endpoint, caller).await?,
-                None => {
-                    let sockets = Sockets::default();
-                    let connecting = sockets.connect(chosen.endpoint.address, None);
-                    Io::Tcp(connecting.await.map_err(|error| error.to_string())?)
-                }
-            };
-            match &chosen.tls {
-                Some(client) => client.connect(io).await,
-                None => Ok(io),
+        in_time(chosen.patience, self.begin(chosen, caller)).await
+    }
+
+    /// The same, and waits until the destination has agreed to it.
+    ///
+    /// # Errors
+    /// Why there is no connection: the destination has seen nothing of it.
+    pub(crate) async fn establish(
+        &self,
+        chosen: &Chosen,
+        caller: Option<&Caller>,
+    ) -> Result<Io, String> {
+        let establishing = async {
+            let mut io = self.begin(chosen, caller).await?;
+            let established = io.established().await;
+            established.map_err(|error| error.to_string())?;
+            Ok(io)
+        };
+        in_time(chosen.patience, establishing).await
+    }
+
+    async fn begin(&self, chosen: &Chosen, caller: Option<&Caller>) -> Result<Io, String> {
+        let io = match &chosen.endpoint.tunnel {
+            Some(_) => self.tunnel(&chosen.endpoint, caller).await?,
+            None => {
+                let sockets = Sockets::default();
+                let connecting = sockets.connect(chosen.endpoint.address, None);
+                Io::Tcp(connecting.await.map_err(|error| error.to_string())?)
             }
         };
-        tokio::time::timeout(patience, connecting)
-            .await
-            .unwrap_or_else(|_| Err(format!("no connection within {patience:?}")))
+        match &chosen.tls {
+            Some(client) => client.connect(io).await,
+            None => Ok(io),
+        }
     }
 
     async fn tunnel(&self, endpoint: &Endpoint, caller: Option<&Caller>) -> Result<Io, String> {
@@ -177,6 +193,15 @@ impl Upstreams {
             .map_err(|error| error.to_string())?;
         Ok(Io::Tunnel(Duplex::from(opening)))
     }
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    connecting: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::time::timeout(patience, connecting)
+        .await
+        .unwrap_or_else(|_| Err(format!("no connection within {patience:?}")))
 }
 
 fn headers(caller: &Caller) -> HeaderMap {

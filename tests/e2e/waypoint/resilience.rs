@@ -110,3 +110,34 @@ fn another_attempt_is_made_at_another_endpoint() {
         assert_eq!(tries, [1, 1], "{path}");
     }
 }
+
+/// Without any route: an endpoint that cannot be reached costs no request.
+#[test]
+fn a_server_that_is_not_there_is_passed_over() {
+    let lab = lab();
+    let dead = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: dead, namespace: mesh, labels: {app: echo, group: both}}\n\
+         spec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 1\n  \
+         containers: [{name: dead, command: [sleep, infinity], ports: [{name: web, containerPort: 8080}]}]\n";
+    lab.apply(dead);
+    let slices = lab.objects("endpointslice", "mesh");
+    let endpoints = slices
+        .iter()
+        .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "echo")
+        .flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
+    assert_eq!(endpoints.count(), 2 * 3, "both families of three pods");
+    let load = [
+        "http",
+        "--json",
+        "-n",
+        "300",
+        "-c",
+        "4",
+        "http://echo.mesh/dead",
+    ];
+    let report = lab.load(CLIENT, &load).json();
+    assert_eq!(report["errors"]["total"], 0, "{report}");
+    assert_eq!(
+        attempts(&lab, "v1", "/dead") + attempts(&lab, "v2", "/dead"),
+        300
+    );
+}

@@ -231,7 +231,8 @@ async fn connecting(
     caller: Option<Caller>,
     chosen: Chosen,
 ) -> Result<crate::io::Io, Failure> {
-    let connected = shared.upstreams.connect(&chosen, caller.as_ref()).await;
+    // HTTP/2 does not say why a connection ended.
+    let connected = shared.upstreams.establish(&chosen, caller.as_ref()).await;
     connected.map_err(|error| Failure::new(Outcome::NotConnected, error))
 }
 

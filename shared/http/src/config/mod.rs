@@ -18,6 +18,7 @@ use crate::model::{
     Authorizer, BackendTls, Policy, RequestAuthentication, Resource, ResourceKey, RouteKey,
     RouteRule, Target, TrafficPolicy,
 };
+use crate::refusal::{Flag, Refusal};
 use crate::route::{Routes, ServiceRoutes};
 use attached::Attached;
 use per_service::PerService;
@@ -201,15 +202,19 @@ impl Config {
     }
 
     /// The rule for a connection to a service port: of a TLSRoute when it says a name (SNI) that one
-    /// has, the most specific first; else of a TCPRoute.
-    #[must_use]
+    /// has, the most specific first; else of a TCPRoute. `None`: there is no route.
+    ///
+    /// # Errors
+    /// There are TLSRoutes, and none has the name.
     pub fn opaque_route(
         &self,
         service: &NamespacedName,
         port: u16,
         sni: Option<&str>,
-    ) -> Option<&Arc<RouteRule>> {
-        let rules = self.opaque.get(service)?;
+    ) -> Result<Option<&Arc<RouteRule>>, Refusal> {
+        let Some(rules) = self.opaque.get(service) else {
+            return Ok(None);
+        };
         let attached = |rule: &&Arc<RouteRule>| {
             let here = |it: &crate::model::route::Parent| {
                 it.service == *service && it.port.is_none_or(|it| it == port)
@@ -223,9 +228,15 @@ impl Config {
         let by_name = of(Protocol::Tls)
             .filter_map(|rule| Some((specificity(rule, sni?)?, rule)))
             .reduce(|best, next| if next.0 > best.0 { next } else { best });
-        by_name
+        let found = by_name
             .map(|(_, rule)| rule)
-            .or_else(|| of(Protocol::Tcp).next())
+            .or_else(|| of(Protocol::Tcp).next());
+        if found.is_none() && of(Protocol::Tls).next().is_some() {
+            let name = sni.unwrap_or("no name");
+            let reason = format!("no TLSRoute of {service}:{port} takes a connection to {name}");
+            return Err(Refusal::new(404, Flag::NoRouteFound, reason));
+        }
+        Ok(found)
     }
 
     /// Policies that are attached to what a request goes through, each once.

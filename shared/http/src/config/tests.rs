@@ -144,10 +144,13 @@ fn connections_are_routed_by_name_and_port() {
         (443, Some("example.com"), Some("tcp/a/tcp/0")),
         (443, None, Some("tcp/a/tcp/0")),
         (9000, None, Some("tcp/a/other/0")),
-        (80, None, None),
+        (80, Some("example.com"), Some("NR")),
+        (80, None, Some("NR")),
     ] {
-        let found = config.opaque_route(&name("a/x"), port, sni);
-        let found = found.map(|rule| rule.key.to_string());
+        let found = match config.opaque_route(&name("a/x"), port, sni) {
+            Ok(rule) => rule.map(|rule| rule.key.to_string()),
+            Err(refusal) => Some(refusal.flag.to_string()),
+        };
         assert_eq!(found.as_deref(), wanted, "{port} {sni:?}");
     }
 }

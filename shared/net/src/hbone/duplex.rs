@@ -3,6 +3,7 @@
 //! A reader gives room to the peer only as it takes data, a writer waits for the peer's room. A tunnel whose
 //! writer is dropped before it was shut down is reset: what was cut off must not look complete.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -73,6 +74,14 @@ impl Duplex {
         }
     }
 
+    /// Waits for the peer's answer to CONNECT. Reading does so as well; this is for who must not write before.
+    ///
+    /// # Errors
+    /// The tunnel was refused or broke off.
+    pub async fn established(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.reader.poll_established(cx)).await
+    }
+
     /// Its two directions.
     #[must_use]
     pub fn into_split(self) -> (DuplexReader, DuplexWriter) {
@@ -81,6 +90,15 @@ impl Duplex {
 }
 
 impl DuplexReader {
+    fn poll_established(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Receive::Pending(pending) = &mut self.receive {
+            let (recv, _) = ready!(pending.poll(cx)).map_err(io::Error::other)?;
+            let slot = Some(pending.slot.clone());
+            self.receive = Receive::Open(recv, slot);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// What has come, as it came; `None` at the end. The peer gets room for as much again.
     ///
     /// # Errors
@@ -92,11 +110,7 @@ impl DuplexReader {
         }
         loop {
             match &mut self.receive {
-                Receive::Pending(pending) => {
-                    let (recv, _) = ready!(pending.poll(cx)).map_err(io::Error::other)?;
-                    let slot = Some(pending.slot.clone());
-                    self.receive = Receive::Open(recv, slot);
-                }
+                Receive::Pending(_) => ready!(self.poll_established(cx))?,
                 Receive::Open(recv, _) => match ready!(recv.poll_data(cx)) {
                     Some(Ok(data)) if data.is_empty() => {}
                     Some(Ok(data)) => {

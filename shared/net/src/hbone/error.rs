@@ -52,6 +52,12 @@ impl Error {
         self.stage
     }
 
+    /// Whether the application on the other side cannot have seen anything of what was sent.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        self.stage != Stage::Response
+    }
+
     /// Whether the connection had carried streams before: it may have been going away.
     #[must_use]
     pub fn reused(&self) -> bool {

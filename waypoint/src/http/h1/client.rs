@@ -7,6 +7,7 @@ use ambit_http::h1::{
     self, Asked, BodyEncoder, Framing, Next, RequestLine, ResponseDecoder, encode_request_head,
 };
 use ambit_http::retry::Outcome;
+use ambit_net::hbone;
 use bytes::BytesMut;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -152,8 +153,10 @@ pub(in super::super) async fn exchange(
         kept: used && is_idempotent(head.method),
         silent: true,
     };
-    // A kept connection that takes nothing was gone before the request.
-    let unsent = |error: &SendError| match error {
+    // A kept connection that takes nothing was gone before the request. A tunnel that was refused says so where
+    // it is read.
+    let unsent = |error: &SendError, read: Failure| match error {
+        _ if read.outcome == Outcome::NotConnected => read,
         SendError::Sink(error) if used => Failure::new(Outcome::Unsent, error),
         error => Failure::new(Outcome::Lost, error),
     };
@@ -162,7 +165,7 @@ pub(in super::super) async fn exchange(
             // A backend may answer and close without reading everything.
             return match receiving.head().await {
                 Ok(response) => Ok(finish(response, receiving.reader, None, None)),
-                Err(_) => Err(unsent(&error)),
+                Err(read) => Err(unsent(&error, read)),
             };
         }
         let response = receiving.head().await?;
@@ -196,8 +199,10 @@ pub(in super::super) async fn exchange(
             Err(_) => None,
         },
         Some(Ok(writer)) => Some(Uplink::Done(writer)),
-        Some(Err(error)) if response.is_err() => return Err(unsent(&error)),
-        Some(Err(_)) => None,
+        Some(Err(error)) => match response {
+            Ok(_) => None,
+            Err(read) => return Err(unsent(&error, read)),
+        },
     };
     Ok(finish(response?, receiving.reader, uplink, Some(place)))
 }
@@ -275,10 +280,19 @@ impl Receiving<'_> {
                     return Poll::Ready(Err(failure));
                 }
                 Ok(_) => self.silent = false,
+                Err(error) if is_refused(&error) => {
+                    return Poll::Ready(Err(Failure::new(Outcome::NotConnected, error)));
+                }
                 Err(error) => return Poll::Ready(Err(Failure::new(outcome, error))),
             }
         }
     }
+}
+
+/// Whether the tunnel that the connection is in was not agreed to.
+fn is_refused(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|it| it.downcast_ref());
+    inner.is_some_and(hbone::Error::is_unseen)
 }
 
 fn finish(

@@ -79,7 +79,12 @@ enum Event {
 impl Connection {
     /// One request and its response; `None` at the end of the connection.
     async fn turn(&mut self) -> Option<()> {
-        let head = match self.head().await? {
+        let Some(head) = self.head().await else {
+            // Between two requests: an orderly end.
+            let _ = self.writer.shutdown().await;
+            return None;
+        };
+        let head = match head {
             Ok(head) => head,
             Err(error) => {
                 let response = pipeline::refuse_head(&self.session, &error.into(), VERSION);
