@@ -6,12 +6,17 @@
 mod tcp;
 mod tunnel;
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
 
 pub use tcp::relay_tcp;
 pub use tunnel::{Far, relay_tunnel};
@@ -83,35 +88,49 @@ impl Reader {
         }
     }
 
-    /// The next piece, at most `limit` bytes; empty is the end.
-    async fn read(&mut self, socket: &TcpStream, limit: usize) -> io::Result<BytesMut> {
-        loop {
-            if let Some(piece) = self.try_read(socket, limit)? {
-                return Ok(piece);
-            }
-            socket.readable().await?;
+    /// The next piece, at most `limit` bytes; empty is the end. While nothing is there, no buffer
+    /// is kept.
+    ///
+    /// tokio's own `poll_read` knows that a read that left room has emptied the socket; with
+    /// `try_read` every turn would end in a system call that says so.
+    fn poll_read(
+        &mut self,
+        socket: &mut ReadHalf<'_>,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<BytesMut>> {
+        if self.poll_readable(socket, cx)?.is_pending() {
+            return Poll::Pending;
         }
-    }
-
-    /// As [`Reader::read`]; `None` when nothing is there now, and then no buffer is kept.
-    fn try_read(&mut self, socket: &TcpStream, limit: usize) -> io::Result<Option<BytesMut>> {
         let size = self.size.min(limit);
         self.buffer.reserve(size);
-        match socket.try_read_buf(&mut (&mut self.buffer).limit(size)) {
-            Ok(n) => {
-                if n == self.size {
-                    self.size = (self.size * 4).min(BUFFER_MAX);
-                } else if n < self.size / 4 {
-                    self.size = (self.size / 4).max(BUFFER_MIN);
-                }
-                Ok(Some(self.buffer.split()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        let mut space = (&mut self.buffer).limit(size);
+        let n = match pin!(socket.read_buf(&mut space)).poll(cx) {
+            Poll::Ready(n) => n?,
+            Poll::Pending => {
                 self.buffer = BytesMut::new();
-                Ok(None)
+                return Poll::Pending;
             }
-            Err(error) => Err(error),
+        };
+        if n == self.size {
+            self.size = (self.size * 4).min(BUFFER_MAX);
+        } else if n < self.size / 4 {
+            self.size = (self.size / 4).max(BUFFER_MIN);
         }
+        Poll::Ready(Ok(self.buffer.split()))
+    }
+
+    /// Whether there is something to read; if not, the buffer is given up.
+    fn poll_readable(
+        &mut self,
+        socket: &ReadHalf<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let readable = socket.as_ref().poll_read_ready(cx);
+        if readable.is_pending() {
+            self.buffer = BytesMut::new();
+        }
+        readable
     }
 }
 

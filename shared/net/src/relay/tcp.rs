@@ -1,10 +1,11 @@
 //! TCP to TCP: passthrough and same-node traffic.
 
+use std::future::poll_fn;
 use std::io;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::{BUFFER_MAX, Counters, Error, Reader, Unfinished};
 
@@ -16,8 +17,8 @@ pub async fn relay_tcp(near: TcpStream, far: TcpStream, counters: &Counters) -> 
     let (mut near, mut far) = (Unfinished::new(near), Unfinished::new(far));
     let (near_read, near_write) = near.socket.split();
     let (far_read, far_write) = far.socket.split();
-    let up = pump(near_read.as_ref(), far_write, |n| counters.add_sent(n));
-    let down = pump(far_read.as_ref(), near_write, |n| counters.add_received(n));
+    let up = pump(near_read, far_write, |n| counters.add_sent(n));
+    let down = pump(far_read, near_write, |n| counters.add_received(n));
     tokio::try_join!(
         async {
             up.await.map_err(|failure| match failure {
@@ -43,13 +44,14 @@ enum Failure {
 }
 
 async fn pump(
-    from: &TcpStream,
+    mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut count: impl FnMut(usize),
 ) -> Result<(), Failure> {
     let mut reader = Reader::new();
     loop {
-        let piece = reader.read(from, BUFFER_MAX).await.map_err(Failure::Read)?;
+        let piece = poll_fn(|cx| reader.poll_read(&mut from, BUFFER_MAX, cx)).await;
+        let piece = piece.map_err(Failure::Read)?;
         if piece.is_empty() {
             break;
         }

@@ -2,14 +2,14 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::net::tcp::WriteHalf;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::{Counters, Error, Reader, Unfinished};
 use crate::hbone::{Opening, PendingResponse, Slot, Stream};
@@ -49,7 +49,7 @@ pub async fn relay_tunnel(
         let mut broken = None;
         tokio::try_join!(
             async {
-                match upstream(read.as_ref(), &mut send, counters).await {
+                match upstream(read, &mut send, counters).await {
                     // The receiving half knows why: a status, a reset, or an orderly end.
                     Err(Error::Stream(error)) => broken = Some(error),
                     ended => ended?,
@@ -81,21 +81,23 @@ enum Receive {
 }
 
 async fn upstream(
-    near: &TcpStream,
+    mut near: ReadHalf<'_>,
     send: &mut SendStream<Bytes>,
     counters: &Counters,
 ) -> Result<(), Error> {
     let mut reader = Reader::new();
     loop {
-        // Nothing is reserved while waiting: the connection's window is for those with data.
-        match reader.try_read_reserved(near, send).await? {
-            Some(piece) if piece.is_empty() => break,
-            Some(piece) => {
-                counters.add_sent(piece.len());
-                send.send_data(piece.freeze(), false)
-                    .map_err(Error::Stream)?;
-            }
-            None => send.reserve_capacity(0),
+        let (piece, room) = reader.next(&mut near, send).await?;
+        if piece.is_empty() {
+            break;
+        }
+        let sent = piece.len();
+        counters.add_sent(sent);
+        send.send_data(piece.freeze(), false)
+            .map_err(Error::Stream)?;
+        if sent < room {
+            // The socket is empty: the connection's window is for those with data.
+            send.reserve_capacity(0);
         }
     }
     send.send_data(Bytes::new(), true).map_err(Error::Stream)
@@ -103,16 +105,39 @@ async fn upstream(
 
 impl Reader {
     /// Waits for data, then for room in the tunnel, then reads as much as there is room for.
-    /// `None`: the data was not there after all.
-    async fn try_read_reserved(
+    /// Gives the piece, empty at the end, and how long it could have been.
+    async fn next(
         &mut self,
-        near: &TcpStream,
+        near: &mut ReadHalf<'_>,
         send: &mut SendStream<Bytes>,
-    ) -> Result<Option<BytesMut>, Error> {
-        readable_or_reset(near, send).await?;
-        send.reserve_capacity(self.size);
-        let room = room(send).await?;
-        self.try_read(near, room).map_err(Error::Near)
+    ) -> Result<(BytesMut, usize), Error> {
+        loop {
+            poll_fn(|cx| self.poll_readable_or_reset(near, send, cx)).await?;
+            send.reserve_capacity(self.size);
+            let room = room(send).await?;
+            match poll_fn(|cx| Poll::Ready(self.poll_read(near, room, cx))).await {
+                Poll::Ready(piece) => return Ok((piece.map_err(Error::Near)?, room)),
+                // It was not there after all.
+                Poll::Pending => send.reserve_capacity(0),
+            }
+        }
+    }
+
+    /// A peer that resets the stream while we wait for the near side ends the wait.
+    fn poll_readable_or_reset(
+        &mut self,
+        near: &ReadHalf<'_>,
+        send: &mut SendStream<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Poll::Ready(readable) = self.poll_readable(near, cx) {
+            return Poll::Ready(readable.map_err(Error::Near));
+        }
+        match send.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => Poll::Ready(Err(Error::Stream(reason.into()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::Stream(error))),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -129,21 +154,6 @@ async fn room(send: &mut SendStream<Bytes>) -> Result<usize, Error> {
             None => return Err(Error::Stream(Reason::STREAM_CLOSED.into())),
         };
     }
-}
-
-/// A peer that resets the stream while we wait for the near side ends the wait.
-async fn readable_or_reset(near: &TcpStream, send: &mut SendStream<Bytes>) -> Result<(), Error> {
-    poll_fn(|cx| {
-        if let Poll::Ready(readable) = near.poll_read_ready(cx) {
-            return Poll::Ready(readable.map_err(Error::Near));
-        }
-        match send.poll_reset(cx) {
-            Poll::Ready(Ok(reason)) => Poll::Ready(Err(Error::Stream(reason.into()))),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Error::Stream(error))),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 async fn downstream(
