@@ -53,6 +53,7 @@ pub(super) fn server(
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.ticketer = Ticketer::new()?;
     config.send_tls13_tickets = TICKETS;
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
@@ -73,6 +74,7 @@ pub(super) fn client(
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.enable_sni = false;
     config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

@@ -4,9 +4,13 @@
 //! certificate says: exactly one SPIFFE URI, from our own roots. A client accepts only the
 //! identities it expects; a server accepts its own trust domain.
 
+mod buffer;
 mod certified;
 mod config;
+mod handshake;
+mod record;
 mod stream;
+mod traffic;
 mod verify;
 
 use std::io;

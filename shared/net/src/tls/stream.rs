@@ -4,35 +4,46 @@
 //! `poll_flush` really flushes. Who writes many small pieces in one go (HTTP/2) defers it; see
 //! `hbone::io`.
 
-use std::io::{self, BufRead as _, IoSlice, Write};
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use ambit_core::identity::Identity;
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{CertificateError, ClientConfig, Connection, ServerConfig};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{CertificateError, ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::{Error, certified, identity_of};
-
-/// The read buffer starts here, and returns here when the peer is quiet.
-const READ_MIN: usize = 8 * 1024;
-/// And grows to this while the peer keeps filling it.
-const READ_MAX: usize = 256 * 1024;
-/// Encrypted bytes collected before a write waits for the socket.
-const WRITE_HIGH: usize = 256 * 1024;
+use super::buffer::{Input, Output};
+use super::record::{self, HEADER};
+use super::traffic::{Plaintext, Traffic};
+use super::{Error, certified, handshake, identity_of};
 
 /// A TLS session whose handshake is done.
-#[derive(Debug)]
 pub struct Stream {
     tcp: TcpStream,
-    session: Connection,
+    traffic: Traffic,
+    peer: Option<CertificateDer<'static>>,
     input: Input,
-    /// Plaintext accepted since the session's output was last empty.
-    unsent: usize,
+    /// What is left of the first record in `input`, which is open, and where.
+    opened: Option<Opened>,
+    output: Output,
+}
+
+/// A record that is open, in its place.
+struct Opened {
+    /// All of it.
+    record: usize,
+    /// The data in it that was not given away yet.
+    data: Range<usize>,
 }
 
 impl Stream {
@@ -45,12 +56,8 @@ impl Stream {
         config: Arc<ClientConfig>,
         peer: ServerName<'static>,
     ) -> io::Result<Self> {
-        let stream = tokio_rustls::TlsConnector::from(config)
-            .connect(peer, tcp)
-            .await
-            .map_err(in_plain_words)?;
-        let (tcp, session) = stream.into_inner();
-        Self::established(tcp, session.into())
+        let session = UnbufferedClientConnection::new(config, peer).map_err(io::Error::other)?;
+        Self::establish(tcp, session).await
     }
 
     /// Completes a handshake as a server.
@@ -58,27 +65,20 @@ impl Stream {
     /// # Errors
     /// When the socket fails, the peer is refused, or does not agree on `h2`.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
-        let stream = tokio_rustls::TlsAcceptor::from(config)
-            .accept(tcp)
-            .await
-            .map_err(in_plain_words)?;
-        let (tcp, session) = stream.into_inner();
-        Self::established(tcp, session.into())
+        let session = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        Self::establish(tcp, session).await
     }
 
-    fn established(tcp: TcpStream, mut session: Connection) -> io::Result<Self> {
-        if session.alpn_protocol() != Some(b"h2") {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the TLS peer did not negotiate ALPN h2",
-            ));
-        }
-        session.set_buffer_limit(None);
+    async fn establish(mut tcp: TcpStream, session: impl handshake::Session) -> io::Result<Self> {
+        let done = handshake::complete(&mut tcp, session).await;
+        let done = done.map_err(in_plain_words)?;
         Ok(Self {
             tcp,
-            session,
-            input: Input::default(),
-            unsent: 0,
+            traffic: done.traffic,
+            peer: done.peer,
+            input: Input::new(done.read),
+            opened: None,
+            output: Output::new(),
         })
     }
 
@@ -106,7 +106,7 @@ impl Stream {
     /// The peer's leaf certificate.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.session.peer_certificates()?.first()
+        self.peer.as_ref()
     }
 
     /// The socket underneath.
@@ -115,33 +115,43 @@ impl Stream {
         &self.tcp
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.session.wants_write() {
-            let mut socket = SocketWriter {
-                tcp: &mut self.tcp,
-                cx,
-            };
-            match self.session.write_tls(&mut socket) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+    /// Opens the next record: into `buf` if that has room for it, else in its place. `false` when
+    /// it is not all there yet.
+    fn open_next(&mut self, buf: &mut ReadBuf<'_>) -> Result<bool, rustls::Error> {
+        let bytes = self.input.bytes();
+        let Some(length) = record::length(bytes)?.filter(|length| *length <= bytes.len()) else {
+            return Ok(false);
+        };
+        let record = &mut bytes[..length];
+        let room = record::room(length);
+        if buf.remaining() >= room {
+            let out = buf.initialize_unfilled_to(room);
+            let n = self.traffic.receive_into(record, out)?;
+            buf.advance(n);
+            self.input.consume(length);
+        } else {
+            let n = self.traffic.receive(record)?;
+            self.opened = Some(Opened {
+                record: length,
+                data: HEADER..HEADER + n,
+            });
         }
-        self.unsent = 0;
-        Poll::Ready(Ok(()))
+        Ok(true)
     }
 
-    /// Moves buffered ciphertext into the session until it has plaintext or the buffer is empty.
-    fn decrypt(&mut self) -> io::Result<()> {
-        while self.session.wants_read() && !self.input.filled().is_empty() {
-            let taken = self.session.read_tls(&mut self.input.filled())?;
-            self.input.consume(taken);
-            self.session
-                .process_new_packets()
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    /// Gives away what is left of the record that is open in its place.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let Some(opened) = &mut self.opened else {
+            return;
+        };
+        let n = opened.data.len().min(buf.remaining());
+        let now = opened.data.start..opened.data.start + n;
+        buf.put_slice(&self.input.bytes()[now]);
+        opened.data.start += n;
+        if opened.data.is_empty() {
+            self.input.consume(opened.record);
+            self.opened = None;
         }
-        Ok(())
     }
 }
 
@@ -166,32 +176,27 @@ impl AsyncRead for Stream {
         let this = self.get_mut();
         let before = buf.filled().len();
         loop {
-            match this.session.reader().into_first_chunk() {
-                Ok([]) => return Poll::Ready(Ok(())),
-                Ok(chunk) => {
-                    let n = chunk.len().min(buf.remaining());
-                    buf.put_slice(&chunk[..n]);
-                    this.session.reader().consume(n);
-                    if buf.remaining() == 0 {
-                        return Poll::Ready(Ok(()));
+            this.give(buf);
+            if buf.remaining() == 0 || this.traffic.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
+            match this.open_next(buf) {
+                Ok(true) => {}
+                Ok(false) if buf.filled().len() > before => return Poll::Ready(Ok(())),
+                Ok(false) => {
+                    if ready!(this.input.poll_fill(&mut this.tcp, cx))? == 0 {
+                        return Poll::Ready(Err(io::Error::new(
+                            io::ErrorKind::UnexpectedEof,
+                            "the peer left without an end of the TLS session",
+                        )));
                     }
-                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-            if this.input.filled().is_empty() {
-                if buf.filled().len() > before {
-                    return Poll::Ready(Ok(()));
+                Err(error) => {
+                    this.traffic.fail(&error, &mut this.output);
+                    // The alert that explains it; the read error is what counts.
+                    let _ = this.output.poll_write(&mut this.tcp, cx);
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
                 }
-                if ready!(this.input.poll_fill(&mut this.tcp, cx))? == 0 {
-                    this.session.read_tls(&mut io::empty())?;
-                }
-            }
-            if let Err(error) = this.decrypt() {
-                // The alert that explains it; the read error is what counts.
-                let _ = this.poll_send(cx);
-                return Poll::Ready(Err(error));
             }
         }
     }
@@ -212,12 +217,20 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.unsent >= WRITE_HIGH {
-            ready!(this.poll_send(cx))?;
+        let mut plaintext = Plaintext::new(bufs);
+        let all = plaintext.left();
+        while plaintext.left() > 0 {
+            if this.output.is_full() {
+                match this.output.poll_write(&mut this.tcp, cx)? {
+                    Poll::Ready(()) => {}
+                    Poll::Pending if plaintext.left() < all => break,
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            let sent = this.traffic.send(&mut plaintext, &mut this.output);
+            sent.map_err(io::Error::other)?;
         }
-        let written = this.session.writer().write_vectored(bufs)?;
-        this.unsent += written;
-        Poll::Ready(Ok(written))
+        Poll::Ready(Ok(all - plaintext.left()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -225,93 +238,15 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_send(cx)
+        let this = self.get_mut();
+        this.output.poll_write(&mut this.tcp, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.session.send_close_notify();
-        ready!(this.poll_send(cx))?;
+        let ended = this.traffic.end(&mut this.output);
+        ended.map_err(io::Error::other)?;
+        ready!(this.output.poll_write(&mut this.tcp, cx))?;
         Pin::new(&mut this.tcp).poll_shutdown(cx)
-    }
-}
-
-/// Ciphertext read ahead. Empty, it holds no memory.
-#[derive(Debug, Default)]
-struct Input {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    next_size: usize,
-}
-
-impl Input {
-    fn filled(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.start += n;
-    }
-
-    /// Reads into the empty buffer; 0 is the end.
-    fn poll_fill(&mut self, tcp: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.start = 0;
-        self.end = 0;
-        loop {
-            ready!(self.poll_ready(tcp, cx))?;
-            let size = self.next_size.max(READ_MIN);
-            if self.buffer.len() != size {
-                self.buffer = vec![0; size];
-            }
-            match tcp.try_read(&mut self.buffer) {
-                Ok(n) => {
-                    self.end = n;
-                    if n == size {
-                        self.next_size = (size * 4).min(READ_MAX);
-                    } else if n < size / 4 {
-                        self.next_size = (size / 4).max(READ_MIN);
-                    }
-                    return Poll::Ready(Ok(n));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn poll_ready(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ready = tcp.poll_read_ready(cx);
-        if ready.is_pending() {
-            *self = Self::default();
-        }
-        ready
-    }
-}
-
-/// A task's view of the socket, for rustls.
-struct SocketWriter<'a, 'b> {
-    tcp: &'a mut TcpStream,
-    cx: &'a mut Context<'b>,
-}
-
-impl Write for SocketWriter<'_, '_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        block(Pin::new(&mut *self.tcp).poll_write(self.cx, buf))
-    }
-
-    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        block(Pin::new(&mut *self.tcp).poll_write_vectored(self.cx, bufs))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn block(result: Poll<io::Result<usize>>) -> io::Result<usize> {
-    match result {
-        Poll::Ready(result) => result,
-        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
