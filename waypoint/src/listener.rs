@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::plan::HBONE_PORT;
 use ambit_net::hbone::{Settings, server};
-use ambit_net::sys::{self, Listen, Sockets};
+use ambit_net::sys::{Listen, Sockets};
 use ambit_net::tls;
 use ambit_proxy::Drained;
 use tokio::net::{TcpListener, TcpStream};
@@ -99,7 +99,6 @@ async fn handshake(
     shared: &Shared,
     stream: TcpStream,
 ) -> Result<(tls::Stream, ambit_core::identity::Identity), String> {
-    sys::accepted(&stream).map_err(|error| error.to_string())?;
     let certificate = shared
         .certificate
         .get()

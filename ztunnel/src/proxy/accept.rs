@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ambit_net::sys;
 use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -31,10 +30,6 @@ pub(super) fn spawn<F>(
     tokio::spawn(async move {
         let mut drained = proxy.drained.clone();
         let start = |(stream, peer): (TcpStream, SocketAddr)| {
-            if let Err(error) = sys::accepted(&stream) {
-                tracing::debug!(%error, %peer, "the client left before it was served");
-                return;
-            }
             let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
             let served = serve(proxy.clone(), stream, peer);
             spawn_until_cut(&proxy, longer, served);

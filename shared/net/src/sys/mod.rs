@@ -13,7 +13,7 @@ mod sockets;
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
 pub use netns::Netns;
 pub use original_dst::original_dst;
-pub use sockets::{Listen, Sockets, accepted, reset};
+pub use sockets::{Listen, Sockets, reset};
 
 /// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).
 pub const PROXY_MARK: u32 = 1337;

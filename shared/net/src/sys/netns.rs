@@ -1,5 +1,6 @@
 //! Network namespaces, entered for the length of one closure.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,6 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns};
+
+thread_local! {
+    /// Where this thread is. Asking the kernel costs four system calls, at every connection.
+    static HERE: RefCell<Option<Netns>> = const { RefCell::new(None) };
+}
 
 /// A network namespace, held open: it lives at least as long as this.
 #[derive(Debug, Clone)]
@@ -52,18 +58,27 @@ impl Netns {
         self.inode
     }
 
-    /// Runs `work` with the calling thread inside this namespace. `work` must not await.
+    /// Runs `work` with the calling thread inside this namespace. `work` must not await. A thread
+    /// that does this enters no namespace by other means afterwards.
     ///
     /// # Errors
     /// When the namespace cannot be entered. The thread is back in its own namespace afterwards;
     /// if that were impossible the process aborts, for it would act in a stranger's name.
     pub fn run<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let home = Self::current()?;
+        let home = match HERE.take() {
+            Some(home) => home,
+            None => Self::current()?,
+        };
         if home.inode == self.inode {
+            HERE.set(Some(home));
             return work();
         }
-        setns(&*self.fd, CloneFlags::CLONE_NEWNET)?;
-        let _back = Return { home: &home };
+        if let Err(error) = setns(&*self.fd, CloneFlags::CLONE_NEWNET) {
+            HERE.set(Some(home));
+            return Err(error.into());
+        }
+        HERE.set(Some(self.clone()));
+        let _back = Return { home };
         work()
     }
 }
@@ -83,15 +98,16 @@ impl PartialEq for Netns {
 impl Eq for Netns {}
 
 /// Brings the thread home, also when the work panics.
-struct Return<'a> {
-    home: &'a Netns,
+struct Return {
+    home: Netns,
 }
 
-impl Drop for Return<'_> {
+impl Drop for Return {
     fn drop(&mut self) {
         if let Err(error) = setns(&*self.home.fd, CloneFlags::CLONE_NEWNET) {
             tracing::error!(%error, "cannot leave a pod's network namespace");
             std::process::abort();
         }
+        HERE.set(Some(self.home.clone()));
     }
 }

@@ -34,7 +34,8 @@ pub enum Listen {
 
 impl Sockets {
     /// Listens on `address`. `[::]` serves IPv4 as well. Several sockets may listen on one port
-    /// (`SO_REUSEPORT`), so that an upgrade overlaps.
+    /// (`SO_REUSEPORT`), so that an upgrade overlaps. Connections are accepted without delay of
+    /// small writes and with keepalive.
     ///
     /// # Errors
     /// As the kernel says.
@@ -45,6 +46,9 @@ impl Sockets {
         }
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
+        // What is accepted inherits these (tcp(7)), for no system call at all.
+        socket.set_tcp_nodelay(true)?;
+        keepalive(&socket)?;
         if kind == Listen::Transparent {
             transparent(&socket, address)?;
         }
@@ -109,15 +113,6 @@ impl Sockets {
     }
 }
 
-/// Options of an accepted connection.
-///
-/// # Errors
-/// As the kernel says.
-pub fn accepted(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    keepalive(&socket2::SockRef::from(stream))
-}
-
 /// Closes a connection so that its peer sees an error, not an end.
 pub fn reset(stream: TcpStream) {
     // Fails only on a socket that is gone already.
@@ -148,4 +143,30 @@ fn no_ipv6(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_what_is_dialled() {
+        let sockets = Sockets::default();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = sockets.listen(any, Listen::Plain).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let (dialled, accepted) = tokio::join!(sockets.connect(address, None), listener.accept());
+        for stream in [dialled.expect("dialled"), accepted.expect("accepted").0] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().expect("an option"));
+            assert!(socket.keepalive().expect("an option"));
+            let (time, probes) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_retries());
+            assert_eq!(time.expect("an option"), KEEPALIVE_TIME);
+            assert_eq!(probes.expect("an option"), KEEPALIVE_PROBES);
+        }
+    }
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::hbone::{Settings, server};
+use ambit_net::sys::{Listen, Sockets};
 use ambit_net::tls::{self, Certified};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, SanType,
 };
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Signs certificates for the tests.
@@ -100,12 +100,13 @@ pub async fn serve(
     drain: watch::Receiver<bool>,
     on_connect: impl Fn(server::Connect, Identity) + Clone + Send + Sync + 'static,
 ) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let loopback = ([127, 0, 0, 1], 0).into();
+    let listener = Sockets::default().listen(loopback, Listen::Plain);
+    let listener = listener.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         loop {
             let (tcp, _) = listener.accept().await.expect("a connection");
-            ambit_net::sys::accepted(&tcp).expect("options");
             let config = certified.server_config().expect("a TLS configuration");
             let settings = settings.clone();
             let drain = drain.clone();
