@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath,
-    ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe, ProjectedVolumeSource, Service,
-    ServiceAccount, ServiceAccountTokenProjection, ServicePort, ServiceSpec, Volume, VolumeMount,
-    VolumeProjection,
+    ConfigMapEnvSource, ConfigMapProjection, Container, ContainerPort, EnvFromSource, EnvVar,
+    EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
+    ProjectedVolumeSource, Service, ServiceAccount, ServiceAccountTokenProjection, ServicePort,
+    ServiceSpec, Volume, VolumeMount, VolumeProjection,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -105,7 +105,7 @@ pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Ob
             },
             template: PodTemplateSpec {
                 metadata: Some(pod_metadata(gateway, &metadata)),
-                spec: Some(pod(&name, mesh, settings)),
+                spec: Some(pod(gateway, &name, mesh, settings)),
             },
             ..DeploymentSpec::default()
         }),
@@ -177,7 +177,7 @@ fn pod_metadata(gateway: &Gateway, metadata: &ObjectMeta) -> ObjectMeta {
     }
 }
 
-fn pod(name: &str, mesh: &Mesh, settings: &Settings) -> PodSpec {
+fn pod(gateway: &Gateway, name: &str, mesh: &Mesh, settings: &Settings) -> PodSpec {
     let mut sources = Vec::new();
     let mut mounts = Vec::new();
     if settings.token.is_none() {
@@ -209,6 +209,7 @@ fn pod(name: &str, mesh: &Mesh, settings: &Settings) -> PodSpec {
             name: CONTAINER.to_owned(),
             image: Some(settings.image.clone()),
             env: Some(environment(name, mesh, settings)),
+            env_from: parameters(gateway).map(|source| vec![source]),
             ports: Some(vec![
                 port("mesh", HBONE_PORT),
                 port("readiness", READINESS_PORT),
@@ -245,6 +246,27 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         value("NETWORK", &mesh.network),
         value("GATEWAY_NAME", name),
     ]
+}
+
+/// The ConfigMap of `infrastructure.parametersRef`, as more environment: what the waypoint reads besides what it
+/// is told here, which wins.
+fn parameters(gateway: &Gateway) -> Option<EnvFromSource> {
+    let parameters = gateway
+        .spec
+        .infrastructure
+        .as_ref()?
+        .parameters_ref
+        .as_ref()?;
+    let text = |field: &str| parameters.get(field).and_then(serde_json::Value::as_str);
+    let is_map = text("group").unwrap_or_default().is_empty() && text("kind") == Some("ConfigMap");
+    let name = text("name").filter(|_| is_map)?.to_owned();
+    Some(EnvFromSource {
+        config_map_ref: Some(ConfigMapEnvSource {
+            name,
+            optional: None,
+        }),
+        ..EnvFromSource::default()
+    })
 }
 
 fn value(name: &str, value: &str) -> EnvVar {

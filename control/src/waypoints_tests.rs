@@ -110,6 +110,34 @@ fn the_container_is_told_who_it_is() {
 }
 
 #[test]
+fn the_config_map_of_the_gateway_is_more_environment() {
+    for (parameters, wanted) in [
+        (
+            "{group: '', kind: ConfigMap, name: w-settings}",
+            Some("w-settings"),
+        ),
+        ("{kind: ConfigMap, name: w-settings}", Some("w-settings")),
+        ("{group: '', kind: Secret, name: w-settings}", None),
+        (
+            "{group: example.com, kind: ConfigMap, name: w-settings}",
+            None,
+        ),
+    ] {
+        let mut gateway = gateway("ambit-waypoint");
+        let reference = serde_saphyr::from_str(parameters).expect("a reference");
+        let infrastructure = gateway.spec.infrastructure.as_mut().expect("there is one");
+        infrastructure.parameters_ref = Some(reference);
+        let made = objects(&gateway, &Mesh::default(), &settings()).expect("a waypoint");
+        let pod = made.deployment.spec.and_then(|spec| spec.template.spec);
+        let container = pod.expect("a pod").containers.remove(0);
+        let named = container.env_from.unwrap_or_default();
+        let named = named.into_iter().filter_map(|it| it.config_map_ref);
+        let named: Vec<_> = named.map(|it| it.name).collect();
+        assert_eq!(named, Vec::from_iter(wanted), "{parameters}");
+    }
+}
+
+#[test]
 fn files_of_the_machine_need_no_volumes() {
     let files = Settings {
         roots: Some("/ca/root.pem".to_owned()),
