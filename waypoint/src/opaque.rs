@@ -8,6 +8,7 @@ use ambit_core::model::Workload;
 use ambit_core::plan::BoundTo;
 use ambit_http::authz::{self, Decision, Facts};
 use ambit_http::balance::Wish;
+use ambit_http::breaker::Kind;
 use ambit_http::config::Scope;
 use ambit_http::model::route::BackendRef;
 use ambit_http::refusal::{Flag, Refusal};
@@ -73,7 +74,13 @@ async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, I
                     tried: &tried,
                     ..Wish::default()
                 };
-                upstreams.pick(&session.shared.snapshot(), service, *port, &wish)?
+                upstreams.pick(
+                    &session.shared.snapshot(),
+                    service,
+                    *port,
+                    Kind::Connection,
+                    &wish,
+                )?
             }
         };
         let connected = upstreams.establish(&chosen, Some(&session.caller)).await;

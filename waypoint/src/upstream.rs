@@ -12,6 +12,7 @@ use ambit_core::hbone::{self, Forwarded};
 use ambit_core::model::{AppProtocol, Workload};
 use ambit_core::plan::{self, HBONE_PORT, Upstream};
 use ambit_http::balance::Wish;
+use ambit_http::breaker::Kind;
 use ambit_http::cluster::{self, Clusters, View};
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_net::ca::Wanted;
@@ -67,7 +68,7 @@ impl Chosen {
 }
 
 impl Upstreams {
-    /// Chooses an endpoint of a service port.
+    /// Chooses an endpoint of a service port, for a request or for a connection of no known protocol.
     ///
     /// # Errors
     /// 503 when there is none or the service has what it may have; 500 when TLS to it cannot be spoken as it
@@ -77,6 +78,7 @@ impl Upstreams {
         snapshot: &Snapshot,
         service: &NamespacedName,
         port: u16,
+        kind: Kind,
         wish: &Wish<'_>,
     ) -> Result<Chosen, Refusal> {
         let no = |reason: String| Refusal::new(503, Flag::NoHealthyUpstream, reason);
@@ -96,7 +98,7 @@ impl Upstreams {
         let cluster = self.clusters.of(service, port, now);
         let mut picker = |bound: u32| rand::random_range(0..bound);
         let way = |it: &_| plan::upstream_of_endpoint(known, port, it, me);
-        let counted = cluster.pick(&view, wish, now, &mut picker, |it| way(it).is_some())?;
+        let counted = cluster.pick(&view, kind, wish, now, &mut picker, |it| way(it).is_some())?;
         let endpoint = way(counted.endpoint());
         let endpoint =
             endpoint.ok_or_else(|| no(format!("service {service} has no port {port}")))?;

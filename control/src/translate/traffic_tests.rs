@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_http::model::traffic::{Balance, HashKey};
+use ambit_http::model::traffic::{Balance, HashKey, Limits};
 use ambit_http::model::{Resource, TrafficPolicy};
 
 use crate::index::Index;
@@ -85,6 +85,10 @@ fn limits_and_outliers() {
         (Some(10), Some(3), Some(4))
     );
     assert_eq!(limits.connect_timeout, Some(Duration::from_secs(2)));
+    let none = of(
+        "host: web, trafficPolicy: {connectionPool: {tcp: {maxConnections: 0}, http: {http1MaxPendingRequests: 0, http2MaxRequests: 0}}}",
+    );
+    assert_eq!(traffic(&none, "web").limits, Limits::default());
     let outlier = found.outlier.as_ref().expect("a detection");
     assert_eq!(
         (

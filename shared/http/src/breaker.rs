@@ -1,6 +1,10 @@
 //! Limits of what a service gets at once. There are none but those that were set.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
 
 use crate::model::traffic::Limits;
 use crate::refusal::{Flag, Refusal};
@@ -20,6 +24,8 @@ pub enum Kind {
 #[derive(Debug, Default)]
 pub struct Gate {
     counts: [AtomicU32; 3],
+    /// Who waits for a connection to end.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 impl Gate {
@@ -42,10 +48,29 @@ impl Gate {
         }
     }
 
+    /// Counts one more connection as soon as `limits` let it in.
+    pub async fn connection(&self, limits: &Limits) {
+        poll_fn(|context| {
+            // Under the lock: what is released after a look in vain wakes us.
+            let mut waiting = self.waiting.lock();
+            if self.acquire(limits, Kind::Connection).is_ok() {
+                return Poll::Ready(());
+            }
+            waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Counts one less.
     pub fn release(&self, kind: Kind) {
         let before = self.count(kind).fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before > 0, "released more {} than acquired", kind.as_str());
+        if kind == Kind::Connection {
+            // All of them: whoever was first may have given up.
+            let waiting = std::mem::take(&mut *self.waiting.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// How many there are.

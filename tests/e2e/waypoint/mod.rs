@@ -48,6 +48,7 @@
 
 mod authorizers;
 mod backends;
+mod balance;
 mod call;
 mod filters;
 mod limits;
@@ -61,6 +62,8 @@ mod rows;
 mod scene;
 mod statuses;
 mod telemetry;
+mod tls;
 mod tokens;
 mod told;
+mod traces;
 mod traffic;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use ambit_core::model::AppProtocol;
 use ambit_core::plan::BoundTo;
 use ambit_http::balance::{self, Wish};
+use ambit_http::breaker::Kind;
 use ambit_http::model::traffic::{Balance, HashKey};
 use ambit_http::path::CanonicalPath;
 use ambit_http::refusal::{Flag, Refusal};
@@ -60,8 +61,13 @@ pub(super) async fn forward(
     let body = Repeatable::new(body, DEFAULT_REPLAY);
     record.body(body.clone());
     loop {
+        // The attempt before this one counts no more.
+        record.counts_no_more();
         let mut chosen = choose(session, snapshot, forward, hash, attempts.tried())?;
         let attempt = attempts.begin(&chosen.endpoint.workload.uid, Instant::now());
+        if !speaks_http2(&chosen, outgoing) {
+            connection(&mut chosen, attempt.deadline).await?;
+        }
         record.attempt(&mut chosen, attempt.number);
         let caller = Some(&session.caller);
         let trying = exchange(&session.shared, caller, &chosen, outgoing, &body);
@@ -120,6 +126,22 @@ pub(super) async fn forward(
     }
 }
 
+/// Counts the connection that a request of HTTP/1.1 has for itself.
+async fn connection(chosen: &mut Chosen, deadline: Option<Instant>) -> Result<(), Refusal> {
+    let Some(counted) = &mut chosen.counted else {
+        return Ok(());
+    };
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), counted.connect())
+            .await
+            .unwrap_or_else(|_| {
+                let reason = "the service has as many connections as it may have, and none has ended in time";
+                Err(Refusal::new(504, Flag::UpstreamTimeout, reason))
+            }),
+        None => counted.connect().await,
+    }
+}
+
 fn choose(
     session: &Session,
     snapshot: &Snapshot,
@@ -134,7 +156,13 @@ fn choose(
         }
         BoundTo::Service(_) => {
             let wish = Wish { hash, tried };
-            upstreams.pick(snapshot, &forward.service, forward.port, &wish)
+            upstreams.pick(
+                snapshot,
+                &forward.service,
+                forward.port,
+                Kind::Request,
+                &wish,
+            )
         }
     }
 }
@@ -242,7 +270,7 @@ fn key(caller: Option<&Caller>, chosen: &Chosen) -> Key {
         workload: chosen.endpoint.workload.uid.clone(),
         address: chosen.endpoint.address,
         caller: caller.map(who),
-        tls: chosen.tls.as_ref().map(|it| it.key.clone()),
+        tls: chosen.tls.as_ref().map(|it| it.number),
     }
 }
 

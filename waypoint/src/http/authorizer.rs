@@ -6,6 +6,7 @@ mod grpc;
 use std::sync::Arc;
 
 use ambit_http::balance::Wish;
+use ambit_http::breaker::Kind;
 use ambit_http::extauth::{self, Answer, Check, Outcome, Reply};
 use ambit_http::model::policy::{Authorizer, AuthorizerKind};
 use ambit_http::model::route::BackendRef;
@@ -128,7 +129,7 @@ async fn send(
     let shared = &session.shared;
     let chosen = shared
         .upstreams
-        .pick(snapshot, service, port, &Wish::default())
+        .pick(snapshot, service, port, Kind::Request, &Wish::default())
         .map_err(|refusal| refusal.reason)?;
     let body = Repeatable::new(body, ANSWER);
     attempt::exchange(shared, None, &chosen, outgoing, &body)

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -34,8 +33,8 @@ pub(super) struct Key {
     pub(super) address: SocketAddr,
     /// `None`: the waypoint itself.
     pub(super) caller: Option<(Identity, IpAddr)>,
-    /// The service whose TLS settings it was opened with.
-    pub(super) tls: Option<NamespacedName>,
+    /// The number of the TLS client it was opened with: what was checked by another policy is not good enough.
+    pub(super) tls: Option<u64>,
 }
 
 /// All of one worker.

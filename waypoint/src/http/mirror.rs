@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ambit_http::balance::Wish;
+use ambit_http::breaker::Kind;
 use ambit_http::model::route::BackendRef;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -42,7 +43,8 @@ pub(super) fn copies(
             continue;
         };
         let upstreams = &session.shared.upstreams;
-        let chosen = match upstreams.pick(snapshot, service, *port, &Wish::default()) {
+        let chosen = match upstreams.pick(snapshot, service, *port, Kind::Request, &Wish::default())
+        {
             Ok(chosen) => chosen,
             Err(refusal) => {
                 tracing::debug!(%refusal, "no mirror");

@@ -1,5 +1,7 @@
 //! What is told of a request when it is over: its metrics, its line in the access log, its span.
 
+mod span;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -154,6 +156,11 @@ impl Record {
         self.attempts = number;
     }
 
+    /// There is no attempt in flight.
+    pub(super) fn counts_no_more(&mut self) {
+        self.counted = None;
+    }
+
     /// The attempt that is counted now.
     pub(super) fn counted(&self) -> Option<&cluster::Chosen> {
         self.counted.as_ref()
@@ -223,6 +230,11 @@ impl Record {
             .metrics
             .series(&self.labels())
             .count(duration, received, self.sent);
+        if let (Some(tracing), Some(trace)) = (&telemetry.tracing, self.trace)
+            && trace.sampled
+        {
+            tracing.record(self.span(&trace, duration, received));
+        }
         if telemetry.log.is_on() {
             self.with_entry(duration, received, |entry| telemetry.log.write(entry));
         }

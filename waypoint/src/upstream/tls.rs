@@ -1,6 +1,7 @@
 //! TLS to applications (`BackendTLSPolicy`), inside the mesh's tunnel where there is one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ambit_core::addr::NamespacedName;
 use ambit_http::model::BackendTls;
@@ -22,8 +23,8 @@ use crate::io::Io;
 
 /// One policy, ready for use.
 pub(crate) struct Client {
-    /// The policy's name.
-    pub(crate) key: NamespacedName,
+    /// No other client has it.
+    pub(crate) number: u64,
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
 }
@@ -82,8 +83,9 @@ impl Client {
             chain,
             names: names.collect::<Result<_, _>>()?,
         };
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
-            key: policy.key.clone(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             name,
             config: config(Arc::new(verifier))?,
         })

@@ -137,16 +137,18 @@ fn limits(pool: &networking::ConnectionPool, at: &str, notes: &mut Notes) -> Lim
     ] {
         notes.unless(!there, format!("{at}{field}"));
     }
+    // 0 is no limit, as in Istio.
+    let mut limit = |field: &str, value| {
+        let found = notes.number(format!("{at}{field}"), value);
+        found.filter(|limit| *limit > 0)
+    };
     Limits {
-        connections: notes.number(format!("{at}tcp.maxConnections"), tcp.max_connections),
-        pending: notes.number(
-            format!("{at}http.http1MaxPendingRequests"),
+        connections: limit("tcp.maxConnections", tcp.max_connections),
+        pending: limit(
+            "http.http1MaxPendingRequests",
             http.http1_max_pending_requests,
         ),
-        requests: notes.number(
-            format!("{at}http.http2MaxRequests"),
-            http.http2_max_requests,
-        ),
+        requests: limit("http.http2MaxRequests", http.http2_max_requests),
         connect_timeout: notes.duration(
             format!("{at}tcp.connectTimeout"),
             tcp.connect_timeout.as_deref(),

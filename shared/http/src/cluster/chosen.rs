@@ -8,8 +8,9 @@ use ambit_core::index::Endpoint;
 use super::Cluster;
 use crate::balance::InFlight;
 use crate::breaker::Kind;
-use crate::model::traffic::Outlier;
+use crate::model::TrafficPolicy;
 use crate::outlier::{self, Conduct};
+use crate::refusal::Refusal;
 use crate::retry::Outcome;
 
 /// An endpoint for one attempt. The attempt is in flight until this is dropped: at the end of the
@@ -18,9 +19,10 @@ use crate::retry::Outcome;
 pub struct Chosen {
     pub(super) endpoint: Endpoint,
     pub(super) in_flight: InFlight,
-    pub(super) outlier: Option<Outlier>,
+    pub(super) traffic: Option<Arc<TrafficPolicy>>,
     pub(super) endpoints: usize,
     pub(super) counted: Counted,
+    pub(super) connection: Option<Counted>,
 }
 
 impl Chosen {
@@ -30,13 +32,36 @@ impl Chosen {
         &self.endpoint
     }
 
+    /// Counts the connection that the request has for itself. Waits while the service has as many as it may have.
+    ///
+    /// # Errors
+    /// 503 (UO) when as many requests wait as may.
+    pub async fn connect(&mut self) -> Result<(), Refusal> {
+        let cluster = &self.counted.cluster;
+        let limits = self.traffic.as_ref().map(|it| &it.limits);
+        let connection = match (cluster.count(Kind::Connection, limits), limits) {
+            (Err(_), Some(limits)) => {
+                let _waiting = cluster.count(Kind::Pending, Some(limits))?;
+                cluster.gate.connection(limits).await;
+                Counted {
+                    cluster: cluster.clone(),
+                    kind: Kind::Connection,
+                }
+            }
+            (counted, _) => counted?,
+        };
+        self.connection = Some(connection);
+        Ok(())
+    }
+
     /// Says how the attempt ended, once, when that is known: with a response's head, or none. Gives for
     /// how long the endpoint rests if this was one failure too many.
     pub fn report(&self, outcome: &Outcome, now: Instant) -> Option<Duration> {
         let conduct = Conduct::of(outcome)?;
         self.in_flight.answered(conduct == Conduct::Good, now);
         let stats = self.in_flight.stats();
-        if !outlier::count(self.outlier.as_ref()?, stats, conduct) {
+        let outlier = self.traffic.as_ref()?.outlier.as_ref()?;
+        if !outlier::count(outlier, stats, conduct) {
             return None;
         }
         self.counted.cluster.eject(stats, self.endpoints, now)

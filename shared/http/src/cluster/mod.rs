@@ -106,30 +106,32 @@ impl Cluster {
         }
     }
 
-    /// An endpoint for a request, which is counted for as long as what this gives is held. `able` says
-    /// which endpoints can be used at all (they serve the port, at an address that can be reached); it
-    /// depends on nothing but the view.
+    /// An endpoint for a request or a connection of no known protocol, which is counted as `kind` for as long
+    /// as what this gives is held. `able` says which endpoints can be used at all (they serve the port, at
+    /// an address that can be reached); it depends on nothing but the view.
     ///
     /// # Errors
-    /// 503: UO when the service has as many requests as it may have, UH when there is no endpoint.
+    /// 503: UO when the service has as many of that kind as it may have, UH when there is no endpoint.
     pub fn pick(
         self: &Arc<Self>,
         view: &View<'_>,
+        kind: Kind,
         wish: &Wish<'_>,
         now: Instant,
         picker: &mut impl Picker,
         able: impl Fn(&Endpoint) -> bool,
     ) -> Result<Chosen, Refusal> {
-        let counted = self.count(Kind::Request, view.traffic.map(|it| &it.limits))?;
+        let counted = self.count(kind, view.traffic.map(|it| &it.limits))?;
         let made = self.made(view, now, able);
         let picked = made.balancer.pick(wish, now, picker);
         let picked = picked.ok_or_else(|| self.no_endpoint(view))?;
         Ok(Chosen {
             endpoint: picked.endpoint.clone(),
             in_flight: picked.begin(now),
-            outlier: view.traffic.and_then(|it| it.outlier.clone()),
+            traffic: view.traffic.cloned(),
             endpoints: made.balancer.len(),
             counted,
+            connection: None,
         })
     }
 

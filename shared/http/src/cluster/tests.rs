@@ -1,5 +1,9 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake};
 
 use ambit_core::balance::Seeded;
 use ambit_core::identity::Identity;
@@ -137,7 +141,14 @@ impl World {
             self.looks.set(self.looks.get() + 1);
             true
         };
-        cluster.pick(&view, &wish, self.now, &mut self.picker, able)
+        cluster.pick(
+            &view,
+            Kind::Request,
+            &wish,
+            self.now,
+            &mut self.picker,
+            able,
+        )
     }
 
     fn pick(&mut self) -> Chosen {
@@ -206,6 +217,54 @@ fn what_is_chosen_from_is_made_when_it_changes_and_not_otherwise() {
     world.change(Change::Workload(pod("b", "web").into()));
     assert_eq!(world.seen(), ["a", "b"]);
     assert_eq!(world.looks.get(), 5);
+}
+
+/// Polls once.
+fn poll<F: Future>(future: Pin<&mut F>, waker: &Arc<Woken>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(&waker.clone().into()))
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_request_waits_for_a_connection_unless_too_many_do() {
+    let mut world = World::new(&["a"]);
+    world.traffic = Some(policy(|it| {
+        it.limits.connections = Some(1);
+        it.limits.pending = Some(1);
+    }));
+    let cluster = world.clusters.of(&key("web"), 80, world.now);
+    let [mut first, mut second, mut third] = [world.pick(), world.pick(), world.pick()];
+    let woken = Arc::<Woken>::default();
+    assert_eq!(poll(pin!(first.connect()), &woken), Poll::Ready(Ok(())));
+    {
+        let mut waiting = pin!(second.connect());
+        assert!(poll(waiting.as_mut(), &woken).is_pending());
+        let Poll::Ready(Err(refusal)) = poll(pin!(third.connect()), &woken) else {
+            panic!("one waits already");
+        };
+        assert_eq!(refusal.flag, Flag::UpstreamOverflow);
+        assert!(!woken.0.load(Ordering::Relaxed), "nothing has ended");
+        drop(first);
+        assert!(woken.0.load(Ordering::Relaxed));
+        assert_eq!(poll(waiting, &woken), Poll::Ready(Ok(())));
+    }
+    {
+        // Whoever gives up is counted no more.
+        let mut waiting = Box::pin(third.connect());
+        assert!(poll(waiting.as_mut(), &woken).is_pending());
+        assert_eq!(cluster.current(Kind::Pending), 1);
+    }
+    assert_eq!(cluster.current(Kind::Pending), 0);
+    drop(second);
+    assert_eq!(cluster.current(Kind::Connection), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_http::balance::Wish;
+use ambit_http::breaker::Kind;
 use ambit_http::jwt::{Jwks, JwksUrl, check_address};
 use ambit_http::model::KeySource;
 use ambit_http::model::route::BackendRef;
@@ -74,7 +75,7 @@ async fn from_service(
     let snapshot = shared.snapshot();
     let chosen = shared
         .upstreams
-        .pick(&snapshot, service, port, &Wish::default())
+        .pick(&snapshot, service, port, Kind::Request, &Wish::default())
         .map_err(|refusal| refusal.reason)?;
     let target = Bytes::copy_from_slice(path.as_bytes());
     let outgoing = Outgoing {
