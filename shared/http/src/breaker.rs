@@ -1,10 +1,9 @@
 //! Limits of what a service gets at once. There are none but those that were set.
 
 use std::future::poll_fn;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Poll, Waker};
-
-use parking_lot::Mutex;
 
 use crate::model::traffic::Limits;
 use crate::refusal::{Flag, Refusal};
@@ -52,7 +51,7 @@ impl Gate {
     pub async fn connection(&self, limits: &Limits) {
         poll_fn(|context| {
             // Under the lock: what is released after a look in vain wakes us.
-            let mut waiting = self.waiting.lock();
+            let mut waiting = self.waiting.lock().expect("nobody panics while holding it");
             if self.acquire(limits, Kind::Connection).is_ok() {
                 return Poll::Ready(());
             }
@@ -68,7 +67,8 @@ impl Gate {
         debug_assert!(before > 0, "released more {} than acquired", kind.as_str());
         if kind == Kind::Connection {
             // All of them: whoever was first may have given up.
-            let waiting = std::mem::take(&mut *self.waiting.lock());
+            let waiting =
+                std::mem::take(&mut *self.waiting.lock().expect("nobody panics while holding it"));
             waiting.into_iter().for_each(Waker::wake);
         }
     }

@@ -9,7 +9,7 @@ mod chosen;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
@@ -17,7 +17,6 @@ use ambit_core::balance::Picker;
 use ambit_core::index::{Endpoint, Endpoints};
 use ambit_core::model::{Service, Workload};
 use arc_swap::ArcSwapOption;
-use parking_lot::{Mutex, RwLock};
 
 use crate::balance::{Balancer, Registry, Spec, Stats, Wish};
 use crate::breaker::{Gate, Kind};
@@ -26,6 +25,9 @@ use crate::outlier::Ejector;
 use crate::refusal::{Flag, Refusal};
 
 pub use chosen::{Chosen, Counted};
+
+/// Of locks.
+const WHOLE: &str = "nobody panics while holding it";
 
 /// All clusters of a waypoint. Shared by its workers.
 #[derive(Debug, Default)]
@@ -36,10 +38,16 @@ impl Clusters {
     #[must_use]
     pub fn of(&self, service: &NamespacedName, port: u16, now: Instant) -> Arc<Cluster> {
         let find = |known: &[Arc<Cluster>]| known.iter().find(|it| it.port == port).cloned();
-        if let Some(cluster) = self.0.read().get(service).and_then(|known| find(known)) {
+        if let Some(cluster) = self
+            .0
+            .read()
+            .expect(WHOLE)
+            .get(service)
+            .and_then(|known| find(known))
+        {
             return cluster;
         }
-        let mut clusters = self.0.write();
+        let mut clusters = self.0.write().expect(WHOLE);
         let known = clusters.entry(service.clone()).or_default();
         find(known).unwrap_or_else(|| {
             let cluster = Arc::new(Cluster::new(port, now));
@@ -50,7 +58,10 @@ impl Clusters {
 
     /// Forgets the clusters of services that are gone. Whoever holds one goes on with it.
     pub fn sweep(&self, is_there: impl Fn(&NamespacedName) -> bool) {
-        self.0.write().retain(|service, _| is_there(service));
+        self.0
+            .write()
+            .expect(WHOLE)
+            .retain(|service, _| is_there(service));
     }
 }
 
@@ -165,7 +176,7 @@ impl Cluster {
         if let Some(made) = current() {
             return made;
         }
-        let mut desk = self.desk.lock();
+        let mut desk = self.desk.lock().expect(WHOLE);
         // Another worker may have made it meanwhile.
         if let Some(made) = current() {
             return made;
@@ -182,7 +193,7 @@ impl Cluster {
 
     /// Gives an endpoint a rest if the service's others allow it.
     fn eject(&self, stats: &Arc<Stats>, endpoints: usize, now: Instant) -> Option<Duration> {
-        let mut desk = self.desk.lock();
+        let mut desk = self.desk.lock().expect(WHOLE);
         desk.ejector.as_mut()?.eject(stats, endpoints, now)
     }
 
