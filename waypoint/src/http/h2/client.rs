@@ -12,7 +12,7 @@ use ambit_http::retry::Outcome;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderValue, StatusCode, Uri, Version, header};
 use tokio::time::timeout;
 
 use super::send::{Unsent, send};
@@ -106,9 +106,11 @@ impl Client {
         let empty = body.is_empty();
         let request = request(head, body.framing())?;
         let (mut response, stream) = client.send_request(request, empty).map_err(unsent)?;
+        let mut judge = Responses::new(head.method.clone());
         if empty {
-            let received = receive(&mut response, head.desk).await?;
-            return finish(received, head.method, None, busy);
+            let receiving = poll_fn(|cx| poll_response(&mut response, &mut judge, head.desk, cx));
+            let received = receiving.await?;
+            return finish(received, judge, None, busy);
         }
         let mut sending = Box::pin(async move { send(stream, &mut body, |_| {}).await });
         let mut sent = None;
@@ -122,7 +124,7 @@ impl Client {
                 // The request cannot be completed: nobody will answer it.
                 return Poll::Ready(Err(Failure::new(Outcome::Lost, error)));
             }
-            poll_response(&mut response, head.desk, cx)
+            poll_response(&mut response, &mut judge, head.desk, cx)
         });
         let received = received.await?;
         let uplink = sent.is_none().then(|| {
@@ -131,7 +133,7 @@ impl Client {
                 let _ = sending.await;
             })
         });
-        finish(received, head.method, uplink, busy)
+        finish(received, judge, uplink, busy)
     }
 }
 
@@ -158,21 +160,18 @@ fn request(head: &Head<'_>, framing: Framing) -> Result<http::Request<()>, Failu
     Ok(request)
 }
 
-async fn receive(
-    response: &mut ResponseFuture,
-    desk: Option<&Desk>,
-) -> Result<http::Response<RecvStream>, Failure> {
-    poll_fn(|cx| poll_response(response, desk, cx)).await
-}
-
 fn poll_response(
     response: &mut ResponseFuture,
+    judge: &mut Responses,
     desk: Option<&Desk>,
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Result<http::Response<RecvStream>, Failure>> {
     while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-        if let Some(desk) = desk.filter(|_| interim.status() != StatusCode::CONTINUE) {
-            let (head, ()) = interim.into_parts();
+        let (head, ()) = interim.into_parts();
+        if let Err(violation) = judge.judge(&head, false) {
+            return Poll::Ready(Err(Failure::new(Outcome::Malformed, violation)));
+        }
+        if let Some(desk) = desk.filter(|_| head.status != StatusCode::CONTINUE) {
             desk.interim(head.status, head.headers);
         }
     }
@@ -183,13 +182,12 @@ fn poll_response(
 
 fn finish(
     response: http::Response<RecvStream>,
-    to: &Method,
+    mut judge: Responses,
     uplink: Option<tokio::task::JoinHandle<()>>,
     busy: Busy,
 ) -> Result<Response, Failure> {
     let (head, stream) = response.into_parts();
-    let judged = Responses::new(to.clone()).judge(&head, stream.is_end_stream());
-    let framing = match judged {
+    let framing = match judge.judge(&head, stream.is_end_stream()) {
         Ok(Next::Body(framing)) => framing,
         Ok(Next::Head | Next::Tunnel) => Framing::None,
         Err(violation) => return Err(Failure::new(Outcome::Malformed, violation)),
