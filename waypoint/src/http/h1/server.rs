@@ -93,7 +93,7 @@ impl Connection {
                 return self.linger().await;
             }
         };
-        let (method, keep_alive) = (head.method.clone(), head.keep_alive);
+        let (method, mut keep_alive) = (head.method.clone(), head.keep_alive);
         let waits = head.expect_continue;
         let body = self.body(head.body, waits);
         let response = match request(head, body, &self.desk) {
@@ -102,7 +102,11 @@ impl Connection {
                 self.answer(pin!(pipeline::answer(&session, request)), waits)
                     .await?
             }
-            Err(refusal) => pipeline::refuse_head(&self.session, &refusal, VERSION),
+            Err(refusal) => {
+                // What follows may be meant for a tunnel, or for whoever reads the head differently.
+                keep_alive = false;
+                pipeline::refuse_head(&self.session, &refusal, VERSION)
+            }
         };
         if response.upgraded.is_some() {
             self.upgrade(response).await;
