@@ -1,11 +1,13 @@
 //! Peers of the mesh by hand. One opens a tunnel with whatever certificate it is told to have, or asks the
 //! certificate authority for one, and says in one line of JSON what came of it: the tests run it where no
 //! proxy is in its way, to do what a proxy must refuse. The others are what waypoints call: an authorizer, a
-//! collector of spans.
+//! collector of spans; or they carry bytes between a test and a pod's network, so that the test is an end of a
+//! connection of the pod.
 
 #![forbid(unsafe_code)]
 
 mod authorizer;
+mod carry;
 mod collector;
 mod forge;
 mod sign;
@@ -34,6 +36,10 @@ enum Command {
     Authorize(Authorize),
     /// Take spans.
     Collect(Collect),
+    /// Carry what a test sends over a Unix socket to where its first line says.
+    Dial(Dial),
+    /// Carry connections to a Unix socket, where a test answers them.
+    Serve(Serve),
 }
 
 /// An authorizer.
@@ -58,6 +64,27 @@ struct Collect {
     http: u16,
 }
 
+/// Connections that a test opens by hand.
+#[derive(Debug, Args)]
+struct Dial {
+    /// Where the test connects.
+    socket: PathBuf,
+    /// With TLS as a peer of the mesh does.
+    #[arg(long)]
+    tls: bool,
+    #[command(flatten)]
+    certificate: Certificate,
+}
+
+/// Connections that a test answers by hand.
+#[derive(Debug, Args)]
+struct Serve {
+    /// Where they arrive.
+    port: u16,
+    /// Where the test listens.
+    socket: PathBuf,
+}
+
 /// One tunnel.
 #[derive(Debug, Args)]
 struct Tunnel {
@@ -80,7 +107,7 @@ struct Tunnel {
 #[derive(Debug, Args)]
 struct Certificate {
     /// The folder of the mesh's certificate authority.
-    #[arg(long)]
+    #[arg(long, default_value = "/ca")]
     ca: PathBuf,
     /// A URI of the certificate. May be repeated; no certificate when absent.
     #[arg(long = "identity")]
@@ -119,6 +146,8 @@ async fn main() -> anyhow::Result<()> {
         Command::Sign(options) => sign::ask(&options).await?,
         Command::Authorize(options) => return authorizer::serve(&options).await,
         Command::Collect(options) => return collector::serve(&options).await,
+        Command::Dial(options) => return carry::dial(options).await,
+        Command::Serve(options) => return carry::serve(options).await,
     };
     writeln!(std::io::stdout(), "{outcome}")?;
     Ok(())

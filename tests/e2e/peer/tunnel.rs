@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Tunnel, forge};
+use super::{Certificate, Tunnel, forge};
 
 /// Who the server is, its status and what came back, or where it ended and why.
 pub(super) async fn open(options: &Tunnel) -> anyhow::Result<Value> {
-    let config = Arc::new(config(options)?);
+    let config = Arc::new(config(&options.certificate)?);
     let tcp = match TcpStream::connect(options.to).await {
         Ok(tcp) => tcp,
         Err(error) => return Ok(json!({ "stage": "tcp", "error": error.to_string() })),
@@ -89,12 +89,13 @@ async fn exchange(
     Ok((status, String::from_utf8_lossy(&received).into_owned()))
 }
 
-fn config(options: &Tunnel) -> anyhow::Result<ClientConfig> {
+/// TLS of the mesh with the certificate that is asked for, to any server.
+pub(super) fn config(certificate: &Certificate) -> anyhow::Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer));
-    let mut config = match forge::certificate(&options.certificate)? {
+    let mut config = match forge::certificate(certificate)? {
         Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
         None => builder.with_no_client_auth(),
     };

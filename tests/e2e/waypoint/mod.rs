@@ -46,6 +46,7 @@
 //!
 //! Cases of listeners, TLS termination, ListenerSets, several gateways and UDP have no counterpart in a mesh.
 
+mod attacks;
 mod authorizers;
 mod backends;
 mod balance;

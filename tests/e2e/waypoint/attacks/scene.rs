@@ -1,0 +1,191 @@
+//! One lab for all attacks: a client and a server whose ends are in the test, a stranger with the mesh's key.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ambit_lab::harness::{Lab, eventually, program};
+use parking_lot::Mutex;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::evil::Evil;
+use super::wire::{Answer, Wire, at};
+use crate::fixtures::{cluster_ips, text};
+use crate::flows::start;
+use crate::waypoint::scene::manifests;
+
+/// How long the first answer may take.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Where the mesh's authority keeps its key in the lab.
+const CA: &str = "/run/ambit-lab/mesh/ca";
+
+/// What no spelling may get around.
+const POLICY: &str = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+     metadata: {name: attacks, namespace: mesh}\nspec:\n  \
+     targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}]\n  action: DENY\n  \
+     rules:\n  - to: [{operation: {paths: [\"/admin*\"]}}]\n  - to: [{operation: {hosts: [secret.com]}}]\n";
+
+/// The lab and the sockets of its pods.
+pub(super) struct Scene {
+    pub(super) lab: Lab,
+    pub(super) evil: Evil,
+    folder: TempDir,
+    waypoint: String,
+}
+
+/// The process of the waypoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    /// Its number in its pod and when it began, in ticks.
+    pub(super) id: (u64, u64),
+    pub(super) resident: u64,
+}
+
+/// The lab that tests share as long as one of them runs: nothing in it changes.
+pub(super) fn scene() -> Arc<Scene> {
+    static SCENE: Mutex<Weak<Scene>> = Mutex::new(Weak::new());
+    let mut shared = SCENE.lock();
+    shared.upgrade().unwrap_or_else(|| {
+        let scene = Arc::new(Scene::new());
+        *shared = Arc::downgrade(&scene);
+        scene
+    })
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let evil = Evil::listen(&folder.path().join("evil"));
+        let peer = program("peer").display().to_string();
+        let socket = |name: &str| folder.path().join(name).display().to_string();
+        let wire = pod("mesh", "wire", &[&peer, "dial", &socket("wire")], "");
+        let server = pod(
+            "mesh",
+            "evil",
+            &[&peer, "serve", "8080", &socket("evil")],
+            "",
+        );
+        let identity = "spiffe://cluster.local/ns/mesh/sa/client";
+        let stolen = [
+            &peer,
+            "dial",
+            &socket("thief"),
+            "--tls",
+            "--identity",
+            identity,
+        ];
+        let mounted = format!(
+            "    volumeMounts: [{{name: ca, mountPath: /ca}}]\n  volumes: [{{name: ca, hostPath: {{path: {CA}}}}}]\n"
+        );
+        let thief = pod("outside", "thief", &stolen, &mounted);
+        let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: evil, namespace: mesh}\n\
+             spec:\n  selector: {app: evil}\n  ports:\n  - {name: http, port: 80, targetPort: 8080}\n  \
+             - {name: clear, port: 8081, targetPort: 8080, appProtocol: kubernetes.io/h2c}\n";
+        let lab = start(
+            manifests() + &wire + &server + &thief + service + POLICY,
+            &[],
+        );
+        let pods = lab.objects("pod", "mesh");
+        let names = pods.iter().map(|pod| text(&pod["metadata"]["name"]));
+        let waypoint = names.into_iter().find(|name| name.starts_with("waypoint"));
+        let waypoint = format!("mesh/{}", waypoint.expect("a waypoint"));
+        Self {
+            lab,
+            evil,
+            folder,
+            waypoint,
+        }
+    }
+
+    /// A connection of the client to a port of a service of namespace `mesh`.
+    pub(super) fn dial(&self, service: &str, port: u16) -> Wire {
+        let ip = &cluster_ips(&self.lab, &format!("mesh/{service}"))[0];
+        Wire::dial(&self.folder.path().join("wire"), at(ip, port))
+    }
+
+    /// A connection of mutual TLS of the stranger, as `mesh/client`, to a pod's tunnels.
+    pub(super) fn tls(&self, pod: &str) -> Wire {
+        let ip = &crate::fixtures::addresses(&self.lab, pod)[0];
+        Wire::dial(&self.folder.path().join("thief"), at(ip, 15008))
+    }
+
+    /// The waypoint's pod.
+    pub(super) fn waypoint(&self) -> &str {
+        &self.waypoint
+    }
+
+    pub(super) fn process(&self) -> Process {
+        let script = "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm)\" = waypoint ]; then \
+             echo ${p#/proc/} $(cut -d' ' -f22 $p/stat) $(sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status); fi; done";
+        let said = self
+            .lab
+            .exec(&self.waypoint, &["sh", "-c", script])
+            .success();
+        let numbers: Vec<u64> = said
+            .split_whitespace()
+            .map(|it| it.parse().expect("a number"))
+            .collect();
+        let [pid, began, resident] = numbers[..] else {
+            panic!("not one process: {said}")
+        };
+        Process {
+            id: (pid, began),
+            resident: resident * 1024,
+        }
+    }
+
+    /// How often a path has arrived at the servers of `echo`.
+    pub(super) fn arrived(&self, path: &str) -> u64 {
+        ["mesh/v1", "mesh/v2"]
+            .map(|pod| {
+                let counts: Value = self.lab.get(pod, "http://127.0.0.1:8080/requests");
+                counts[path].as_u64().unwrap_or_default()
+            })
+            .iter()
+            .sum()
+    }
+}
+
+/// Connections of the client that were there before any attack: one to the service that is attacked and one
+/// to another. The node's proxy puts them on the few HBONE connections that it has for this identity, with
+/// those of the attacker.
+pub(super) struct Neighbours(Vec<(&'static str, Wire)>);
+
+impl Neighbours {
+    pub(super) fn of(scene: &Scene) -> Self {
+        let mut them = Self(Vec::new());
+        for service in ["echo", "v3"] {
+            let wire = eventually("the first answer", PATIENCE, || {
+                let mut wire = scene.dial(service, 80);
+                let answer = ask(service, &mut wire)?;
+                (answer.status == 200).then_some(wire)
+            });
+            them.0.push((service, wire));
+        }
+        them
+    }
+
+    /// Each still gets its answer on its connection.
+    pub(super) fn check(&mut self, after: &str) {
+        for (service, wire) in &mut self.0 {
+            let answer = ask(service, wire);
+            let status = answer.as_ref().map(|it| it.status);
+            assert_eq!(status, Some(200), "{service} after {after:?}: {answer:?}");
+        }
+    }
+}
+
+fn ask(service: &str, wire: &mut Wire) -> Option<Answer> {
+    let request = format!("GET /neighbour HTTP/1.1\r\nHost: {service}.mesh\r\n\r\n");
+    wire.send(request.as_bytes());
+    wire.answer("a neighbour")
+}
+
+fn pod(namespace: &str, name: &str, argv: &[&str], more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         ---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}\n\
+         spec:\n  serviceAccountName: {name}\n  nodeName: node-1\n  terminationGracePeriodSeconds: 1\n  \
+         containers:\n  - name: peer\n    command: {argv:?}\n{more}"
+    )
+}
