@@ -5,6 +5,7 @@ mod histogram;
 mod parties;
 mod recorder;
 mod requests;
+mod series;
 mod text;
 mod traffic;
 

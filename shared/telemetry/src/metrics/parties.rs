@@ -50,7 +50,7 @@ pub(super) fn texts<'a>(
 
 /// The parties of a series, which keeps them.
 #[derive(Debug)]
-pub(super) struct Parties {
+pub struct Parties {
     texts: [Box<str>; 13],
     principals: [Option<Identity>; 2],
 }

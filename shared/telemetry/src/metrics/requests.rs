@@ -1,27 +1,20 @@
-//! Series of requests under the names and labels that Istio dashboards expect.
-//!
-//! As with connections, a label set is resolved by a hash over borrowed values and nothing is allocated unless
-//! the set is new. One resolution counts the request and its three sizes.
+//! Series of requests under the names and labels that Istio dashboards expect. One resolution of a label set counts
+//! the request and its three sizes.
 
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use parking_lot::RwLock;
 
 use super::histogram::Buckets;
 use super::parties::{self, Parties, Texts};
+use super::series::{Counted, Table};
 use super::text;
 use super::traffic::{Reporter, Security};
-
-/// Independent locks, so that workers do not wait for each other.
-const SHARDS: usize = 16;
 
 /// What was spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +95,6 @@ struct Rest {
 pub struct RequestSeries {
     parties: Parties,
     rest: Rest,
-    retired: AtomicBool,
     count: AtomicU64,
     milliseconds: Buckets,
     request_bytes: Buckets,
@@ -116,6 +108,12 @@ impl RequestSeries {
         self.milliseconds.add(duration.as_secs_f64() * 1000.0);
         self.request_bytes.add(request_bytes as f64);
         self.response_bytes.add(response_bytes as f64);
+    }
+}
+
+impl Counted for RequestSeries {
+    fn parties(&self) -> &Parties {
+        &self.parties
     }
 
     fn write_labels(&self, out: &mut String) {
@@ -144,24 +142,8 @@ impl RequestSeries {
     }
 }
 
-/// Series with the hash of their labels.
-type Shard = HashTable<(u64, Arc<RequestSeries>)>;
-
 /// All request series of the process.
-#[derive(Debug)]
-pub struct Requests {
-    hasher: DefaultHashBuilder,
-    shards: [RwLock<Shard>; SHARDS],
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            shards: std::array::from_fn(|_| RwLock::default()),
-        }
-    }
-}
+pub type Requests = Table<RequestSeries>;
 
 impl Requests {
     /// The series of a label set; made when it is new.
@@ -169,83 +151,25 @@ impl Requests {
     pub fn series(&self, labels: &RequestLabels<'_>) -> Arc<RequestSeries> {
         let (texts, rest) = (labels.texts(), labels.rest());
         let principals = labels.principals();
-        let mut state = self.hasher.build_hasher();
-        texts.hash(&mut state);
-        principals.hash(&mut state);
-        rest.hash(&mut state);
-        let hash = state.finish();
-        let shard = &self.shards[hash as usize % SHARDS];
-        let same = |entry: &(u64, Arc<RequestSeries>)| {
-            let series = &entry.1;
-            entry.0 == hash && series.rest == rest && series.parties.are(&texts, principals)
-        };
-        if let Some((_, series)) = shard.read().find(hash, same) {
-            series.retired.store(false, Ordering::Relaxed);
-            return series.clone();
-        }
+        let is =
+            |series: &RequestSeries| series.rest == rest && series.parties.are(&texts, principals);
         let new = || RequestSeries {
             parties: Parties::new(&texts, principals),
             rest,
-            retired: AtomicBool::new(false),
             count: AtomicU64::new(0),
             milliseconds: Buckets::default(),
             request_bytes: Buckets::default(),
             response_bytes: Buckets::default(),
         };
-        let mut table = shard.write();
-        let (_, series) = table
-            .entry(hash, same, |entry| entry.0)
-            .or_insert_with(|| (hash, Arc::new(new())))
-            .into_mut();
-        series.retired.store(false, Ordering::Relaxed);
-        series.clone()
-    }
-
-    /// Marks the series with a party (namespace, workload name) that is gone from the mesh. They are shown once
-    /// more and then dropped, unless a request finds them again.
-    pub fn retire(&self, mut gone: impl FnMut(&str, &str) -> bool) {
-        for shard in &self.shards {
-            for (_, series) in shard.read().iter() {
-                let parties = series.parties.workloads();
-                if parties.iter().any(|(ns, name)| gone(ns, name)) {
-                    series.retired.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    /// The number of series.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
-    }
-
-    /// Whether there is no series.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.find((texts, principals, rest), is, new)
     }
 
     /// Writes all series and drops the retired ones.
     pub(super) fn render(&self, out: &mut String) {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            shard.write().retain(|(_, series)| {
-                all.push(series.clone());
-                !series.retired.load(Ordering::Relaxed)
-            });
-        }
+        let all = self.take_stock();
         if all.is_empty() {
             return;
         }
-        let labels: Vec<String> = all
-            .iter()
-            .map(|series| {
-                let mut text = String::with_capacity(1024);
-                series.write_labels(&mut text);
-                text
-            })
-            .collect();
         let name = "istio_requests_total";
         text::family(
             out,
@@ -253,7 +177,7 @@ impl Requests {
             "counter",
             "Requests, counted when they are over.",
         );
-        for (series, labels) in all.iter().zip(&labels) {
+        for (series, labels) in &all {
             let count = series.count.load(Ordering::Relaxed);
             let _ = writeln!(out, "{name}{{{labels}}} {count}");
         }
@@ -277,7 +201,7 @@ impl Requests {
         ];
         for (name, help, histogram) in families {
             text::family(out, name, "histogram", help);
-            for (series, labels) in all.iter().zip(&labels) {
+            for (series, labels) in &all {
                 histogram(series).render(|suffix, le, value| {
                     let _ = write!(out, "{name}{suffix}{{{labels}");
                     if let Some(le) = le {

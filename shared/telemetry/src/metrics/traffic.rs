@@ -1,24 +1,17 @@
-//! TCP connection series under the names and labels that Istio dashboards expect.
-//!
-//! A label set is resolved to its [`Series`] once a connection, by a hash over borrowed values:
-//! nothing is allocated unless the set is new. After that, counting is an atomic add.
+//! TCP connection series under the names and labels that Istio dashboards expect. A label set is resolved to its
+//! [`Series`] once a connection.
 
 use std::fmt::Write;
-use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
-use hashbrown::{DefaultHashBuilder, HashTable};
-use parking_lot::RwLock;
 
 use super::parties::{self, Parties, Texts};
+use super::series::{Counted, Table};
 use super::text;
-
-/// Independent locks, so that workers do not wait for each other.
-const SHARDS: usize = 16;
 
 /// Which end of a connection reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,7 +101,6 @@ pub struct Series {
     reporter: Reporter,
     response_flags: &'static str,
     security: Security,
-    retired: AtomicBool,
     opened: AtomicU64,
     closed: AtomicU64,
     failed: AtomicU64,
@@ -124,7 +116,6 @@ impl Series {
             reporter: labels.reporter,
             response_flags: labels.response_flags,
             security: labels.security,
-            retired: AtomicBool::new(false),
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -165,6 +156,12 @@ impl Series {
     pub fn add_response_bytes(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+impl Counted for Series {
+    fn parties(&self) -> &Parties {
+        &self.parties
+    }
 
     fn write_labels(&self, out: &mut String) {
         let mut first = true;
@@ -181,89 +178,29 @@ impl Series {
     }
 }
 
-/// Series with the hash of their labels.
-type Shard = HashTable<(u64, Arc<Series>)>;
-
 /// All connection series of the process.
-#[derive(Debug)]
-pub struct Traffic {
-    hasher: DefaultHashBuilder,
-    shards: [RwLock<Shard>; SHARDS],
-}
-
-impl Default for Traffic {
-    fn default() -> Self {
-        Self {
-            hasher: DefaultHashBuilder::default(),
-            shards: std::array::from_fn(|_| RwLock::default()),
-        }
-    }
-}
+pub type Traffic = Table<Series>;
 
 impl Traffic {
     /// The series of a label set; made when it is new.
     #[must_use]
     pub fn series(&self, labels: &TrafficLabels<'_>) -> Arc<Series> {
         let texts = labels.texts();
-        let hash = self.hash(labels, &texts);
-        let shard = &self.shards[hash as usize % SHARDS];
-        let same = |entry: &(u64, Arc<Series>)| entry.0 == hash && entry.1.is(labels, &texts);
-        if let Some((_, series)) = shard.read().find(hash, same) {
-            series.retired.store(false, Ordering::Relaxed);
-            return series.clone();
-        }
-        let mut table = shard.write();
-        let (_, series) = table
-            .entry(hash, same, |entry| entry.0)
-            .or_insert_with(|| (hash, Arc::new(Series::new(labels, &texts))))
-            .into_mut();
-        series.retired.store(false, Ordering::Relaxed);
-        series.clone()
-    }
-
-    /// Marks the series with a party (namespace, workload name) that is gone from the mesh. They
-    /// are shown once more and then dropped, unless a connection still holds or finds them.
-    pub fn retire(&self, mut gone: impl FnMut(&str, &str) -> bool) {
-        for shard in &self.shards {
-            for (_, series) in shard.read().iter() {
-                let parties = series.parties.workloads();
-                if parties.iter().any(|(ns, name)| gone(ns, name)) {
-                    series.retired.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    /// The number of series.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().len()).sum()
-    }
-
-    /// Whether there is no series.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        let key = (
+            texts,
+            labels.principals(),
+            labels.source_waypoint,
+            labels.reporter,
+            labels.response_flags,
+            labels.security,
+        );
+        let new = || Series::new(labels, &texts);
+        self.find(key, |series| series.is(labels, &texts), new)
     }
 
     /// Writes all series and drops the retired ones that no connection holds.
     pub(super) fn render(&self, out: &mut String) {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            shard.write().retain(|(_, series)| {
-                let held = Arc::strong_count(series) > 1;
-                all.push(series.clone());
-                held || !series.retired.load(Ordering::Relaxed)
-            });
-        }
-        let labels: Vec<String> = all
-            .iter()
-            .map(|series| {
-                let mut text = String::with_capacity(1024);
-                series.write_labels(&mut text);
-                text
-            })
-            .collect();
+        let all = self.take_stock();
         type Value = fn(&Series) -> &AtomicU64;
         let families: [(&str, &str, Value); 5] = [
             (
@@ -294,7 +231,7 @@ impl Traffic {
         ];
         for (name, help, value) in families {
             text::family(out, name, "counter", help);
-            for (series, labels) in all.iter().zip(&labels) {
+            for (series, labels) in &all {
                 // A series that never counted anything of this kind is not shown.
                 let value = value(series).load(Ordering::Relaxed);
                 if value > 0 {
@@ -302,17 +239,5 @@ impl Traffic {
                 }
             }
         }
-    }
-
-    fn hash(&self, labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> u64 {
-        let mut state = self.hasher.build_hasher();
-        texts.hash(&mut state);
-        labels.source_principal.hash(&mut state);
-        labels.destination_principal.hash(&mut state);
-        labels.source_waypoint.hash(&mut state);
-        labels.reporter.hash(&mut state);
-        labels.response_flags.hash(&mut state);
-        labels.security.hash(&mut state);
-        state.finish()
     }
 }
