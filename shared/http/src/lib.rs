@@ -14,6 +14,8 @@ pub mod convert;
 pub mod detect;
 pub mod extauth;
 pub mod fault;
+#[cfg(test)]
+mod fixtures;
 pub mod h1;
 pub mod h2rules;
 pub mod headers;

@@ -55,8 +55,12 @@ pub(super) async fn forward(
     record: &mut Record,
 ) -> Result<Response, Refusal> {
     let mut attempts = Attempts::new(forward.retry.as_ref(), limits, record.started());
-    let budget = session.shared.http.budgets.of(snapshot, forward);
-    budget.lock().on_request(Instant::now());
+    let traffic = snapshot.config.traffic(&forward.service, forward.port);
+    let traffic = traffic.map(|it| &**it);
+    let now = Instant::now();
+    let clusters = &session.shared.upstreams.clusters;
+    let cluster = clusters.of(&forward.service, forward.port, now);
+    cluster.budget(traffic, now).on_request(now);
     let hash = hash(session, snapshot, outgoing, forward);
     let body = Repeatable::new(body, DEFAULT_REPLAY);
     record.body(body.clone());
@@ -100,7 +104,13 @@ pub(super) async fn forward(
             Some(status) if status < 400 => Verdict::Finish(Flag::None),
             _ => {
                 let whole = body.is_whole() && outgoing.upgrade.is_none();
-                attempts.on_result(&outcome, whole, now, &mut budget.lock(), &mut picker())
+                attempts.on_result(
+                    &outcome,
+                    whole,
+                    now,
+                    &mut cluster.budget(traffic, now),
+                    &mut picker(),
+                )
             }
         };
         match (verdict, result) {

@@ -10,7 +10,6 @@ use ambit_telemetry::trace::Tracing;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::budgets::Budgets;
 use super::connections::Connections;
 use super::keys::KeyStore;
 use super::mirror::UnderWay;
@@ -27,7 +26,6 @@ pub(crate) struct Telemetry {
 /// Of the process.
 pub(crate) struct Common {
     pub(super) limiter: Mutex<RateLimiter>,
-    pub(super) budgets: Budgets,
     pub(super) keys: Arc<KeyStore>,
     pub(super) telemetry: Telemetry,
 }
@@ -44,16 +42,13 @@ impl Common {
     pub(crate) fn new(telemetry: Telemetry) -> Self {
         Self {
             limiter: Mutex::default(),
-            budgets: Budgets::default(),
             keys: Arc::default(),
             telemetry,
         }
     }
 
-    /// Forgets what belonged to objects that are gone.
+    /// Forgets rate limits that are gone.
     pub(crate) fn sweep(&self, snapshot: &Snapshot) {
-        self.budgets
-            .retain(|service| snapshot.index.service(service).is_some());
         let limits: hashbrown::HashSet<_> = snapshot
             .config
             .rules()

@@ -15,7 +15,6 @@
 mod attempt;
 mod authorizer;
 mod body;
-mod budgets;
 mod connections;
 mod desk;
 mod engine;

@@ -3,54 +3,24 @@ use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::balance::{First, Seeded};
-use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index};
+use ambit_core::model::Locality;
 use ambit_core::model::service::Scope;
-use ambit_core::model::{Locality, NetworkMode, TunnelProtocol, WorkloadType};
 use proptest::prelude::*;
 
 use super::*;
+use crate::fixtures::{self, start};
 use crate::model::traffic::{HashKey, Limits, Outlier, RetryBudget};
 use crate::outlier::Ejector;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
 
-fn start() -> Instant {
-    #[allow(clippy::disallowed_methods, reason = "a test's zero")]
-    Instant::now()
-}
-
 fn key() -> NamespacedName {
-    "ns/web".parse().expect("a key")
+    fixtures::key("web")
 }
 
 fn pod(name: &str) -> Workload {
-    Workload {
-        uid: name.into(),
-        name: name.into(),
-        namespace: "ns".into(),
-        addresses: Vec::new(),
-        hostname: "".into(),
-        network: "".into(),
-        identity: Identity::new("cluster.local", "ns", "default").expect("an identity"),
-        tunnel_protocol: TunnelProtocol::Hbone,
-        native_tunnel: false,
-        waypoint: None,
-        network_gateway: None,
-        node: "node-1".into(),
-        cluster_id: "Kubernetes".into(),
-        canonical_name: name.into(),
-        canonical_revision: "latest".into(),
-        workload_type: WorkloadType::Deployment,
-        workload_name: name.into(),
-        authorization_policies: Vec::new(),
-        health: Health::Healthy,
-        services: vec![(key(), Vec::new())],
-        application_tunnel: None,
-        locality: Locality::default(),
-        network_mode: NetworkMode::Standard,
-        capacity: 1,
-    }
+    fixtures::pod(name, "web")
 }
 
 fn pods(count: usize) -> Vec<Workload> {

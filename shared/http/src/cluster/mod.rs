@@ -9,7 +9,7 @@ mod chosen;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
@@ -20,9 +20,10 @@ use arc_swap::ArcSwapOption;
 
 use crate::balance::{Balancer, Registry, Spec, Stats, Wish};
 use crate::breaker::{Gate, Kind};
-use crate::model::traffic::{Limits, Outlier, TrafficPolicy};
+use crate::model::traffic::{Limits, Outlier, RetryBudget, TrafficPolicy};
 use crate::outlier::Ejector;
 use crate::refusal::{Flag, Refusal};
+use crate::retry::Budget;
 
 pub use chosen::{Chosen, Counted};
 
@@ -72,6 +73,7 @@ pub struct Cluster {
     gate: Gate,
     made: ArcSwapOption<Made>,
     desk: Mutex<Desk>,
+    budget: Mutex<Budget>,
 }
 
 /// What a cluster chooses from, as of one moment.
@@ -114,6 +116,7 @@ impl Cluster {
                 registry: Registry::new(now),
                 ejector: None,
             }),
+            budget: Mutex::new(Budget::new(RetryBudget::default(), now)),
         }
     }
 
@@ -163,6 +166,16 @@ impl Cluster {
             cluster: self.clone(),
             kind,
         })
+    }
+
+    /// The budget of retries, as the port's traffic policy wants it now.
+    pub fn budget(&self, traffic: Option<&TrafficPolicy>, now: Instant) -> MutexGuard<'_, Budget> {
+        let mut budget = self.budget.lock().expect(WHOLE);
+        match traffic {
+            Some(traffic) => budget.reconfigure(&traffic.retry_budget, now),
+            None => budget.reconfigure(&RetryBudget::default(), now),
+        }
+        budget
     }
 
     /// How many there are now, for telemetry.

@@ -6,69 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake};
 
 use ambit_core::balance::Seeded;
-use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index};
-use ambit_core::model::{
-    Health, LoadBalancing, Locality, NetworkMode, TunnelProtocol, WorkloadType,
-};
+use ambit_core::model::Health;
 
 use super::*;
+use crate::fixtures::{key, pod, service, start};
 use crate::model::traffic::{Balance, RetryBudget};
 use crate::retry::Outcome;
-
-fn start() -> Instant {
-    #[allow(clippy::disallowed_methods, reason = "a test's zero")]
-    Instant::now()
-}
-
-fn key(name: &str) -> NamespacedName {
-    NamespacedName::new("ns", name)
-}
-
-fn pod(name: &str, of: &str) -> Workload {
-    Workload {
-        uid: name.into(),
-        name: name.into(),
-        namespace: "ns".into(),
-        addresses: Vec::new(),
-        hostname: "".into(),
-        network: "".into(),
-        identity: Identity::new("cluster.local", "ns", "default").expect("an identity"),
-        tunnel_protocol: TunnelProtocol::Hbone,
-        native_tunnel: false,
-        waypoint: None,
-        network_gateway: None,
-        node: "node-1".into(),
-        cluster_id: "Kubernetes".into(),
-        canonical_name: name.into(),
-        canonical_revision: "latest".into(),
-        workload_type: WorkloadType::Deployment,
-        workload_name: name.into(),
-        authorization_policies: Vec::new(),
-        health: Health::Healthy,
-        services: vec![(key(of), Vec::new())],
-        application_tunnel: None,
-        locality: Locality::default(),
-        network_mode: NetworkMode::Standard,
-        capacity: 1,
-    }
-}
-
-fn service(name: &str) -> Service {
-    Service {
-        name: name.into(),
-        key: key(name),
-        vips: Vec::new(),
-        ports: Vec::new(),
-        subject_alt_names: Vec::new(),
-        waypoint: None,
-        load_balancing: LoadBalancing::default(),
-        canonical: false,
-        ingress_use_waypoint: false,
-        namespace_private: false,
-        waypoint_bypass: false,
-    }
-}
 
 /// Two failures in a row are enough for half a minute of rest.
 fn policy(change: impl FnOnce(&mut TrafficPolicy)) -> Arc<TrafficPolicy> {
@@ -265,6 +209,43 @@ fn a_request_waits_for_a_connection_unless_too_many_do() {
     assert_eq!(cluster.current(Kind::Pending), 0);
     drop(second);
     assert_eq!(cluster.current(Kind::Connection), 0);
+}
+
+#[test]
+fn each_port_has_a_retry_budget_of_its_own_that_outlives_changes() {
+    let now = start();
+    let clusters = Clusters::default();
+    let limited = |min_per_second, seconds| {
+        policy(|it| {
+            it.retry_budget = RetryBudget {
+                percent: 0,
+                interval: Duration::from_secs(seconds),
+                min_per_second,
+            };
+        })
+    };
+    let (one, three) = (limited(1, 10), limited(3, 20));
+    let granted = |port, traffic: Option<&TrafficPolicy>| {
+        let cluster = clusters.of(&key("web"), port, now);
+        cluster.budget(traffic, now).try_retry(now)
+    };
+    // Policies of two ports, by turns.
+    let turns = [0; 5].map(|_| (granted(80, Some(&one)), granted(81, Some(&three))));
+    let wanted = [
+        (true, true),
+        (false, true),
+        (false, true),
+        (false, false),
+        (false, false),
+    ];
+    assert_eq!(turns, wanted);
+    assert!(
+        granted(80, Some(&limited(2, 10))),
+        "what was used still counts"
+    );
+    assert!(!granted(80, Some(&limited(2, 10))));
+    let of_nobody = (0..20).filter(|_| granted(82, None)).count();
+    assert_eq!(of_nobody, 10, "the default");
 }
 
 #[test]

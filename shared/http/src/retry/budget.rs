@@ -40,11 +40,11 @@ impl Budget {
     }
 
     /// Other limits, the same memory unless the window is another.
-    pub fn reconfigure(&mut self, limit: RetryBudget, now: Instant) {
+    pub fn reconfigure(&mut self, limit: &RetryBudget, now: Instant) {
         if limit.interval != self.limit.interval {
-            *self = Self::new(limit, now);
-        } else {
-            self.limit = limit;
+            *self = Self::new(limit.clone(), now);
+        } else if *limit != self.limit {
+            self.limit = limit.clone();
         }
     }
 

@@ -323,7 +323,7 @@ fn the_budget_is_a_share_of_a_sliding_window_or_some_a_second() {
     let mut budget = Budget::new(limit(0, 0), now);
     budget.on_request(now);
     assert_eq!(granted(&mut budget, now, 1), 0);
-    budget.reconfigure(limit(100, 0), now);
+    budget.reconfigure(&limit(100, 0), now);
     assert_eq!(granted(&mut budget, now, 2), 1, "what was seen is kept");
 }
 
