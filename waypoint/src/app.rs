@@ -2,7 +2,6 @@
 //!
 //! Everything here runs on one thread of its own; traffic runs on the workers.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use ambit_net::hbone::{self, Pool};
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::Listen;
-use ambit_proxy::{Drain, Drained, Workers};
+use ambit_proxy::{Departed, Drain, Drained, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -77,7 +76,12 @@ pub async fn run(
         index: Index::new(mesh.root_namespace.0.as_str()),
         ..Snapshot::default()
     }));
-    let (client, discovery) = xds::Client::new(xds_config(&config), Discovery(current.clone()));
+    let departed = Arc::<Departed>::default();
+    let pushes = Discovery {
+        current: current.clone(),
+        departed: departed.clone(),
+    };
+    let (client, discovery) = xds::Client::new(xds_config(&config), pushes);
     tokio::spawn(client.run());
     let status = discovery.clone();
     tokio::spawn(async move {
@@ -90,19 +94,18 @@ pub async fn run(
         metrics: metrics.requests().clone(),
         tracing: tracing(&config),
     }));
-    let clusters = Arc::<Clusters>::default();
     let workers = Workers::start(config.workers)?;
     let (drain, drained) = Drain::new();
     let everywhere = Everywhere {
         me,
         certificate,
         current: current.clone(),
-        common: common.clone(),
-        clusters: clusters.clone(),
+        common,
+        clusters: Arc::default(),
     };
     serve(&config, &workers, &everywhere, &drained)?;
     drop(drained);
-    tokio::spawn(sweep(current.clone(), common, clusters, metrics.clone()));
+    tokio::spawn(sweep(everywhere, departed, metrics.clone()));
     servers(
         &config, &readiness, &metrics, &logging, &current, &discovery,
     )
@@ -193,29 +196,19 @@ fn tracing(config: &Config) -> Option<Tracing> {
 }
 
 /// Forgets from time to time what belonged to objects that are gone.
-async fn sweep(
-    current: Arc<ArcSwap<Snapshot>>,
-    common: Arc<Common>,
-    clusters: Arc<Clusters>,
-    metrics: Metrics,
-) {
+async fn sweep(everywhere: Everywhere, departed: Arc<Departed>, metrics: Metrics) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        let snapshot = current.load_full();
-        common.sweep(&snapshot);
-        clusters.sweep(|service| snapshot.index.service(service).is_some());
-        if metrics.requests().is_empty() {
-            continue;
+        let snapshot = everywhere.current.load_full();
+        everywhere.common.sweep(&snapshot);
+        let there = |service: &NamespacedName| snapshot.index.service(service).is_some();
+        everywhere.clusters.sweep(there);
+        let gone = departed.take(&snapshot.index);
+        if !gone.is_empty() {
+            let gone =
+                |namespace: &str, name: &str| gone.contains(&(namespace.into(), name.into()));
+            metrics.requests().retire(gone);
         }
-        let there: HashSet<(&str, &str)> = snapshot
-            .index
-            .workloads()
-            .map(|it| (&*it.namespace, &*it.workload_name))
-            .collect();
-        // Series without a party have empty names, and stay.
-        let gone =
-            |namespace: &str, name: &str| !name.is_empty() && !there.contains(&(namespace, name));
-        metrics.requests().retire(gone);
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use ambit_core::convert::address_change;
 use ambit_core::index::Change;
+use ambit_core::model::Workload;
 use ambit_http::config;
 use ambit_http::convert;
 use ambit_net::xds::{Handler, Push, Rejection};
 use ambit_proto::{ADDRESS_TYPE, WAYPOINT_TYPE};
+use ambit_proxy::Departed;
 use arc_swap::ArcSwap;
 
 use crate::snapshot::Snapshot;
@@ -17,21 +19,26 @@ use crate::snapshot::Snapshot;
 pub(crate) const TYPES: [&str; 2] = [ADDRESS_TYPE, WAYPOINT_TYPE];
 
 /// Takes pushes into the snapshot.
-pub(crate) struct Discovery(pub(crate) Arc<ArcSwap<Snapshot>>);
+pub(crate) struct Discovery {
+    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) departed: Arc<Departed>,
+}
 
 impl Handler for Discovery {
     fn apply(&mut self, push: Push) -> Result<(), Vec<Rejection>> {
-        let mut snapshot = Snapshot::clone(&self.0.load());
+        let mut snapshot = Snapshot::clone(&self.current.load());
         let mut rejected = Vec::new();
+        let mut gone = Vec::new();
         match &*push.type_url {
-            ADDRESS_TYPE => addresses(&mut snapshot, &push, &mut rejected),
+            ADDRESS_TYPE => gone = addresses(&mut snapshot, &push, &mut rejected),
             WAYPOINT_TYPE => resources(&mut snapshot, &push, &mut rejected),
             other => rejected.extend(push.resources.iter().map(|resource| Rejection {
                 name: resource.name.clone(),
                 reason: format!("{other} was not asked for"),
             })),
         }
-        self.0.store(Arc::new(snapshot));
+        self.current.store(Arc::new(snapshot));
+        self.departed.add(&gone);
         for Rejection { name, reason } in &rejected {
             tracing::warn!(
                 type_url = &*push.type_url,
@@ -47,21 +54,28 @@ impl Handler for Discovery {
     }
 }
 
-fn addresses(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>) {
+/// Gives the workloads that left.
+fn addresses(
+    snapshot: &mut Snapshot,
+    push: &Push,
+    rejected: &mut Vec<Rejection>,
+) -> Vec<Arc<Workload>> {
+    let index = &mut snapshot.index;
+    let mut gone = Vec::new();
     for name in &push.removed {
-        snapshot
-            .index
-            .apply(Change::RemoveAddress(name.as_str().into()));
+        gone.extend(index.workload(name).cloned());
+        index.apply(Change::RemoveAddress(name.as_str().into()));
     }
     for resource in &push.resources {
         match address_change(&resource.name, &resource.body) {
-            Ok(change) => snapshot.index.apply(change),
+            Ok(change) => index.apply(change),
             Err(error) => rejected.push(Rejection {
                 name: resource.name.clone(),
                 reason: error.to_string(),
             }),
         }
     }
+    gone
 }
 
 fn resources(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>) {

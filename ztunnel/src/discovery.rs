@@ -10,7 +10,7 @@ use ambit_core::index::{Change, Index};
 use ambit_core::model::Workload;
 use ambit_net::xds::{Handler, Push, Rejection};
 use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
-use parking_lot::Mutex;
+use ambit_proxy::Departed;
 use tokio::sync::watch;
 
 use crate::proxy::Shared;
@@ -69,7 +69,7 @@ impl Handler for Discovery {
         if !evicted.is_empty() {
             self.shared.evict(&evicted);
         }
-        self.departed.add(gone.workloads);
+        self.departed.add(&gone.workloads);
         self.changes.send_modify(|count| *count += 1);
         if rejected.is_empty() {
             return Ok(());
@@ -141,35 +141,6 @@ fn policies(index: &mut Index, push: &Push) -> Vec<Rejection> {
     }
     index.apply(Change::PoliciesSynced);
     rejected
-}
-
-/// Owners of workloads that left the mesh. Their metrics end once the last of them is gone.
-#[derive(Debug, Default)]
-pub struct Departed(Mutex<HashSet<(Arc<str>, Arc<str>)>>);
-
-impl Departed {
-    fn add(&self, workloads: Vec<Arc<Workload>>) {
-        if workloads.is_empty() {
-            return;
-        }
-        let names = workloads
-            .iter()
-            .map(|w| (w.namespace.clone(), w.workload_name.clone()));
-        self.0.lock().extend(names);
-    }
-
-    /// The owners that have no workload left, as (namespace, workload name). Asks the index only
-    /// when something left.
-    #[must_use]
-    pub fn take(&self, index: &Index) -> HashSet<(Arc<str>, Arc<str>)> {
-        let mut gone = std::mem::take(&mut *self.0.lock());
-        if !gone.is_empty() {
-            for workload in index.workloads() {
-                gone.remove(&(workload.namespace.clone(), workload.workload_name.clone()));
-            }
-        }
-        gone
-    }
 }
 
 #[cfg(test)]

@@ -5,10 +5,12 @@
 
 pub mod config;
 mod control;
+mod departed;
 mod descriptors;
 mod drain;
 mod workers;
 
+pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
 pub use workers::Workers;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use ambit_core::index::Index;
 use ambit_net::ca::CertificateStore;
 use ambit_net::xds;
+use ambit_proxy::Departed;
 use ambit_proxy::Workers;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::Logging;
@@ -20,7 +21,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, NodeLocal};
 use crate::connections::Connections;
-use crate::discovery::{self, Departed, Discovery};
+use crate::discovery::{self, Discovery};
 use crate::proxy::{Limits, Listeners, Settings, Shared};
 use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, follow};
 
