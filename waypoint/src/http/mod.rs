@@ -23,6 +23,7 @@ mod h2;
 mod keys;
 mod message;
 mod mirror;
+mod patience;
 mod pipeline;
 mod record;
 mod refuse;

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use ambit_http::h1::{BodyDecoder, Framing, Piece, Side};
 use tokio::time::{Sleep, sleep};
@@ -13,9 +12,7 @@ use super::client::Used;
 use super::{PIECE, Reader};
 use crate::http::body::{Broken, Frame};
 use crate::http::desk::Desk;
-
-/// A client that sends nothing of a body for that long is given up.
-const STALLED: Duration = Duration::from_secs(300);
+use crate::http::patience::STALLED;
 
 /// What still comes.
 pub(in super::super) struct Incoming {

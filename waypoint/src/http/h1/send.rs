@@ -1,23 +1,19 @@
 //! A message, written: its head, then its body as it comes.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use ambit_http::h1::{BodyEncoder, EncodeError, Frame as Encoded};
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 
 use super::Writer;
 use crate::http::body::{Body, Broken, Frame};
+use crate::http::patience::unless_stalled;
 
 /// A piece this short goes out with the head.
 const TOGETHER: usize = 16 * 1024;
-/// Whoever takes nothing for that long is given up.
-const STALLED: Duration = Duration::from_secs(300);
 
 /// Why a message was not sent to its end.
 #[derive(Debug, thiserror::Error)]
@@ -102,16 +98,6 @@ pub(super) async fn write(writer: &mut Writer, bytes: &mut impl Buf) -> io::Resu
     if !bytes.has_remaining() {
         return Ok(());
     }
-    let mut writing = pin!(writer.write_all_buf(bytes));
-    // Most writes are done at once; only those that wait need a timer.
-    let done = poll_fn(|cx| match writing.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending => Poll::Ready(None),
-    });
-    match done.await {
-        Some(result) => result,
-        None => timeout(STALLED, writing)
-            .await
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
-    }
+    let written = unless_stalled(writer.write_all_buf(bytes)).await;
+    written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }

@@ -1,17 +1,13 @@
 //! A body, sent on a stream as the peer has room for it.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use tokio::time::timeout;
 
 use crate::http::body::{Body, Broken, Frame};
-
-/// A peer that takes nothing for that long is given up.
-const STALLED: Duration = Duration::from_secs(300);
+use crate::http::patience::unless_stalled;
 
 /// Why a body was not sent to its end.
 #[derive(Debug)]
@@ -88,13 +84,7 @@ async fn room_and_send(
 
 /// The peer's room; a peer that gives none for too long has none.
 async fn room(stream: &mut SendStream<Bytes>) -> Option<Result<usize, h2::Error>> {
-    let mut waiting = std::pin::pin!(poll_fn(|cx| stream.poll_capacity(cx)));
-    let now = poll_fn(|cx| match waiting.as_mut().poll(cx) {
-        Poll::Ready(room) => Poll::Ready(Some(room)),
-        Poll::Pending => Poll::Ready(None),
-    });
-    match now.await {
-        Some(room) => room,
-        None => timeout(STALLED, waiting).await.unwrap_or(None),
-    }
+    unless_stalled(poll_fn(|cx| stream.poll_capacity(cx)))
+        .await
+        .flatten()
 }
