@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,21 +21,24 @@ use crate::tls::{self, Certified};
 /// A peer that acknowledges nothing for this long is gone, and its streams with it.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
-/// Connects. Returns until when the certificates of both ends are valid as well; the returned
-/// future is the connection's work and ends with it.
+/// A connection that takes streams.
+pub(super) struct Dialed<D> {
+    pub(super) requests: SendRequest<Bytes>,
+    /// To be set whenever a stream was opened.
+    pub(super) opened: Arc<AtomicBool>,
+    /// Until when the certificates of both ends are valid.
+    pub(super) not_after: SystemTime,
+    /// The connection's work; ends with it.
+    pub(super) driver: D,
+}
+
+/// Connects.
 pub(super) async fn dial(
     sockets: Sockets,
     settings: Settings,
     target: Target,
     certificate: Arc<Certified>,
-) -> Result<
-    (
-        SendRequest<Bytes>,
-        SystemTime,
-        impl Future<Output = ()> + Send + 'static,
-    ),
-    Error,
-> {
+) -> Result<Dialed<impl Future<Output = ()> + Send + 'static>, Error> {
     let deadline = Deadline {
         at: Instant::now() + settings.handshake_timeout,
         settings: &settings,
@@ -64,13 +68,15 @@ pub(super) async fn dial(
     let (requests, connection) = deadline
         .run(Stage::Http2, builder(&settings).handshake::<_, Bytes>(io))
         .await?;
-    let driver = Flushing {
+    let opened = Arc::<AtomicBool>::default();
+    let turns = Flushing {
         connection,
         flusher,
+        opened: opened.clone(),
     };
-    Ok((requests, not_after, async move {
+    let driver = async move {
         let ended = tokio::select! {
-            ended = driver => ended,
+            ended = turns => ended,
             () = expiry.over() => {
                 tracing::info!(peer = %target.address, "HBONE connection closed: a certificate of it has expired");
                 return;
@@ -79,7 +85,13 @@ pub(super) async fn dial(
         if let Err(error) = ended {
             tracing::debug!(peer = %target.address, %error, "HBONE connection ended");
         }
-    }))
+    };
+    Ok(Dialed {
+        requests,
+        opened,
+        not_after,
+        driver,
+    })
 }
 
 /// `CONNECT authority`.

@@ -18,6 +18,7 @@ use h2::client::SendRequest;
 use http::HeaderMap;
 use parking_lot::Mutex;
 
+use super::client::Dialed;
 use super::{Error, Opening, PendingResponse, Settings, Stage, client};
 use crate::sys::Sockets;
 use crate::tls::Certified;
@@ -51,6 +52,8 @@ struct PeerState {
 
 struct Connection {
     requests: SendRequest<Bytes>,
+    /// Told of every new stream.
+    opened: Arc<AtomicBool>,
     /// No new streams from then on: a certificate of it expires.
     not_after: SystemTime,
     active: AtomicUsize,
@@ -60,10 +63,11 @@ struct Connection {
 }
 
 impl Connection {
-    fn new(requests: SendRequest<Bytes>, not_after: SystemTime) -> Self {
+    fn new<D>(dialed: &Dialed<D>) -> Self {
         Self {
-            requests,
-            not_after,
+            requests: dialed.requests.clone(),
+            opened: dialed.opened.clone(),
+            not_after: dialed.not_after,
             active: AtomicUsize::new(0),
             served: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -133,6 +137,7 @@ impl Pool {
             };
             match sent {
                 Ok((response, send)) => {
+                    slot.0.opened.store(true, Ordering::Relaxed);
                     return Ok(Opening {
                         send,
                         pending: PendingResponse::new(
@@ -237,8 +242,10 @@ impl Pool {
             };
             let mut state = peer.state.lock();
             state.opening = None;
-            let (requests, not_after, driver) = result?;
-            let connection = Arc::new(Connection::new(requests, not_after));
+            let dialed = result?;
+            let connection = Arc::new(Connection::new(&dialed));
+            // The connection alone can open streams.
+            let Dialed { driver, .. } = dialed;
             // Weak: the driver ends when nobody else can open streams any more.
             let driven = Arc::downgrade(&connection);
             state.connections.push(connection);
