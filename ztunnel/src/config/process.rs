@@ -80,9 +80,9 @@ impl Pods {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
-    /// Bytes a stream may have in flight.
+    /// Bytes a stream may have in flight if its peer is far.
     pub stream_window: u32,
-    /// Bytes all streams of a connection may have in flight.
+    /// Bytes all streams of a connection may have in flight at least.
     pub connection_window: u32,
     /// Largest frame accepted.
     pub frame_size: u32,
@@ -117,13 +117,13 @@ impl Limits {
         Self {
             stream_window: reader.number(
                 "HTTP2_STREAM_WINDOW_SIZE",
-                "bytes a stream may have in flight",
+                "bytes a stream may have in flight if its peer is far, and at least 512 KiB of it if it is near",
                 4 << 20,
                 (64 << 10)..=(1 << 30),
             ),
             connection_window: reader.number(
                 "HTTP2_CONNECTION_WINDOW_SIZE",
-                "bytes all streams of a connection may have in flight",
+                "bytes all streams of a connection may have in flight at least",
                 16 << 20,
                 (64 << 10)..=(1 << 30),
             ),

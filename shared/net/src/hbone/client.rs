@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::error::TimedOut;
 use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
+use super::window::{Windows, windows};
 use super::{Error, Settings, Stage, Target};
-use crate::sys::Sockets;
+use crate::sys::{Sockets, round_trip};
 use crate::tls::{self, Certified};
 
 /// A peer that acknowledges nothing for this long is gone, and its streams with it.
@@ -64,9 +65,14 @@ pub(super) async fn dial(
         at: not_after,
         grace: settings.expired_grace,
     };
+    let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
+    let windows = windows(&settings, round_trip(tls.tcp()), streams);
     let (io, flusher) = deferred(tls);
     let (requests, connection) = deadline
-        .run(Stage::Http2, builder(&settings).handshake::<_, Bytes>(io))
+        .run(
+            Stage::Http2,
+            builder(&settings, windows).handshake::<_, Bytes>(io),
+        )
         .await?;
     let opened = Arc::<AtomicBool>::default();
     let turns = Flushing {
@@ -127,11 +133,11 @@ impl Deadline<'_> {
     }
 }
 
-fn builder(settings: &Settings) -> Builder {
+fn builder(settings: &Settings, windows: Windows) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_frame_size(settings.frame_size)
         .max_header_list_size(settings.max_headers)
         .initial_max_send_streams(settings.streams_per_connection)

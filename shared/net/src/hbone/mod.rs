@@ -11,6 +11,7 @@ mod io;
 mod pool;
 pub mod server;
 mod stream;
+mod window;
 
 pub use duplex::{Duplex, DuplexReader, DuplexWriter};
 pub use error::{Error, Stage};
@@ -25,9 +26,10 @@ pub const PORT: u16 = 15008;
 /// HTTP/2 and connection limits of both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes one stream may have in flight, 64 KiB to 1 GiB.
+    /// Bytes one stream may have in flight if its peer is far, 64 KiB to 1 GiB; less if it is near.
     pub stream_window: u32,
-    /// Bytes all streams of a connection may have in flight.
+    /// Bytes all streams of a connection may have in flight at least; more if it takes more to keep a slow reader
+    /// from stopping the others.
     pub connection_window: u32,
     /// Largest DATA frame accepted, 16 KiB to 16 MiB - 1.
     pub frame_size: u32,

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use super::expiry::Expiry;
 use super::io::deferred;
+use super::window::{Windows, windows};
 use super::{Settings, Stream};
+use crate::sys::round_trip;
 use crate::tls;
 
 /// A peer's request for a tunnel. Dropping it resets the stream.
@@ -39,8 +41,9 @@ pub async fn serve(
         at: stream.peer_not_after(now).unwrap_or(now),
         grace: settings.expired_grace,
     };
+    let windows = windows(settings, round_trip(stream.tcp()), settings.max_streams);
     let (io, flusher) = deferred(stream);
-    let mut handshake = std::pin::pin!(builder(settings).handshake::<_, Bytes>(io));
+    let mut handshake = std::pin::pin!(builder(settings, windows).handshake::<_, Bytes>(io));
     let mut connection = tokio::time::timeout(
         settings.handshake_timeout,
         poll_fn(|cx| {
@@ -101,11 +104,11 @@ async fn of_age(age: Option<Duration>) {
     }
 }
 
-fn builder(settings: &Settings) -> Builder {
+fn builder(settings: &Settings, windows: Windows) -> Builder {
     let mut builder = Builder::new();
     builder
-        .initial_window_size(settings.stream_window)
-        .initial_connection_window_size(settings.connection_window)
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
         .max_frame_size(settings.frame_size)
         .max_header_list_size(settings.max_headers)
         .max_concurrent_streams(settings.max_streams);

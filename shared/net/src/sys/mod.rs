@@ -8,11 +8,13 @@
 mod fd_pass;
 mod netns;
 mod original_dst;
+mod round_trip;
 mod sockets;
 
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
 pub use netns::Netns;
 pub use original_dst::original_dst;
+pub use round_trip::round_trip;
 pub use sockets::{Listen, Sockets, reset};
 
 /// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).

@@ -220,9 +220,8 @@ fn who_reads_nothing_is_not_read_for() {
     assert_eq!(h2.outcome("no window", 127), Outcome::Status(200));
     neighbours.check("no window");
     let mut wires = Vec::new();
-    // The node's proxy grants a stream a quarter of its HBONE connection's window: who opens more such
-    // connections can hold up those of the same identity.
-    for _ in 0..3 {
+    // On the HBONE connections that the neighbours use as well.
+    for _ in 0..24 {
         let mut wire = scene.dial("echo", 80);
         wire.flood(
             format!("GET {large} HTTP/1.1\r\nHost: echo.mesh\r\n\r\n")

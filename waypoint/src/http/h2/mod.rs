@@ -11,9 +11,8 @@ pub(super) use server::serve;
 
 /// Bytes one stream may have in flight towards us: what a slow reader can make us hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes all streams of a connection may have in flight. Several times that of a stream: one whose reader
-/// is slow must not stop the others.
-const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes all streams of a connection may have in flight: one whose reader is slow must not stop the others.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 /// Bytes of one stream that wait for a peer's window.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams a peer may open on one connection.
