@@ -25,6 +25,7 @@ use ambit_telemetry::trace::{self, Tracing};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::discovery::{Discovery, TYPES};
@@ -80,7 +81,9 @@ pub async fn run(
     let pushes = Discovery {
         current: current.clone(),
         departed: departed.clone(),
+        policies: watch::Sender::default(),
     };
+    let policies = pushes.policies.subscribe();
     let (client, discovery) = xds::Client::new(xds_config(&config), pushes);
     tokio::spawn(client.run());
     let status = discovery.clone();
@@ -100,6 +103,7 @@ pub async fn run(
         me,
         certificate,
         current: current.clone(),
+        policies,
         common,
         clusters: Arc::default(),
     };
@@ -126,6 +130,7 @@ struct Everywhere {
     me: Identity,
     certificate: Wanted,
     current: Arc<ArcSwap<Snapshot>>,
+    policies: watch::Receiver<()>,
     common: Arc<Common>,
     clusters: Arc<Clusters>,
 }
@@ -141,6 +146,7 @@ fn serve(
         me,
         certificate,
         current,
+        policies,
         common,
         clusters,
     } = everywhere;
@@ -167,6 +173,7 @@ fn serve(
             me: me.clone(),
             certificate: certificate.clone(),
             current: current.clone(),
+            policies: policies.clone(),
             upstreams: Upstreams {
                 uid: format!("{}//Pod/{namespace}/{}", mesh.cluster_id, mesh.pod_name).into(),
                 pool: Pool::new(Sockets::default(), (*settings).clone()),

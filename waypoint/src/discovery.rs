@@ -8,10 +8,12 @@ use ambit_core::index::Change;
 use ambit_core::model::Workload;
 use ambit_http::config;
 use ambit_http::convert;
+use ambit_http::model::ResourceKey;
 use ambit_net::xds::{Handler, Push, Rejection};
 use ambit_proto::{ADDRESS_TYPE, WAYPOINT_TYPE};
 use ambit_proxy::Departed;
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
 
@@ -22,6 +24,8 @@ pub(crate) const TYPES: [&str; 2] = [ADDRESS_TYPE, WAYPOINT_TYPE];
 pub(crate) struct Discovery {
     pub(crate) current: Arc<ArcSwap<Snapshot>>,
     pub(crate) departed: Arc<Departed>,
+    /// Told of changed policies, once they are in force.
+    pub(crate) policies: watch::Sender<()>,
 }
 
 impl Handler for Discovery {
@@ -29,9 +33,10 @@ impl Handler for Discovery {
         let mut snapshot = Snapshot::clone(&self.current.load());
         let mut rejected = Vec::new();
         let mut gone = Vec::new();
+        let mut judging = false;
         match &*push.type_url {
             ADDRESS_TYPE => gone = addresses(&mut snapshot, &push, &mut rejected),
-            WAYPOINT_TYPE => resources(&mut snapshot, &push, &mut rejected),
+            WAYPOINT_TYPE => judging = resources(&mut snapshot, &push, &mut rejected),
             other => rejected.extend(push.resources.iter().map(|resource| Rejection {
                 name: resource.name.clone(),
                 reason: format!("{other} was not asked for"),
@@ -39,6 +44,9 @@ impl Handler for Discovery {
         }
         self.current.store(Arc::new(snapshot));
         self.departed.add(&gone);
+        if judging {
+            self.policies.send_replace(());
+        }
         for Rejection { name, reason } in &rejected {
             tracing::warn!(
                 type_url = &*push.type_url,
@@ -78,7 +86,8 @@ fn addresses(
     gone
 }
 
-fn resources(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>) {
+/// Says whether policies are among them.
+fn resources(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>) -> bool {
     for name in &push.removed {
         snapshot
             .config
@@ -92,4 +101,9 @@ fn resources(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>
             reason: error.to_string(),
         }));
     }
+    let mut names = push
+        .removed
+        .iter()
+        .chain(push.resources.iter().map(|it| &it.name));
+    names.any(|name| matches!(convert::key(name), ResourceKey::Policy(_)))
 }

@@ -14,6 +14,7 @@ use ambit_http::model::route::BackendRef;
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_http::retry::Outcome;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
@@ -35,6 +36,9 @@ enum Destination {
 pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&str>) {
     let caller = &session.caller;
     let target = session.target.address;
+    // From now on: what changes while it is judged judges it again.
+    let mut policies = session.shared.policies.clone();
+    policies.mark_unchanged();
     let opened = match decide(session, &session.shared.snapshot(), sni) {
         Ok(destination) => open(session, &destination).await,
         Err(refusal) => Err(refusal),
@@ -48,7 +52,13 @@ pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&
     };
     let endpoint = &chosen.endpoint;
     let mut downstream = Prefixed::new(first, io);
-    let carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream).await;
+    let carried = tokio::select! {
+        carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream) => carried,
+        refusal = denied(session, sni, policies) => {
+            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, flag = %refusal.flag, reason = %refusal, "connection ended by a policy");
+            return;
+        }
+    };
     match carried {
         Ok((sent, received)) => {
             tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, sent, received, "connection complete");
@@ -123,6 +133,20 @@ fn decide(
         BoundTo::Workload(workload) => Ok(Destination::Workload(workload.clone())),
         BoundTo::Service(service) => backend(snapshot, &service.key, port, sni),
     }
+}
+
+/// Waits until policies that changed deny a connection that runs.
+async fn denied(
+    session: &Session,
+    sni: Option<&str>,
+    mut policies: watch::Receiver<()>,
+) -> Refusal {
+    while policies.changed().await.is_ok() {
+        if let Err(refusal) = authorize(session, &session.shared.snapshot(), sni) {
+            return refusal;
+        }
+    }
+    std::future::pending().await
 }
 
 fn authorize(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<(), Refusal> {

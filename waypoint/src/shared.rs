@@ -6,6 +6,7 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_net::ca::Wanted;
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::http::Engine;
 use crate::snapshot::Snapshot;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) me: Identity,
     pub(crate) certificate: Wanted,
     pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    /// Tells of policies that have changed.
+    pub(crate) policies: watch::Receiver<()>,
     pub(crate) upstreams: Upstreams,
     pub(crate) http: Arc<Engine>,
 }

@@ -1,10 +1,17 @@
 //! AuthorizationPolicies that a waypoint enforces: by method, path, header and verified caller.
 
-use ambit_lab::harness::Lab;
+use std::thread;
+use std::time::Duration;
+
+use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
 use super::scene::{CLIENT, CONSUMER, OTHER, lab};
+use super::told::WAYPOINT;
 use crate::fixtures::{addresses, host};
+use crate::flows::metric;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn policy(name: &str, spec: &str) -> String {
     format!(
@@ -198,4 +205,35 @@ fn what_cannot_be_done_is_refused() {
     let spec = at_service("v1") + "  action: CUSTOM\n  provider: {name: nobody}\n  rules: [{}]";
     let _ = lab.try_apply(&policy("ask", &spec));
     assert_eq!(status(&lab, Call::get(CLIENT, "v1.mesh/")), 403);
+}
+
+/// Connections that are not HTTP are judged for as long as they live.
+#[test]
+fn a_live_connection_ends_when_a_policy_denies_it() {
+    let lab = lab();
+    let deny = at_service("v1")
+        + "  action: DENY\n  rules: [{from: [{source: {principals: [cluster.local/ns/mesh/sa/client]}}]}]";
+    let talk = |from: &'static str| {
+        let rate = ["--rate", "20", "-n", "160"];
+        lab.load(
+            from,
+            &[&["rr", "--json", "v1.mesh:9090"], &rate[..]].concat(),
+        )
+    };
+    let [denied, other] = thread::scope(|scope| {
+        let talking = [CLIENT, OTHER].map(|from| scope.spawn(move || talk(from)));
+        for (node, workload) in [("node-1", "client"), ("node-2", "other")] {
+            let labels = [("reporter", "source"), ("source_workload", workload)];
+            eventually(&format!("a connection of {workload}"), PATIENCE, || {
+                let opened = metric(&lab, node, "istio_tcp_connections_opened_total", &labels);
+                (opened > 0.0).then_some(())
+            });
+        }
+        lab.apply(&policy("live", &deny));
+        talking.map(|thread| thread.join().expect("a talk that ended"))
+    });
+    assert_ne!(denied.code, 0, "{denied}");
+    assert_eq!(other.code, 0, "{other}");
+    let log = lab.logs(WAYPOINT);
+    assert!(log.contains("connection ended by a policy"), "{log}");
 }

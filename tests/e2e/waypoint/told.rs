@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ambit_lab::harness::{Lab, eventually};
 
-const WAYPOINT: &str = "mesh/deploy/waypoint";
+pub(super) const WAYPOINT: &str = "mesh/deploy/waypoint";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The labels of a series.
