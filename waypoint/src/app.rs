@@ -28,6 +28,7 @@ use http::{Method, StatusCode};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::crew::Crew;
 use crate::discovery::{Discovery, TYPES};
 use crate::http::{Common, Engine, Telemetry};
 use crate::listener;
@@ -164,9 +165,9 @@ fn serve(
         ..hbone::Settings::default()
     });
     let tls = Arc::<TlsClients>::default();
-    for worker in workers.handles() {
+    let equipped = workers.handles().iter().map(|worker| {
         let _entered = worker.enter();
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             gateway: NamespacedName::new(namespace, config.gateway.as_str()),
             service: NamespacedName::new(namespace, hostname.as_str()),
             network: mesh.network.as_str().into(),
@@ -182,10 +183,14 @@ fn serve(
                 tls: tls.clone(),
             },
             http: Engine::new(common.clone(), current),
-        });
+        };
+        (worker.clone(), Arc::new(shared))
+    });
+    for member in Crew::new(equipped).members() {
+        let _entered = member.runtime().enter();
         let listener = listener::listen().context("cannot listen for HBONE")?;
-        let serving = listener::serve(shared, listener, settings.clone(), drained.clone());
-        worker.spawn(serving);
+        let serving = listener::serve(member.clone(), listener, settings.clone(), drained.clone());
+        member.runtime().spawn(serving);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@
 pub mod app;
 pub mod command;
 pub mod config;
+mod crew;
 mod discovery;
 mod http;
 mod io;

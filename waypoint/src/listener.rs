@@ -11,6 +11,7 @@ use ambit_net::tls;
 use ambit_proxy::Drained;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::crew::Member;
 use crate::session::Caller;
 use crate::shared::Shared;
 use crate::tunnel;
@@ -25,7 +26,7 @@ pub(crate) fn listen() -> std::io::Result<TcpListener> {
 
 /// Serves every connection until the drain begins; tunnels may finish until it cuts.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
+    worker: Member,
     listener: TcpListener,
     settings: Arc<Settings>,
     mut drained: Drained,
@@ -39,7 +40,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer)) => {
                 let serving = connection(
-                    shared.clone(),
+                    worker.clone(),
                     stream,
                     SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                     settings.clone(),
@@ -56,13 +57,13 @@ pub(crate) async fn serve(
 }
 
 async fn connection(
-    shared: Arc<Shared>,
+    worker: Member,
     stream: TcpStream,
     peer: SocketAddr,
     settings: Arc<Settings>,
     drained: Drained,
 ) {
-    let handshake = handshake(&shared, stream);
+    let handshake = handshake(worker.shared(), stream);
     let secured = match tokio::time::timeout(settings.handshake_timeout, handshake).await {
         Ok(secured) => secured,
         Err(_) => Err("the handshake took too long".to_owned()),
@@ -82,8 +83,8 @@ async fn connection(
         }
     };
     let on_connect = |connect| {
-        let (shared, caller, mut drained) = (shared.clone(), caller.clone(), drained.clone());
-        tokio::spawn(async move {
+        let (caller, mut drained) = (caller.clone(), drained.clone());
+        worker.spawn_tunnel(|shared| async move {
             tokio::select! {
                 () = tunnel::serve(shared, caller, connect) => {}
                 () = drained.cut() => {}

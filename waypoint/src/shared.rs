@@ -12,7 +12,7 @@ use crate::http::Engine;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstreams;
 
-/// One a worker: connections stay on the thread that opened them.
+/// One a worker: connections to endpoints stay on the thread that opened them.
 pub(crate) struct Shared {
     /// `namespace/name` of the Gateway.
     pub(crate) gateway: NamespacedName,
