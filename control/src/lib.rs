@@ -16,6 +16,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod explain;
 pub mod index;
+pub mod install;
 pub mod push;
 pub mod source;
 pub mod tls;

@@ -17,6 +17,8 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Explain(flags) => explain(*flags),
+        Command::Install(flags) => print(&flags.print()),
+        Command::Uninstall(flags) => print(&ambit_control::install::uninstall(flags.crds)),
         Command::Control(flags) => {
             if let Err(error) = start_log() {
                 eprintln!("RUST_LOG: {error}");
@@ -37,6 +39,14 @@ fn main() -> ExitCode {
                 }
             }
         }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod explain;
+pub mod install;
 
 use clap::{Parser, Subcommand};
 
@@ -21,4 +22,8 @@ pub enum Command {
     Control(Box<control::Flags>),
     /// Says what would happen to a request, and which object decides.
     Explain(Box<explain::Flags>),
+    /// Prints the objects of an installation.
+    Install(install::Flags),
+    /// Prints the objects to delete.
+    Uninstall(install::Uninstall),
 }

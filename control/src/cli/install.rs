@@ -1,0 +1,75 @@
+//! `ambit install` and `ambit uninstall`: the objects of an installation, for kubectl.
+
+use clap::Args;
+
+use crate::install::{self, Settings};
+
+const INSTALL: &str = "\
+Examples:
+  ambit install | kubectl apply -f -
+  ambit install --image registry.example/ambit:0.1.0 --replicas 1 | kubectl apply -f -
+  ambit install --cni-bin-dir /home/kubernetes/bin | kubectl diff -f -
+
+`ambit check` says what a cluster lacks. `kubectl apply -k manifests/` applies the same objects.";
+
+const UNINSTALL: &str = "\
+Examples:
+  ambit uninstall | kubectl delete --ignore-not-found -f -
+  ambit uninstall --crds | kubectl delete --ignore-not-found -f -
+
+Agents that end with their DaemonSet release the pods of their node and remove the CNI plugin.";
+
+/// Flags of `ambit install`.
+#[derive(Debug, Args)]
+#[command(after_help = INSTALL)]
+pub struct Flags {
+    /// The image of every container
+    #[arg(long, value_name = "IMAGE", default_value_t = Settings::default().image)]
+    pub image: String,
+    /// Replicas of the control plane
+    #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub replicas: u32,
+    /// The folder of CNI plugins on nodes
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", value_parser = folder)]
+    pub cni_bin_dir: String,
+    /// The folder of CNI configurations on nodes
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", value_parser = folder)]
+    pub cni_conf_dir: String,
+    /// Leaves GatewayClasses out, where there are no CRDs of the Gateway API
+    #[arg(long)]
+    pub no_gateway_classes: bool,
+    /// Leaves NetworkPolicies out
+    #[arg(long)]
+    pub no_network_policies: bool,
+}
+
+impl Flags {
+    /// The objects, as YAML.
+    #[must_use]
+    pub fn print(self) -> String {
+        install::install(&Settings {
+            image: self.image,
+            replicas: self.replicas,
+            cni_bin_dir: self.cni_bin_dir,
+            cni_conf_dir: self.cni_conf_dir,
+            gateway_classes: !self.no_gateway_classes,
+            network_policies: !self.no_network_policies,
+        })
+    }
+}
+
+/// Flags of `ambit uninstall`.
+#[derive(Debug, Args)]
+#[command(after_help = UNINSTALL)]
+pub struct Uninstall {
+    /// The definitions of our kinds too: every object of them goes with its definition
+    #[arg(long)]
+    pub crds: bool,
+}
+
+fn folder(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err("it has to begin with /".to_owned()),
+    }
+}
