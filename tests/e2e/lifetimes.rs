@@ -5,6 +5,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -214,6 +215,63 @@ fn traffic_goes_on_without_the_control_plane() {
         assert!(report["requests"].as_u64() > Some(100), "{report}");
     }
     // It comes back and is heard.
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
+    eventually("the control plane to be back", PATIENCE, || {
+        (lab.try_apply(deny).code == 0).then_some(())
+    });
+    let _ = lab
+        .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
+        .failure();
+}
+
+/// Node proxies that start while there is no control plane go on with what the earlier ones knew.
+#[test]
+fn node_proxies_restart_without_the_control_plane() {
+    let lab = lab(&[]);
+    let first = lab.get("shop/client-1", "http://echo-2/");
+    assert_eq!(first["hostname"], "echo-2");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (lab, done) = (&lab, &done);
+        let outage = scope.spawn(move || {
+            // The lab starts it again at once: killed on and on it never gets to serve.
+            while !done.load(Ordering::Relaxed) {
+                let _ = lab.run(["kill", "control"]).success();
+            }
+        });
+        for node in ["node-1", "node-2"] {
+            let _ = lab.run(["kill", &format!("ztunnel/{node}")]).success();
+        }
+        let told = |node: &str| {
+            let log = lab.logs(&format!("ztunnel/{node}"));
+            log.contains("going on with what was known before the start")
+        };
+        eventually("both node proxies to go on", PATIENCE, || {
+            ["node-1", "node-2"].into_iter().all(told).then_some(())
+        });
+        // Tunnelled, on one node, and first contacts.
+        let answers = [
+            ("client-1", "echo-2"),
+            ("client-late-1", "echo-late-2"),
+            ("client-late-2", "echo-late-1"),
+            ("client-2", "echo-late-2"),
+        ]
+        .map(|(client, server)| {
+            let answer = eventually(&format!("{client} to reach {server}"), PATIENCE, || {
+                let url = format!("http://{server}/");
+                let got = lab.load(&format!("shop/{client}"), &["get", "--fail", &url]);
+                (got.code == 0).then_some(got.stdout)
+            });
+            (server, answer)
+        });
+        done.store(true, Ordering::Relaxed);
+        outage.join().expect("an outage");
+        for (server, answer) in answers {
+            assert!(answer.contains(server), "{server}: {answer}");
+        }
+    });
+    // News are heard again.
     let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
         metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
     eventually("the control plane to be back", PATIENCE, || {

@@ -234,7 +234,10 @@ fn xds_config(config: &Config) -> xds::Config {
         &mesh.pod_namespace,
         &mesh.node_name,
     );
-    xds::Config::new(remote, node, TYPES)
+    xds::Config {
+        state: control.state.clone(),
+        ..xds::Config::new(remote, node, TYPES)
+    }
 }
 
 async fn servers(

@@ -5,6 +5,7 @@
 pub mod ca;
 pub mod grpc;
 pub mod hbone;
+mod keep;
 pub mod netlink;
 pub mod relay;
 pub mod sys;

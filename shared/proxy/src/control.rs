@@ -1,6 +1,6 @@
 //! How a proxy reaches its control plane.
 
-use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore};
+use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Kept};
 use ambit_net::grpc::Remote;
 
 use crate::config::ControlPlane;
@@ -19,7 +19,7 @@ impl ControlPlane {
 
     /// A store that obtains certificates from the authority while its driver runs.
     #[must_use]
-    pub fn certificates(&self, cluster_id: &str) -> (CertificateStore, ca::Driver<CaClient>) {
+    pub fn certificates(&self, cluster_id: &str) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
         let remote = Remote {
             token: Some(self.token.clone()),
             cluster_id: cluster_id.to_owned(),
@@ -30,6 +30,7 @@ impl ControlPlane {
             lifetime: self.secret_ttl,
             ..CaConfig::new(remote)
         });
-        CertificateStore::new(client, ca::Settings::default())
+        let kept = Kept::new(client, self.state.as_deref());
+        CertificateStore::new(kept, ca::Settings::default())
     }
 }

@@ -203,6 +203,7 @@ pub(super) fn recipes(
         ("SERVICE_ACCOUNT", ACCOUNT.to_owned()),
         ("TRUST_DOMAIN", "cluster.local".to_owned()),
         ("INPOD_UDS", text(&files.proxy_socket)),
+        ("AMBIT_STATE_DIR", text(&files.folder.join("state"))),
         ("PROXY_MODE", "shared".to_owned()),
         ("RUST_LOG", "info".to_owned()),
     ];

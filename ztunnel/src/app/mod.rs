@@ -149,5 +149,8 @@ fn xds_config(config: &Config) -> xds::Config {
         &mesh.node_name,
     )
     .with_environment(metadata.map(|(name, value)| (format!("ISTIO_META_{name}"), value.clone())));
-    xds::Config::new(remote, node, discovery::TYPES)
+    xds::Config {
+        state: control.state.clone(),
+        ..xds::Config::new(remote, node, discovery::TYPES)
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! [`CaClient`] asks a certificate authority that speaks Istio's protocol. [`CertificateStore`]
 //! keeps one certificate for each wanted identity, renews it in time and hands it out; when to
-//! sign what is `ambit_core::rotation`.
+//! sign what is `ambit_core::rotation`. [`Kept`] has what an earlier process had while the authority is gone.
 //!
 //! It must never hand out an expired certificate, and never one of another identity.
 
 mod client;
 mod csr;
 mod driver;
+mod kept;
 mod snapshot;
 mod store;
 mod wanted;
@@ -25,6 +26,7 @@ use ambit_core::identity::Identity;
 
 pub use client::{CaClient, CaConfig};
 pub use driver::Driver;
+pub use kept::Kept;
 pub use snapshot::{Entry, Standing};
 pub use store::{CertificateStore, Clock, Settings};
 pub use wanted::Wanted;

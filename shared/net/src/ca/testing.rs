@@ -49,6 +49,8 @@ pub(crate) fn leaf(
 /// What a [`TestSigner`] does with one request; after the script it signs.
 pub(crate) enum Step {
     Fail(&'static str),
+    /// As if there were no authority.
+    Gone,
     Hang,
     Take(Duration),
 }
@@ -116,6 +118,12 @@ impl Signer for TestSigner {
         };
         match step {
             Some(Step::Fail(reason)) => return refuse(reason),
+            Some(Step::Gone) => {
+                return Err(CaError::Silent {
+                    address: "https://localhost:15012".parse().expect("an address"),
+                    after: Duration::ZERO,
+                });
+            }
             Some(Step::Hang) => std::future::pending().await,
             Some(Step::Take(time)) => tokio::time::sleep(time).await,
             None => {}

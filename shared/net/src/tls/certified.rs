@@ -26,6 +26,7 @@ const CLIENT_CONFIGS: usize = 4096;
 pub struct Certified {
     identity: Identity,
     key: Arc<CertifiedKey>,
+    private_key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
     root_certificates: Vec<CertificateDer<'static>>,
     serial: String,
@@ -97,12 +98,13 @@ impl Certified {
                 time(validity.not_after.timestamp()),
             )
         };
-        let signer = provider().key_provider.load_private_key(key)?;
-        let key = CertifiedKey::new(presented, signer);
-        key.keys_match()?;
+        let signer = provider().key_provider.load_private_key(key.clone_key())?;
+        let certified = CertifiedKey::new(presented, signer);
+        certified.keys_match()?;
         Ok(Self {
             identity,
-            key: Arc::new(key),
+            key: Arc::new(certified),
+            private_key: key,
             roots: Arc::new(roots),
             root_certificates,
             serial,
@@ -135,6 +137,11 @@ impl Certified {
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.serial
+    }
+
+    /// Its key.
+    pub(crate) fn private_key(&self) -> &PrivateKeyDer<'static> {
+        &self.private_key
     }
 
     /// What is presented to peers, the leaf first.

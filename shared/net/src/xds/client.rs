@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::backoff::Backoff;
-use ambit_core::subscription::{Pushed, Subscription};
+use ambit_core::subscription::{Pushed, Request, Subscription};
 use ambit_proto::xds::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
 use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::journal::{Journal, Record};
 use super::status::Reporter;
 use super::{Config, Handler, Status, wire};
 use crate::grpc::{self, ConnectError, Remote};
@@ -29,6 +30,7 @@ pub struct Client<H> {
     subscription: Subscription,
     backoff: Backoff,
     reporter: Reporter,
+    journal: Option<Journal>,
 }
 
 impl<H: Handler> Client<H> {
@@ -42,6 +44,7 @@ impl<H: Handler> Client<H> {
             backoff: Backoff::new(config.retry.0, config.retry.1),
             handler,
             reporter,
+            journal: config.state.as_deref().map(Journal::new),
             config,
         };
         (client, status)
@@ -60,8 +63,26 @@ impl<H: Handler> Client<H> {
             let wait = self.backoff.next(rand::random());
             tracing::warn!(%ended, retry_in = ?wait, "no news from the control plane");
             self.reporter.ended(ended.to_string());
+            self.restore();
             sleep(wait).await;
         }
+    }
+
+    /// Takes over what an earlier process has heard, unless this one has heard something.
+    fn restore(&mut self) {
+        let Some((records, age)) = self.journal.as_mut().and_then(Journal::restore) else {
+            return;
+        };
+        let pushes = records.len();
+        for record in records {
+            let _ = self.apply(record.push);
+        }
+        tracing::warn!(
+            pushes,
+            ?age,
+            "going on with what was known before the start"
+        );
+        self.reporter.restored(age);
     }
 
     /// One stream, from the first byte of its connection to its end.
@@ -90,8 +111,25 @@ impl<H: Handler> Client<H> {
         Err(Ended::Closed)
     }
 
-    /// Applies one push and says what to answer.
+    /// Applies one push, keeps it, and says what to answer.
     fn take(&mut self, response: DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+        let kept = self.journal.is_some().then(|| response.clone());
+        let (request, rejected) = self.apply(response);
+        self.reporter
+            .pushed(self.subscription.synced(), request.error.as_deref());
+        if let (Some(journal), Some(push)) = (&mut self.journal, kept)
+            && self.subscription.has(&push.type_url)
+        {
+            journal.append(&Record { push, rejected });
+            if self.subscription.synced() {
+                journal.complete();
+            }
+        }
+        wire::request(request)
+    }
+
+    /// Applies one push. Gives the answer and the names that were refused.
+    fn apply(&mut self, response: DeltaDiscoveryResponse) -> (Request, Vec<String>) {
         let nonce = response.nonce.clone();
         let versions: Vec<_> = response
             .resources
@@ -118,9 +156,10 @@ impl<H: Handler> Client<H> {
             Some(error) => tracing::warn!(%type_url, nonce, error, "push rejected in part"),
             None => tracing::debug!(%type_url, nonce, resources = versions.len(), "push applied"),
         }
-        self.reporter
-            .pushed(self.subscription.synced(), request.error.as_deref());
-        wire::request(request)
+        (
+            request,
+            rejected.into_iter().map(|(name, _)| name).collect(),
+        )
     }
 }
 

@@ -5,9 +5,11 @@
 //! answer means is `ambit_core::subscription`; this module connects, waits and obeys.
 //!
 //! It must never forget state because the control plane is gone: a lost stream is an outage of
-//! news, not of the mesh.
+//! news, not of the mesh. A process that cannot reach it at its start goes on with what an
+//! earlier one has heard, where that is kept ([`Config::state`]).
 
 mod client;
+mod journal;
 mod node;
 mod status;
 mod wire;
@@ -15,6 +17,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +44,8 @@ pub struct Config {
     pub answer_timeout: Duration,
     /// First and longest wait between two connections that failed.
     pub retry: (Duration, Duration),
+    /// The folder that keeps what was heard for the next process.
+    pub state: Option<PathBuf>,
 }
 
 impl Config {
@@ -58,6 +63,7 @@ impl Config {
             max_message: 200 * 1024 * 1024,
             answer_timeout: Duration::from_secs(60),
             retry: (Duration::from_millis(100), Duration::from_secs(15)),
+            state: None,
         }
     }
 }

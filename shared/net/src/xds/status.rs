@@ -14,7 +14,8 @@ pub struct Status(watch::Receiver<State>);
 pub struct State {
     /// The control plane has accepted a stream that is still up.
     pub connected: bool,
-    /// Every type was answered once since the start; never false again. A rejected answer counts.
+    /// Every type was answered once since the start, or the state of an earlier process was taken over;
+    /// never false again. A rejected answer counts.
     pub synced: bool,
     /// When the last stream ended; None before the first one did.
     pub disconnected_at: Option<Instant>,
@@ -88,6 +89,14 @@ impl Reporter {
         self.0.send_modify(|state| {
             state.connected = true;
             state.last_error = None;
+        });
+    }
+
+    /// The state of an earlier process, which last heard something `age` ago, is in force.
+    pub(super) fn restored(&self, age: Duration) {
+        self.0.send_modify(|state| {
+            state.synced = true;
+            state.disconnected_at = Instant::now().checked_sub(age);
         });
     }
 

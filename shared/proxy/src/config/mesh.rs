@@ -97,6 +97,8 @@ pub struct ControlPlane {
     /// Lifetime of the certificates that are asked for.
     #[serde(serialize_with = "value::duration")]
     pub secret_ttl: Duration,
+    /// Folder of what the control plane has said and signed, for a start while it is gone.
+    pub state: Option<PathBuf>,
 }
 
 impl ControlPlane {
@@ -143,6 +145,10 @@ impl ControlPlane {
                 "SECRET_TTL",
                 "lifetime of the certificates that are asked for",
                 Duration::from_secs(24 * 60 * 60),
+            ),
+            state: reader.optional(
+                "AMBIT_STATE_DIR",
+                "folder of what the control plane has said and signed, keys included, for a start while it is gone",
             ),
         }
     }
