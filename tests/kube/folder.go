@@ -1,0 +1,24 @@
+package main
+
+import "path/filepath"
+
+// A folder holds one cluster: its keys, its kubeconfigs and etcd's files. Everything in it goes
+// with it.
+type folder string
+
+func (f folder) path(name string) string { return filepath.Join(string(f), name) }
+
+// The files of a folder.
+const (
+	authorityFile     = "ca.crt"
+	servingFile       = "serving.crt"
+	servingKeyFile    = "serving.key"
+	tokenKeyFile      = "tokens.key"
+	administratorFile = "kubeconfig"
+	controllersFile   = "controllers.kubeconfig"
+	schedulerFile     = "scheduler.kubeconfig"
+	addressFile       = "address"
+	etcdFolder        = "etcd"
+	etcdSocket        = "etcd.sock"
+	etcdPeerSocket    = "etcd-peer.sock"
+)
