@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::api::{Key, Store};
-use crate::controllers;
+use crate::apiserver::{self, ApiServer, has_ended};
+use crate::controllers::{self, is_terminating};
 use crate::kubelet::{Images, PodHandle, run_pod};
 use crate::mesh::Mesh;
 use crate::net::{NamedNetns, plan};
@@ -38,8 +39,10 @@ pub struct Settings {
     pub control_args: Vec<String>,
     /// Where the lab's own programs are.
     pub programs: PathBuf,
-    /// Whether the mesh is started.
+    /// Whether the lab starts the mesh.
     pub mesh: bool,
+    /// The API server that the lab is joined to.
+    pub kube: Option<apiserver::Settings>,
 }
 
 impl Settings {
@@ -138,6 +141,7 @@ pub struct Cluster {
     settled: watch::Sender<u64>,
     pods: Mutex<BTreeMap<Key, PodHandle>>,
     mesh: OnceLock<Mesh>,
+    api_server: Option<ApiServer>,
 }
 
 impl Cluster {
@@ -149,6 +153,7 @@ impl Cluster {
         issuer: Issuer,
         mode: Mode,
         nodes: Vec<Arc<LabNode>>,
+        api_server: Option<ApiServer>,
     ) -> Arc<Self> {
         Arc::new(Self {
             settings,
@@ -162,6 +167,7 @@ impl Cluster {
             settled: watch::Sender::new(0),
             pods: Mutex::default(),
             mesh: OnceLock::new(),
+            api_server,
         })
     }
 
@@ -193,6 +199,12 @@ impl Cluster {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Arc<LabNode>> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The API server that the lab is joined to.
+    #[must_use]
+    pub fn api_server(&self) -> Option<&ApiServer> {
+        self.api_server.as_ref()
     }
 
     /// The mesh, once it runs.
@@ -243,10 +255,12 @@ impl Cluster {
         self.settled.subscribe()
     }
 
-    /// Runs the controllers, and starts and ends pods as the objects say.
+    /// Runs the controllers, unless a cluster has its own, and starts and ends pods as the objects say.
     pub fn reconcile(self: &Arc<Self>) {
         let pods: Vec<Pod> = self.write(|store| {
-            controllers::reconcile(store);
+            if self.api_server.is_none() {
+                controllers::reconcile(store);
+            }
             store.pods.iter().map(|(_, pod)| pod.clone()).collect()
         });
         let mut handles = self.pods.lock();
@@ -261,28 +275,41 @@ impl Cluster {
                 Some(handle) => {
                     let own = pod.metadata.uid.as_deref() == Some(&handle.uid);
                     if !own || pod.metadata.deletion_timestamp.is_some() {
-                        handle.end();
+                        let seconds = pod.metadata.deletion_grace_period_seconds;
+                        let seconds = seconds.and_then(|it| u64::try_from(it).ok());
+                        handle.end(seconds.map(Duration::from_secs));
                     }
                 }
-                None => match self.node(node) {
-                    Some(node) => {
+                None => match (self.node(node), &self.api_server) {
+                    (Some(_), Some(_)) if has_ended(&pod) => {}
+                    (Some(_), Some(server)) if is_terminating(&pod) => {
+                        server.end_pod(self, &key, &uid(&pod));
+                    }
+                    (Some(node), _) => {
                         let handle = run_pod(self, node, pod);
                         handles.insert(key, handle);
                     }
-                    None => tracing::warn!(pod = %key, node, "no such node"),
+                    // A cluster may have nodes besides the lab's.
+                    (None, Some(_)) => {}
+                    (None, None) => tracing::warn!(pod = %key, node, "no such node"),
                 },
             }
         }
         for (key, handle) in handles.iter() {
             if self.read(|store| !store.pods.contains(key)) {
-                handle.end();
+                handle.end(None);
             }
         }
     }
 
     /// Removes a pod that has ended, and its object when it is still that pod's.
-    pub(crate) fn forget_pod(&self, key: &Key, uid: Option<&str>) {
+    pub(crate) fn forget_pod(self: &Arc<Self>, key: &Key, uid: Option<&str>) {
         self.pods.lock().remove(key);
+        if let Some(server) = &self.api_server {
+            // It goes from the lab's objects when it is gone from the API server's.
+            server.end_pod(self, key, uid.unwrap_or_default());
+            return;
+        }
         self.write(|store| {
             if store
                 .pods
@@ -296,10 +323,30 @@ impl Cluster {
         self.changed.send_modify(|_| {});
     }
 
+    /// Whether a pod has a task.
+    pub(crate) fn runs(&self, key: &Key) -> bool {
+        self.pods.lock().contains_key(key)
+    }
+
+    /// Waits until the object of a pod that has ended is gone.
+    pub(crate) async fn await_removal(&self, key: &Key, uid: &str) {
+        let mut changes = self.changed.subscribe();
+        let own = |pod: &Pod| pod.metadata.uid.as_deref() == Some(uid);
+        while self.read(|store| store.pods.get(key).is_some_and(own)) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Asks a pod's task something; nothing when the pod has none.
     pub fn with_pod<T>(&self, key: &Key, ask: impl FnOnce(&PodHandle) -> T) -> Option<T> {
         self.pods.lock().get(key).map(ask)
     }
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
 }
 
 /// Marks a pod that stands for a process of the mesh.

@@ -26,6 +26,8 @@ pub struct Options {
     pub mesh: bool,
     /// In a user namespace, also when the tests run as root.
     pub rootless: bool,
+    /// Joined to an API server, which the arguments name: no manifests, and no mesh of its own.
+    pub joined: bool,
     /// More arguments for `lab up`.
     pub arguments: Vec<String>,
     /// Manifests.
@@ -133,9 +135,12 @@ impl Lab {
         check_programs(options.mesh);
         let mut command = Command::new(program("lab"));
         command
-            .args(["up", "--name", name, "-f", "-"])
+            .args(["up", "--name", name])
             .args(&options.arguments);
-        if !options.mesh {
+        if !options.joined {
+            command.args(["-f", "-"]);
+        }
+        if !options.mesh && !options.joined {
             command.arg("--no-mesh");
         }
         if options.rootless {

@@ -2,9 +2,11 @@
 //!
 //! [`stage`] makes namespaces, [`daemon`] is the lab that runs in them: it keeps Kubernetes objects
 //! ([`api`]), works towards them ([`controllers`]), runs pods ([`kubelet`]) on a network of its own
-//! ([`net`], [`dns`]), and starts the mesh ([`mesh`]).
+//! ([`net`], [`dns`]), and starts the mesh ([`mesh`]). Joined to a real API server ([`apiserver`]) it keeps
+//! what that has, and leaves the work towards it to the cluster's controllers.
 
 pub mod api;
+pub mod apiserver;
 pub mod capture;
 pub mod cli;
 pub mod cluster;

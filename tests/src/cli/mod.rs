@@ -148,7 +148,8 @@ struct Up {
     /// How many nodes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
-    /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything.
+    /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything. A COMMAND `FOLDER/` is where
+    /// the image's root is on this machine.
     #[arg(long = "image", value_name = "PATTERN=COMMAND")]
     images: Vec<String>,
     /// Another node proxy that speaks ZDS, on every node or one.
@@ -163,6 +164,10 @@ struct Up {
     /// One more argument for `ambit control`.
     #[arg(long = "control-arg", value_name = "ARG", allow_hyphen_values = true)]
     control_args: Vec<String>,
+    /// Join the API server of this kubeconfig: the lab's nodes register there and run what is bound to them. Objects
+    /// are applied with kubectl; controllers, scheduler and the mesh are the cluster's.
+    #[arg(long, value_name = "KUBECONFIG", conflicts_with_all = ["files", "ztunnels", "control_args", "certificate_lifetime"])]
+    kube: Option<PathBuf>,
     /// Without the mesh: pods, services and DNS alone.
     #[arg(long)]
     no_mesh: bool,

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use super::{Up, client, complain, line, manifests};
+use crate::apiserver;
 use crate::cluster::{Settings, ZtunnelChoice, node_name};
 use crate::daemon::READY;
 use crate::kubelet::Images;
@@ -27,12 +28,15 @@ const END: Duration = Duration::from_secs(15);
 
 /// Starts a lab and, without `--detach`, stays until it is told to end.
 pub(super) fn up(state: &StateDir, options: Up) -> anyhow::Result<ExitCode> {
-    let settings = settings(&options)?;
+    let mut settings = settings(&options)?;
     let manifests = manifests::read(&options.files)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        if let Some(kubeconfig) = &options.kube {
+            settings.kube = Some(apiserver::Settings::read(kubeconfig).await?);
+        }
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut monitor = start(state, &settings, options.detach).await?;
@@ -129,7 +133,8 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         .iter()
         .map(|choice| ztunnel(choice, options.nodes))
         .collect::<anyhow::Result<_>>()?;
-    if !options.no_mesh {
+    let mesh = !options.no_mesh && options.kube.is_none();
+    if mesh {
         let everywhere = ztunnels.iter().any(|choice| choice.node.is_none());
         let own = ["ambit", "ambit-cni", "ztunnel"].into_iter();
         for program in own.filter(|program| !(everywhere && *program == "ztunnel")) {
@@ -160,7 +165,8 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         ztunnel_env: env.collect::<anyhow::Result<_>>()?,
         control_args,
         programs,
-        mesh: !options.no_mesh,
+        mesh,
+        kube: None,
     })
 }
 

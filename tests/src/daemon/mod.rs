@@ -24,13 +24,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use crate::apiserver::ApiServer;
 use crate::cluster::{Cluster, LabNode, Settings, node_name};
+use crate::kubelet::NodeFiles;
 use crate::mesh::Mesh;
 use crate::net::{NamedNetns, plan, proxy, topology};
 use crate::stage::{Mode, prepare_daemon};
 use crate::state::StateDir;
 use crate::tokens::Issuer;
 use crate::{cli, dns};
+
+pub(crate) use seed::node_object;
 
 /// What the daemon says on standard output when commands are answered.
 pub const READY: &str = "lab is ready";
@@ -68,8 +72,18 @@ async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
     let nodes = build_network(settings.nodes).context("cannot make the lab's network")?;
     let listener = UnixListener::bind(state.control_socket()).context("cannot listen")?;
     let issuer = Issuer::new()?;
-    let cluster = Cluster::new(settings, state, issuer, Mode::current()?, nodes);
-    seed::seed(&cluster);
+    let api_server = match &settings.kube {
+        Some(kube) => Some(ApiServer::connect(kube, &state).await?),
+        None => None,
+    };
+    let cluster = Cluster::new(settings, state, issuer, Mode::current()?, nodes, api_server);
+    match cluster.api_server() {
+        Some(server) => {
+            let joined = server.join(&cluster).await;
+            joined.context("cannot join the API server")?;
+        }
+        None => seed::seed(&cluster),
+    }
     for node in &cluster.nodes {
         dns::serve(&cluster, node).with_context(|| format!("cannot serve DNS on {}", node.name))?;
     }
@@ -100,7 +114,9 @@ fn build_network(count: u8) -> io::Result<Vec<Arc<LabNode>>> {
     for number in 1..=count.min(plan::MOST_NODES) {
         let netns = NamedNetns::create(&node_name(number))?;
         topology::join_node(number, count, &netns)?;
-        nodes.push(Arc::new(LabNode::new(number, netns)));
+        let node = LabNode::new(number, netns);
+        NodeFiles::prepare(&node)?;
+        nodes.push(Arc::new(node));
     }
     Ok(nodes)
 }

@@ -39,7 +39,8 @@ pub(super) fn seed(cluster: &Cluster) {
     });
 }
 
-fn node_object(node: &LabNode) -> Node {
+/// A node as its kubelet describes it.
+pub(crate) fn node_object(node: &LabNode) -> Node {
     let labels = [
         ("kubernetes.io/hostname", node.name.clone()),
         ("kubernetes.io/os", "linux".to_owned()),

@@ -16,6 +16,9 @@ use crate::protocol::{self, Reply, Request};
 /// How long a command may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a lab says that keeps the objects of another API server.
+const JOINED: &str = "this lab is joined to an API server: use kubectl";
+
 /// Serves until something fails for good.
 pub(super) async fn serve(
     cluster: &Arc<Cluster>,
@@ -101,6 +104,9 @@ async fn answer(
     match request {
         Request::Down => Ok(Reply::Done(0)),
         Request::Status => Ok(Reply::Status(status::status(cluster))),
+        Request::Apply { .. } | Request::Delete { .. } if cluster.api_server().is_some() => {
+            Err(vec![JOINED.to_owned()])
+        }
         Request::Apply { manifests, seconds } => {
             apply::apply(cluster, caller, &manifests, Duration::from_secs(seconds)).await
         }

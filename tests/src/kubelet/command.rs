@@ -12,7 +12,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// The lab's sample programs, found in `programs`.
+    /// The lab's sample programs and the image of the mesh, found in `programs`.
     #[must_use]
     pub fn samples(programs: &Path) -> Self {
         let sample = |name: &str| {
@@ -22,12 +22,14 @@ impl Images {
                 vec![program.to_string_lossy().into_owned()],
             )
         };
+        let own = ("ambit".to_owned(), vec![format!("{}/", programs.display())]);
         Self {
-            rules: vec![sample("echo"), sample("load"), sample("waypoint")],
+            rules: vec![sample("echo"), sample("load"), sample("waypoint"), own],
         }
     }
 
-    /// Adds a rule `PATTERN=COMMAND`, which goes before those there are.
+    /// Adds a rule `PATTERN=COMMAND`, which goes before those there are. A command that is one word and ends in
+    /// a slash is the folder that stands for the image's root.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -53,14 +55,18 @@ impl Images {
     /// What a person can do when there is nothing to run.
     pub fn argv(&self, container: &Container) -> Result<Vec<String>, String> {
         let image = container.image.as_deref().unwrap_or_default();
-        let mut argv = match &container.command {
-            Some(command) if !command.is_empty() => command.clone(),
-            _ => self.of(image).ok_or_else(|| {
+        let known = self.of(image);
+        let root = known.as_deref().and_then(root);
+        let mut argv = match (&container.command, root) {
+            (Some(command), Some(root)) if !command.is_empty() => inside(root, command),
+            (Some(command), None) if !command.is_empty() => command.clone(),
+            (_, None) => known.ok_or_else(|| {
                 format!(
                     "image {image:?} is no program of this machine: give the container a command, \
                      or the lab --image '{image}=COMMAND'"
                 )
             })?,
+            (_, Some(_)) => return Err(format!("image {image:?} has no command of its own")),
         };
         argv.extend(container.args.iter().flatten().cloned());
         Ok(argv)
@@ -74,6 +80,23 @@ impl Images {
             .find(|(pattern, _)| fits(pattern))
             .map(|(_, command)| command.clone())
     }
+}
+
+/// The folder that is an image's root: one word that ends in a slash.
+fn root(command: &[String]) -> Option<&Path> {
+    match command {
+        [folder] if folder.ends_with('/') => Some(Path::new(folder)),
+        _ => None,
+    }
+}
+
+/// A command whose program is a file of the image.
+fn inside(root: &Path, command: &[String]) -> Vec<String> {
+    let mut command = command.to_vec();
+    if let Some(program) = command[0].strip_prefix('/') {
+        command[0] = root.join(program).to_string_lossy().into_owned();
+    }
+    command
 }
 
 /// The words of a command as a shell splits them: quotes keep spaces.
@@ -175,5 +198,24 @@ mod tests {
         };
         let argv = Images::default().argv(&container).expect("a command");
         assert_eq!(argv, ["sleep", "1"]);
+    }
+
+    #[test]
+    fn a_folder_stands_for_an_images_root() {
+        let images = Images::samples(Path::new("/target/debug"));
+        let of = |command: &[&str]| {
+            let command = command.iter().map(|word| (*word).to_owned()).collect();
+            images.argv(&Container {
+                image: Some("ambit:0.1.0".to_owned()),
+                command: Some(command),
+                ..Container::default()
+            })
+        };
+        assert_eq!(
+            of(&["/ambit", "x"]).expect("there"),
+            ["/target/debug/ambit", "x"]
+        );
+        assert_eq!(of(&["sleep", "1"]).expect("there"), ["sleep", "1"]);
+        assert!(of(&[]).is_err());
     }
 }

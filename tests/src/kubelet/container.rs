@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Container;
@@ -66,6 +67,8 @@ pub(super) struct Task {
     pub(super) log: PathBuf,
     pub(super) policy: Policy,
     pub(super) grace: Duration,
+    /// The grace that whoever ended the pod asked for.
+    pub(super) asked: Arc<OnceLock<Duration>>,
     pub(super) probers: BTreeMap<&'static str, Prober>,
     pub(super) events: mpsc::UnboundedSender<(usize, Event)>,
     pub(super) index: usize,
@@ -176,16 +179,17 @@ impl Task {
     }
 
     async fn end(&self, child: &mut Child, pid: u32) -> i32 {
+        let grace = self.asked.get().copied().unwrap_or(self.grace);
         if let Some(argv) = self.pre_stop() {
             let place = self.place(pid);
             if let Ok(command) = exec::command(&place, argv) {
                 let mut command = tokio::process::Command::from(command);
                 command.stdin(Stdio::null()).kill_on_drop(true);
-                let ended = timeout(self.grace, command.status()).await;
+                let ended = timeout(grace, command.status()).await;
                 tracing::debug!(container = %self.container.name, ?ended, "preStop");
             }
         }
-        end(child, pid, self.grace).await
+        end(child, pid, grace).await
     }
 
     fn pre_stop(&self) -> Option<&[String]> {

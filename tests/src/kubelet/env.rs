@@ -28,6 +28,7 @@ pub(super) fn of_container(
         .or_else(|| pod.metadata.name.clone())
         .unwrap_or_default();
     env.insert("HOSTNAME".to_owned(), name);
+    env.extend(api_server(store));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -57,6 +58,23 @@ pub(super) fn of_container(
         env.insert(variable.name.clone(), value);
     }
     Ok(env)
+}
+
+/// Where a client finds the API server, if there is one.
+fn api_server(store: &Store) -> BTreeMap<String, String> {
+    let service = store.services.get(&Key::new("default", "kubernetes"));
+    let spec = service.and_then(|service| service.spec.as_ref());
+    let address = spec.and_then(|spec| spec.cluster_ip.clone());
+    let port = spec.and_then(|spec| Some(spec.ports.as_ref()?.first()?.port.to_string()));
+    let variables = [
+        ("KUBERNETES_SERVICE_HOST", address),
+        ("KUBERNETES_SERVICE_PORT", port.clone()),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", port),
+    ];
+    let known = variables
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    known.collect()
 }
 
 fn value(

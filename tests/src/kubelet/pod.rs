@@ -1,8 +1,10 @@
 //! The life of one pod on its node: sandbox, init containers, containers, end.
 
+mod recipe;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
@@ -15,13 +17,14 @@ use tokio::time::sleep;
 pub use super::container::Order;
 use super::container::{Event, Policy, Task, ended};
 use super::exec::Place;
-use super::probe::Prober;
+use super::host::NodeFiles;
 use super::sandbox::Sandbox;
 use super::status::{Facts, Known, State, status};
-use super::{env, volumes};
+use super::tokens::{self, Tokens};
+use super::{refresh, volumes};
 use crate::api::{Key, now};
 use crate::cluster::{Cluster, LabNode};
-use crate::stage::{RunSpec, Target};
+use crate::stage::Target;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -49,11 +52,15 @@ pub struct PodHandle {
 struct Shared {
     running: Mutex<BTreeMap<String, Running>>,
     orders: Mutex<BTreeMap<String, mpsc::UnboundedSender<Order>>>,
+    grace: Arc<OnceLock<Duration>>,
 }
 
 impl PodHandle {
-    /// Ends the pod in order.
-    pub fn end(&self) {
+    /// Ends the pod in order, within `grace` or what its spec says.
+    pub fn end(&self, grace: Option<Duration>) {
+        if let Some(grace) = grace {
+            self.shared.grace.get_or_init(|| grace);
+        }
         self.end.send_replace(true);
     }
 
@@ -124,8 +131,14 @@ impl Worker {
     async fn live(mut self) {
         self.publish();
         if let Some(sandbox) = self.prepare().await {
-            if let Some(folders) = self.make_volumes(&sandbox).await {
-                self.contain(&sandbox, &folders).await;
+            if let Some((folders, tokens)) = self.make_volumes(&sandbox).await {
+                let (cluster, pod) = (Arc::clone(&self.cluster), self.pod.clone());
+                let node = NodeFiles::of(&self.node.name);
+                let current = refresh::keep(cluster, node, pod, volumes_of(&sandbox), tokens);
+                tokio::select! {
+                    () = self.contain(&sandbox, &folders) => {}
+                    () = current => {}
+                }
             }
             // A pod whose containers are done keeps its place until somebody deletes it.
             ended(&mut self.ending).await;
@@ -179,19 +192,26 @@ impl Worker {
     }
 
     /// The pod's volumes, or nothing when the pod ends before what they need is there.
-    async fn make_volumes(&mut self, sandbox: &Sandbox) -> Option<BTreeMap<String, PathBuf>> {
-        let folder = sandbox.folder.join("volumes");
+    async fn make_volumes(
+        &mut self,
+        sandbox: &Sandbox,
+    ) -> Option<(BTreeMap<String, PathBuf>, Tokens)> {
+        let folder = volumes_of(sandbox);
         loop {
-            let made = self.cluster.read(|store| {
-                let sources = volumes::Sources {
-                    store,
-                    issuer: &self.cluster.issuer,
-                    pod: &self.pod,
-                };
-                volumes::make(&sources, &folder)
-            });
+            let made = match tokens::of_pod(&self.cluster, &self.pod).await {
+                Ok(tokens) => self.cluster.read(|store| {
+                    let sources = volumes::Sources {
+                        store,
+                        tokens: &tokens,
+                        pod: &self.pod,
+                        node: &NodeFiles::of(&self.node.name),
+                    };
+                    volumes::make(&sources, &folder).map(|folders| (folders, tokens))
+                }),
+                Err(error) => Err(error),
+            };
             match made {
-                Ok(folders) => return Some(folders),
+                Ok(made) => return Some(made),
                 Err(error) => self.hold_all("ContainerCreating", &error),
             }
             if !self.wait_for_objects().await {
@@ -271,6 +291,7 @@ impl Worker {
                 log,
                 policy,
                 grace: self.grace(),
+                asked: Arc::clone(&self.shared.grace),
                 events: events.clone(),
                 index,
                 ending: self.ending.clone(),
@@ -370,91 +391,6 @@ impl Worker {
         self.publish();
     }
 
-    fn environment(&self, container: &Container) -> Result<BTreeMap<String, String>, String> {
-        let mut pod = self.pod.clone();
-        self.cluster
-            .read(|store| {
-                pod.status = store.pods.get(&self.key).and_then(|pod| pod.status.clone());
-                env::of_container(store, &pod, container)
-            })
-            .map(|mut env| {
-                self.cluster.settings.add_to_path(&mut env);
-                env
-            })
-    }
-
-    fn run_spec(
-        &self,
-        sandbox: &Sandbox,
-        folders: &BTreeMap<String, PathBuf>,
-        container: &Container,
-    ) -> Result<RunSpec, (String, String)> {
-        let config = |message: String| ("CreateContainerConfigError".to_owned(), message);
-        let env = self.environment(container).map_err(config)?;
-        let argv = self.cluster.settings.images.argv(container);
-        let argv = argv.map_err(|message| ("ErrImagePull".to_owned(), message))?;
-        let mut mounts = sandbox.mounts();
-        mounts.extend(volumes::mounts(container, folders).map_err(config)?);
-        let own = container.security_context.as_ref();
-        let pods = self.spec.security_context.as_ref();
-        let id = |own: Option<i64>, pods: Option<i64>| {
-            own.or(pods).and_then(|id| u32::try_from(id).ok())
-        };
-        Ok(RunSpec {
-            netns: sandbox.netns().to_owned(),
-            hostname: Some(sandbox.hostname.clone()),
-            mounts,
-            scratch: sandbox.folder.join(format!("{}.view", container.name)),
-            cwd: container
-                .working_dir
-                .clone()
-                .unwrap_or_else(|| "/".to_owned())
-                .into(),
-            argv: argv.iter().map(|word| env::expand(word, &env)).collect(),
-            env,
-            uid: id(
-                own.and_then(|it| it.run_as_user),
-                pods.and_then(|it| it.run_as_user),
-            ),
-            gid: id(
-                own.and_then(|it| it.run_as_group),
-                pods.and_then(|it| it.run_as_group),
-            ),
-            own_processes: true,
-            mode: self.cluster.mode,
-        })
-    }
-
-    fn probers(
-        &self,
-        container: &Container,
-        sandbox: &Sandbox,
-        spec: &RunSpec,
-        group: Group,
-    ) -> BTreeMap<&'static str, Prober> {
-        let probes = [
-            ("startup", &container.startup_probe),
-            ("readiness", &container.readiness_probe),
-            ("liveness", &container.liveness_probe),
-        ];
-        let place = Place {
-            target: Target::Network(sandbox.netns().to_owned()),
-            env: spec.env.clone(),
-            cwd: spec.cwd.clone(),
-        };
-        let prober = |probe: &k8s_openapi::api::core::v1::Probe| Prober {
-            probe: probe.clone(),
-            container: container.clone(),
-            address: sandbox.addresses.v4.into(),
-            node: self.node.netns.netns().clone(),
-            place: place.clone(),
-        };
-        let wanted = probes.into_iter().filter(|_| group == Group::Main);
-        wanted
-            .filter_map(|(name, probe)| Some((name, prober(probe.as_ref()?))))
-            .collect()
-    }
-
     fn policy(&self) -> Policy {
         match self.spec.restart_policy.as_deref() {
             Some("Never") => Policy::Never,
@@ -489,6 +425,10 @@ impl Worker {
             }
         });
     }
+}
+
+fn volumes_of(sandbox: &Sandbox) -> PathBuf {
+    sandbox.folder.join("volumes")
 }
 
 /// Which containers run side by side.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::chain;
+use super::host::NodeFiles;
 use crate::api::{Key, random_suffix};
 use crate::cluster::{Cluster, LabNode};
-use crate::mesh::CniRequest;
+use crate::mesh::{CniRequest, Plugin};
 use crate::net::plan::{CLUSTER_DOMAIN, Pair};
 use crate::net::{NamedNetns, plan, topology};
 use crate::stage::Mount;
@@ -37,6 +39,8 @@ struct Own {
     netns: NamedNetns,
     device: String,
     index: u8,
+    /// Whether it is seen among the processes of its node.
+    process: bool,
 }
 
 impl Sandbox {
@@ -82,14 +86,20 @@ impl Sandbox {
         self.addresses = addresses;
         let joined =
             topology::join_pod(node.netns.netns(), node.number, &netns, &device, addresses);
+        let path = self.netns.clone();
         self.own = Some(Own {
             netns,
             device,
             index,
+            process: false,
         });
         if let Err(error) = joined {
             self.unmake(node);
             return Err(error);
+        }
+        NodeFiles::of(&node.name).add_pod(pid(index), &path, &self.uid, &self.id)?;
+        if let Some(own) = &mut self.own {
+            own.process = true;
         }
         Ok(())
     }
@@ -122,18 +132,20 @@ impl Sandbox {
         cluster: &Cluster,
         node: &LabNode,
     ) -> Result<(), String> {
-        let (Some(_), Some(mesh)) = (&self.own, cluster.mesh()) else {
+        if self.own.is_none() {
             return Ok(());
-        };
-        self.announced = true;
-        mesh.cni_add(node, &self.request()).await
+        }
+        for plugin in plugins(cluster, node)? {
+            self.announced = true;
+            plugin.call("ADD", node, &self.request()).await?;
+        }
+        Ok(())
     }
 
     /// Tells the plugin of the end and removes everything.
     pub(super) async fn remove(mut self, cluster: &Cluster, node: &LabNode) {
         if self.announced
-            && let Some(mesh) = cluster.mesh()
-            && let Err(error) = mesh.cni_del(node, &self.request()).await
+            && let Err(error) = self.part(cluster, node).await
         {
             tracing::warn!(pod = %self.key, %error, "the CNI plugin could not remove a pod");
         }
@@ -143,8 +155,18 @@ impl Sandbox {
         }
     }
 
+    async fn part(&self, cluster: &Cluster, node: &LabNode) -> Result<(), String> {
+        for plugin in plugins(cluster, node)?.into_iter().rev() {
+            plugin.call("DEL", node, &self.request()).await?;
+        }
+        Ok(())
+    }
+
     fn unmake(&mut self, node: &LabNode) {
         let Some(own) = self.own.take() else { return };
+        if own.process {
+            NodeFiles::of(&node.name).remove_pod(pid(own.index), &self.key);
+        }
         if let Err(error) = topology::part_pod(node.netns.netns(), &own.device) {
             tracing::warn!(pod = %self.key, %error, "cannot remove a pod's link");
         }
@@ -178,6 +200,21 @@ impl Sandbox {
             })
             .collect()
     }
+}
+
+/// The CNI plugins that are asked about the pods of a node, after the lab's own network.
+fn plugins(cluster: &Cluster, node: &LabNode) -> Result<Vec<Plugin>, String> {
+    if cluster.api_server().is_some() {
+        return chain::plugins(node, cluster.mode);
+    }
+    cluster
+        .mesh()
+        .map_or(Ok(Vec::new()), |mesh| Ok(vec![mesh.plugin(node)?.clone()]))
+}
+
+/// The number of a sandbox's process, as its node shows it.
+fn pid(index: u8) -> u32 {
+    1000 + u32::from(index)
 }
 
 /// The resolver configuration of a pod in `namespace`.

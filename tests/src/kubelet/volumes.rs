@@ -9,24 +9,26 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, KeyToPath, Pod, ProjectedVolumeSource, Volume};
 
 use super::env;
-use crate::api::{Key, Store};
+use super::host::NodeFiles;
+use super::tokens::Tokens;
+use crate::api::{Key, Store, random_suffix};
 use crate::stage::Mount;
-use crate::tokens::{Issuer, Subject};
 
 /// Where claims of stateful sets live: they outlast their pods, not the lab.
 const CLAIMS: &str = "/run/ambit-lab/claims";
 
-/// How long a projected token is valid when its volume does not say.
-const TOKEN_SECONDS: i64 = 3600;
+/// The link to the present state of a volume's files.
+const DATA: &str = "..data";
 
 /// What volumes are filled from.
 pub(super) struct Sources<'a> {
     pub(super) store: &'a Store,
-    pub(super) issuer: &'a Issuer,
+    pub(super) tokens: &'a Tokens,
     pub(super) pod: &'a Pod,
+    pub(super) node: &'a NodeFiles,
 }
 
-/// Makes every volume of a pod below `folder` and returns where each is.
+/// Makes every volume of a pod below `folder`, or brings it up to date, and returns where each is.
 ///
 /// # Errors
 /// The volume that cannot be made, and why.
@@ -83,7 +85,11 @@ impl Sources<'_> {
     fn make_one(&self, volume: &Volume, place: PathBuf) -> Result<PathBuf, String> {
         let namespace = self.pod.metadata.namespace.as_deref().unwrap_or_default();
         if let Some(host) = &volume.host_path {
-            return Ok(PathBuf::from(&host.path));
+            let place = self.node.place(Path::new(&host.path));
+            if host.type_.as_deref() == Some("DirectoryOrCreate") {
+                fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+            }
+            return Ok(place);
         }
         if let Some(claim) = &volume.persistent_volume_claim {
             let place = Path::new(CLAIMS).join(namespace).join(&claim.claim_name);
@@ -173,12 +179,8 @@ impl Sources<'_> {
                 }
             }
             if let Some(token) = &source.service_account_token {
-                let subject = Subject::of_pod(self.store, self.pod);
-                let audience = token.audience.as_deref().unwrap_or(crate::tokens::ISSUER);
-                let seconds = token.expiration_seconds.unwrap_or(TOKEN_SECONDS);
-                let text = self.issuer.issue(&subject, audience, seconds);
-                let text = text.map_err(|error| error.to_string())?;
-                files.insert(token.path.clone(), text.into_bytes());
+                let text = self.tokens.get(token).ok_or("no token yet")?;
+                files.insert(token.path.clone(), text.clone().into_bytes());
             }
         }
         Ok(files)
@@ -209,22 +211,59 @@ fn open_folder(place: &Path) -> io::Result<()> {
     fs::set_permissions(place, fs::Permissions::from_mode(0o777))
 }
 
-/// Writes files as the kubelet does: below `..data`, which the names link to.
+/// Writes files as the kubelet does: into a new folder, which `..data` then leads to, as the names lead
+/// to `..data`. Whoever reads sees one state or the next.
 fn write(place: &Path, files: &Files) -> io::Result<()> {
-    let data = place.join("..lab");
-    fs::create_dir_all(&data)?;
-    symlink("..lab", place.join("..data"))?;
+    let data = place.join(DATA);
+    let previous = fs::read_link(&data).ok();
+    let same = |(name, content): (&String, &Vec<u8>)| {
+        fs::read(data.join(name)).is_ok_and(|there| there == *content)
+    };
+    if previous.is_some() && files.iter().all(same) {
+        return Ok(());
+    }
+    let version = PathBuf::from(format!("..{}", random_suffix(10)));
+    fs::create_dir(place.join(&version))?;
     for (name, content) in files {
-        let file = data.join(name);
+        let file = place.join(&version).join(name);
         if let Some(parent) = file.parent() {
             fs::create_dir_all(parent)?;
         }
         fs::write(file, content)?;
+    }
+    let next = place.join("..data_tmp");
+    symlink(&version, &next)?;
+    fs::rename(&next, &data)?;
+    for name in files.keys() {
         let top = name.split('/').next().unwrap_or(name);
-        match symlink(Path::new("..data").join(top), place.join(top)) {
+        match symlink(Path::new(DATA).join(top), place.join(top)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             _ => {}
         }
     }
-    Ok(())
+    match previous {
+        Some(previous) => fs::remove_dir_all(place.join(previous)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_change_and_their_names_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path();
+        let files = |text: &str| Files::from([("a/b".to_owned(), text.as_bytes().to_vec())]);
+        let version = || fs::read_link(place.join(DATA)).expect("a link");
+        write(place, &files("1")).expect("written");
+        assert_eq!(fs::read(place.join("a/b")).expect("there"), b"1");
+        let first = version();
+        write(place, &files("1")).expect("written");
+        assert_eq!(version(), first, "nothing changed");
+        write(place, &files("2")).expect("written");
+        assert_eq!(fs::read(place.join("a/b")).expect("there"), b"2");
+        assert!(!place.join(first).exists(), "the old state is gone");
+    }
 }

@@ -15,9 +15,8 @@ use tokio::time::timeout;
 use crate::api::Key;
 use crate::cluster::LabNode;
 use crate::net::plan::{self, Pair};
-use crate::stage::{self, Mode, RunSpec};
+use crate::stage::{self, Mode, Mount, RunSpec};
 
-const VERSION: &str = "1.0.0";
 /// How long the plugin may take, as container runtimes allow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -38,15 +37,17 @@ pub struct CniRequest {
 
 /// How the plugin of a node is called.
 #[derive(Debug, Clone)]
-pub(super) struct Plugin {
+pub struct Plugin {
     /// The program.
-    pub(super) program: PathBuf,
-    /// The socket of the node's agent.
-    pub(super) agent: PathBuf,
+    pub program: PathBuf,
+    /// Its configuration, with the version and the name of its chain.
+    pub config: Value,
+    /// What it sees of the node's own files.
+    pub mounts: Vec<Mount>,
     /// A folder of the node.
-    pub(super) folder: PathBuf,
+    pub folder: PathBuf,
     /// What this machine allows.
-    pub(super) mode: Mode,
+    pub mode: Mode,
 }
 
 impl Plugin {
@@ -54,7 +55,7 @@ impl Plugin {
     ///
     /// # Errors
     /// The plugin's own words, with its error code.
-    pub(super) async fn call(
+    pub async fn call(
         &self,
         command: &str,
         node: &LabNode,
@@ -120,7 +121,7 @@ impl Plugin {
         RunSpec {
             netns: node.netns.path().to_owned(),
             hostname: None,
-            mounts: Vec::new(),
+            mounts: self.mounts.clone(),
             scratch: self.folder.clone(),
             cwd: PathBuf::from("/"),
             argv: vec![self.program.to_string_lossy().into_owned()],
@@ -133,19 +134,15 @@ impl Plugin {
     }
 
     fn config(&self, request: &CniRequest) -> Value {
-        json!({
-            "cniVersion": VERSION,
-            "name": "lab",
-            "type": "ambit-cni",
-            "agentSocket": self.agent,
-            "prevResult": {
-                "cniVersion": VERSION,
-                "interfaces": [{"name": "eth0", "sandbox": request.netns}],
-                "ips": ips(request.addresses),
-                "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
-                "dns": {},
-            },
-        })
+        let mut config = self.config.clone();
+        config["prevResult"] = json!({
+            "cniVersion": config["cniVersion"],
+            "interfaces": [{"name": "eth0", "sandbox": request.netns}],
+            "ips": ips(request.addresses),
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+            "dns": {},
+        });
+        config
     }
 }
 

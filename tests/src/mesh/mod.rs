@@ -21,13 +21,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use self::cni::Plugin;
 use self::source::SourceFolder;
 use crate::cluster::{Cluster, LabNode};
 use crate::kubelet::Order;
 use crate::net::plan;
 
-pub use cni::CniRequest;
+pub use cni::{CniRequest, Plugin};
 pub use component::{Component, ComponentStatus};
 pub use node::{virtual_pod, virtual_pod_name};
 pub use statuses::{Statuses, conditions};
@@ -104,22 +103,6 @@ impl Mesh {
         })
     }
 
-    /// Tells the node's plugin of a new pod.
-    ///
-    /// # Errors
-    /// The plugin's reason.
-    pub async fn cni_add(&self, node: &LabNode, request: &CniRequest) -> Result<(), String> {
-        self.plugin(node)?.call("ADD", node, request).await
-    }
-
-    /// Tells the node's plugin of a pod's end.
-    ///
-    /// # Errors
-    /// The plugin's reason.
-    pub async fn cni_del(&self, node: &LabNode, request: &CniRequest) -> Result<(), String> {
-        self.plugin(node)?.call("DEL", node, request).await
-    }
-
     /// How every component is.
     #[must_use]
     pub fn statuses(&self) -> Vec<ComponentStatus> {
@@ -159,7 +142,11 @@ impl Mesh {
         self.synced.clone()
     }
 
-    fn plugin(&self, node: &LabNode) -> Result<&Plugin, String> {
+    /// The node's plugin.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn plugin(&self, node: &LabNode) -> Result<&Plugin, String> {
         self.plugins
             .get(&node.name)
             .ok_or_else(|| format!("{} has no CNI plugin", node.name))

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::cni::Plugin;
@@ -264,7 +265,13 @@ fn recipe(
 pub(super) fn plugin(cluster: &Cluster, files: &Files) -> Plugin {
     Plugin {
         program: cluster.settings.programs.join("ambit-cni"),
-        agent: files.agent_socket.clone(),
+        config: json!({
+            "cniVersion": "1.0.0",
+            "name": "lab",
+            "type": "ambit-cni",
+            "agentSocket": files.agent_socket,
+        }),
+        mounts: Vec::new(),
         folder: files.folder.clone(),
         mode: cluster.mode,
     }

@@ -36,7 +36,7 @@ pub(super) fn app(file: &Path) -> anyhow::Result<ExitCode> {
     let spec = RunSpec::read(file)?;
     mounts::proc()?;
     let started = Started::of(file)?;
-    mounts::hide_lab()?;
+    mounts::hide_lab(&spec.mounts)?;
     let mut command = program(&spec);
     if let Some(uid) = spec.uid.filter(|uid| *uid != 0) {
         let gid = spec.gid.unwrap_or(uid);

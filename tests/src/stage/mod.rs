@@ -20,6 +20,8 @@ mod supervise;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use crate::apiserver;
+
 pub use exec::{ExecSpec, Target};
 pub use init::started_file;
 pub use mounts::{Mount, prepare_daemon};
@@ -40,6 +42,7 @@ pub fn dispatch(arguments: &[String]) -> Option<ExitCode> {
         ("__run", [file]) => run::run(Path::new(file)),
         ("__exec", [file]) => exec::exec(Path::new(file)),
         ("__capture", [device]) => record(device),
+        ("__relay", [address]) => apiserver::stage(address),
         _ => return None,
     };
     Some(result.unwrap_or_else(|error| {

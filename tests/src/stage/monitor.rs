@@ -14,6 +14,8 @@ use nix::sys::signal::Signal;
 use nix::unistd::{geteuid, getppid, setsid};
 
 use super::{SELF, init::become_user, supervise::supervise};
+use crate::apiserver;
+use crate::cluster::Settings;
 use crate::state::StateDir;
 
 /// Makes root start a lab as an ordinary user does: in a user namespace.
@@ -26,11 +28,18 @@ pub(super) fn monitor(folder: &Path, tied: bool) -> anyhow::Result<ExitCode> {
     let _lock = state.claim()?;
     let mut settings = Vec::new();
     std::io::stdin().read_to_end(&mut settings)?;
-    let result = fs::write(state.config_file(), settings)
-        .context("cannot write the settings")
-        .and_then(|()| start(folder, tied));
+    let result = prepare(&state, &settings).and_then(|()| start(folder, tied));
     state.remove();
     result
+}
+
+fn prepare(state: &StateDir, settings: &[u8]) -> anyhow::Result<()> {
+    fs::write(state.config_file(), settings).context("cannot write the settings")?;
+    let settings: Settings = serde_json::from_slice(settings)?;
+    if let Some(kube) = &settings.kube {
+        apiserver::listen(state.root(), kube).context("cannot relay to the API server")?;
+    }
+    Ok(())
 }
 
 fn start(folder: &Path, tied: bool) -> anyhow::Result<ExitCode> {

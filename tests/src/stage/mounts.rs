@@ -65,10 +65,17 @@ pub(super) fn proc() -> anyhow::Result<()> {
 /// pods, sockets of node components, everybody's network namespace.
 const PRIVATE: [&str; 2] = ["/run/ambit-lab", "/run/netns"];
 
-/// Hides the lab's own folders from a container that has what it needs of them.
-pub(super) fn hide_lab() -> anyhow::Result<()> {
+/// Hides the lab's own folders from a container that has what it needs of them: `given`.
+pub(super) fn hide_lab(given: &[Mount]) -> anyhow::Result<()> {
+    let given = |folder: &Path| {
+        let target = |mount: &Mount| fs::canonicalize(&mount.target);
+        given
+            .iter()
+            .any(|mount| target(mount).is_ok_and(|it| it == folder))
+    };
     let folders = PRIVATE.into_iter().map(Path::new);
-    folders.filter(|folder| folder.is_dir()).try_for_each(tmpfs)
+    let mut hidden = folders.filter(|folder| folder.is_dir() && !given(folder));
+    hidden.try_for_each(tmpfs)
 }
 
 pub(super) fn tmpfs(target: &Path) -> anyhow::Result<()> {
