@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,6 +168,17 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path).map_err(in_path)?;
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).map_err(in_path)?;
     Ok(listener)
+}
+
+/// Says whether the socket at `path` is still the one that is there now. A newer agent, which puts its own in that place,
+/// sees to the pods from then on.
+pub(super) fn owner(path: &Path) -> io::Result<impl Fn() -> bool + Clone + Send + Sync + use<>> {
+    let identity = |path: &Path| -> io::Result<(u64, u64)> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok((metadata.dev(), metadata.ino()))
+    };
+    let (path, own) = (path.to_owned(), identity(path)?);
+    Ok(move || identity(&path).map_or(true, |there| there == own))
 }
 
 /// Answers plugins, for ever.

@@ -13,9 +13,38 @@ pub struct Config {
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
 
-    /// Where pods and namespaces are listed: the control plane's admin address.
+    /// Where pods and namespaces are listed: the control plane's admin address, or `kubernetes`.
     #[arg(long, env = "SOURCE_URL", default_value = "http://127.0.0.1:15014")]
     pub source_url: String,
+
+    /// The namespace of the installation.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "ambit-system")]
+    pub pod_namespace: String,
+
+    /// The node's /proc, for an agent that is not on the node's network itself.
+    #[arg(long, env = "HOST_PROC")]
+    pub host_proc: Option<PathBuf>,
+
+    /// Installs the CNI plugin on the node, and keeps it installed.
+    #[arg(long, env = "CNI_INSTALL")]
+    pub install: bool,
+
+    /// The node's folder of CNI plugins.
+    #[arg(long, env = "CNI_BIN_DIR", default_value = "/host/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+
+    /// The node's folder of CNI configurations.
+    #[arg(long, env = "CNI_CONF_DIR", default_value = "/host/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+
+    /// Namespaces whose pods the installed plugin does not ask about: what a node needs to start at all.
+    #[arg(
+        long,
+        env = "CNI_EXCLUDE_NAMESPACES",
+        value_delimiter = ',',
+        default_value = "ambit-system,kube-system"
+    )]
+    pub exclude_namespaces: Vec<String>,
 
     /// The socket that the CNI plugin asks.
     #[arg(long, env = "CNI_SOCKET", default_value = cni_socket())]

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use ambit_net::sys::Netns;
 use ambit_net::zds;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::api::{Answer, PodName, Refusal, Request};
 use super::config::Config;
 use super::locks::Locks;
 use super::pod::{Decision, Pod, decide};
+use super::processes::Processes;
 use super::reconcile::{Action, reconcile};
 use super::records::{Record, Records};
 use super::source::Source;
@@ -29,15 +31,20 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// What the agent does for each pod.
 #[derive(Debug)]
 pub struct Enrolment<S> {
-    source: S,
-    proxies: zds::Server,
-    records: Records,
-    locks: Locks,
+    pub(super) source: S,
+    pub(super) proxies: zds::Server,
+    pub(super) records: Records,
+    /// Pods that started and stayed out of the mesh: where they are, should they be labelled later.
+    pub(super) outside: Records,
+    pub(super) locks: Locks,
     /// The node's namespace: a pod that shares it is never captured.
-    node: Netns,
+    pub(super) node: Netns,
+    pub(super) processes: Processes,
     options: Options,
     source_timeout: Duration,
-    proxy_timeout: Duration,
+    pub(super) proxy_timeout: Duration,
+    /// Who is in the mesh has changed.
+    pub(super) changed: Notify,
 }
 
 impl<S: Source> Enrolment<S> {
@@ -48,12 +55,20 @@ impl<S: Source> Enrolment<S> {
     pub fn open(config: &Config, source: S, proxies: zds::Server) -> io::Result<Self> {
         let folder = config.records();
         let in_folder = |error| io::Error::other(format!("{}: {error}", folder.display()));
+        let proc = config.host_proc.as_deref();
+        let processes = Processes::at(proc.unwrap_or(Path::new("/proc")));
         Ok(Self {
             source,
             proxies,
             records: Records::open(&folder).map_err(in_folder)?,
+            outside: Records::open(&folder.join("outside")).map_err(in_folder)?,
             locks: Locks::default(),
-            node: Netns::current()?,
+            node: match proc {
+                Some(_) => processes.node()?,
+                None => Netns::current()?,
+            },
+            processes,
+            changed: Notify::new(),
             options: Options {
                 dns: config.dns_capture,
             },
@@ -121,13 +136,15 @@ impl<S: Source> Enrolment<S> {
         let (pod, decision) = self.find(&request.pod).await?;
         if let Decision::Leave(reason) = decision {
             tracing::debug!(pod = %request.pod, reason, "pod stays out of the mesh");
+            self.stays_out(pod, request);
             return Ok(Answer::left(reason));
         }
         let netns = request
             .netns
             .as_deref()
+            .map(|netns| self.processes.seen(netns))
             .ok_or_else(|| Refusal::of(&request.pod, "the runtime gave no network namespace"))?;
-        self.join(pod, netns, request).await?;
+        self.join(pod, &netns, request).await?;
         Ok(Answer::enrolled())
     }
 
@@ -135,6 +152,10 @@ impl<S: Source> Enrolment<S> {
     pub(super) async fn del(&self, request: &Request) -> Result<Answer, Refusal> {
         let _alone = self.locks.lock(&request.pod.to_string()).await;
         let Some(record) = self.records.by_container(&request.container_id) else {
+            if let Some(outside) = self.outside.by_container(&request.container_id) {
+                // What remains of it is forgotten with the pod.
+                let _ = self.outside.remove(&outside.uid);
+            }
             return Ok(Answer::left("it is not known here"));
         };
         self.leave(&record)
@@ -217,6 +238,16 @@ impl<S: Source> Enrolment<S> {
         Ok((pod.clone(), decide(pod, labels)))
     }
 
+    /// Should it be labelled while it runs, its namespace is known. If it is not, its processes lead there.
+    fn stays_out(&self, pod: Pod, request: &Request) {
+        let Some(netns) = &request.netns else { return };
+        let netns = self.processes.seen(netns);
+        let record = Record::new(pod, &request.container_id, &netns, &request.ips);
+        if let Err(error) = record.and_then(|record| self.outside.insert(record)) {
+            tracing::debug!(pod = %request.pod, %error, "a pod outside the mesh is not remembered");
+        }
+    }
+
     async fn join(&self, pod: Pod, path: &Path, request: &Request) -> Result<(), Refusal> {
         let name = &request.pod;
         let in_netns = |error: io::Error| {
@@ -253,10 +284,11 @@ impl<S: Source> Enrolment<S> {
             return Err(refuse(&error));
         }
         tracing::info!(pod = %name, uid = record.uid, "pod joined the mesh");
+        self.changed.notify_one();
         Ok(())
     }
 
-    async fn leave(&self, record: &Record) -> io::Result<()> {
+    pub(super) async fn leave(&self, record: &Record) -> io::Result<()> {
         let deadline = Instant::now() + self.proxy_timeout;
         self.proxies.delete(&record.uid, deadline).await;
         self.records.remove(&record.uid)?;
@@ -268,20 +300,20 @@ impl<S: Source> Enrolment<S> {
         self.mark_probes().await
     }
 
-    async fn capture(&self, netns: &Netns) -> Result<(), capture::Error> {
+    pub(super) async fn capture(&self, netns: &Netns) -> Result<(), capture::Error> {
         let (netns, options) = (netns.clone(), self.options);
         blocking(move || capture::apply(&netns, options)).await
     }
 
     /// The node's probes come from an address of their own, towards all pods of the mesh.
-    async fn mark_probes(&self) -> io::Result<()> {
+    pub(super) async fn mark_probes(&self) -> io::Result<()> {
         let ips: Vec<_> = self.records.all().into_iter().flat_map(|r| r.ips).collect();
         let node = self.node.clone();
         blocking(move || node.run(|| capture::apply_host(ips).map_err(Into::into))).await
     }
 }
 
-fn served(record: &Record, netns: &Netns) -> io::Result<zds::Pod> {
+pub(super) fn served(record: &Record, netns: &Netns) -> io::Result<zds::Pod> {
     Ok(zds::Pod {
         info: zds::WorkloadInfo {
             name: record.name.clone(),
@@ -292,7 +324,7 @@ fn served(record: &Record, netns: &Netns) -> io::Result<zds::Pod> {
     })
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)
         .await
         .expect("work in the kernel does not panic and is not cancelled")

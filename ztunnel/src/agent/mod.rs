@@ -10,10 +10,14 @@ pub mod cni;
 mod config;
 mod enrolment;
 mod exchange;
+mod kubernetes;
+mod late;
 mod locks;
 mod pod;
+mod processes;
 mod reconcile;
 mod records;
+mod setup;
 mod source;
 
 use std::path::Path;
@@ -24,6 +28,7 @@ use ambit_telemetry::readiness::Readiness;
 
 pub use config::Config;
 pub use enrolment::Enrolment;
+pub use kubernetes::{CALLS, Call, KubernetesSource};
 pub use pod::{Decision, Labels, Pod, decide};
 pub use reconcile::{Action, reconcile};
 pub use source::{HttpSource, Source, SourceError};
@@ -33,36 +38,89 @@ pub use source::{HttpSource, Source, SourceError};
 /// # Errors
 /// When it cannot start: a socket that cannot be bound, a folder that cannot be read.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    match config.source_url.as_str() {
+        "kubernetes" => {
+            let connected = KubernetesSource::connect(&config.node_name, &config.pod_namespace);
+            run_with(&config, connected.await?, true).await
+        }
+        url => {
+            let source = HttpSource::new(url, &config.node_name)?;
+            run_with(&config, source, false).await
+        }
+    }
+}
+
+/// `follows`: the source tells changes, so pods join and leave while they run.
+async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let recovering = readiness.task("recovering the pods of an earlier agent");
-    let source = HttpSource::new(&config.source_url, &config.node_name)?;
     for path in [&config.zds_socket, &config.socket] {
         make_parent(path)?;
     }
     let proxies = zds::Server::bind(&config.zds_socket, config.proxy_timeout)?;
     let requests = api::listen(&config.socket)?;
-    let enrolment = Arc::new(Enrolment::open(&config, source, proxies.clone())?);
+    let ours = api::owner(&config.socket)?;
+    let enrolment = Arc::new(Enrolment::open(config, source, proxies.clone())?);
     // Before any proxy is accepted: a snapshot without them would take their traffic down.
     enrolment.recover().await?;
     drop(recovering);
 
-    let admin = admin::serve(&config, &readiness, &enrolment).await?;
-    let tidy = enrolment.clone();
-    tokio::spawn(async move { tidy.forget_gone().await });
+    let admin = admin::serve(config, &readiness, &enrolment).await?;
+    let listing = follows.then(|| readiness.task("listing pods and namespaces"));
+    let (tidy, still_ours) = (enrolment.clone(), ours.clone());
+    tokio::spawn(async move {
+        match listing {
+            Some(listing) => tidy.follow(listing, still_ours).await,
+            None => tidy.forget_gone().await,
+        }
+    });
+    let installation = config.install.then(|| setup::Installation::new(config));
+    if let Some(installation) = installation.clone() {
+        let still_ours = ours.clone();
+        tokio::spawn(async move { setup::keep(installation, &readiness, still_ours).await });
+    }
     tracing::info!(
         node = config.node_name,
         socket = %config.socket.display(),
         zds = %config.zds_socket.display(),
         "node agent started"
     );
+    let ending = async {
+        end().await?;
+        if ours() && enrolment.source.uninstalled().await {
+            clean_up(config, installation.as_ref(), &enrolment).await;
+        }
+        anyhow::Ok(())
+    };
     tokio::select! {
         () = proxies.run() => {}
-        () = api::serve(requests, enrolment) => {}
+        () = api::serve(requests, enrolment.clone()) => {}
         () = admin => {}
-        ended = end() => ended?,
+        ended = ending => ended?,
     }
-    tracing::info!("node agent ends; the pods' redirections stay");
+    tracing::info!("node agent ends");
     Ok(())
+}
+
+/// Leaves the node as it was before the installation. What cannot be undone is told; the rest is.
+async fn clean_up<S: Source>(
+    config: &Config,
+    installation: Option<&setup::Installation>,
+    enrolment: &Enrolment<S>,
+) {
+    tracing::info!("the installation is gone: the node is cleaned up");
+    // First, so that no pod that starts waits for an agent that ends.
+    if let Some(Err(error)) = installation.map(setup::Installation::remove) {
+        tracing::error!(%error, "the CNI plugin stays on the node");
+    }
+    if let Err(error) = enrolment.leave_node().await {
+        tracing::error!(%error, "redirections stay on the node");
+    }
+    for socket in [&config.socket, &config.zds_socket] {
+        if let Err(error) = std::fs::remove_file(socket) {
+            tracing::warn!(socket = %socket.display(), %error, "a socket stays on the node");
+        }
+    }
 }
 
 async fn end() -> std::io::Result<()> {

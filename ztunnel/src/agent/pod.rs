@@ -1,13 +1,17 @@
 //! Pods, and whether one is in the mesh.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Deserialize;
 
 /// On a namespace or a pod: `ambient` is in the mesh, `none` is not.
 const MODE: &str = "istio.io/dataplane-mode";
 /// On pods that have a sidecar proxy of their own.
-const SIDECAR: &str = "sidecar.istio.io/status";
+pub(super) const SIDECAR: &str = "sidecar.istio.io/status";
+
+/// `enabled` on pods that are captured.
+pub(super) const MARK: &str = "ambient.istio.io/redirection";
 
 /// Kubernetes labels.
 pub type Labels = BTreeMap<String, String>;
@@ -29,6 +33,18 @@ pub struct Pod {
     pub host_network: bool,
     /// It has a sidecar.
     pub sidecar: bool,
+    /// Its addresses, as far as the source says them.
+    pub ips: Vec<IpAddr>,
+    /// Its containers have ended for good.
+    pub ended: bool,
+    /// It is marked as captured.
+    pub marked: bool,
+}
+
+impl Pod {
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 /// Whether a pod is in the mesh.
@@ -49,6 +65,9 @@ pub fn decide(pod: &Pod, namespace: &Labels) -> Decision {
     }
     if pod.sidecar {
         return Decision::Leave("it has a sidecar");
+    }
+    if pod.ended {
+        return Decision::Leave("it has ended");
     }
     match (mode(&pod.labels).as_deref(), mode(namespace).as_deref()) {
         (Some("none"), _) => Decision::Leave("its label istio.io/dataplane-mode is none"),
@@ -104,6 +123,7 @@ impl Object {
             labels: self.metadata.labels.unwrap_or_default(),
             host_network: self.spec.host_network.unwrap_or_default(),
             sidecar: annotations.contains_key(SIDECAR),
+            ..Pod::default()
         }
     }
 
@@ -150,10 +170,15 @@ mod tests {
                 "{name}: {decision:?}"
             );
         }
-        for (host_network, sidecar) in [(true, false), (false, true)] {
+        for (host_network, sidecar, ended) in [
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+        ] {
             let pod = Pod {
                 host_network,
                 sidecar,
+                ended,
                 labels: labels(ambient),
                 ..Pod::default()
             };
@@ -182,6 +207,7 @@ mod tests {
             labels: [("app".into(), "a".into())].into(),
             host_network: true,
             sidecar: true,
+            ..Pod::default()
         };
         assert_eq!(full.into_pod(), expected);
     }

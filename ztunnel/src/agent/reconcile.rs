@@ -7,12 +7,15 @@ use super::pod::{Decision, Labels, Pod, decide};
 /// What is to be done about one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// It should be in the mesh and is not: its namespace or itself was labelled after its start.
+    /// It should be in the mesh and is not: its namespace or itself was labelled after its start. One that has no address
+    /// yet is still on its way through the CNI plugin.
     Enrol(Pod),
     /// It is in the mesh and should not be any more.
     Release(String),
     /// It is in the mesh and does not exist any more.
     Forget(String),
+    /// It is captured, or not any more, and its annotation says otherwise.
+    Mark(Pod, bool),
 }
 
 /// Compares the UIDs that are enrolled with the pods of this node.
@@ -37,9 +40,14 @@ pub fn reconcile(
         });
     let new = by_uid
         .values()
-        .filter(|pod| wanted(pod) && !enrolled.contains(&pod.uid))
+        .filter(|pod| wanted(pod) && !enrolled.contains(&pod.uid) && !pod.ips.is_empty())
         .map(|pod| Action::Enrol((*pod).clone()));
-    left.chain(new).collect()
+    let marks = by_uid.values().filter_map(|pod| {
+        let captured = enrolled.contains(&pod.uid);
+        let settled = captured == wanted(pod) && captured != pod.marked;
+        settled.then(|| Action::Mark((*pod).clone(), captured))
+    });
+    left.chain(new).chain(marks).collect()
 }
 
 #[cfg(test)]
@@ -48,16 +56,28 @@ mod tests {
 
     #[test]
     fn differences_become_actions() {
-        let pod = |uid: &str, namespace: &str| Pod {
+        let pod = |uid: &str, namespace: &str, marked: bool, ips: &[&str]| Pod {
             uid: uid.into(),
             namespace: namespace.into(),
+            marked,
+            ips: ips
+                .iter()
+                .map(|ip| ip.parse().expect("an address"))
+                .collect(),
             ..Pod::default()
         };
         let pods = [
-            pod("1", "in"),
-            pod("2", "in"),
-            pod("3", "out"),
-            pod("4", "unknown"),
+            pod("1", "in", true, &["10.0.0.1"]),
+            pod("2", "in", true, &["10.0.0.2"]),
+            pod("3", "out", false, &["10.0.0.3"]),
+            pod("4", "unknown", false, &["10.0.0.4"]),
+            pod("5", "in", false, &[]),
+            pod("6", "in", false, &["10.0.0.6"]),
+            pod("7", "out", true, &["10.0.0.7"]),
+        ];
+        let marks = [
+            Action::Mark(pods[5].clone(), true),
+            Action::Mark(pods[6].clone(), false),
         ];
         let ambient = [("istio.io/dataplane-mode".into(), "ambient".into())];
         let namespaces = [
@@ -69,9 +89,27 @@ mod tests {
             let enrolled = enrolled.iter().map(|uid| (*uid).into()).collect();
             reconcile(&enrolled, &pods, &namespaces)
         };
-        assert_eq!(plan(&["1", "2"]), []);
-        assert_eq!(plan(&["1"]), [Action::Enrol(pods[1].clone())]);
-        assert_eq!(plan(&["1", "2", "3"]), [Action::Release("3".into())]);
-        assert_eq!(plan(&["1", "2", "9"]), [Action::Forget("9".into())]);
+        let rows: [(&str, &[&str], Option<Action>); 4] = [
+            ("as it should be", &["1", "2", "6"], None),
+            (
+                "labelled",
+                &["1", "6"],
+                Some(Action::Enrol(pods[1].clone())),
+            ),
+            (
+                "out",
+                &["1", "2", "3", "6"],
+                Some(Action::Release("3".into())),
+            ),
+            (
+                "gone",
+                &["1", "2", "6", "9"],
+                Some(Action::Forget("9".into())),
+            ),
+        ];
+        for (name, enrolled, action) in rows {
+            let expected: Vec<_> = action.into_iter().chain(marks.clone()).collect();
+            assert_eq!(plan(enrolled), expected, "{name}");
+        }
     }
 }

@@ -134,6 +134,12 @@ impl Records {
         }
     }
 
+    /// Forgets all, and removes the folder.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        self.known.lock().clear();
+        fs::remove_dir_all(&self.folder)
+    }
+
     /// UIDs name files: one that would lead elsewhere is none.
     fn path(&self, uid: &str) -> io::Result<PathBuf> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';

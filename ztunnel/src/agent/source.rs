@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest answer: the pods of a node are some hundreds, namespaces some thousands.
 const LONGEST: usize = 64 << 20;
 
-/// Lists what there is now. A Kubernetes API server can be one, so can be a folder.
+/// Lists what there is now, and hears what became of it. A Kubernetes API server can be one, so can be a folder.
 pub trait Source: Send + Sync + 'static {
     /// The pods of this node.
     fn pods(&self) -> impl Future<Output = Result<Vec<Pod>, SourceError>> + Send;
@@ -26,6 +26,27 @@ pub trait Source: Send + Sync + 'static {
     fn namespaces(
         &self,
     ) -> impl Future<Output = Result<BTreeMap<String, Labels>, SourceError>> + Send;
+
+    /// Returns when something else may be listed than at the last call. Never, where changes are not told: pods then join
+    /// when they start and leave when they end.
+    fn changed(&self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
+    /// Whether a pod is captured is to be seen where users look. Whether that is done.
+    fn mark(&self, _pod: &Pod, _captured: bool) -> impl Future<Output = bool> + Send {
+        std::future::ready(true)
+    }
+
+    /// A pod that should be in the mesh is not, for this reason.
+    fn complain(&self, _pod: &Pod, _reason: &str) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// Whether the agent ends because its installation does.
+    fn uninstalled(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
 }
 
 /// A source that does not answer.
@@ -34,6 +55,15 @@ pub trait Source: Send + Sync + 'static {
 pub struct SourceError {
     what: String,
     reason: String,
+}
+
+impl SourceError {
+    pub(super) fn new(what: &str, reason: impl ToString) -> Self {
+        Self {
+            what: what.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
 }
 
 /// The control plane's admin address.

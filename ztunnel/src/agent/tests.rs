@@ -1,6 +1,6 @@
 //! The agent as a whole: the plugin asks it, a proxy answers, pods are namespaces. Only the source is a list in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::capture::{Options, verify};
 #[derive(Debug, Clone, Default)]
 struct Listed {
     pods: Arc<Mutex<Vec<Pod>>>,
+    /// Namespaces that were put into the mesh besides `in`.
+    labelled: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Source for Listed {
@@ -31,8 +33,22 @@ impl Source for Listed {
     }
 
     async fn namespaces(&self) -> Result<BTreeMap<String, Labels>, SourceError> {
-        let ambient = [("istio.io/dataplane-mode".to_owned(), "ambient".to_owned())];
-        Ok([("in".into(), ambient.into()), ("out".into(), Labels::new())].into())
+        let labelled = self.labelled.lock();
+        let labels = |namespace: &str| {
+            let ambient = ("istio.io/dataplane-mode".to_owned(), "ambient".to_owned());
+            let is_in = namespace == "in" || labelled.contains(namespace);
+            is_in.then_some(ambient).into_iter().collect()
+        };
+        let namespaces = ["in", "out"].map(|namespace| (namespace.to_owned(), labels(namespace)));
+        Ok(namespaces.into())
+    }
+
+    async fn mark(&self, pod: &Pod, captured: bool) -> bool {
+        let mut pods = self.pods.lock();
+        for listed in pods.iter_mut().filter(|listed| listed.uid == pod.uid) {
+            listed.marked = captured;
+        }
+        true
     }
 }
 
@@ -40,6 +56,7 @@ impl Source for Listed {
 struct Node {
     folder: TempDir,
     listed: Listed,
+    enrolment: Option<Arc<Enrolment<Listed>>>,
     tasks: Vec<JoinHandle<()>>,
     /// Namespaces by pod name.
     pods: BTreeMap<&'static str, OwnedFd>,
@@ -52,6 +69,7 @@ impl Node {
         let mut node = Self {
             folder: tempfile::tempdir().expect("a folder"),
             listed,
+            enrolment: None,
             tasks: Vec::new(),
             pods: made.collect(),
         };
@@ -72,6 +90,7 @@ impl Node {
                 namespace: (*namespace).into(),
                 name: (*name).into(),
                 service_account: "app".into(),
+                ips: vec![[10, 0, 0, 7].into()],
                 ..Pod::default()
             });
         }
@@ -90,6 +109,12 @@ impl Node {
             socket: self.path("cni.sock"),
             zds_socket: self.path("zds.sock"),
             state_dir: None,
+            pod_namespace: "ambit-system".into(),
+            host_proc: Some(self.path("proc")).filter(|proc| proc.exists()),
+            install: false,
+            cni_bin_dir: self.path("bin"),
+            cni_conf_dir: self.path("conf"),
+            exclude_namespaces: Vec::new(),
             address: ([127, 0, 0, 1], 0).into(),
             dns_capture: false,
             source_timeout: Duration::from_millis(300),
@@ -106,10 +131,28 @@ impl Node {
         let enrolment = Arc::new(enrolment.expect("opened"));
         enrolment.recover().await.expect("recovered");
         enrolment.forget_gone().await;
+        self.enrolment = Some(enrolment.clone());
         self.tasks = vec![
             tokio::spawn(async move { proxies.run().await }),
             tokio::spawn(api::serve(requests, enrolment)),
         ];
+    }
+
+    fn enrolment(&self) -> &Enrolment<Listed> {
+        self.enrolment.as_deref().expect("it runs")
+    }
+
+    /// Compares the labels with the mesh until nothing is to be done; whether all is well.
+    async fn pass(&self) -> bool {
+        let mut failing = late::Failing::default();
+        let first = self.enrolment().pass(&mut failing).await;
+        first & self.enrolment().pass(&mut failing).await
+    }
+
+    fn marked(&self) -> Vec<String> {
+        let pods = self.listed.pods.lock();
+        let marked = pods.iter().filter(|pod| pod.marked);
+        marked.map(|pod| pod.name.clone()).collect()
     }
 
     /// The agent is killed and another one starts.
@@ -389,5 +432,102 @@ fn a_broken_redirection_is_told() {
             told.contains("table inet ambit is missing; rule "),
             "{told}"
         );
+    });
+}
+
+#[test]
+fn pods_join_and_leave_while_they_run() {
+    node(|| async {
+        let node = Node::start(&[("web", "out"), ("bad", "out")]).await;
+        for pod in ["web", "bad"] {
+            node.cni("ADD", pod, "out").await.expect("not our business");
+        }
+        node.listed.labelled.lock().insert("out");
+        // Without a proxy there is no way for its traffic: it goes on as before.
+        assert!(!node.pass().await);
+        assert_eq!(node.missing("web")[0], "table inet ambit is missing");
+
+        let proxy = node.proxy().await;
+        let snapshot = proxy.asked();
+        assert_eq!(snapshot, ["snapshot"]);
+        assert!(!node.pass().await, "one is refused");
+        let added = format!("add out/web {}", node.inode("web"));
+        assert!(proxy.asked().contains(&added));
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+        assert_eq!(node.missing("bad")[0], "table inet ambit is missing");
+        assert_eq!(node.marked(), ["web"]);
+        node.cni("CHECK", "web", "out")
+            .await
+            .expect("as it should be");
+
+        node.listed.labelled.lock().clear();
+        assert!(node.pass().await);
+        assert!(proxy.asked().contains(&"del uid-web".to_owned()));
+        assert_eq!(node.missing("web")[0], "table inet ambit is missing");
+        assert_eq!(node.marked(), [""; 0]);
+
+        node.listed.pods.lock().retain(|pod| pod.name == "web");
+        node.listed.labelled.lock().insert("out");
+        assert!(node.pass().await);
+        assert_eq!(proxy.asked(), [added]);
+        node.listed.pods.lock()[0].ended = true;
+        assert!(node.pass().await);
+        assert_eq!(proxy.asked(), ["del uid-web"]);
+    });
+}
+
+#[test]
+fn a_pod_that_no_plugin_told_of_is_found_by_its_processes() {
+    node(|| async {
+        let mut node = Node::start(&[("web", "in")]).await;
+        let proc = node.path("proc");
+        let make = |process: &str, netns: PathBuf, group: &str| {
+            let folder = proc.join(process);
+            std::fs::create_dir_all(folder.join("ns")).expect("made");
+            std::os::unix::fs::symlink(netns, folder.join("ns/net")).expect("a link");
+            std::fs::write(folder.join("cgroup"), group).expect("written");
+            let stat = format!("{process} (a) S {}5", "0 ".repeat(18));
+            std::fs::write(folder.join("stat"), stat).expect("written");
+        };
+        make("1", "/proc/self/ns/net".into(), "0::/");
+        node.restart().await;
+        let proxy = node.proxy().await;
+        assert!(!node.pass().await, "it is not found");
+        make("77", node.path("web"), "0::/kubepods/poduid-web/c");
+        assert!(node.pass().await);
+        let added = format!("add in/web {}", node.inode("web"));
+        assert_eq!(proxy.asked(), ["snapshot".to_owned(), added]);
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+        assert_eq!(node.marked(), ["web"]);
+    });
+}
+
+#[test]
+fn a_node_that_is_left_is_as_it_was() {
+    node(|| async {
+        let node = Node::start(&[("web", "in")]).await;
+        let proxy = node.proxy().await;
+        node.cni("ADD", "web", "in").await.expect("started");
+        assert!(node.pass().await);
+        assert_eq!(node.marked(), ["web"]);
+        node.enrolment().leave_node().await.expect("left");
+        assert_eq!(
+            proxy.asked().last().map(String::as_str),
+            Some("del uid-web")
+        );
+        assert_eq!(node.missing("web")[0], "table inet ambit is missing");
+        assert_eq!(node.marked(), [""; 0]);
+        assert!(!node.config().records().exists());
+    });
+}
+
+#[test]
+fn a_newer_agent_takes_over() {
+    node(|| async {
+        let mut node = Node::start(&[("web", "in")]).await;
+        let ours = api::owner(&node.path("cni.sock")).expect("a socket");
+        assert!(ours());
+        node.restart().await;
+        assert!(!ours());
     });
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::api::{self, Command, PodName, Request};
 use input::{Environment, NetConf};
 use output::CniError;
+pub(super) use output::VERSIONS;
 
 /// Longer than the agent takes at its worst, shorter than a container runtime waits.
 const PATIENCE: Duration = Duration::from_secs(50);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::api::Refusal;
 
 /// The versions of the specification that this plugin speaks, the newest last.
-pub(super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub(in super::super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 
 /// An error as CNI words it.

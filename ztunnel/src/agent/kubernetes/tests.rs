@@ -1,0 +1,160 @@
+//! The source against an API server that is a table of answers.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use kube::client::Body;
+use serde_json::Value;
+
+use super::*;
+
+/// Answers in turn, and keeps what was asked.
+#[derive(Clone, Default)]
+struct Server {
+    answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Server {
+    fn source(&self) -> KubernetesSource {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                let line = format!("{} {}", head.method, head.uri);
+                server.asked.lock().push((line, body));
+                let (status, answer) = server.answers.lock().pop_front().expect("an answer");
+                let answer = Full::new(Bytes::from(answer.to_string()));
+                let response = Response::builder().status(status).body(answer);
+                Ok::<_, Infallible>(response.expect("a response"))
+            }
+        });
+        KubernetesSource {
+            client: Client::new(service, "default"),
+            node: "node-1".to_owned(),
+            namespace: "ambit-system".to_owned(),
+            state: Arc::default(),
+        }
+    }
+
+    fn answers(&self, status: u16, answer: Value) {
+        self.answers.lock().push_back((status, answer));
+    }
+
+    fn asked(&self) -> (String, Value) {
+        self.asked.lock().pop().expect("something was asked")
+    }
+}
+
+fn pod() -> Pod {
+    Pod {
+        uid: "u".to_owned(),
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        ..Pod::default()
+    }
+}
+
+fn refused(code: u16) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "reason": "No", "code": code})
+}
+
+#[tokio::test]
+async fn pods_are_marked() {
+    let bare = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}});
+    for (captured, value) in [(true, json!("enabled")), (false, Value::Null)] {
+        let server = Server::default();
+        server.answers(200, bare.clone());
+        assert!(server.source().mark(&pod(), captured).await);
+        let (line, body) = server.asked();
+        let path = "/api/v1/namespaces/shop/pods/web/status?&fieldManager=ambit-agent";
+        assert_eq!(line, format!("PATCH {path}"));
+        let annotations = json!({"ambient.istio.io/redirection": value});
+        assert_eq!(
+            body,
+            json!({"metadata": {"uid": "u", "annotations": annotations}})
+        );
+    }
+    for (code, settled) in [(404, true), (409, true), (403, false), (500, false)] {
+        let server = Server::default();
+        server.answers(code, refused(code));
+        assert_eq!(server.source().mark(&pod(), true).await, settled, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_becomes_an_event() {
+    let server = Server::default();
+    server.answers(
+        201,
+        json!({"apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {}}),
+    );
+    server.source().complain(&pod(), "it is bad").await;
+    let (line, event) = server.asked();
+    assert!(
+        line.starts_with("POST /api/v1/namespaces/shop/events?"),
+        "{line}"
+    );
+    assert_eq!(event["involvedObject"]["uid"], "u");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["reason"], "NotCaptured");
+    assert_eq!(event["message"], "the pod cannot join the mesh: it is bad");
+}
+
+#[tokio::test]
+async fn an_installation_that_is_gone_is_noticed() {
+    let set = |deleted: Value| {
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "ztunnel", "deletionTimestamp": deleted}})
+    };
+    let cases = [
+        (200, set(Value::Null), false),
+        (200, set("2026-01-01T00:00:00Z".into()), true),
+        (404, refused(404), true),
+        (403, refused(403), true),
+        (500, refused(500), false),
+    ];
+    for (status, answer, gone) in cases {
+        let server = Server::default();
+        server.answers(status, answer);
+        assert_eq!(server.source().uninstalled().await, gone, "{status}");
+        let path = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel";
+        assert_eq!(server.asked().0, format!("GET {path}"));
+    }
+}
+
+#[test]
+fn pods_are_read_as_they_are() {
+    let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
+            "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}"}},
+        "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
+        "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
+    let expected = Pod {
+        service_account: "s".to_owned(),
+        labels: [("a".to_owned(), "b".to_owned())].into(),
+        host_network: true,
+        sidecar: true,
+        ips: ["10.0.0.1", "fd00::1"]
+            .map(|ip| ip.parse().expect("an address"))
+            .to_vec(),
+        ended: true,
+        marked: true,
+        ..pod()
+    };
+    assert_eq!(
+        read(serde_json::from_value(object).expect("a pod")),
+        expected
+    );
+    let bare = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u"}});
+    let expected = Pod {
+        service_account: "default".to_owned(),
+        ..pod()
+    };
+    assert_eq!(read(serde_json::from_value(bare).expect("a pod")), expected);
+}

@@ -1,0 +1,245 @@
+//! Pods that are labelled while they run, and pods whose label goes.
+//!
+//! What the source lists is compared with who is in the mesh whenever either changes. What fails is tried again, and is told
+//! where users look if it goes on failing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ambit_net::sys::Netns;
+use ambit_telemetry::readiness::Task;
+use tokio::time::Instant;
+
+use super::enrolment::{Enrolment, blocking, served};
+use super::pod::Pod;
+use super::reconcile::{Action, reconcile};
+use super::records::Record;
+use super::source::Source;
+use crate::capture;
+
+/// After something failed.
+const AGAIN: Duration = Duration::from_secs(2);
+/// What fails for this long is told. A sandbox that is being made anew looks like a failure for a moment.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Pods that could not be captured: since when, and what was told of them.
+#[derive(Debug, Default)]
+pub(super) struct Failing(BTreeMap<String, (Instant, Option<String>)>);
+
+impl Failing {
+    /// Whether this failure is to be told: it has lasted, and is not the one that was told last.
+    fn is_news(&mut self, uid: &str, reason: &str, now: Instant) -> bool {
+        let (since, told) = self.0.entry(uid.to_owned()).or_insert((now, None));
+        if now < *since + PATIENCE || told.as_deref() == Some(reason) {
+            return false;
+        }
+        *told = Some(reason.to_owned());
+        true
+    }
+}
+
+impl<S: Source> Enrolment<S> {
+    /// Keeps the mesh as the labels say, until another agent has taken over: `ours` is false then. `listing` is done when
+    /// the source has listed everything once.
+    pub(super) async fn follow(&self, listing: Task, ours: impl Fn() -> bool) {
+        let mut listing = Some(listing);
+        let mut failing = Failing::default();
+        let mut again = None;
+        loop {
+            let waited = async {
+                match again {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.source.changed() => {}
+                () = self.changed.notified() => {}
+                () = waited => {}
+            }
+            if !ours() {
+                tracing::info!("a newer agent sees to the pods of this node");
+                return;
+            }
+            let well = self.pass(&mut failing).await;
+            again = (!well).then_some(AGAIN);
+            if listing.is_some() && (well || self.source.pods().await.is_ok()) {
+                listing = None;
+            }
+        }
+    }
+
+    /// Compares once, and acts. Whether all is well.
+    pub(super) async fn pass(&self, failing: &mut Failing) -> bool {
+        let listed = tokio::try_join!(self.source.pods(), self.source.namespaces());
+        let (pods, namespaces) = match listed {
+            Ok(listed) => listed,
+            Err(error) => {
+                tracing::debug!(%error, "pods are not compared");
+                return false;
+            }
+        };
+        let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
+        let there: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
+        failing.0.retain(|uid, _| there.contains(uid.as_str()));
+        for outside in self.outside.all() {
+            if !there.contains(outside.uid.as_str()) {
+                let _ = self.outside.remove(&outside.uid);
+            }
+        }
+        let mut well = true;
+        for action in reconcile(&enrolled, &pods, &namespaces) {
+            well &= self.act(action, failing).await;
+        }
+        well
+    }
+
+    async fn act(&self, action: Action, failing: &mut Failing) -> bool {
+        match action {
+            Action::Enrol(pod) => match self.enrol(&pod).await {
+                Ok(()) => {
+                    failing.0.remove(&pod.uid);
+                    true
+                }
+                Err(reason) => {
+                    if failing.is_news(&pod.uid, &reason, Instant::now()) {
+                        let name = format!("{}/{}", pod.namespace, pod.name);
+                        tracing::warn!(pod = name, reason, "a pod cannot join the mesh");
+                        self.source.complain(&pod, &reason).await;
+                    }
+                    false
+                }
+            },
+            Action::Release(uid) => self.settled(&uid, true).await,
+            Action::Forget(uid) => self.settled(&uid, false).await,
+            Action::Mark(pod, captured) => self.source.mark(&pod, captured).await,
+        }
+    }
+
+    async fn settled(&self, uid: &str, released: bool) -> bool {
+        let Some(record) = self.records.by_uid(uid) else {
+            return true;
+        };
+        let done = match released {
+            true => self.release(&record).await,
+            false => self.leave(&record).await,
+        };
+        if let Err(error) = &done {
+            tracing::warn!(uid, %error, "a pod cannot leave the mesh");
+        }
+        done.is_ok()
+    }
+
+    /// A pod that runs joins. It listens to the proxy first and is captured then: its traffic is never without a way.
+    async fn enrol(&self, pod: &Pod) -> Result<(), String> {
+        let _alone = self.locks.lock(&pod.full_name()).await;
+        if self.records.by_uid(&pod.uid).is_some() {
+            return Ok(());
+        }
+        let (path, container_id) = self.place(pod).await?;
+        let words = |error: io::Error| format!("network namespace {}: {error}", path.display());
+        let netns = Netns::open(&path).map_err(words)?;
+        if netns == self.node {
+            return Err("its network namespace is the node's own".to_owned());
+        }
+        let record = Record::new(pod.clone(), &container_id, &path, &pod.ips).map_err(words)?;
+        let deadline = Instant::now() + self.proxy_timeout;
+        let pod = served(&record, &netns).map_err(words)?;
+        let given = self.proxies.add(&record.uid, pod, deadline).await;
+        given.map_err(|error| error.to_string())?;
+        let done = match self.capture(&netns).await {
+            Ok(()) => match self.records.insert(record.clone()) {
+                Ok(()) => self.mark_probes().await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(io::Error::other(error)),
+        };
+        if let Err(error) = done {
+            if let Err(error) = self.release(&record).await {
+                tracing::warn!(uid = record.uid, %error, "cannot undo a pod's enrolment");
+            }
+            return Err(error.to_string());
+        }
+        let _ = self.outside.remove(&record.uid);
+        let name = format!("{}/{}", record.namespace, record.name);
+        tracing::info!(pod = name, uid = record.uid, "running pod joined the mesh");
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Where the pod's namespace is, and its sandbox if that is known.
+    async fn place(&self, pod: &Pod) -> Result<(PathBuf, String), String> {
+        if let Some(known) = self.outside.by_uid(&pod.uid)
+            && known.open().is_ok()
+        {
+            return Ok((known.netns, known.container_id));
+        }
+        let (processes, uid) = (self.processes.clone(), pod.uid.clone());
+        let found = blocking(move || processes.netns_of(&uid)).await;
+        match found.map_err(|error| format!("its processes cannot be looked for: {error}"))? {
+            Some(path) => Ok((path, String::new())),
+            None => Err("none of its processes is found on this node".to_owned()),
+        }
+    }
+
+    /// A pod that runs on leaves: its traffic goes its own way first, then the proxy lets go of it.
+    pub(super) async fn release(&self, record: &Record) -> io::Result<()> {
+        if let Ok(netns) = record.open() {
+            let removed = blocking(move || capture::remove(&netns)).await;
+            removed.map_err(io::Error::other)?;
+            self.outside.insert(record.clone())?;
+        }
+        self.leave(record).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Every pod of the node leaves, and the node is as it was.
+    ///
+    /// # Errors
+    /// The last thing that could not be undone; the rest was.
+    pub(super) async fn leave_node(&self) -> io::Result<()> {
+        let mut done = Ok(());
+        for record in self.records.all() {
+            if let Err(error) = self.release(&record).await {
+                done = Err(error);
+            }
+            let pod = Pod {
+                uid: record.uid,
+                namespace: record.namespace,
+                name: record.name,
+                ..Pod::default()
+            };
+            self.source.mark(&pod, false).await;
+        }
+        let node = self.node.clone();
+        blocking(move || node.run(|| capture::remove_host().map_err(Into::into))).await?;
+        self.records.clear()?;
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_on_failing_is_told_once() {
+        let mut failing = Failing::default();
+        let start = Instant::now();
+        let cases = [
+            (0, "a", false),
+            (9, "a", false),
+            (10, "a", true),
+            (20, "a", false),
+            (21, "b", true),
+            (22, "a", true),
+        ];
+        for (second, reason, news) in cases {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(failing.is_news("u", reason, now), news, "{second} {reason}");
+        }
+    }
+}
