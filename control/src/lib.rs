@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod app;
 pub mod ca;
+pub mod check;
 pub mod cli;
 pub mod dispatch;
 pub mod engine;

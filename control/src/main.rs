@@ -17,7 +17,20 @@ fn main() -> ExitCode {
     };
     match command {
         Command::Explain(flags) => explain(*flags),
+        Command::Check(flags) => check(&flags),
+        Command::Ztunnel(flags) | Command::Waypoint(flags) => match asking(flags.run()) {
+            Ok(text) => print(&text),
+            Err(error) => {
+                eprintln!("ambit: {error:#}");
+                ExitCode::from(2)
+            }
+        },
         Command::Install(flags) => print(&flags.print()),
+        Command::Completions { shell } => print(&ambit_control::cli::completions(shell)),
+        Command::Man => match ambit_control::cli::manual() {
+            Ok(text) => print(&text),
+            Err(_) => ExitCode::FAILURE,
+        },
         Command::Uninstall(flags) => print(&ambit_control::install::uninstall(flags.crds)),
         Command::Control(flags) => {
             if let Err(error) = start_log() {
@@ -42,9 +55,34 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(text: &str) -> ExitCode {
+fn check(flags: &ambit_control::cli::check::Flags) -> ExitCode {
+    let found = match asking(flags.run()) {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("ambit check: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    let lines: String = found.iter().map(|finding| format!("{finding}\n")).collect();
+    match found.iter().all(|finding| finding.failure.is_none()) {
+        true => print(&lines),
+        false => {
+            print(&lines);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn asking<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(question)
+}
+
+fn print(text: impl AsRef<[u8]>) -> ExitCode {
     use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match std::io::stdout().write_all(text.as_ref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -1,10 +1,12 @@
 //! The command line of `ambit`.
 
+pub mod check;
 pub mod control;
 pub mod explain;
 pub mod install;
+pub mod proxy;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// Ambit, an ambient service mesh: the control plane and the operator's command.
 #[derive(Debug, Parser)]
@@ -22,8 +24,66 @@ pub enum Command {
     Control(Box<control::Flags>),
     /// Says what would happen to a request, and which object decides.
     Explain(Box<explain::Flags>),
+    /// Says what a cluster, an installation or a namespace lacks, and how to get it.
+    Check(check::Flags),
+    /// Shows what a node proxy knows.
+    Ztunnel(proxy::Flags),
+    /// Shows what a waypoint knows.
+    Waypoint(proxy::Flags),
     /// Prints the objects of an installation.
     Install(install::Flags),
     /// Prints the objects to delete.
     Uninstall(install::Uninstall),
+    /// Prints what a shell needs to complete commands: source <(ambit completions bash).
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual: ambit man | man -l -.
+    Man,
+}
+
+/// What a shell needs to complete commands.
+#[must_use]
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ambit", &mut text);
+    text
+}
+
+/// The manual: one page of the command and each of its subcommands.
+///
+/// # Errors
+/// It cannot be written.
+pub fn manual() -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let command = Cli::command();
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let name = format!("ambit-{}", sub.get_name());
+        let page = sub.clone().display_name(name);
+        clap_mangen::Man::new(page).render(&mut text)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shells_and_manuals_know_every_command() {
+        let bash = String::from_utf8(completions(clap_complete::Shell::Bash)).expect("text");
+        let manual = String::from_utf8(manual().expect("a manual")).expect("text");
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(bash.contains(&format!("ambit,{name})")), "{name}");
+            assert!(manual.contains(&format!("ambit\\-{name}")), "{name}");
+        }
+    }
 }

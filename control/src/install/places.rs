@@ -28,12 +28,18 @@ macro_rules! place {
     };
 }
 
-pub(super) const PLACES: [Place; 4] = [
+pub(super) const PLACES: [Place; 5] = [
     place!(
         concat!("image: ambit:", env!("CARGO_PKG_VERSION")),
         3,
         |settings| format!("image: {}", quoted(&settings.image)),
         "image: {{ .Values.image | quote }}"
+    ),
+    place!(
+        concat!("value: ambit:", env!("CARGO_PKG_VERSION")),
+        1,
+        |settings| format!("value: {}", quoted(&settings.image)),
+        "value: {{ .Values.image | quote }}"
     ),
     place!(
         "replicas: 2",

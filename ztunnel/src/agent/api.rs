@@ -171,7 +171,7 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Says whether the socket at `path` is still the one that is there now. A newer agent, which puts its own in that place,
-/// sees to the pods from then on.
+/// sees to the pods from then on. (While a socket is open its inode is not used again.)
 pub(super) fn owner(path: &Path) -> io::Result<impl Fn() -> bool + Clone + Send + Sync + use<>> {
     let identity = |path: &Path| -> io::Result<(u64, u64)> {
         let metadata = std::fs::symlink_metadata(path)?;

@@ -1,0 +1,181 @@
+//! Each row: what is different from a cluster where all is well, and what is found.
+
+use serde_json::json;
+
+use super::*;
+
+fn well() -> Answers {
+    let labels = json!({MODE: "ambient", WAYPOINT: "w"});
+    let pod = |name: &str, marked: bool| {
+        let annotations = json!({"ambient.istio.io/redirection": marked.then_some("enabled")});
+        json!({"metadata": {"name": name, "annotations": annotations}, "status": {"phase": "Running"}})
+    };
+    let condition = json!({"type": "Programmed", "status": "True"});
+    let answers = [
+        ("/version", json!({"gitVersion": "v1.32.4-gke.1"})),
+        (
+            NODES,
+            json!({"items": [{"metadata": {"name": "n"}, "status": {"nodeInfo": {"kernelVersion": "6.1.0-18"}}}]}),
+        ),
+        (GATEWAY_API, json!({})),
+        (POLICIES, json!({})),
+        (SYSTEM, json!({})),
+        (
+            CONTROL,
+            json!({"spec": {"replicas": 2}, "status": {"readyReplicas": 2}}),
+        ),
+        (
+            PROXIES,
+            json!({"status": {"desiredNumberScheduled": 3, "numberReady": 3}}),
+        ),
+        (CLASS, json!({})),
+        (
+            "/api/v1/namespaces/shop",
+            json!({"metadata": {"name": "shop", "labels": labels}}),
+        ),
+        (
+            "/api/v1/namespaces/shop/pods",
+            json!({"items": [pod("a", true)]}),
+        ),
+        (
+            "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways",
+            json!({"items": [{"metadata": {"name": "w"}, "status": {"conditions": [condition]}}]}),
+        ),
+    ];
+    let answers = answers.into_iter();
+    answers
+        .map(|(path, answer)| (path.to_owned(), Ok(answer)))
+        .collect()
+}
+
+#[test]
+fn every_failure_names_its_fix() {
+    assert_eq!(well().into_keys().collect::<Vec<_>>(), {
+        let mut questions = questions(Some("shop"));
+        questions.sort();
+        questions
+    });
+    let rows: [(&str, Result<Value, u16>, &str); 16] = [
+        ("/nothing", Err(404), ""),
+        (
+            "/version",
+            Ok(json!({"gitVersion": "v1.29.9"})),
+            "Kubernetes is 1.30 or newer: it is \"v1.29.9\" / upgrade the cluster",
+        ),
+        (
+            NODES,
+            Ok(
+                json!({"items": [{"metadata": {"name": "n"}, "status": {"nodeInfo": {"kernelVersion": "5.4.1"}}}]}),
+            ),
+            "nodes run Linux 5.15 or newer: n has 5.4.1 / upgrade these nodes",
+        ),
+        (
+            NODES,
+            Err(403),
+            "nodes run Linux 5.15 or newer: the API server does not let you see /api/v1/nodes / \
+             kubectl auth can-i --list says what you may; ask for the rest",
+        ),
+        (
+            GATEWAY_API,
+            Err(404),
+            "the Gateway API is installed: it is not there / kubectl apply -k manifests/external-crds",
+        ),
+        (
+            POLICIES,
+            Err(404),
+            "Istio's policies are known: it is not there / kubectl apply -k manifests/external-crds",
+        ),
+        (
+            SYSTEM,
+            Err(404),
+            "Ambit is installed: it is not there / ambit install | kubectl apply -f -",
+        ),
+        (
+            SYSTEM,
+            Err(500),
+            "Ambit is installed: the API server answers 500 / look at the API server",
+        ),
+        (
+            CONTROL,
+            Ok(json!({"spec": {"replicas": 2}, "status": {"readyReplicas": 1}})),
+            "the control plane is ready: 1 of 2 / \
+             kubectl -n ambit-system describe deployment/ambit-control says what is missing",
+        ),
+        (
+            PROXIES,
+            Err(404),
+            "every node has its proxy: it is not there / \
+             kubectl -n ambit-system describe daemonset/ztunnel says what is missing",
+        ),
+        (
+            CLASS,
+            Err(404),
+            "waypoints have their class: it is not there / ambit install | kubectl apply -f -",
+        ),
+        (
+            "/api/v1/namespaces/shop",
+            Err(404),
+            "namespace shop is in the mesh: it is not there / kubectl create namespace shop",
+        ),
+        (
+            "/api/v1/namespaces/shop",
+            Ok(json!({"metadata": {"labels": {MODE: "none"}}})),
+            "namespace shop is in the mesh: its label istio.io/dataplane-mode is \"none\" / \
+             kubectl label namespace shop istio.io/dataplane-mode=ambient",
+        ),
+        (
+            "/api/v1/namespaces/shop/pods",
+            Ok(json!({"items": [
+                {"metadata": {"name": "a"}, "status": {"phase": "Running"}},
+                {"metadata": {"name": "b"}, "status": {"phase": "Succeeded"}},
+                {"metadata": {"name": "c"}, "spec": {"hostNetwork": true}, "status": {"phase": "Running"}},
+                {"metadata": {"name": "d", "labels": {MODE: "none"}}, "status": {"phase": "Running"}}]})),
+            "pods of shop are captured: a / kubectl -n shop describe pod a says why, in its events",
+        ),
+        (
+            "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways",
+            Ok(json!({"items": []})),
+            "waypoint w of shop is programmed: there is no such Gateway / \
+             manifests/samples/waypoint.yaml has one",
+        ),
+        (
+            "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways",
+            Ok(
+                json!({"items": [{"metadata": {"name": "w"}, "status": {"conditions":
+                [{"type": "Programmed", "status": "False", "message": "no pod is ready"}]}}]}),
+            ),
+            "waypoint w of shop is programmed: no pod is ready / kubectl -n shop describe gateway w",
+        ),
+    ];
+    for (path, answer, expected) in rows {
+        let mut answers = well();
+        answers.insert(path.to_owned(), answer);
+        let failed = findings(&answers, Some("shop"))
+            .into_iter()
+            .filter_map(|finding| {
+                let Failure { reason, fix } = finding.failure?;
+                Some(format!("{}: {reason} / {fix}", finding.what))
+            });
+        let failed: Vec<_> = failed.collect();
+        let expected: Vec<_> = Some(expected)
+            .filter(|text| !text.is_empty())
+            .into_iter()
+            .collect();
+        assert_eq!(failed, expected, "{path}");
+    }
+}
+
+#[test]
+fn before_an_installation_only_the_cluster_is_looked_at() {
+    let mut answers = well();
+    for path in [SYSTEM, CONTROL, PROXIES, CLASS] {
+        answers.insert(path.to_owned(), Err(404));
+    }
+    let found = findings(&answers, None);
+    assert_eq!(found.len(), 5);
+    let last = found.last().expect("findings").to_string();
+    let expected = "failed  Ambit is installed: it is not there\n        \
+                    fix: ambit install | kubectl apply -f -";
+    assert_eq!(last, expected);
+    assert_eq!(found[0].to_string(), "ok      Kubernetes is 1.30 or newer");
+}
