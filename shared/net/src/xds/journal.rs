@@ -14,6 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,14 +142,22 @@ impl Journal {
         let bytes = encode(record);
         file.write_all(&bytes)?;
         self.size += bytes.len() as u64;
-        if self.size > self.limit && matches!(self.state, State::Live(_)) {
+        if self.size > self.limit {
             self.compact()?;
         }
         Ok(())
     }
 
-    /// Writes the file anew, without what is void.
+    /// Writes the file anew, without what is void; unless another process, which will outlive this one, has put its
+    /// own in the place.
     fn compact(&mut self) -> io::Result<()> {
+        let State::Live(file) = &self.state else {
+            return Ok(());
+        };
+        if file.metadata()?.ino() != fs::metadata(&self.path)?.ino() {
+            self.state = State::Off;
+            return Ok(());
+        }
         let (records, _) = read(&mut File::open(&self.path)?)?;
         let mut content = MAGIC.to_vec();
         for record in fold(records) {

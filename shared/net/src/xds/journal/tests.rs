@@ -131,6 +131,25 @@ fn what_is_void_is_left_out() {
 }
 
 #[test]
+fn a_process_that_ends_leaves_the_file_of_its_successor_alone() {
+    let folder = TempDir::new().expect("a folder");
+    let heard = |journal: &mut Journal, version: &str| {
+        journal.append(&record("A", &[("x", version)], &[], &[]));
+        journal.complete();
+    };
+    let mut old = Journal::new(folder.path());
+    heard(&mut old, "1");
+    let mut new = Journal::new(folder.path());
+    heard(&mut new, "2");
+    let long = "v".repeat(SMALL as usize);
+    heard(&mut old, &long);
+    heard(&mut old, &long);
+    heard(&mut new, "3");
+    let newest = ["2", "3"].map(|version| record("A", &[("x", version)], &[], &[]));
+    assert_eq!(restored(&folder).as_deref(), Some(&newest[..]));
+}
+
+#[test]
 fn a_file_does_not_grow_with_time() {
     let folder = TempDir::new().expect("a folder");
     let mut journal = Journal::new(folder.path());
