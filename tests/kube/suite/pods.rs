@@ -18,6 +18,7 @@ spec:
       containers:
       - name: echo
         image: ambit/echo
+        resources: {requests: {cpu: 10m, memory: 16Mi}}
         readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}
 ---
 apiVersion: v1

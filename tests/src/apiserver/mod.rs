@@ -125,6 +125,14 @@ impl ApiServer {
     }
 }
 
+/// What went wrong, said once.
+fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Whether the API server says that there is no such object, or that it is another one by now.
 fn is_gone(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if matches!(status.code, 404 | 409))

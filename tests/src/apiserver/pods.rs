@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{ApiServer, FIELD_MANAGER, is_gone};
+use super::{ApiServer, FIELD_MANAGER, is_gone, words};
 use crate::api::Key;
 use crate::cluster::Cluster;
 
@@ -51,7 +51,8 @@ pub(super) async fn tell(client: Client, cluster: Arc<Cluster>) {
                     told.insert(uid, status);
                 }
                 Err(error) => {
-                    tracing::warn!(pod = %key, %error, "the API server did not take a status");
+                    let error = words(&error);
+                    tracing::warn!(pod = %key, error, "the API server did not take a status");
                     failed = true;
                 }
             }
@@ -67,6 +68,11 @@ pub(super) async fn tell(client: Client, cluster: Arc<Cluster>) {
 
 async fn patch(client: &Client, key: &Key, uid: &str, status: &PodStatus) -> kube::Result<()> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &key.namespace);
+    // The API server knows it from the pod's spec, and takes no other word.
+    let status = PodStatus {
+        qos_class: None,
+        ..status.clone()
+    };
     let change = json!({"metadata": {"uid": uid}, "status": status});
     let parameters = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -103,7 +109,8 @@ impl ApiServer {
             loop {
                 match api.delete(&key.name, &parameters).await {
                     Err(error) if !is_gone(&error) => {
-                        tracing::warn!(pod = %key, %error, "the API server did not hear of a pod's end");
+                        let error = words(&error);
+                        tracing::warn!(pod = %key, error, "the API server did not hear of a pod's end");
                         sleep(pause).await;
                         pause = (pause * 2).min(LONGEST_PAUSE);
                     }

@@ -100,6 +100,9 @@ impl NodeFiles {
         let process = self.process(pid);
         fs::create_dir_all(process.join("ns"))?;
         fs::write(process.join("cgroup"), format!("0::{group}\n"))?;
+        // Its state, and nothing else that is not zero: all processes were started at the same time.
+        let stat = format!("{pid} (pause) S{}\n", " 0".repeat(49));
+        fs::write(process.join("stat"), stat)?;
         let place = process.join("ns/net");
         File::create(&place)?;
         let none: Option<&str> = None;
