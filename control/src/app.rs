@@ -11,19 +11,27 @@ use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::admin::metrics::Metrics;
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Asked};
+use crate::ca::secret::follow_secrets;
 use crate::ca::service::Service as CaService;
-use crate::cli::control::Settings;
+use crate::ca::{Authority, Signing};
+use crate::cli::control::{Kubernetes, Place, Settings};
+use crate::cluster::{self, Cluster, lease, roots, statuses};
 use crate::dispatch::Dispatch;
 use crate::engine::{self, State};
 use crate::push::connections::Connections;
 use crate::push::server::Server as XdsServer;
 use crate::source::files::{Folder, watch as files};
+use crate::source::{Deliveries, Rescan, kube};
 use crate::tls::{self, ServerCertificate};
+use crate::tokens::Authenticator;
+use crate::tokens::review::Reviews;
+use crate::waypoints;
 
 /// A dead peer is noticed within twice this.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -44,24 +52,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let addresses = (xds.local_addr()?, admin_listener.local_addr()?);
 
     let (stop, stopping) = watch::channel(false);
+    let (serve, serving) = watch::channel(false);
     let state = Arc::new(State::new(settings.mesh));
     let connections = Arc::new(Connections::default());
     let metrics = Arc::new(Metrics::default());
-    let tokens = Arc::new(settings.tokens);
-    let authority = Arc::new(settings.authority);
-    let names = settings.dns_names;
-    let certificate = ServerCertificate::new(authority.clone(), names)
-        .map_err(|error| anyhow!("the server certificate: {error}"))?;
-    let certificate = Arc::new(certificate);
 
     let (deliveries, delivered) = mpsc::channel(16);
     tokio::spawn(engine::run(state.clone(), delivered));
     let (rescan, rescans) = mpsc::channel(16);
-    let source = tokio::spawn(files::run(
-        Folder::new(settings.source),
-        deliveries,
-        rescans,
-    ));
     let admin = Admin {
         state: state.clone(),
         connections: connections.clone(),
@@ -69,19 +67,44 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         rescan,
         instance: format!("{:016x}", rand::random::<u64>()),
         settings: Arc::new(settings.shown),
+        serving,
     };
-    tokio::spawn(admin::serve(admin, admin_listener, stopping.clone()));
-    tokio::spawn(certificate.clone().keep_fresh());
+    if let Some(address) = settings.health_address {
+        let listener = listen(address).await.context("--health-address")?;
+        let health = admin::serve(admin.clone(), Asked::Health, listener, stopping.clone());
+        tokio::spawn(health);
+    }
+    let served = admin::serve(admin, Asked::All, admin_listener, stopping.clone());
+    tokio::spawn(served);
 
     // Proxies are let in once there is something to tell them: an empty mesh would replace theirs.
     let mut loaded = state.loaded();
-    tokio::select! {
-        _ = loaded.wait_for(|loaded| *loaded) => {}
-        ended = source => {
-            let why = ended.map_err(|error| anyhow!(error))?;
-            return Err(anyhow!("--source: {}", why.err().unwrap_or_else(|| "ended".to_owned())));
+    let starting = async {
+        let mut started = start(
+            settings.place,
+            &state,
+            deliveries,
+            rescans,
+            stopping.clone(),
+        )
+        .await?;
+        tokio::select! {
+            _ = loaded.wait_for(|loaded| *loaded) => Ok(started),
+            ended = &mut started.source => {
+                let why = ended.map_err(|error| anyhow!(error))?;
+                Err(anyhow!("--source: {}", why.err().unwrap_or_else(|| "ended".to_owned())))
+            }
         }
-    }
+    };
+    let started = tokio::select! {
+        started = starting => started?,
+        stopped = terminated() => return Ok(stopped?),
+    };
+    let tokens = Arc::new(started.tokens);
+    let certificate = ServerCertificate::new(started.signing.clone(), settings.dns_names)
+        .map_err(|error| anyhow!("the server certificate: {error}"))?;
+    let certificate = Arc::new(certificate);
+    tokio::spawn(certificate.clone().keep_fresh());
     let xds_service = XdsServer {
         state: state.clone(),
         connections,
@@ -90,7 +113,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         stopping: stopping.clone(),
     };
     let ca_service = CaService {
-        authority,
+        authority: started.signing,
         tokens,
         state,
         metrics,
@@ -110,6 +133,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
             },
         );
     let server = tokio::spawn(server);
+    serve.send_replace(true);
     announce(addresses, settings.ready_file.as_deref()).context("--ready-file")?;
 
     terminated().await?;
@@ -119,7 +143,96 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         Ok(ended) => ended?.context("serving xDS")?,
         Err(_) => tracing::info!("some streams did not end in time"),
     }
+    if let Some(writing) = started.writing {
+        let _ = tokio::time::timeout(GRACE, writing).await;
+    }
     Ok(())
+}
+
+/// What differs between a folder and a cluster.
+struct Started {
+    source: JoinHandle<Result<(), String>>,
+    signing: Signing,
+    tokens: Authenticator,
+    /// Who keeps the authority of files, which nothing replaces.
+    _kept: Option<watch::Sender<Arc<Authority>>>,
+    /// Ends when the Lease is given back.
+    writing: Option<JoinHandle<()>>,
+}
+
+/// Takes part in the election of who writes; its winner writes statuses, waypoints and roots.
+fn write(
+    cluster: &Cluster,
+    state: &Arc<State>,
+    signing: Signing,
+    on: &Kubernetes,
+    stopping: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let (held, holds) = watch::channel(None);
+    tokio::spawn(statuses::run(cluster.clone(), state.clone(), holds.clone()));
+    tokio::spawn(roots::run(
+        cluster.clone(),
+        state.clone(),
+        signing,
+        holds.clone(),
+    ));
+    if let Some(image) = &on.waypoint_image {
+        let domain = state.index().mesh().cluster_domain.clone();
+        let settings = waypoints::Settings {
+            image: image.clone(),
+            control: format!("https://ambit-control.{}.svc.{domain}:15012", on.namespace),
+            roots: None,
+            token: None,
+            replicas: 1,
+        };
+        let keeping = cluster::waypoints::run(cluster.clone(), state.clone(), settings, holds);
+        tokio::spawn(keeping);
+    }
+    tokio::spawn(lease::run(
+        cluster.clone(),
+        on.namespace.clone(),
+        on.identity.clone(),
+        held,
+        stopping,
+    ))
+}
+
+async fn start(
+    place: Place,
+    state: &Arc<State>,
+    deliveries: Deliveries,
+    rescans: mpsc::Receiver<Rescan>,
+    stopping: watch::Receiver<bool>,
+) -> anyhow::Result<Started> {
+    match place {
+        Place::Folder(folder) => {
+            let (kept, signing) = watch::channel(Arc::new(folder.authority));
+            let source = files::run(Folder::new(folder.source), deliveries, rescans);
+            Ok(Started {
+                source: tokio::spawn(source),
+                signing,
+                tokens: Authenticator::Keys(folder.tokens),
+                _kept: Some(kept),
+                writing: None,
+            })
+        }
+        Place::Kubernetes(on) => {
+            let cluster = Cluster::inferred().await.map_err(|error| anyhow!(error))?;
+            let source = tokio::spawn(kube::run(cluster.clone(), deliveries, rescans));
+            let trust_domain = state.index().mesh().trust_domain.to_string();
+            let signing = follow_secrets(cluster.clone(), on.namespace.clone(), trust_domain)
+                .await
+                .map_err(|error| anyhow!(error))?;
+            let writing = write(&cluster, state, signing.clone(), &on, stopping);
+            Ok(Started {
+                source,
+                signing,
+                tokens: Authenticator::Reviews(Reviews::new(cluster, on.token_audiences)),
+                _kept: None,
+                writing: Some(writing),
+            })
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

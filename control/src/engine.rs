@@ -18,6 +18,7 @@ pub struct State {
     shelves: RwLock<Shelves>,
     source: RwLock<SourceReport>,
     changed: watch::Sender<u64>,
+    batches: watch::Sender<u64>,
     loaded: watch::Sender<bool>,
 }
 
@@ -36,6 +37,7 @@ impl State {
             shelves: RwLock::default(),
             source: RwLock::default(),
             changed: watch::channel(0).0,
+            batches: watch::channel(0).0,
             loaded: watch::channel(false).0,
         }
     }
@@ -72,6 +74,7 @@ impl State {
             tracing::info!(changes = changes.len(), generation, "configuration changed");
             self.changed.send_replace(generation);
         }
+        self.batches.send_modify(|count| *count += 1);
         self.loaded.send_replace(true);
         generation
     }
@@ -108,6 +111,12 @@ impl State {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Wakes when a batch was applied, also one that nothing is pushed of.
+    #[must_use]
+    pub fn batches(&self) -> watch::Receiver<u64> {
+        self.batches.subscribe()
     }
 
     /// Turns true when the first batch was applied.

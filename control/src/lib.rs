@@ -13,6 +13,7 @@ pub mod app;
 pub mod ca;
 pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod dispatch;
 pub mod engine;
 pub mod explain;

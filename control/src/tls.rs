@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::ca::Authority;
+use crate::ca::{Authority, Signing};
 
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const RETRY: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The server's certificate, newest first and only.
 #[derive(Debug)]
 pub struct ServerCertificate {
-    authority: Arc<Authority>,
+    authority: Signing,
     names: Vec<String>,
     current: ArcSwap<CertifiedKey>,
 }
@@ -45,8 +45,9 @@ impl ServerCertificate {
     ///
     /// # Errors
     /// A name that is none, or the authority cannot sign.
-    pub fn new(authority: Arc<Authority>, names: Vec<String>) -> Result<Self, String> {
-        let current = ArcSwap::from_pointee(issue(&authority, &names)?);
+    pub fn new(authority: Signing, names: Vec<String>) -> Result<Self, String> {
+        let now = authority.borrow().clone();
+        let current = ArcSwap::from_pointee(issue(&now, &names)?);
         Ok(Self {
             authority,
             names,
@@ -54,12 +55,16 @@ impl ServerCertificate {
         })
     }
 
-    /// Renews at half life, for ever.
+    /// Renews at half life and when the authority is another one, until there is none.
     pub async fn keep_fresh(self: Arc<Self>) {
+        let mut changed = self.authority.clone();
         let mut wait = LIFETIME / 2;
         loop {
-            tokio::time::sleep(wait).await;
-            wait = match issue(&self.authority, &self.names) {
+            if let Ok(Err(_)) = tokio::time::timeout(wait, changed.changed()).await {
+                return;
+            }
+            let authority = changed.borrow_and_update().clone();
+            wait = match issue(&authority, &self.names) {
                 Ok(certified) => {
                     self.current.store(Arc::new(certified));
                     LIFETIME / 2

@@ -1,4 +1,4 @@
-//! What runs a waypoint: the ServiceAccount, Service and Deployment of a Gateway.
+//! What runs a waypoint: the ServiceAccount, Service, Deployment and PodDisruptionBudget of a Gateway.
 //!
 //! Pure. Whoever keeps the objects of a cluster applies them: the lab, or the Kubernetes source. They are
 //! owned by the Gateway and go with it. Pods of a waypoint terminate HBONE themselves and are not captured.
@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     ProjectedVolumeSource, Service, ServiceAccount, ServiceAccountTokenProjection, ServicePort,
     ServiceSpec, Volume, VolumeMount, VolumeProjection,
 };
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -63,6 +64,7 @@ pub struct Objects {
     pub account: ServiceAccount,
     pub service: Service,
     pub deployment: Deployment,
+    pub disruption: PodDisruptionBudget,
 }
 
 /// The objects that run this Gateway; `None` when it is not a waypoint.
@@ -74,6 +76,10 @@ pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Ob
     let metadata = metadata(gateway);
     let name = gateway.metadata.name.clone().unwrap_or_default();
     let selector = BTreeMap::from([(GATEWAY_NAME.to_owned(), name.clone())]);
+    let pods = LabelSelector {
+        match_labels: Some(selector.clone()),
+        ..LabelSelector::default()
+    };
     let port = ServicePort {
         name: Some("mesh".to_owned()),
         port: HBONE_PORT.into(),
@@ -88,7 +94,7 @@ pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Ob
     let service = Service {
         metadata: metadata.clone(),
         spec: Some(ServiceSpec {
-            selector: Some(selector.clone()),
+            selector: Some(selector),
             ports: Some(vec![port]),
             type_: Some("ClusterIP".to_owned()),
             ..ServiceSpec::default()
@@ -99,10 +105,7 @@ pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Ob
         metadata: metadata.clone(),
         spec: Some(DeploymentSpec {
             replicas: Some(settings.replicas),
-            selector: LabelSelector {
-                match_labels: Some(selector),
-                ..LabelSelector::default()
-            },
+            selector: pods.clone(),
             template: PodTemplateSpec {
                 metadata: Some(pod_metadata(gateway, &metadata)),
                 spec: Some(pod(gateway, &name, mesh, settings)),
@@ -111,10 +114,21 @@ pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Ob
         }),
         ..Deployment::default()
     };
+    // One at a time: of a single instance as well, or its node could never be drained.
+    let disruption = PodDisruptionBudget {
+        metadata,
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(pods),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    };
     Some(Objects {
         account,
         service,
         deployment,
+        disruption,
     })
 }
 

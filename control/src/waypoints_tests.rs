@@ -50,6 +50,7 @@ fn all_objects_are_the_gateways() {
         &made.account.metadata,
         &made.service.metadata,
         &made.deployment.metadata,
+        &made.disruption.metadata,
     ] {
         assert_eq!(metadata.name.as_deref(), Some("w"));
         assert_eq!(metadata.namespace.as_deref(), Some("shop"));

@@ -42,12 +42,28 @@ pub struct Admin {
     pub instance: String,
     /// The effective settings, for `config_dump`.
     pub settings: Arc<serde_json::Value>,
+    /// Turns true when proxies are served.
+    pub serving: watch::Receiver<bool>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
+/// What may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Everything: for operators of this machine.
+    All,
+    /// Readiness and metrics: for whom it may concern.
+    Health,
+}
+
 /// Serves until `stopping`.
-pub async fn serve(admin: Admin, listener: TcpListener, mut stopping: watch::Receiver<bool>) {
+pub async fn serve(
+    admin: Admin,
+    asked: Asked,
+    listener: TcpListener,
+    mut stopping: watch::Receiver<bool>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -55,7 +71,7 @@ pub async fn serve(admin: Admin, listener: TcpListener, mut stopping: watch::Rec
         };
         match accepted {
             Ok((tcp, _)) => {
-                tokio::spawn(connection(admin.clone(), tcp));
+                tokio::spawn(connection(admin.clone(), asked, tcp));
             }
             Err(error) => {
                 tracing::warn!(%error, "an admin connection was not accepted");
@@ -65,10 +81,10 @@ pub async fn serve(admin: Admin, listener: TcpListener, mut stopping: watch::Rec
     }
 }
 
-async fn connection(admin: Admin, tcp: TcpStream) {
+async fn connection(admin: Admin, asked: Asked, tcp: TcpStream) {
     let service = service_fn(move |request| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.answer(request).await) }
+        async move { Ok::<_, Infallible>(admin.answer(asked, request).await) }
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -81,13 +97,17 @@ async fn connection(admin: Admin, tcp: TcpStream) {
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(&self, asked: Asked, request: Request<Incoming>) -> Answer {
         let query = query(request.uri().query().unwrap_or_default());
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz/ready") => self.ready(),
             (&Method::GET, "/metrics") => {
                 let rendered = metrics::render(self);
                 text(StatusCode::OK, "text/plain; version=0.0.4", rendered)
+            }
+            _ if asked == Asked::Health => {
+                let help = "GET /healthz/ready /metrics\n".to_owned();
+                text(StatusCode::NOT_FOUND, "text/plain", help)
             }
             (&Method::GET, "/debug/config_dump") => json(StatusCode::OK, &dump::config(self)),
             (&Method::GET, "/debug/connections") => json(StatusCode::OK, &dump::connections(self)),
@@ -114,12 +134,18 @@ impl Admin {
     }
 
     fn ready(&self) -> Answer {
-        if *self.state.loaded().borrow() {
-            text(StatusCode::OK, "text/plain", "ready\n".to_owned())
+        let why = if *self.serving.borrow() {
+            return text(StatusCode::OK, "text/plain", "ready\n".to_owned());
+        } else if *self.state.loaded().borrow() {
+            "there is no certificate authority yet\n"
         } else {
-            let why = "the source was not read yet\n".to_owned();
-            text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", why)
-        }
+            "the source was not read yet\n"
+        };
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain",
+            why.to_owned(),
+        )
     }
 
     async fn sync(&self, timeout: Option<&String>) -> Answer {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::material::{Authority, Pems};
 
-const NAMES: [&str; 4] = [
+pub(super) const NAMES: [&str; 4] = [
     "ca-cert.pem",
     "ca-key.pem",
     "root-cert.pem",

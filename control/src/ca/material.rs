@@ -18,7 +18,7 @@ const MAX_BACKDATE: Duration = Duration::from_secs(60);
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// The four files of an authority, as text.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Pems {
     /// `ca-cert.pem`: the certificate that signs.
     pub ca_cert: String,

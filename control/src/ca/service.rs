@@ -10,21 +10,21 @@ use ambit_proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::value::Kind;
 use tonic::{Request, Response, Status};
 
-use super::material::Authority;
+use super::Signing;
 use super::permission::permit;
 use super::request::public_key;
 use crate::admin::metrics::Metrics;
 use crate::engine::State;
-use crate::tokens::Tokens;
+use crate::tokens::{Authenticator, Caller};
 
 const IMPERSONATED: &str = "ImpersonatedIdentity";
 
 /// Signs.
 pub struct Service {
     /// With this.
-    pub authority: Arc<Authority>,
+    pub authority: Signing,
     /// For those who show a token.
-    pub tokens: Arc<Tokens>,
+    pub tokens: Arc<Authenticator>,
     /// Knows who runs where.
     pub state: Arc<State>,
     /// Counted.
@@ -41,20 +41,21 @@ impl IstioCertificateService for Service {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let result = self.create(&request);
+        let result = self.create(&request).await;
         self.metrics.signed(result.as_ref().err().map(Status::code));
         result.map(Response::new)
     }
 }
 
 impl Service {
-    fn create(
+    async fn create(
         &self,
         request: &Request<IstioCertificateRequest>,
     ) -> Result<IstioCertificateResponse, Status> {
         let caller = self
             .tokens
             .authenticate(request.metadata())
+            .await
             .inspect_err(|error| {
                 tracing::warn!(%error, "certificate refused");
             })?;
@@ -65,8 +66,8 @@ impl Service {
         })?;
         let key = public_key(&body.csr).map_err(Status::invalid_argument)?;
         let lifetime = self.lifetime_of(body.validity_duration)?;
-        let cert_chain = self
-            .authority
+        let authority = self.authority.borrow().clone();
+        let cert_chain = authority
             .sign_workload(&key, &identity, lifetime, SystemTime::now())
             .map_err(Status::internal)?;
         tracing::info!(account = %caller.account(), %identity, lifetime = lifetime.as_secs(), "certificate signed");
@@ -75,7 +76,7 @@ impl Service {
 
     fn identity(
         &self,
-        caller: &crate::tokens::Caller,
+        caller: &Caller,
         body: &IstioCertificateRequest,
     ) -> Result<Identity, Status> {
         let wanted = impersonated(body)?;

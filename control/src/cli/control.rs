@@ -20,7 +20,13 @@ Example:
   ambit control --source ./mesh --ca-dir ./ca --jwks ./jwks.json \\
       --token-issuer https://kubernetes.default.svc --trusted-node-account ambit-system/ztunnel
 
-The source folder holds Kubernetes objects as YAML or JSON, as `kubectl get -o yaml` prints them:
+  ambit control --source kubernetes
+
+On Kubernetes objects are watched, tokens are checked by the API server (TokenReview), and the certificate
+authority is in Secret cacerts, if there is one, else in Secret ambit-ca, which is made when it is missing.
+The API server is that of KUBECONFIG, of ~/.kube/config or of the pod, in this order.
+
+A source folder holds Kubernetes objects as YAML or JSON, as `kubectl get -o yaml` prints them:
 Namespace, Node, Pod (with its status), Service, EndpointSlice, ServiceAccount,
 AuthorizationPolicy, PeerAuthentication. The folder is watched. To know when a change is in force:
 
@@ -32,8 +38,9 @@ The log is set with RUST_LOG (info), and with LOG_FORMAT=json its lines are JSON
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Flags {
-    /// Folder of Kubernetes objects: every *.yaml, *.yml and *.json below it
-    #[arg(long, value_name = "DIR")]
+    /// Folder of Kubernetes objects: every *.yaml, *.yml and *.json below it; or `kubernetes`, an API server
+    /// (a folder of that name is ./kubernetes)
+    #[arg(long, value_name = "DIR|kubernetes")]
     pub source: PathBuf,
     /// Where proxies get configuration and certificates (TLS); port 0 picks a free one
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:15012")]
@@ -41,22 +48,25 @@ pub struct Flags {
     /// Where operators ask (plain HTTP, no authentication: keep it local); port 0 picks a free one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15014")]
     pub admin_address: String,
+    /// Where /healthz/ready and /metrics are served besides, and nothing else, for probes and scrapers
+    #[arg(long, value_name = "IP:PORT")]
+    pub health_address: Option<String>,
     /// File to write once both ports listen: {"xds": "IP:PORT", "admin": "IP:PORT"}
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; made when
-    /// the folder is missing or empty
+    /// the folder is missing or empty. Not on Kubernetes
     #[arg(long, value_name = "DIR")]
-    pub ca_dir: PathBuf,
-    /// Public keys of the token issuer (JSON Web Key Set); read again when it changes
+    pub ca_dir: Option<PathBuf>,
+    /// Public keys of the token issuer (JSON Web Key Set); read again when it changes. Not on Kubernetes
     #[arg(long, value_name = "FILE")]
-    pub jwks: PathBuf,
+    pub jwks: Option<PathBuf>,
     /// Audience that tokens must be for; may be given several times
     #[arg(long, value_name = "NAME", default_value = "istio-ca")]
     pub token_audience: Vec<String>,
-    /// Issuer of tokens, exactly as their `iss` says
+    /// Issuer of tokens, exactly as their `iss` says. Not on Kubernetes
     #[arg(long, value_name = "URL")]
-    pub token_issuer: String,
+    pub token_issuer: Option<String>,
     /// Account of node proxies: they may ask for identities of pods on their own node; may be given
     /// several times
     #[arg(
@@ -65,6 +75,21 @@ pub struct Flags {
         default_value = "ambit-system/ztunnel"
     )]
     pub trusted_node_account: Vec<String>,
+    /// Namespace of this installation: of its Secrets and its Lease. Only on Kubernetes
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "POD_NAMESPACE",
+        default_value = "ambit-system"
+    )]
+    pub namespace: String,
+    /// Name of this replica among those that compete for the Lease [default: a random one]. Only on
+    /// Kubernetes
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub identity: Option<String>,
+    /// Image of waypoints; without one no waypoint is deployed. Only on Kubernetes
+    #[arg(long, value_name = "IMAGE", env = "WAYPOINT_IMAGE")]
+    pub waypoint_image: Option<String>,
     /// Name (DNS or IP) in the server certificate; may be given several times
     #[arg(
         long,
@@ -96,12 +121,11 @@ pub struct Flags {
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct Settings {
-    pub source: PathBuf,
+    pub place: Place,
     pub xds_address: SocketAddr,
     pub admin_address: SocketAddr,
+    pub health_address: Option<SocketAddr>,
     pub ready_file: Option<PathBuf>,
-    pub authority: Authority,
-    pub tokens: Tokens,
     pub trusted_node_accounts: BTreeSet<String>,
     pub dns_names: Vec<String>,
     pub certificate_lifetime: Duration,
@@ -109,6 +133,37 @@ pub struct Settings {
     /// For people, without secrets.
     pub shown: serde_json::Value,
 }
+
+/// Where objects, tokens and the authority come from.
+#[derive(Debug)]
+pub enum Place {
+    /// A folder and files.
+    Folder(Box<Folder>),
+    /// An API server.
+    Kubernetes(Kubernetes),
+}
+
+/// A folder of objects, with files of keys.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Folder {
+    pub source: PathBuf,
+    pub authority: Authority,
+    pub tokens: Tokens,
+}
+
+/// What is to be known besides what the API server knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Kubernetes {
+    pub namespace: String,
+    pub identity: String,
+    pub token_audiences: Vec<String>,
+    pub waypoint_image: Option<String>,
+}
+
+/// The value of `--source` that is no folder.
+const KUBERNETES: &str = "kubernetes";
 
 /// Everything that is wrong with the flags, one line each.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,17 +189,102 @@ impl Flags {
     pub fn check(self) -> Result<Settings, Mistakes> {
         let mut check = Check::default();
         let shown = self.shown();
-        if !self.source.is_dir() {
+        let on_kubernetes = self.source.as_os_str() == KUBERNETES;
+        if !on_kubernetes && !self.source.is_dir() {
             let source = self.source.display();
             check.wrong("--source", format_args!("{source} is not a folder"));
         }
         let xds_address = check.parse("--xds-address", &self.xds_address, "IP:PORT");
         let admin_address = check.parse("--admin-address", &self.admin_address, "IP:PORT");
-        let keys = check.ok("--jwks", Keys::read(self.jwks));
-        check.not_empty("--token-issuer", &self.token_issuer);
+        let health_address = self.health_address.as_ref();
+        let health_address =
+            health_address.map(|text| check.parse("--health-address", text, "IP:PORT"));
+        let keys = self.files(on_kubernetes, &mut check);
         for audience in &self.token_audience {
             check.not_empty("--token-audience", audience);
         }
+        self.names(on_kubernetes, &mut check);
+        let lifetime = check.ok(
+            "--certificate-lifetime",
+            duration(&self.certificate_lifetime),
+        );
+        let place = self.place(on_kubernetes, keys, &mut check);
+        let (
+            Some(place),
+            Some(xds_address),
+            Some(admin_address),
+            None | Some(Some(_)),
+            Some(certificate_lifetime),
+        ) = (place, xds_address, admin_address, health_address, lifetime)
+        else {
+            return Err(Mistakes(check.mistakes));
+        };
+        let mut dns_names = self.dns_name;
+        if on_kubernetes {
+            let service = format!("ambit-control.{}.svc", self.namespace);
+            dns_names.push(format!("{service}.{}", self.cluster_domain));
+            dns_names.push(service);
+            dns_names.sort();
+            dns_names.dedup();
+        }
+        Ok(Settings {
+            place,
+            xds_address,
+            admin_address,
+            health_address: health_address.flatten(),
+            ready_file: self.ready_file,
+            trusted_node_accounts: self.trusted_node_account.into_iter().collect(),
+            dns_names,
+            certificate_lifetime,
+            mesh: Mesh {
+                trust_domain: self.trust_domain.into(),
+                cluster_domain: self.cluster_domain.into(),
+                cluster_id: self.cluster_id.into(),
+                network: self.network.into(),
+                root_namespace: self.root_namespace.into(),
+            },
+            shown,
+        })
+    }
+
+    /// The keys of tokens; and whether the flags of files are there if and only if there are files.
+    fn files(&self, on_kubernetes: bool, check: &mut Check) -> Option<Keys> {
+        for (flag, given, instead) in [
+            (
+                "--ca-dir",
+                self.ca_dir.is_some(),
+                "the authority is in a Secret",
+            ),
+            (
+                "--jwks",
+                self.jwks.is_some(),
+                "the API server checks tokens",
+            ),
+            (
+                "--token-issuer",
+                self.token_issuer.is_some(),
+                "the API server checks tokens",
+            ),
+        ] {
+            if given && on_kubernetes {
+                check.wrong(
+                    flag,
+                    format_args!("is not for --source kubernetes: {instead}"),
+                );
+            } else if !given && !on_kubernetes {
+                check.wrong(flag, "is needed with a folder");
+            }
+        }
+        if on_kubernetes {
+            return None;
+        }
+        if let Some(issuer) = &self.token_issuer {
+            check.not_empty("--token-issuer", issuer);
+        }
+        check.ok("--jwks", Keys::read(self.jwks.clone()?))
+    }
+
+    fn names(&self, on_kubernetes: bool, check: &mut Check) {
         for account in &self.trusted_node_account {
             let parts: Vec<_> = account.split('/').collect();
             if parts.len() != 2 || Identity::new("td", parts[0], parts[1]).is_err() {
@@ -158,10 +298,6 @@ impl Flags {
                 check.wrong("--dns-name", what);
             }
         }
-        let lifetime = check.ok(
-            "--certificate-lifetime",
-            duration(&self.certificate_lifetime),
-        );
         for (flag, name) in [
             ("--trust-domain", &self.trust_domain),
             ("--cluster-domain", &self.cluster_domain),
@@ -175,43 +311,44 @@ impl Flags {
             }
         }
         check.not_empty("--cluster-id", &self.cluster_id);
-        // Only now: this may write the folder.
-        let authority = if check.mistakes.is_empty() {
-            check.ok(
-                "--ca-dir",
-                ca::files::load_or_make(&self.ca_dir, &self.trust_domain),
-            )
-        } else {
-            None
-        };
-        match (xds_address, admin_address, keys, lifetime, authority) {
-            (
-                Some(xds_address),
-                Some(admin_address),
-                Some(keys),
-                Some(certificate_lifetime),
-                Some(authority),
-            ) => Ok(Settings {
-                source: self.source,
-                xds_address,
-                admin_address,
-                ready_file: self.ready_file,
-                authority,
-                tokens: Tokens::new(keys, self.token_issuer, self.token_audience),
-                trusted_node_accounts: self.trusted_node_account.into_iter().collect(),
-                dns_names: self.dns_name,
-                certificate_lifetime,
-                mesh: Mesh {
-                    trust_domain: self.trust_domain.into(),
-                    cluster_domain: self.cluster_domain.into(),
-                    cluster_id: self.cluster_id.into(),
-                    network: self.network.into(),
-                    root_namespace: self.root_namespace.into(),
-                },
-                shown,
-            }),
-            _ => Err(Mistakes(check.mistakes)),
+        if on_kubernetes {
+            if !is_host(&self.namespace) || self.namespace.contains('.') {
+                let what = format_args!("{:?} is not the name of a namespace", self.namespace);
+                check.wrong("--namespace", what);
+            }
+            for (flag, text) in [
+                ("--identity", &self.identity),
+                ("--waypoint-image", &self.waypoint_image),
+            ] {
+                if let Some(text) = text {
+                    check.not_empty(flag, text);
+                }
+            }
         }
+    }
+
+    /// Only when nothing is wrong: this may write the folder of the authority.
+    fn place(&self, on_kubernetes: bool, keys: Option<Keys>, check: &mut Check) -> Option<Place> {
+        if !check.mistakes.is_empty() {
+            return None;
+        }
+        if on_kubernetes {
+            let random = || format!("ambit-control-{:016x}", rand::random::<u64>());
+            return Some(Place::Kubernetes(Kubernetes {
+                namespace: self.namespace.clone(),
+                identity: self.identity.clone().unwrap_or_else(random),
+                token_audiences: self.token_audience.clone(),
+                waypoint_image: self.waypoint_image.clone(),
+            }));
+        }
+        let authority = ca::files::load_or_make(self.ca_dir.as_ref()?, &self.trust_domain);
+        let authority = check.ok("--ca-dir", authority)?;
+        let (issuer, audiences) = (self.token_issuer.clone()?, self.token_audience.clone());
+        Some(Place::Folder(Box::new(Folder {
+            source: self.source.clone(),
+            authority,
+            tokens: Tokens::new(keys?, issuer, audiences),
+        })))
     }
 
     fn shown(&self) -> serde_json::Value {
@@ -219,6 +356,10 @@ impl Flags {
             "source": self.source,
             "xds_address": self.xds_address,
             "admin_address": self.admin_address,
+            "health_address": self.health_address,
+            "namespace": self.namespace,
+            "identity": self.identity,
+            "waypoint_image": self.waypoint_image,
             "ca_dir": self.ca_dir,
             "jwks": self.jwks,
             "token_audience": self.token_audience,
@@ -315,16 +456,33 @@ mod tests {
         }
     }
 
+    fn mistakes(flags: &[&str]) -> Vec<String> {
+        let all = ["ambit", "control"].iter().chain(flags);
+        let cli = Cli::try_parse_from(all).expect("clap takes texts");
+        let Some(Command::Control(flags)) = cli.command else {
+            panic!("control");
+        };
+        flags
+            .check()
+            .map_or_else(|mistakes| mistakes.0, |_| Vec::new())
+    }
+
+    fn names(mistakes: &[String]) -> Vec<&str> {
+        let names = mistakes
+            .iter()
+            .map(|m| m.split(':').next().unwrap_or_default());
+        names.collect()
+    }
+
     #[test]
     fn all_mistakes_show_at_once_and_nothing_is_written() {
         let base = tempfile::tempdir().expect("a folder");
         let ca = base.path().join("ca");
-        let cli = Cli::try_parse_from([
-            "ambit",
-            "control",
+        let mistakes = mistakes(&[
             "--source=/does/not/exist",
             "--xds-address=nowhere",
             "--admin-address=127.0.0.1",
+            "--health-address=15021",
             &format!("--ca-dir={}", ca.display()),
             "--jwks=/does/not/exist.json",
             "--token-issuer=",
@@ -333,31 +491,51 @@ mod tests {
             "--dns-name=a b",
             "--certificate-lifetime=1d",
             "--trust-domain=a/b",
-        ])
-        .expect("clap takes texts");
-        let Some(Command::Control(flags)) = cli.command else {
-            panic!("control");
-        };
-        let mistakes = flags.check().expect_err("mistakes").0;
-        let flags: Vec<_> = mistakes
-            .iter()
-            .map(|m| m.split(':').next().unwrap_or_default())
-            .collect();
+        ]);
         assert_eq!(
-            flags,
+            names(&mistakes),
             [
                 "--source",
                 "--xds-address",
                 "--admin-address",
-                "--jwks",
+                "--health-address",
                 "--token-issuer",
+                "--jwks",
                 "--token-audience",
                 "--trusted-node-account",
                 "--dns-name",
+                "--trust-domain",
                 "--certificate-lifetime",
-                "--trust-domain"
             ]
         );
         assert!(!ca.exists());
+    }
+
+    #[test]
+    fn what_a_folder_needs_kubernetes_has() {
+        let folder = mistakes(&["--source=."]);
+        assert_eq!(names(&folder), ["--ca-dir", "--jwks", "--token-issuer"]);
+        let files = ["--ca-dir=a", "--jwks=b", "--token-issuer=c"];
+        let kubernetes = mistakes(&[
+            "--source=kubernetes",
+            files[0],
+            files[1],
+            files[2],
+            "--namespace=a/b",
+            "--identity=",
+            "--waypoint-image=",
+        ]);
+        assert_eq!(
+            names(&kubernetes),
+            [
+                "--ca-dir",
+                "--jwks",
+                "--token-issuer",
+                "--namespace",
+                "--identity",
+                "--waypoint-image"
+            ]
+        );
+        assert_eq!(mistakes(&["--source=kubernetes"]), [""; 0]);
     }
 }

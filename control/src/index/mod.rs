@@ -365,6 +365,19 @@ impl Index {
         outcomes.filter_map(|(key, outcome)| Some((key, outcome.status.as_ref()?)))
     }
 
+    /// What is to be written back into one object.
+    #[must_use]
+    pub fn status(&self, key: &Key) -> Option<&serde_json::Value> {
+        self.attached.status(key)
+    }
+
+    /// Whether a class of Gateways is ours: no other controller has claimed it.
+    #[must_use]
+    pub fn is_our_class(&self, class: &str) -> bool {
+        let class = self.objects.classes.find("", class);
+        class.is_none_or(|class| class.spec.controller_name == translate::status::CONTROLLER)
+    }
+
     /// How often a status has changed.
     #[must_use]
     pub fn status_revision(&self) -> u64 {

@@ -16,7 +16,7 @@ use super::session::{Session, Told};
 use crate::admin::metrics::Metrics;
 use crate::engine::State;
 use crate::tls::Peer;
-use crate::tokens::Tokens;
+use crate::tokens::Authenticator;
 
 /// As many responses as a [`Session`] has unanswered: sending never waits for the peer.
 const IN_FLIGHT: usize = 4;
@@ -29,7 +29,7 @@ pub struct Server {
     /// Where streams say how far they are.
     pub connections: Arc<Connections>,
     /// Who may connect.
-    pub tokens: Arc<Tokens>,
+    pub tokens: Arc<Authenticator>,
     /// Counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the control plane stops.
@@ -46,7 +46,7 @@ impl AggregatedDiscoveryService for Server {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let caller = self.tokens.authenticate(request.metadata())?;
+        let caller = self.tokens.authenticate(request.metadata()).await?;
         let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let (responses, receiver) = mpsc::channel(IN_FLIGHT);
         let stream = StreamTask {

@@ -7,6 +7,7 @@ pub mod ambit;
 pub mod files;
 pub mod gateway;
 pub mod istio;
+pub mod kube;
 pub mod networking;
 pub mod object;
 pub mod parse;

@@ -55,6 +55,23 @@ pub struct ParseError {
     pub error: String,
 }
 
+/// JSON of an API server.
+#[derive(Debug, Clone, Copy)]
+pub enum Wire<'a> {
+    /// An item of a list.
+    Item(&'a serde_json::Value),
+    /// A line of a watch: `{"type": ..., "object": ...}`.
+    Event(&'a [u8]),
+}
+
+/// Reads an object of a known kind that has a name.
+///
+/// # Errors
+/// The field that is wrong, and how.
+pub fn parse_wire(kind: Kind, wire: Wire<'_>) -> Result<Object, String> {
+    typed(kind, &wire).map_err(|(_, error)| error)
+}
+
 /// Splits a file at its `---` lines.
 #[must_use]
 pub fn documents(text: &str) -> Vec<Document<'_>> {
@@ -194,6 +211,39 @@ impl Readable for Json {
 
     fn line(&self) -> usize {
         self.1
+    }
+}
+
+impl Readable for Wire<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
+        #[derive(Deserialize)]
+        struct Event<T> {
+            object: T,
+        }
+        let read = match self {
+            Wire::Item(item) => T::deserialize(*item).map_err(|error| {
+                let blamed = serde_path_to_error::deserialize::<_, T>(*item).err();
+                (blamed.map(|it| it.path().to_string()), error)
+            }),
+            Wire::Event(line) => serde_json::from_slice::<Event<T>>(line)
+                .map(|event| event.object)
+                .map_err(|error| {
+                    let mut again = serde_json::Deserializer::from_slice(line);
+                    let blamed = serde_path_to_error::deserialize::<_, Event<T>>(&mut again).err();
+                    (blamed.map(|it| it.path().to_string()), error)
+                }),
+        };
+        read.map_err(|(path, error)| {
+            let error = error.to_string();
+            let error = error.split(" at line ").next().unwrap_or_default();
+            let path = path.unwrap_or_default();
+            let path = path.strip_prefix("object.").unwrap_or(&path);
+            (0, format!("{path}: {error}"))
+        })
+    }
+
+    fn line(&self) -> usize {
+        0
     }
 }
 
@@ -534,6 +584,35 @@ mod tests {
         assert_eq!(found.0, ["Pod default/a", "Node n"]);
         assert_eq!(found.2.len(), 1);
         assert_eq!(found.2[0].1, "Pod b");
+    }
+
+    #[test]
+    fn errors_of_the_wire_name_the_field() {
+        let rows = [
+            (
+                Kind::Service,
+                r#"{"metadata": {"name": "a"}, "spec": {"ports": [{"port": "x"}]}}"#,
+                "spec.ports[0].port: invalid type: string \"x\", expected i32",
+            ),
+            (
+                Kind::HTTPRoute,
+                r#"{"metadata": {"name": "a"}, "spec": {"rules": [{"matchs": []}]}}"#,
+                "spec.rules[0].matchs: unknown field `matchs`",
+            ),
+            (
+                Kind::Pod,
+                r#"{"metadata": {"labels": 7}}"#,
+                "metadata.labels: ",
+            ),
+        ];
+        for (kind, json, expected) in rows {
+            let item: serde_json::Value = serde_json::from_str(json).expect("JSON");
+            let event = format!(r#"{{"type": "ADDED", "object": {json}}}"#);
+            for wire in [Wire::Item(&item), Wire::Event(event.as_bytes())] {
+                let error = parse_wire(kind, wire).expect_err("wrong");
+                assert!(error.starts_with(expected), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Who calls: service-account tokens, checked against the issuer's published keys.
+//! Who calls: service-account tokens, checked against the issuer's published keys, or by the API server.
 //!
 //! A token is never logged and never part of an error.
 
 pub mod keys;
+pub mod review;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use keys::Keys;
+use review::Reviews;
 
 /// Signatures that are accepted. Symmetric ones and `none` are not.
 const ALGORITHMS: [Algorithm; 5] = [
@@ -24,7 +26,29 @@ const ALGORITHMS: [Algorithm; 5] = [
 /// Clocks may differ by this many seconds.
 const LEEWAY: u64 = 30;
 
-/// Checks tokens.
+/// Who checks tokens.
+pub enum Authenticator {
+    /// Published keys do, here.
+    Keys(Tokens),
+    /// The API server does.
+    Reviews(Reviews),
+}
+
+impl Authenticator {
+    /// Who sends a request.
+    ///
+    /// # Errors
+    /// There is no token, it does not hold, or nobody can tell now.
+    pub async fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, TokenError> {
+        let token = bearer(metadata)?;
+        match self {
+            Self::Keys(tokens) => tokens.verify(token),
+            Self::Reviews(reviews) => reviews.verify(token).await,
+        }
+    }
+}
+
+/// Checks tokens by keys.
 #[derive(Debug)]
 pub struct Tokens {
     keys: Keys,
@@ -78,11 +102,16 @@ pub enum TokenError {
     Invalid(String),
     #[error("the token is not that of a service account: {0}")]
     NotAServiceAccount(&'static str),
+    #[error("the token cannot be checked now: {0}")]
+    Unavailable(String),
 }
 
 impl From<TokenError> for Status {
     fn from(error: TokenError) -> Self {
-        Self::unauthenticated(error.to_string())
+        match error {
+            TokenError::Unavailable(_) => Self::unavailable(error.to_string()),
+            _ => Self::unauthenticated(error.to_string()),
+        }
     }
 }
 
@@ -121,24 +150,6 @@ impl Tokens {
         }
     }
 
-    /// Who sends a request.
-    ///
-    /// # Errors
-    /// There is no token, or it does not hold.
-    pub fn authenticate(&self, metadata: &MetadataMap) -> Result<Caller, TokenError> {
-        let mut values = metadata.get_all("authorization").iter();
-        let value = values.next().ok_or(TokenError::Missing)?;
-        if values.next().is_some() {
-            return Err(TokenError::Malformed);
-        }
-        let text = value.to_str().map_err(|_| TokenError::Malformed)?;
-        let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(TokenError::Missing);
-        }
-        self.verify(token.trim())
-    }
-
     /// Whom a token speaks for.
     ///
     /// # Errors
@@ -164,13 +175,30 @@ impl Tokens {
     }
 }
 
-fn caller(claims: Claims) -> Result<Caller, TokenError> {
-    let subject = claims
-        .sub
-        .strip_prefix("system:serviceaccount:")
+/// The token of a request.
+fn bearer(metadata: &MetadataMap) -> Result<&str, TokenError> {
+    let mut values = metadata.get_all("authorization").iter();
+    let value = values.next().ok_or(TokenError::Missing)?;
+    if values.next().is_some() {
+        return Err(TokenError::Malformed);
+    }
+    let text = value.to_str().map_err(|_| TokenError::Malformed)?;
+    let (scheme, token) = text.split_once(' ').ok_or(TokenError::Missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(TokenError::Missing);
+    }
+    Ok(token.trim())
+}
+
+/// Namespace and name of a service account's user name.
+fn account(user: &str) -> Option<(&str, &str)> {
+    user.strip_prefix("system:serviceaccount:")
         .and_then(|rest| rest.split_once(':'))
-        .filter(|(ns, name)| !ns.is_empty() && !name.is_empty() && !name.contains(':'));
-    let Some((namespace, service_account)) = subject else {
+        .filter(|(ns, name)| !ns.is_empty() && !name.is_empty() && !name.contains(':'))
+}
+
+fn caller(claims: Claims) -> Result<Caller, TokenError> {
+    let Some((namespace, service_account)) = account(&claims.sub) else {
         let why = "sub is not system:serviceaccount:NAMESPACE:NAME";
         return Err(TokenError::NotAServiceAccount(why));
     };

@@ -198,7 +198,7 @@ fn the_header_carries_exactly_one_bearer_token() {
         }
         metadata
     };
-    let authenticate = |values: &[String]| tokens.authenticate(&metadata(values));
+    let authenticate = |values: &[String]| tokens.verify(bearer(&metadata(values))?);
     authenticate(&[format!("Bearer {token}")]).expect("holds");
     authenticate(&[format!("bearer {token}")]).expect("holds");
     assert_eq!(authenticate(&[]), Err(TokenError::Missing));

@@ -1,0 +1,240 @@
+//! Keeps the roots of the mesh in a ConfigMap of every namespace, where waypoints and node proxies mount
+//! them, while this replica holds the Lease.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ambit_core::backoff::Backoff;
+use rand::Rng;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::collection::{Collection, path};
+use super::follow::{News, follow};
+use super::lease::Held;
+use super::statuses::{holds, sleep_until};
+use super::{Cluster, Failure};
+use crate::ca::Signing;
+use crate::engine::State;
+use crate::source::parse::Wire;
+
+/// As Istio has it.
+pub const NAME: &str = "istio-ca-root-cert";
+/// Its only key.
+pub const FILE: &str = "root-cert.pem";
+
+/// At most one write in this time.
+const PACE: Duration = Duration::from_millis(20);
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Follows, and writes while the Lease is held, until the process ends.
+pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held: Held) {
+    let (sender, news) = mpsc::channel(64);
+    let rounds = watch::channel(0).0;
+    let maps = Collection::all("", &["v1"], "configmaps").named(NAME);
+    let following = follow(
+        cluster.clone(),
+        maps,
+        read,
+        rounds.subscribe(),
+        ((), sender),
+    );
+    tokio::spawn(following);
+    let mut writer = Writer {
+        cluster,
+        state,
+        signing,
+        news,
+        published: BTreeMap::new(),
+        listing: HashSet::new(),
+        listed: false,
+        failed: BTreeMap::new(),
+    };
+    writer.run(&mut held).await;
+}
+
+/// A namespace, and what is published in it.
+type Told = Option<(String, String)>;
+
+struct Writer {
+    cluster: Cluster,
+    state: Arc<State>,
+    signing: Signing,
+    news: mpsc::Receiver<((), News<Told>)>,
+    published: BTreeMap<String, String>,
+    listing: HashSet<String>,
+    listed: bool,
+    failed: BTreeMap<String, (Instant, Backoff)>,
+}
+
+impl Writer {
+    async fn run(&mut self, held: &mut Held) {
+        let mut batches = self.state.batches();
+        loop {
+            batches.borrow_and_update();
+            let roots = self.signing.borrow_and_update().roots().to_owned();
+            let mut wake = None;
+            if holds(held) && self.listed {
+                let wanting = self.wanting(&roots);
+                self.failed
+                    .retain(|namespace, _| wanting.contains(namespace));
+                let now = Instant::now();
+                let due = |of: &String| self.failed.get(of).map_or(now, |(due, _)| *due);
+                let next = wanting.into_iter().map(|of| (due(&of), of)).min();
+                match next {
+                    Some((due, namespace)) if due <= now => {
+                        self.publish(namespace, &roots).await;
+                        tokio::time::sleep(PACE).await;
+                        continue;
+                    }
+                    Some((due, _)) => wake = Some(due),
+                    None => {}
+                }
+            }
+            tokio::select! {
+                told = self.news.recv() => match told {
+                    Some(((), news)) => self.hear(news),
+                    None => return,
+                },
+                changed = self.signing.changed() => if changed.is_err() { return },
+                changed = batches.changed() => if changed.is_err() { return },
+                changed = held.changed() => if changed.is_err() { return },
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, news: News<Told>) {
+        match news {
+            News::Begin(_) => self.listing.clear(),
+            News::Set(Some((namespace, roots))) => {
+                self.listing.insert(namespace.clone());
+                self.published.insert(namespace, roots);
+            }
+            News::Gone(Some((namespace, _))) => drop(self.published.remove(&namespace)),
+            News::Complete | News::Absent(_) => {
+                let listing = std::mem::take(&mut self.listing);
+                self.published
+                    .retain(|namespace, _| listing.contains(namespace));
+                self.listed = true;
+            }
+            News::Set(None) | News::Gone(None) | News::Trouble(_) | News::Well => {}
+        }
+    }
+
+    /// Namespaces that do not have these roots.
+    fn wanting(&self, roots: &str) -> BTreeSet<String> {
+        let index = self.state.index();
+        let staying = index
+            .objects()
+            .namespaces
+            .all()
+            .filter(|(.., namespace)| namespace.metadata.deletion_timestamp.is_none());
+        let names = staying.map(|(_, name, _)| name.to_string());
+        names
+            .filter(|name| self.published.get(name).is_none_or(|found| found != roots))
+            .collect()
+    }
+
+    async fn publish(&mut self, namespace: String, roots: &str) {
+        match self.apply(&namespace, roots).await {
+            Ok(()) => {
+                self.failed.remove(&namespace);
+                self.published.insert(namespace, roots.to_owned());
+            }
+            Err(failure) => {
+                // Namespaces that are on their way out take nothing in.
+                tracing::debug!(%namespace, %failure, "the roots were not published");
+                let fresh = || (Instant::now(), Backoff::new(FIRST, LONGEST));
+                let (due, backoff) = self.failed.entry(namespace).or_insert_with(fresh);
+                *due = Instant::now() + backoff.next(rand::rng().random());
+            }
+        }
+    }
+
+    async fn apply(&self, namespace: &str, roots: &str) -> Result<(), Failure> {
+        let map = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": namespace},
+            "data": {FILE: roots},
+        });
+        let all = path("", "v1", Some(namespace), "configmaps");
+        self.cluster.apply(&format!("{all}/{NAME}"), &map).await?;
+        Ok(())
+    }
+}
+
+fn read(wire: Wire<'_>) -> Told {
+    #[derive(Deserialize)]
+    struct Event {
+        object: Value,
+    }
+    let object = match wire {
+        Wire::Item(item) => item.clone(),
+        Wire::Event(line) => serde_json::from_slice::<Event>(line).ok()?.object,
+    };
+    let namespace = object["metadata"]["namespace"].as_str()?.to_owned();
+    let roots = object["data"][FILE].as_str().unwrap_or_default();
+    Some((namespace, roots.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    use crate::ca::Authority;
+    use crate::ca::material::Pems;
+    use crate::cluster::fake::Fake;
+    use crate::source::{Batch, Event, Object, Origin};
+    use crate::translate::Mesh;
+
+    fn authority() -> Arc<Authority> {
+        let now = SystemTime::now();
+        let pems = Pems::generate("td", now).expect("made");
+        Arc::new(Authority::new(&pems, now).expect("whole"))
+    }
+
+    #[tokio::test]
+    async fn every_namespace_has_the_roots_of_now() {
+        let fake = Fake::start().await;
+        let stale = json!({"metadata": {"name": NAME, "namespace": "b"}, "data": {FILE: "old"}});
+        fake.set("/configmaps", stale);
+        let state = Arc::new(State::new(Mesh::default()));
+        let (held, holds) = watch::channel(None);
+        let (sign, signing) = watch::channel(authority());
+        tokio::spawn(run(fake.cluster(), state.clone(), signing, holds));
+        let mut batch = Batch::default();
+        for name in ["a", "b"] {
+            let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
+            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
+            batch
+                .events
+                .push(Event::Apply(namespace, Origin::default()));
+        }
+        state.apply(batch);
+        fake.until(|fake| !fake.requests("watch").is_empty()).await;
+        assert!(fake.requests("PATCH").is_empty(), "nobody else writes");
+        fake.fail("PATCH", 500, None);
+        held.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+        let everywhere = |roots: String| {
+            move |fake: &Fake| {
+                ["a", "b"].iter().all(|namespace| {
+                    let map = fake.object("/configmaps", namespace, NAME);
+                    map.is_some_and(|map| map["data"][FILE] == roots.as_str())
+                })
+            }
+        };
+        let first = sign.borrow().roots().to_owned();
+        fake.until(everywhere(first.clone())).await;
+        fake.remove("/configmaps", "a", NAME);
+        fake.until(everywhere(first)).await;
+        let next = authority();
+        sign.send_replace(next.clone());
+        fake.until(everywhere(next.roots().to_owned())).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! Keeps what runs waypoints in the cluster, while this replica holds the Lease.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ambit_core::backoff::Backoff;
+use rand::Rng;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+
+use super::deployed::{Deployed, Found, Id, MANAGED_BY, RESOURCES, Step, applied, is_owned_by};
+use super::follow::{News, follow};
+use super::lease::Held;
+use super::statuses::{holds, sleep_until};
+use super::{Cluster, FIELD_MANAGER, Failure};
+use crate::engine::State;
+use crate::source::parse::Wire;
+use crate::waypoints::{Settings, objects};
+
+/// At most one write in this time.
+const PACE: Duration = Duration::from_millis(20);
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Follows, and writes while the Lease is held, until the process ends.
+pub async fn run(cluster: Cluster, state: Arc<State>, settings: Settings, mut held: Held) {
+    let (sender, news) = mpsc::channel(64);
+    let rounds = watch::channel(0).0;
+    for (resource, collection) in RESOURCES.into_iter().enumerate() {
+        let ours = collection.labelled(&format!("{MANAGED_BY}={FIELD_MANAGER}"));
+        let told = (resource, sender.clone());
+        let rounds = rounds.subscribe();
+        tokio::spawn(follow(cluster.clone(), ours, read, rounds, told));
+    }
+    let mut writer = Writer {
+        cluster,
+        state,
+        settings,
+        news,
+        deployed: Deployed::default(),
+        listing: BTreeMap::new(),
+        listed: BTreeSet::new(),
+        failed: BTreeMap::new(),
+    };
+    writer.run(&mut held).await;
+}
+
+type Told = (usize, News<Option<(String, String, Value)>>);
+
+struct Writer {
+    cluster: Cluster,
+    state: Arc<State>,
+    settings: Settings,
+    news: mpsc::Receiver<Told>,
+    deployed: Deployed,
+    listing: BTreeMap<usize, HashSet<Id>>,
+    listed: BTreeSet<usize>,
+    failed: BTreeMap<Id, (Instant, Backoff)>,
+}
+
+impl Writer {
+    async fn run(&mut self, held: &mut Held) {
+        let mut batches = self.state.batches();
+        let mut loaded = self.state.loaded();
+        loop {
+            batches.borrow_and_update();
+            let ready =
+                holds(held) && self.listed.len() == RESOURCES.len() && *loaded.borrow_and_update();
+            let mut wake = None;
+            if ready {
+                let wanted = self.wanted();
+                self.deployed.want(wanted);
+                let steps = self.deployed.steps();
+                self.failed.retain(|id, _| steps.contains_key(id));
+                let now = Instant::now();
+                let due = |id: &Id| self.failed.get(id).map_or(now, |(due, _)| *due);
+                let next = steps.into_iter().map(|(id, step)| (due(&id), id, step));
+                let next = next.min_by_key(|(due, id, _)| (*due, id.resource));
+                match next {
+                    Some((due, id, step)) if due <= now => {
+                        self.step(&id, step).await;
+                        tokio::time::sleep(PACE).await;
+                        while let Ok((resource, news)) = self.news.try_recv() {
+                            self.hear(resource, news);
+                        }
+                        continue;
+                    }
+                    Some((due, ..)) => wake = Some(due),
+                    None => {}
+                }
+            }
+            tokio::select! {
+                told = self.news.recv() => match told {
+                    Some((resource, news)) => self.hear(resource, news),
+                    None => return,
+                },
+                changed = batches.changed() => if changed.is_err() { return },
+                changed = held.changed() => if changed.is_err() { return },
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, resource: usize, news: News<Option<(String, String, Value)>>) {
+        let id = |(namespace, name): (String, String)| Id {
+            resource,
+            namespace,
+            name,
+        };
+        match news {
+            News::Begin(_) => {
+                self.listing.insert(resource, HashSet::new());
+            }
+            News::Set(Some((namespace, name, object))) => {
+                let id = id((namespace, name));
+                if let Some(listing) = self.listing.get_mut(&resource) {
+                    listing.insert(id.clone());
+                }
+                self.deployed.is(id, Some(Found::of(&object)));
+            }
+            News::Gone(Some((namespace, name, _))) => self.deployed.is(id((namespace, name)), None),
+            News::Complete | News::Absent(_) => {
+                let listed = self.listing.remove(&resource).unwrap_or_default();
+                let known: Vec<Id> = self.deployed.of(resource).cloned().collect();
+                for id in known.into_iter().filter(|id| !listed.contains(id)) {
+                    self.deployed.is(id, None);
+                }
+                self.listed.insert(resource);
+            }
+            News::Set(None) | News::Gone(None) | News::Trouble(_) | News::Well => {}
+        }
+    }
+
+    fn wanted(&self) -> BTreeMap<Id, Value> {
+        let index = self.state.index();
+        let gateways = index.objects().gateways.all();
+        let ours = gateways.filter(|(.., gateway)| {
+            let leaving = gateway.metadata.deletion_timestamp.is_some();
+            !leaving && index.is_our_class(&gateway.spec.gateway_class_name)
+        });
+        ours.filter_map(|(.., gateway)| objects(gateway, index.mesh(), &self.settings))
+            .flat_map(|objects| applied(&objects))
+            .collect()
+    }
+
+    async fn step(&mut self, id: &Id, step: Step) {
+        let result = match step {
+            Step::Remove(uid) => self.cluster.delete(&id.path(), &uid).await.map(|()| {
+                tracing::info!(object = %id, "removed what ran a waypoint");
+                self.deployed.is(id.clone(), None);
+            }),
+            Step::Apply { object, first } => self.apply(id, &object, first).await,
+        };
+        match result {
+            Ok(()) => drop(self.failed.remove(id)),
+            Err(failure) => {
+                tracing::warn!(object = %id, %failure, "what runs a waypoint was not written");
+                let fresh = || (Instant::now(), Backoff::new(FIRST, LONGEST));
+                let (due, backoff) = self.failed.entry(id.clone()).or_insert_with(fresh);
+                *due = Instant::now() + backoff.next(rand::rng().random());
+            }
+        }
+    }
+
+    async fn apply(&mut self, id: &Id, object: &Value, first: bool) -> Result<(), Failure> {
+        if first {
+            self.may_take(id, object).await?;
+        }
+        let result = self.cluster.apply(&id.path(), object).await?;
+        tracing::info!(object = %id, "applied what runs a waypoint");
+        self.deployed.applied(id, object, &result);
+        Ok(())
+    }
+
+    /// An object of this name that somebody else has made is left alone.
+    async fn may_take(&self, id: &Id, object: &Value) -> Result<(), Failure> {
+        let owner = &object["metadata"]["ownerReferences"][0]["uid"];
+        match self.cluster.read::<Value>(&id.path()).await {
+            Err(failure) if failure.status() == Some(404) => Ok(()),
+            Err(failure) => Err(failure),
+            Ok(there) if is_owned_by(&there, owner.as_str().unwrap_or_default()) => Ok(()),
+            Ok(_) => Err(Failure::Refused {
+                status: 409,
+                reason: "AlreadyExists".to_owned(),
+                message:
+                    "it exists and is not the Gateway's; remove it, or name the Gateway otherwise"
+                        .to_owned(),
+                after: None,
+            }),
+        }
+    }
+}
+
+/// Namespace, name and object.
+fn read(wire: Wire<'_>) -> Option<(String, String, Value)> {
+    #[derive(Deserialize)]
+    struct Event {
+        object: Value,
+    }
+    let object = match wire {
+        Wire::Item(item) => item.clone(),
+        Wire::Event(line) => serde_json::from_slice::<Event>(line).ok()?.object,
+    };
+    let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
+    Some((text("namespace")?, text("name")?, object))
+}
+
+#[cfg(test)]
+#[path = "waypoints_tests.rs"]
+mod tests;
