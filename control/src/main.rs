@@ -116,9 +116,13 @@ fn run(settings: ambit_control::cli::control::Settings) -> anyhow::Result<()> {
 
 fn start_log() -> Result<(), tracing_subscriber::filter::ParseError> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
-        .parse(directives)?;
+        .parse(&directives)?;
+    // An API server that fails is reported by who asked it, once.
+    if !directives.contains("kube_client") {
+        filter = filter.add_directive("kube_client=off".parse()?);
+    }
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -9,7 +9,7 @@ use ambit_core::backoff::Backoff;
 
 /// The first wait after a failure, and the longest.
 const FIRST: Duration = Duration::from_millis(200);
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(10);
 /// A kind that is not there is asked for again after this.
 pub const ABSENT: Duration = Duration::from_secs(30);
 /// Without an answer for this long, history is not trusted: everything is listed again.

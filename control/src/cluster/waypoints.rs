@@ -154,7 +154,9 @@ impl Writer {
             Step::Apply { object, first } => self.apply(id, &object, first).await,
         };
         match result {
-            Ok(()) => drop(self.failed.remove(id)),
+            Ok(()) => {
+                self.failed.remove(id);
+            }
             Err(failure) => {
                 tracing::warn!(object = %id, %failure, "what runs a waypoint was not written");
                 let fresh = || (Instant::now(), Backoff::new(FIRST, LONGEST));
