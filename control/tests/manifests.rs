@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use ambit_control::cli::Cli;
+use ambit_control::cluster::access;
 use ambit_control::install::{Settings, install};
 use ambit_ztunnel::agent;
-use clap::{Args, FromArgMatches};
+use clap::{Args, CommandFactory, FromArgMatches, Parser};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::core::v1::{Container, Namespace, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -263,6 +265,44 @@ fn the_agent_understands_its_environment_and_flags() {
 }
 
 #[test]
+fn control_understands_its_flags() {
+    let container = container("control");
+    let args = container.args.clone().expect("arguments");
+    let args = std::iter::once("ambit".to_owned()).chain(args.iter().cloned());
+    Cli::try_parse_from(args).expect("flags");
+    let control = Cli::command();
+    let control = control.find_subcommand("control").expect("a command");
+    let known: BTreeSet<_> = control
+        .get_arguments()
+        .filter_map(|argument| argument.get_env())
+        .collect();
+    for name in environment(&container).keys() {
+        assert!(known.contains(std::ffi::OsStr::new(name)), "{name}");
+    }
+    let value = |flag: &str| {
+        let prefix = format!("--{flag}=");
+        let mut args = container.args.iter().flatten();
+        let given = args.find_map(|argument| argument.strip_prefix(&prefix));
+        let default = || {
+            let mut arguments = control.get_arguments();
+            let argument = arguments.find(|argument| argument.get_long() == Some(flag));
+            let values = argument.expect("a flag").get_default_values();
+            values[0].to_str().expect("text").to_owned()
+        };
+        given.map_or_else(default, str::to_owned)
+    };
+    let port = |flag: &str| -> u16 {
+        let address: std::net::SocketAddr = value(flag).parse().expect("an address");
+        address.port()
+    };
+    let expected = BTreeMap::from([
+        ("grpc-xds".to_owned(), port("xds-address")),
+        ("health".to_owned(), port("health-address")),
+    ]);
+    assert_eq!(ports(&container), expected);
+}
+
+#[test]
 fn probes_scrapes_and_services_name_ports_that_are_there() {
     for (name, pod) in pods() {
         let all: BTreeMap<String, u16> = pod.containers.iter().flat_map(ports).collect();
@@ -422,6 +462,26 @@ fn the_agent_may_do_what_it_does() {
     assert_eq!(rights(&cluster.rules.expect("rules")), of(false));
     let own: Role = one("Role", "ztunnel");
     assert_eq!(rights(&own.rules.expect("rules")), of(true));
+}
+
+#[test]
+fn control_may_do_what_it_does() {
+    let of = |scope: access::Scope| -> BTreeSet<String> {
+        let calls = access::CALLS.iter().filter(|call| call.scope == scope);
+        let one = |call: &access::Call| {
+            let (group, resource) = (call.group, call.resource);
+            let right = |verb: &&str| format!("{group}/{resource} {verb} ");
+            call.verbs.iter().map(right).collect::<Vec<_>>()
+        };
+        calls.flat_map(one).collect()
+    };
+    let cluster: ClusterRole = one("ClusterRole", "ambit-control");
+    assert_eq!(
+        rights(&cluster.rules.expect("rules")),
+        of(access::Scope::Cluster)
+    );
+    let own: Role = one("Role", "ambit-control");
+    assert_eq!(rights(&own.rules.expect("rules")), of(access::Scope::Own));
 }
 
 #[test]
