@@ -1,5 +1,6 @@
 //! `ambit check`: asks the API server, and says what is missing.
 
+use anyhow::anyhow;
 use clap::Args;
 use kube::Client;
 use serde_json::Value;
@@ -30,7 +31,9 @@ impl Flags {
     /// # Errors
     /// The API server cannot be reached.
     pub async fn run(&self) -> anyhow::Result<Vec<Finding>> {
-        let client = Client::try_default().await?;
+        // Its causes repeat what it says.
+        let none = |error| anyhow!("there is no API server to ask: {error}");
+        let client = Client::try_default().await.map_err(none)?;
         let namespace = self.namespace.as_deref();
         let mut answers = Answers::new();
         for path in check::questions(namespace) {
