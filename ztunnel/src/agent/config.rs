@@ -62,6 +62,10 @@ pub struct Config {
     #[arg(long, env = "STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
+    /// The folder in which node proxies keep what they know; it goes with the installation.
+    #[arg(long, env = "AMBIT_STATE_DIR")]
+    pub proxy_state_dir: Option<PathBuf>,
+
     /// Where /healthz/ready and /metrics are served.
     #[arg(long, env = "AGENT_ADDR", default_value = "0.0.0.0:15022")]
     pub address: SocketAddr,

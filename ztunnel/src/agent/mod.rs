@@ -116,6 +116,12 @@ async fn clean_up<S: Source>(
     if let Err(error) = enrolment.leave_node().await {
         tracing::error!(%error, "redirections stay on the node");
     }
+    if let Some(folder) = &config.proxy_state_dir
+        && let Err(error) = std::fs::remove_dir_all(folder)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(folder = %folder.display(), %error, "what node proxies knew stays on the node");
+    }
     for socket in [&config.socket, &config.zds_socket] {
         if let Err(error) = std::fs::remove_file(socket) {
             tracing::warn!(socket = %socket.display(), %error, "a socket stays on the node");

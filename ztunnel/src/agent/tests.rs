@@ -109,6 +109,7 @@ impl Node {
             socket: self.path("cni.sock"),
             zds_socket: self.path("zds.sock"),
             state_dir: None,
+            proxy_state_dir: None,
             pod_namespace: "ambit-system".into(),
             host_proc: Some(self.path("proc")).filter(|proc| proc.exists()),
             install: false,
