@@ -25,13 +25,13 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
-        Command::Install(flags) => print(&flags.print()),
-        Command::Completions { shell } => print(&ambit_control::cli::completions(shell)),
+        Command::Install(flags) => print(flags.print()),
+        Command::Completions { shell } => print(ambit_control::cli::completions(shell)),
         Command::Man => match ambit_control::cli::manual() {
             Ok(text) => print(&text),
             Err(_) => ExitCode::FAILURE,
         },
-        Command::Uninstall(flags) => print(&ambit_control::install::uninstall(flags.crds)),
+        Command::Uninstall(flags) => print(ambit_control::install::uninstall(flags.crds)),
         Command::Control(flags) => {
             if let Err(error) = start_log() {
                 eprintln!("RUST_LOG: {error}");

@@ -135,7 +135,7 @@ async fn what_somebody_else_has_made_is_left_alone() {
     case.hold();
     let others = |fake: &Fake| {
         let there = |of: &&str| fake.object(of, "a", "w").is_some();
-        ALL.iter().all(|of| there(of))
+        ALL.iter().all(there)
             && !fake
                 .requests("GET /apis/apps/v1/namespaces/a/deployments/w")
                 .is_empty()

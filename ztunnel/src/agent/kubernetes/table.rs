@@ -36,7 +36,7 @@ impl<T: PartialEq> Table<T> {
                     );
                 }
                 self.trouble = Some(trouble);
-                return false;
+                false
             }
             Ok(event) => {
                 self.trouble = None;
@@ -99,12 +99,9 @@ mod tests {
     fn a_list_counts_when_it_is_complete() {
         let mut table = Table::default();
         let object = |key: &str, value: u8| (key.to_owned(), value);
-        let cases: [(
-            &str,
-            Result<Event<(String, u8)>, String>,
-            bool,
-            Result<&str, &str>,
-        ); 13] = [
+        type Heard = Result<Event<(String, u8)>, String>;
+        type Listed = Result<&'static str, &'static str>;
+        let cases: [(&str, Heard, bool, Listed); 13] = [
             ("trouble", Err("no route".into()), false, Err("no route")),
             (
                 "begins",
