@@ -24,7 +24,7 @@ fn pods_run_on_and_what_happened_meanwhile_is_told() {
     let mut plane = ControlPlane::start();
     let lab = plane.lab(1);
     plane.apply(SLEEPER);
-    plane.rolled_out("deploy/sleeper");
+    plane.rolled_out("default", "deploy/sleeper");
     let before = plane.pods("app=sleeper").remove(0);
     let name = before["metadata"]["name"]
         .as_str()

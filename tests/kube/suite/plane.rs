@@ -110,10 +110,10 @@ impl ControlPlane {
     }
 
     /// Waits until a rollout is done.
-    pub(crate) fn rolled_out(&self, workload: &str) {
+    pub(crate) fn rolled_out(&self, namespace: &str, workload: &str) {
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());
         let _ = self
-            .kubectl(&["rollout", "status", workload, &timeout])
+            .kubectl(&["rollout", "status", "-n", namespace, workload, &timeout])
             .success();
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::plane::{ControlPlane, PATIENCE};
 
-const WEB: &str = "
+pub(crate) const WEB: &str = "
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -27,7 +27,7 @@ metadata: {name: web}
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
 ";
 
-const CLIENT: &str = "
+pub(crate) const CLIENT: &str = "
 apiVersion: apps/v1
 kind: DaemonSet
 metadata: {name: client}
@@ -40,7 +40,7 @@ spec:
       - {name: sleep, image: none, command: [sleep, infinity]}
 ";
 
-fn name(pod: &Value) -> String {
+pub(crate) fn name(pod: &Value) -> String {
     pod["metadata"]["name"]
         .as_str()
         .unwrap_or_default()
@@ -53,8 +53,8 @@ fn what_kubectl_applies_runs_and_what_it_deletes_ends() {
     let lab = plane.lab(2);
     plane.apply(WEB);
     plane.apply(CLIENT);
-    plane.rolled_out("deploy/web");
-    plane.rolled_out("ds/client");
+    plane.rolled_out("default", "deploy/web");
+    plane.rolled_out("default", "ds/client");
 
     let clients = plane.pods("app=client");
     let mut nodes: Vec<&Value> = clients.iter().map(|pod| &pod["spec"]["nodeName"]).collect();
