@@ -13,8 +13,8 @@ use crate::cluster::LabNode;
 use crate::stage::Mount;
 
 const FOLDER: &str = "/run/ambit-lab/nodes";
-/// Where network namespaces are on every node.
-const NAMESPACES: &str = "/run/netns";
+/// What all nodes share nevertheless: network namespaces, and the lab's own.
+const SHARED: &[&str] = &["/run/netns", "/run/ambit-lab"];
 /// What is each node's own.
 const OWN: &[&str] = &["/etc/cni", "/opt/cni", "/proc", "/run", "/var/lib"];
 /// The network that the lab gives pods, as the first plugin of a node's chain.
@@ -56,8 +56,8 @@ impl NodeFiles {
             Ok(rest) => Path::new("/run").join(rest),
             Err(_) => path.to_owned(),
         };
-        let own = OWN.iter().any(|folder| path.starts_with(folder));
-        if own && !path.starts_with(NAMESPACES) {
+        let below = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+        if below(OWN) && !below(SHARED) {
             self.inside(&path)
         } else {
             path
@@ -146,6 +146,7 @@ mod tests {
             ),
             ("/proc", "/run/ambit-lab/nodes/node-1/proc"),
             ("/var/run/netns", "/run/netns"),
+            ("/run/ambit-lab/mesh/ca", "/run/ambit-lab/mesh/ca"),
             ("/etc/hosts", "/etc/hosts"),
             ("/processes", "/processes"),
         ] {
