@@ -1,7 +1,7 @@
 //! What is applied to a cluster: the objects of `manifests/`, as they stand there or as an installation wants them.
 //!
 //! `manifests/base` is the one source. [`install`] prints it, [`chart`] turns it into the Helm chart; what may differ
-//! between installations is in the table of [`places`] and nowhere else.
+//! between installations is in the table of `places` and nowhere else.
 
 pub mod chart;
 mod documents;
