@@ -151,6 +151,18 @@ fn certificates_rotate_under_load_without_a_failed_request() {
     eprintln!("{duration}: {counts:?} certificates seen, {requests:?} requests, no errors");
 }
 
+/// The control plane comes back, and what it says is done.
+fn is_heard_again(lab: &Lab) {
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
+    eventually("the control plane to be back", PATIENCE, || {
+        (lab.try_apply(deny).code == 0).then_some(())
+    });
+    let _ = lab
+        .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
+        .failure();
+}
+
 #[test]
 fn traffic_goes_on_without_the_control_plane() {
     let lab = lab(&[]);
@@ -214,15 +226,7 @@ fn traffic_goes_on_without_the_control_plane() {
         assert_eq!(errors(&report), 0, "{report}");
         assert!(report["requests"].as_u64() > Some(100), "{report}");
     }
-    // It comes back and is heard.
-    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-        metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
-    eventually("the control plane to be back", PATIENCE, || {
-        (lab.try_apply(deny).code == 0).then_some(())
-    });
-    let _ = lab
-        .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
-        .failure();
+    is_heard_again(&lab);
 }
 
 /// Node proxies that start while there is no control plane go on with what the earlier ones knew.
@@ -276,15 +280,7 @@ fn node_proxies_restart_without_the_control_plane() {
             assert!(answer.contains(server), "{server}: {answer}");
         }
     });
-    // News are heard again.
-    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
-        metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";
-    eventually("the control plane to be back", PATIENCE, || {
-        (lab.try_apply(deny).code == 0).then_some(())
-    });
-    let _ = lab
-        .load("shop/client-1", &["get", "--fail", "http://echo-2/"])
-        .failure();
+    is_heard_again(&lab);
 }
 
 /// The network namespaces of a lab's nodes and pods, as the kernel names them.

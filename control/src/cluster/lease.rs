@@ -19,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Until when this replica holds the Lease; `None` while it does not.
 pub type Held = watch::Receiver<Option<Instant>>;
 
+/// Whether the Lease is held now.
+pub(super) fn holds(held: &Held) -> bool {
+    held.borrow().is_some_and(|until| Instant::now() < until)
+}
+
 /// Takes part in the election until `stopping`, then gives the Lease back.
 pub async fn run(
     cluster: Cluster,

@@ -13,6 +13,7 @@ pub mod follow;
 pub mod lease;
 pub mod lines;
 pub mod merge;
+mod pace;
 pub mod roots;
 pub mod statuses;
 pub mod watch;
@@ -129,9 +130,7 @@ impl Cluster {
         path: &str,
         object: &impl Serialize,
     ) -> Result<T, Failure> {
-        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
-        let body = serde_json::to_vec(object).map_err(|e| Failure::Unreadable(e.to_string()))?;
-        self.whole(Method::POST, &path, JSON, body).await
+        self.write(Method::POST, path, "", JSON, object).await
     }
 
     /// Replaces an object, if its `resourceVersion` is still the one given.
@@ -143,9 +142,7 @@ impl Cluster {
         path: &str,
         object: &impl Serialize,
     ) -> Result<T, Failure> {
-        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
-        let body = serde_json::to_vec(object).map_err(|e| Failure::Unreadable(e.to_string()))?;
-        self.whole(Method::PUT, &path, JSON, body).await
+        self.write(Method::PUT, path, "", JSON, object).await
     }
 
     /// Server-side apply: what the object names is so, and ours.
@@ -153,9 +150,8 @@ impl Cluster {
     /// # Errors
     /// See [`Failure`]; status 409 when it names a `resourceVersion` that is over.
     pub async fn apply(&self, path: &str, object: &impl Serialize) -> Result<Value, Failure> {
-        let path = format!("{path}?fieldManager={FIELD_MANAGER}&force=true");
-        let body = serde_json::to_vec(object).map_err(|e| Failure::Unreadable(e.to_string()))?;
-        self.whole(Method::PATCH, &path, APPLY, body).await
+        self.write(Method::PATCH, path, "&force=true", APPLY, object)
+            .await
     }
 
     /// Deletes the object with this uid, what it owns in the background; it is no error if it is gone.
@@ -182,6 +178,19 @@ impl Cluster {
     /// See [`Failure`].
     pub async fn stream(&self, path: &str) -> Result<Response<Body>, Failure> {
         self.send(Method::GET, path, JSON, Vec::new()).await
+    }
+
+    async fn write<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        more: &str,
+        kind: &'static str,
+        object: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}{more}");
+        let body = serde_json::to_vec(object).map_err(|e| Failure::Unreadable(e.to_string()))?;
+        self.whole(method, &path, kind, body).await
     }
 
     async fn whole<T: DeserializeOwned>(

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ambit_core::backoff::Backoff;
 use rand::Rng;
@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::collection::{Collection, path};
 use super::follow::{News, follow};
-use super::lease::Held;
-use super::statuses::{holds, sleep_until};
+use super::lease::{Held, holds};
+use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, Failure};
 use crate::ca::Signing;
 use crate::engine::State;
@@ -24,11 +24,6 @@ use crate::source::parse::Wire;
 pub const NAME: &str = "istio-ca-root-cert";
 /// Its only key.
 pub const FILE: &str = "root-cert.pem";
-
-/// At most one write in this time.
-const PACE: Duration = Duration::from_millis(20);
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Follows, and writes while the Lease is held, until the process ends.
 pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held: Held) {
@@ -148,7 +143,7 @@ impl Writer {
             Err(failure) => {
                 // Namespaces that are on their way out take nothing in.
                 tracing::debug!(%namespace, %failure, "the roots were not published");
-                let fresh = || (Instant::now(), Backoff::new(FIRST, LONGEST));
+                let fresh = || (Instant::now(), backoff());
                 let (due, backoff) = self.failed.entry(namespace).or_insert_with(fresh);
                 *due = Instant::now() + backoff.next(rand::rng().random());
             }
@@ -184,8 +179,9 @@ fn read(wire: Wire<'_>) -> Told {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
-    use std::time::SystemTime;
 
     use crate::ca::Authority;
     use crate::ca::material::Pems;

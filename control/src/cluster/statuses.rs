@@ -5,27 +5,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ambit_core::backoff::Backoff;
 use k8s_openapi::jiff::Timestamp;
 use rand::Rng;
 use serde_json::{Value, json};
 
-use super::lease::Held;
+use super::lease::{Held, holds};
 use super::merge::merge;
+use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, Failure, escaped};
 use crate::engine::State;
 use crate::index::Index;
 use crate::source::kube::resources::collection;
 use crate::source::{Key, Kind, Object};
 use crate::translate::status::CONTROLLER;
-
-/// At most one write in this time.
-const PACE: Duration = Duration::from_millis(20);
-/// Waits after a failure, of each object.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Writes until the process ends.
 pub async fn run(cluster: Cluster, state: Arc<State>, mut held: Held) {
@@ -62,7 +57,7 @@ impl Writer {
             for key in self.changed(&mut revision) {
                 let queued = Queued {
                     due: Instant::now(),
-                    backoff: Backoff::new(FIRST, LONGEST),
+                    backoff: backoff(),
                 };
                 queue.insert(key, queued);
             }
@@ -186,19 +181,6 @@ fn object(key: &Key, version: usize, now: &Value, status: &Value) -> Value {
         "metadata": metadata,
         "status": status,
     })
-}
-
-/// Whether the Lease is held now.
-pub(super) fn holds(held: &Held) -> bool {
-    held.borrow().is_some_and(|until| Instant::now() < until)
-}
-
-/// Never, when there is nothing to wait for.
-pub(super) async fn sleep_until(when: Option<Instant>) {
-    match when {
-        Some(when) => tokio::time::sleep_until(when.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Statuses of a route and of a Gateway, written to a fake API server.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 use super::*;

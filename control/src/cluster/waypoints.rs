@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ambit_core::backoff::Backoff;
 use rand::Rng;
@@ -12,17 +12,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::deployed::{Deployed, Found, Id, MANAGED_BY, RESOURCES, Step, applied, is_owned_by};
 use super::follow::{News, follow};
-use super::lease::Held;
-use super::statuses::{holds, sleep_until};
+use super::lease::{Held, holds};
+use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, FIELD_MANAGER, Failure};
 use crate::engine::State;
 use crate::source::parse::Wire;
 use crate::waypoints::{Settings, objects};
-
-/// At most one write in this time.
-const PACE: Duration = Duration::from_millis(20);
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// Follows, and writes while the Lease is held, until the process ends.
 pub async fn run(cluster: Cluster, state: Arc<State>, settings: Settings, mut held: Held) {
@@ -159,7 +154,7 @@ impl Writer {
             }
             Err(failure) => {
                 tracing::warn!(object = %id, %failure, "what runs a waypoint was not written");
-                let fresh = || (Instant::now(), Backoff::new(FIRST, LONGEST));
+                let fresh = || (Instant::now(), backoff());
                 let (due, backoff) = self.failed.entry(id.clone()).or_insert_with(fresh);
                 *due = Instant::now() + backoff.next(rand::rng().random());
             }

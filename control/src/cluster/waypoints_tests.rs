@@ -1,5 +1,7 @@
 //! A waypoint's objects in a fake API server.
 
+use std::time::Duration;
+
 use serde_json::json;
 use tokio::sync::watch;
 
