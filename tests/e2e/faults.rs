@@ -1,0 +1,237 @@
+//! What goes wrong around a mesh that carries traffic: servers are replaced, a proxy runs out of descriptors,
+//! a pod is cut off.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ambit_lab::harness::{Lab, eventually};
+use serde_json::Value;
+
+use crate::fixtures::{addresses, client, namespace, service, shop};
+use crate::flows::{metric, start};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
+
+fn ambient() -> String {
+    shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
+}
+
+/// Runs `load` in a pod while `meanwhile` happens, and gives both results.
+fn during<T>(
+    lab: &Lab,
+    pods: &[&str],
+    arguments: &[&str],
+    meanwhile: impl FnOnce() -> T,
+) -> (Vec<Value>, T) {
+    thread::scope(|scope| {
+        let running: Vec<_> = pods
+            .iter()
+            .map(|pod| {
+                let target = format!("shop/{pod}");
+                scope.spawn(move || report(&lab.load(&target, arguments).success()))
+            })
+            .collect();
+        let result = meanwhile();
+        let reports = running.into_iter().map(|it| it.join().expect("a report"));
+        (reports.collect(), result)
+    })
+}
+
+/// The last line of what `load` prints; the ones before tell how it goes.
+fn report(printed: &str) -> Value {
+    let last = printed.lines().last().expect("a report");
+    serde_json::from_str(last).expect("JSON")
+}
+
+fn errors(report: &Value) -> u64 {
+    report["errors"]["total"].as_u64().unwrap_or(u64::MAX)
+}
+
+/// Three servers, which take a second to go after they are no endpoints any more.
+fn web(version: &str) -> String {
+    format!(
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: shop}}\n\
+         spec:\n  replicas: 3\n  selector: {{matchLabels: {{app: web}}}}\n  template:\n    \
+         metadata: {{labels: {{app: web}}}}\n    spec:\n      terminationGracePeriodSeconds: 5\n      \
+         containers:\n      - name: web\n        image: ambit/echo\n        \
+         ports: [{{name: web, containerPort: 8080}}]\n        \
+         env: [{{name: VERSION_LABEL, value: {version}}}]\n        \
+         lifecycle: {{preStop: {{exec: {{command: [sleep, \"1\"]}}}}}}\n        \
+         readinessProbe: {{tcpSocket: {{port: web}}, periodSeconds: 1}}\n"
+    )
+}
+
+#[test]
+fn a_rollout_of_the_destination_fails_no_request() {
+    let mut manifests =
+        namespace("shop", AMBIENT) + &web("v0") + &service("shop", "web", "app: web");
+    for node in [1, 2] {
+        manifests += &client("shop", &format!("client-{node}"), &format!("node-{node}"));
+    }
+    let lab = start(manifests, &[]);
+    let arguments = [
+        "http",
+        "http://web/",
+        "-c",
+        "4",
+        "--rate",
+        "50",
+        "--new-connections",
+        "-d",
+        "15s",
+        "--json",
+    ];
+    let (reports, rolled) = during(&lab, &["client-1", "client-2"], &arguments, || {
+        let began = Instant::now();
+        let mut rolled = 0;
+        while began.elapsed() < Duration::from_secs(8) {
+            rolled += 1;
+            lab.apply(&web(&format!("v{rolled}")));
+        }
+        rolled
+    });
+    for report in &reports {
+        assert_eq!(errors(report), 0, "{rolled} rollouts: {report}");
+        assert!(report["requests"].as_u64() > Some(500), "{report}");
+    }
+    let answer = lab.get("shop/client-1", "http://web/");
+    assert_eq!(answer["version"], format!("v{rolled}"), "{answer}");
+}
+
+/// The process that the lab runs as `name`, as the lab counts processes.
+fn process(lab: &Lab, name: &str) -> String {
+    let status = lab.run(["status", "-o", "json"]).json();
+    let all = status["components"].as_array().cloned().unwrap_or_default();
+    let found = all.into_iter().find(|it| it["name"] == name);
+    found.expect("a component")["pid"].to_string()
+}
+
+/// CPU time of a process so far, in clock ticks.
+fn ticks(lab: &Lab, pid: &str) -> u64 {
+    let stat = lab.exec("node/node-2", &["cat", &format!("/proc/{pid}/stat")]);
+    let stat = stat.success();
+    let after_name = stat.rsplit(')').next().expect("fields");
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let number = |index: usize| fields[index].parse::<u64>().expect("ticks");
+    number(11) + number(12)
+}
+
+#[test]
+fn a_proxy_out_of_descriptors_waits_and_recovers() {
+    let lab = start(ambient(), &[]);
+    let get = |url: &str| lab.load("shop/client-1", &["get", "--fail", url]);
+    assert_eq!(get("http://echo-2/").code, 0);
+    let pid = process(&lab, "ztunnel/node-2");
+    let open = format!("ls /proc/{pid}/fd | wc -l");
+    let open = lab.exec("node/node-2", &["sh", "-c", &open]).success();
+    let limit: u64 = open.trim().parse::<u64>().expect("a number") + 20;
+    let bound = |limit: String| {
+        let limit = format!("--nofile={limit}:");
+        let argv = ["prlimit", "--pid", &pid, &limit];
+        let _ = lab.exec("node/node-2", &argv).success();
+    };
+    let before = lab.exec(
+        "node/node-2",
+        &[
+            "prlimit",
+            "--pid",
+            &pid,
+            "--nofile",
+            "-o",
+            "SOFT",
+            "--noheadings",
+        ],
+    );
+    let before = before.success().trim().to_owned();
+    bound(limit.to_string());
+    // Each takes a descriptor towards the server: most of them have to wait.
+    let hold = [
+        "hold",
+        "echo-2:80",
+        "-c",
+        "200",
+        "--for",
+        "4s",
+        "--timeout",
+        "3s",
+        "--max-errors",
+        "200",
+        "--json",
+    ];
+    let (reports, spent) = during(&lab, &["client-1"], &hold, || {
+        eventually("the limit to be met", PATIENCE, || {
+            lab.logs("ztunnel/node-2")
+                .contains("Too many open files")
+                .then_some(())
+        });
+        let (began, from) = (Instant::now(), ticks(&lab, &pid));
+        thread::sleep(Duration::from_secs(2));
+        let spent = (ticks(&lab, &pid) - from) as f64 / 100.0;
+        spent / began.elapsed().as_secs_f64()
+    });
+    assert!(
+        errors(&reports[0]) > 0,
+        "the limit was never met: {}",
+        reports[0]
+    );
+    assert!(
+        spent < 0.5,
+        "the proxy used {spent} CPUs while it had no descriptors"
+    );
+    let lines = lab
+        .logs("ztunnel/node-2")
+        .matches("Too many open files")
+        .count();
+    assert!(lines < 1000, "{lines} log lines");
+    bound(before);
+    eventually("the proxy to serve again", PATIENCE, || {
+        (get("http://echo-2/").code == 0).then_some(())
+    });
+    assert_eq!(process(&lab, "ztunnel/node-2"), pid, "it was started again");
+    eventually("the connections to end", PATIENCE, || {
+        let opened = metric(&lab, "node-2", "istio_tcp_connections_opened_total", &[]);
+        let closed = metric(&lab, "node-2", "istio_tcp_connections_closed_total", &[]);
+        (opened == closed).then_some(())
+    });
+}
+
+#[test]
+fn who_was_cut_off_is_reached_again_at_once() {
+    let lab = start(ambient(), &[]);
+    let get = |server: &str| {
+        let url = format!("http://{server}/");
+        lab.load("shop/client-1", &["get", "--fail", "--timeout", "2s", &url])
+    };
+    assert_eq!(get("echo-2").code, 0);
+    // What node-2 sends to the client is lost, without a word to anybody.
+    let hosts = addresses(&lab, "shop/client-1").map(|it| match it.contains(':') {
+        true => format!("{it}/128"),
+        false => format!("{it}/32"),
+    });
+    let route = |verb: &str| {
+        for host in &hosts {
+            let argv = ["ip", "route", verb, "blackhole", host];
+            let _ = lab.exec("node/node-2", &argv).success();
+        }
+    };
+    route("add");
+    let cut = Instant::now();
+    assert_ne!(get("echo-2").code, 0, "answers came through the cut");
+    assert_eq!(get("echo-1").code, 0, "the rest of the mesh goes on");
+    let outage = Duration::from_secs(8);
+    while cut.elapsed() < outage {
+        let _ = get("echo-2");
+    }
+    route("del");
+    let healed = Instant::now();
+    eventually("the server to be reached", PATIENCE, || {
+        (get("echo-2").code == 0).then_some(())
+    });
+    let took = healed.elapsed();
+    eprintln!("reached {took:?} after an outage of {outage:?}");
+    assert!(
+        took < Duration::from_secs(3),
+        "it took {took:?} after an outage of {outage:?}"
+    );
+}
