@@ -233,7 +233,9 @@ fn xds_config(config: &Config) -> xds::Config {
         &mesh.pod_name,
         &mesh.pod_namespace,
         &mesh.node_name,
-    );
+    )
+    // By which the control plane knows what concerns it.
+    .with_label("gateway.networking.k8s.io/gateway-name", &config.gateway);
     xds::Config {
         state: control.state.clone(),
         ..xds::Config::new(remote, node, TYPES)

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ambit_http::model::{Resource, ResourceKey};
 
-use super::Change;
 use super::objects::Objects;
 use super::revisions::Revisions;
 use crate::source::{Key, Object};
@@ -35,14 +34,13 @@ impl Attached {
         touched
     }
 
-    /// Makes these anew and gives what follows: first what is there, policies before routes, then what
-    /// is gone, the other way round.
+    /// Makes these anew and gives what is new or different, and what is gone, routes first.
     pub(super) fn translate(
         &mut self,
         touched: BTreeSet<Key>,
         objects: &Objects,
         mesh: &Mesh,
-    ) -> (Vec<Change>, Vec<Change>) {
+    ) -> (Vec<Resource>, Vec<ResourceKey>) {
         let mut set = Vec::new();
         let mut gone: Vec<ResourceKey> = Vec::new();
         for key in touched {
@@ -67,12 +65,8 @@ impl Attached {
             }
             gone.extend(before.into_keys());
         }
-        set.sort_by_key(|resource| matches!(resource, Resource::Route(_)));
         gone.sort_by_key(|key| !matches!(key, ResourceKey::Route(_)));
-        (
-            set.into_iter().map(Change::Waypoint).collect(),
-            gone.into_iter().map(Change::RemoveWaypoint).collect(),
-        )
+        (set, gone)
     }
 
     fn replace(&mut self, key: &Key, outcome: Outcome, looked: BTreeSet<Looked>) -> Outcome {

@@ -6,6 +6,7 @@
 mod attached;
 pub mod directory;
 pub mod objects;
+pub mod readers;
 mod revisions;
 mod touched;
 
@@ -21,6 +22,7 @@ use crate::translate::view::Outcome;
 use crate::translate::{self, Mesh, PolicyOutcome};
 use attached::Attached;
 use objects::Objects;
+use readers::{Readers, ReadersOf};
 use touched::Touched;
 
 /// A resource that is new, different or gone.
@@ -38,8 +40,8 @@ pub enum Change {
     Policy(Arc<AuthorizationPolicy>),
     /// The policy of this key is gone.
     RemovePolicy(NamespacedName),
-    /// Something for waypoints as it is now.
-    Waypoint(Resource),
+    /// Something for these waypoints as it is now.
+    Waypoint(Resource, Arc<Readers>),
     /// What waypoints know under this key is gone.
     RemoveWaypoint(ResourceKey),
 }
@@ -57,6 +59,7 @@ pub struct Index {
     services: BTreeMap<NamespacedName, Arc<Service>>,
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
     attached: Attached,
+    readers: ReadersOf,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -80,6 +83,7 @@ impl Index {
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
             attached: Attached::default(),
+            readers: ReadersOf::default(),
         }
     }
 
@@ -113,8 +117,9 @@ impl Index {
         let (set, gone) = self
             .attached
             .translate(for_waypoints, &self.objects, &self.mesh);
-        changes.first.extend(set);
-        changes.last.extend(gone);
+        let (first, last) = self.readers.apply(&self.mesh, &changes.middle, set, gone);
+        changes.first.extend(first);
+        changes.last.extend(last);
         changes.ordered()
     }
 

@@ -43,7 +43,7 @@ fn names(changes: &[Change]) -> Vec<String> {
             Change::RemoveService(key) => format!("-{key}"),
             Change::Policy(found) => format!("+policy {}", found.key),
             Change::RemovePolicy(key) => format!("-policy {key}"),
-            Change::Waypoint(found) => format!("+{}", found.key()),
+            Change::Waypoint(found, _) => format!("+{}", found.key()),
             Change::RemoveWaypoint(key) => format!("-{key}"),
         })
         .collect()
@@ -803,7 +803,7 @@ proptest! {
             }
         }
         let mut at_once = Index::new(Mesh::default());
-        at_once.apply(present.into_values().map(|o| Event::Apply(o, Origin::default())));
+        let all = at_once.apply(present.into_values().map(|o| Event::Apply(o, Origin::default())));
         prop_assert_eq!(&stepwise.workloads, &at_once.workloads);
         prop_assert_eq!(&stepwise.services, &at_once.services);
         prop_assert_eq!(&stepwise.policies, &at_once.policies);
@@ -819,6 +819,9 @@ proptest! {
             + at_once.policies.len()
             + at_once.for_waypoints().count();
         prop_assert_eq!(mirror.len(), count, "changes tell the same story");
+        let named = |it: Change| (names(std::slice::from_ref(&it)).remove(0).split_off(1), it);
+        let all: BTreeMap<String, Change> = all.into_iter().map(named).collect();
+        prop_assert_eq!(mirror, all, "and of whom it concerns");
     }
 }
 

@@ -60,13 +60,14 @@ pub fn encode(change: &Change) -> (ResourceType, Update) {
             ResourceType::Authorization,
             Update::Remove(key.to_string().into()),
         ),
-        Change::Waypoint(found) => {
+        Change::Waypoint(found, readers) => {
             let body = convert::encode(found);
             let resource = Resource {
                 name: found.key().to_string().into(),
                 version: digest(&body),
                 body: Bytes::from(body),
                 aliases: Vec::new(),
+                readers: Some(readers.clone()),
             };
             (ResourceType::Waypoint, Update::Set(resource))
         }
@@ -92,6 +93,7 @@ fn resource(
         version: version(model),
         body: Bytes::from(body),
         aliases,
+        readers: None,
     }
 }
 

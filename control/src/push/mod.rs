@@ -1,10 +1,11 @@
 //! Delta xDS: the newest state of every resource, and what each proxy has of it.
 //!
 //! `shelf` holds resources in order of their last change. `session` is one stream as a state machine
-//! without IO. `server` moves its messages, `connections` tells others how far each proxy is.
+//! without IO, `reading` the part of it that concerns one waypoint. `server` moves its messages, `connections` tells others how far each proxy is.
 
 pub mod connections;
 pub mod encode;
+mod reading;
 pub mod server;
 pub mod session;
 pub mod shelf;

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use ambit_core::addr::NamespacedName;
 use ambit_proto::xds::aggregated_discovery_service_server::AggregatedDiscoveryService;
-use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use ambit_proto::xds::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Node};
 use futures_util::Stream;
+use prost_types::Value;
+use prost_types::value::Kind;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -17,6 +20,8 @@ use crate::admin::metrics::Metrics;
 use crate::engine::State;
 use crate::tls::Peer;
 use crate::tokens::Authenticator;
+use crate::translate::Mesh;
+use crate::translate::labels::GATEWAY_NAME;
 
 /// As many responses as a [`Session`] has unanswered: sending never waits for the peer.
 const IN_FLIGHT: usize = 4;
@@ -135,6 +140,9 @@ impl StreamTask {
         {
             self.node = node.id.clone();
             self.open.named(&self.node);
+            if let Some(waypoint) = waypoint_of(node, self.server.state.index().mesh()) {
+                self.session.is_of(waypoint);
+            }
             tracing::info!(node = %self.node, peer = ?self.peer, "proxy connected");
         }
         match self.session.on_request(request) {
@@ -155,4 +163,20 @@ impl StreamTask {
         }
         self.open.moved(&self.session);
     }
+}
+
+/// The waypoint that a proxy says it is an instance of: the label of its pod, as Istio's proxies tell it.
+fn waypoint_of(node: &Node, mesh: &Mesh) -> Option<NamespacedName> {
+    let is_waypoint = node.id.starts_with("waypoint~");
+    let metadata = node.metadata.as_ref().filter(|_| is_waypoint)?;
+    let Some(Kind::StructValue(labels)) = &metadata.fields.get("LABELS")?.kind else {
+        return None;
+    };
+    let text = |value: &Value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let gateway = text(labels.fields.get(GATEWAY_NAME)?)?;
+    let namespace = text(metadata.fields.get("NAMESPACE")?)?;
+    Some(mesh.service_key(&namespace, &gateway))
 }

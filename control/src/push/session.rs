@@ -3,13 +3,17 @@
 //! At most one response of a type waits for its ACK. Changes meanwhile gather on the shelf, so that
 //! a slow proxy costs nothing and then gets the newest state. A policy is sent before what may refer
 //! to it, and its removal after.
+//!
+//! A waypoint gets what concerns it: what begins to is new to it, what no longer does is gone.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use ambit_core::addr::NamespacedName;
 use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use prost_types::Any;
 
+use super::reading::Reading;
 use super::shelf::{Resource, Shelf, Shelves};
 use super::{ByType, ResourceType};
 
@@ -22,6 +26,7 @@ const MAX_REMOVED: usize = 10_000;
 /// One stream.
 #[derive(Debug, Default)]
 pub struct Session {
+    waypoint: Option<NamespacedName>,
     subscriptions: ByType<Option<Subscription>>,
     nonces: u64,
 }
@@ -76,6 +81,8 @@ struct Subscription {
     asked: BTreeSet<Arc<str>>,
     /// What the client brought from an earlier stream and was not compared yet.
     held: HashMap<String, String>,
+    /// Of a waypoint.
+    reading: Option<Reading>,
     started: bool,
     present: u64,
     removed: u64,
@@ -93,6 +100,12 @@ struct Outstanding {
 }
 
 impl Session {
+    /// The proxy is an instance of this waypoint (the key of its Service); said before its first request is
+    /// taken. One that is of none gets everything.
+    pub fn is_of(&mut self, waypoint: NamespacedName) {
+        self.waypoint = Some(waypoint);
+    }
+
     /// Takes a request.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Told {
         let Some(of) = ResourceType::from_url(&request.type_url) else {
@@ -104,6 +117,9 @@ impl Session {
         let told = if first {
             subscription.held = request.initial_resource_versions;
             subscription.wildcard = request.resource_names_subscribe.is_empty();
+            if of == ResourceType::Waypoint {
+                subscription.reading = self.waypoint.clone().map(Reading::of);
+            }
             Told::Nothing
         } else {
             subscription.answer(of, &request.response_nonce, request.error_detail)
@@ -313,7 +329,12 @@ impl Subscription {
             }
             present = at;
             let held = self.held.remove(&*resource.name);
-            if self.wants(resource) && held.as_deref() != Some(&*resource.version) {
+            let new = self.wants(resource)
+                && match &mut self.reading {
+                    Some(reading) => reading.look(at, resource, held.as_deref()),
+                    None => held.as_deref() != Some(&*resource.version),
+                };
+            if new {
                 batch.add(resource);
             }
         }
@@ -330,11 +351,20 @@ impl Subscription {
                 break;
             }
             removed = at;
-            if self.wildcard || self.names.contains(name) {
+            let told = self.reading.as_mut().is_none_or(|it| it.forget(name));
+            if told && (self.wildcard || self.names.contains(name)) {
                 batch.removed.push(name.clone());
             }
         }
         self.removed = removed;
+        if let Some(reading) = &mut self.reading {
+            while batch.removed.len() < MAX_REMOVED
+                && let Some(name) = reading.lost_until(until)
+            {
+                batch.removed.push(name);
+            }
+            complete &= !reading.has_lost();
+        }
         complete
     }
 

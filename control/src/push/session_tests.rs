@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::index::readers::Reader;
 use crate::push::shelf::Update;
 use ambit_proto::xds::Status;
 
@@ -28,12 +29,29 @@ impl Case {
         self.set_sized(of, name, version, 10)
     }
 
+    /// For these waypoints.
+    fn set_for(&mut self, name: &str, version: &str, waypoints: &[&str]) -> &mut Self {
+        let readers = waypoints
+            .iter()
+            .map(|name| Reader::Waypoint(waypoint(name)));
+        let resource = Resource {
+            name: name.into(),
+            version: version.into(),
+            body: Bytes::new(),
+            aliases: Vec::new(),
+            readers: Some(Arc::new(readers.collect())),
+        };
+        self.shelves.update(Waypoint, Update::Set(resource));
+        self
+    }
+
     fn set_sized(&mut self, of: ResourceType, name: &str, version: &str, size: usize) -> &mut Self {
         let resource = Resource {
             name: name.into(),
             version: version.into(),
             body: Bytes::from(vec![0; size]),
             aliases: vec![format!("net/{name}").into()],
+            readers: None,
         };
         self.shelves.update(of, Update::Set(resource));
         self
@@ -265,6 +283,113 @@ fn a_policy_is_not_gone_while_the_workload_waits_for_an_ack() {
             .collect();
         assert_eq!(of, [Address, policies]);
     }
+}
+
+fn waypoint(name: &str) -> NamespacedName {
+    NamespacedName::new("shop", name)
+}
+
+/// A stream of an instance of waypoint `a` that has nothing yet.
+fn of_waypoint() -> Case {
+    let mut case = Case::default();
+    case.session.is_of(waypoint("a"));
+    case
+}
+
+#[test]
+fn a_waypoint_gets_what_concerns_it() {
+    let mut case = of_waypoint();
+    case.set_for("mine", "1", &["a"])
+        .set_for("theirs", "1", &["b"])
+        .set_for("ours", "1", &["a", "b"])
+        .set_for("nobody's", "1", &[])
+        .set(Waypoint, "everybody's", "1")
+        .subscribe(Waypoint);
+    assert_eq!(
+        case.exchange().present,
+        ["everybody's=1", "mine=1", "ours=1"]
+    );
+    case.set_for("theirs", "2", &["b"]);
+    assert_eq!(case.poll(), None, "no message for what concerns others");
+    assert!(case.settled(Waypoint));
+    case.remove(Waypoint, "theirs");
+    assert_eq!(case.poll(), None);
+    assert!(case.settled(Waypoint));
+
+    case.set_for("ours", "1", &["a"]);
+    assert_eq!(case.poll(), None, "it has it");
+    case.set_for("ours", "1", &["b"])
+        .set_for("nobody's", "1", &["a"]);
+    let sent = case.exchange();
+    assert_eq!(sent.present, ["nobody's=1"]);
+    assert_eq!(sent.removed, ["ours"]);
+    assert!(case.settled(Waypoint));
+    case.set_for("ours", "2", &["b"]);
+    assert_eq!(case.poll(), None, "gone is gone");
+    case.set_for("ours", "2", &["a", "b"]);
+    assert_eq!(case.exchange().present, ["ours=2"]);
+    case.remove(Waypoint, "ours");
+    assert_eq!(case.exchange().removed, ["ours"]);
+}
+
+#[test]
+fn what_a_waypoint_loses_and_gets_back_before_it_was_told_it_keeps() {
+    let mut case = of_waypoint();
+    case.set_for("r", "1", &["a"])
+        .set_for("s", "1", &["a"])
+        .subscribe(Waypoint);
+    let first = case.poll().expect("a response");
+    case.set_for("r", "1", &["b"]).set_for("s", "1", &["b"]);
+    assert_eq!(case.poll(), None, "one response waits for its ACK");
+    case.set_for("r", "1", &["a"]).set_for("s", "2", &["a"]);
+    case.ack(&first);
+    let sent = case.exchange();
+    assert_eq!((sent.present, sent.removed), (vec!["s=2".into()], vec![]));
+    // Lost, and then gone for everybody: told once.
+    case.set_for("r", "1", &["b"]).remove(Waypoint, "r");
+    assert_eq!(case.exchange().removed, ["r"]);
+    assert_eq!(case.poll(), None);
+}
+
+#[test]
+fn a_policy_is_not_lost_before_the_service_that_was_bound() {
+    let mut case = of_waypoint();
+    case.set_for("p", "1", &["a"])
+        .set(Address, "service", "bound")
+        .subscribe(Waypoint)
+        .subscribe(Address);
+    case.exchange();
+    let bound = case.poll().expect("the service");
+    case.set(Address, "service", "unbound")
+        .set_for("p", "1", &["b"]);
+    assert_eq!(case.poll(), None, "the service cannot be sent yet");
+    assert!(!case.settled(Waypoint));
+    case.ack(&bound);
+    assert_eq!(case.exchange().present, ["service=unbound"]);
+    assert_eq!(case.exchange().removed, ["p"]);
+    assert!(case.settled(Waypoint) && case.settled(Address));
+    // And the other way round: known before it counts.
+    case.set_for("p", "1", &["a", "b"])
+        .set(Address, "service", "bound");
+    assert_eq!(case.exchange().present, ["p=1"]);
+    assert_eq!(case.exchange().present, ["service=bound"]);
+}
+
+#[test]
+fn a_waypoint_that_returns_gets_the_difference() {
+    let mut case = of_waypoint();
+    case.set_for("same", "1", &["a"])
+        .set_for("newer", "2", &["a"])
+        .set_for("lost", "1", &["b"])
+        .set_for("theirs", "1", &["b"])
+        .resume(
+            Waypoint,
+            &[("same", "1"), ("newer", "1"), ("lost", "1"), ("gone", "1")],
+        );
+    let sent = case.exchange();
+    assert_eq!(sent.present, ["newer=2"]);
+    assert_eq!(sent.removed, ["gone", "lost"]);
+    assert!(case.settled(Waypoint));
 }
 
 #[test]

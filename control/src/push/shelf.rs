@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{ByType, ResourceType};
+use crate::index::readers::Readers;
 
 /// Removals that are remembered. A reader that is further behind starts over.
 const REMEMBERED: usize = 65_536;
@@ -25,6 +26,8 @@ pub struct Resource {
     pub body: Bytes,
     /// Other names it is asked for by.
     pub aliases: Vec<Arc<str>>,
+    /// The waypoints that it concerns; `None` is everybody.
+    pub readers: Option<Arc<Readers>>,
 }
 
 /// What happens to a resource.
@@ -169,6 +172,7 @@ mod tests {
             version: version.into(),
             body: Bytes::new(),
             aliases: vec!["/10.0.0.1".into()],
+            readers: None,
         };
         shelves.update(ResourceType::Address, Update::Set(resource));
     }

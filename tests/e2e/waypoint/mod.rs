@@ -51,6 +51,7 @@ mod authorizers;
 mod backends;
 mod balance;
 mod call;
+mod concerns;
 mod filters;
 mod limits;
 mod matching;

@@ -11,6 +11,7 @@ use prost_types::{Struct, Value, value::Kind};
 pub struct Node {
     id: String,
     metadata: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
 }
 
 impl Node {
@@ -33,7 +34,15 @@ impl Node {
                 entry("INSTANCE_IPS", &instance_ip.to_string()),
                 entry("NODE_NAME", node_name),
             ]),
+            labels: BTreeMap::new(),
         }
+    }
+
+    /// Adds a label of its pod.
+    #[must_use]
+    pub fn with_label(mut self, name: &str, value: &str) -> Self {
+        self.labels.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// Adds every `ISTIO_META_*` variable of an environment under the name behind the prefix.
@@ -66,15 +75,22 @@ impl Node {
         let text = |value: &String| Value {
             kind: Some(Kind::StringValue(value.clone())),
         };
-        let fields = self
-            .metadata
-            .iter()
-            .map(|(name, value)| (name.clone(), text(value)));
+        let fields = |texts: &BTreeMap<String, String>| Struct {
+            fields: texts
+                .iter()
+                .map(|(name, value)| (name.clone(), text(value)))
+                .collect(),
+        };
+        let mut metadata = fields(&self.metadata);
+        if !self.labels.is_empty() {
+            let labels = Value {
+                kind: Some(Kind::StructValue(fields(&self.labels))),
+            };
+            metadata.fields.insert("LABELS".to_owned(), labels);
+        }
         xds::Node {
             id: self.id.clone(),
-            metadata: Some(Struct {
-                fields: fields.collect(),
-            }),
+            metadata: Some(metadata),
             ..Default::default()
         }
     }
@@ -97,7 +113,8 @@ mod tests {
             ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
             ("ISTIO_META_", "no name"),
             ("PATH", "/bin"),
-        ]);
+        ])
+        .with_label("app", "z");
         assert_eq!(
             node.id(),
             "ztunnel~10.0.0.7~ztunnel-x.ambit-system~ambit-system.svc.cluster.local"
@@ -108,11 +125,16 @@ mod tests {
             .map(|(k, v)| (k.as_str(), v.kind.clone()))
             .collect();
         let text = |t: &str| Some(Kind::StringValue(t.to_owned()));
+        let label = Value { kind: text("z") };
+        let labels = Struct {
+            fields: BTreeMap::from([("app".to_owned(), label)]),
+        };
         assert_eq!(
             shown,
             [
                 ("CLUSTER_ID", text("Kubernetes")),
                 ("INSTANCE_IPS", text("10.0.0.7")),
+                ("LABELS", Some(Kind::StructValue(labels))),
                 ("NAME", text("ztunnel-x")),
                 ("NAMESPACE", text("ambit-system")),
                 ("NODE_NAME", text("node-1")),
