@@ -138,10 +138,11 @@ fn make(key: &Key, view: &View<'_>) -> Outcome {
         }
         Some(Object::RateLimit(object)) => {
             let named = ambit_core::addr::NamespacedName::new(namespace, name);
-            extension::checked(extension::rate_limit(named, &object.spec).err())
+            let error = extension::rate_limit(named, &object.spec).err();
+            extension::checked(&object.metadata, error)
         }
         Some(Object::FaultInjection(object)) => {
-            extension::checked(extension::fault(&object.spec).err())
+            extension::checked(&object.metadata, extension::fault(&object.spec).err())
         }
         _ => Outcome::default(),
     }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use ambit_core::addr::NamespacedName;
 use ambit_http::model::Filter;
 use ambit_http::model::route::{Fault, RateLimit, RateLimitScope};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 
 use super::reference::Unresolved;
+use super::status::{fails, holds};
 use super::values;
 use super::view::{Outcome, View};
 use crate::source::ambit::{self, ExternalAuthorizer, FaultInjection};
@@ -139,8 +142,13 @@ fn millionths(field: &str, percent: Option<f64>) -> Result<u32, String> {
 
 /// What is told of an object by itself; routes that refer to it tell theirs.
 #[must_use]
-pub fn checked(error: Option<String>) -> Outcome {
+pub fn checked(metadata: &ObjectMeta, error: Option<String>) -> Outcome {
+    let accepted = match &error {
+        None => holds(metadata, "Accepted", "Accepted", "routes may refer to it"),
+        Some(error) => fails(metadata, "Accepted", "UnsupportedValue", error),
+    };
     Outcome {
+        status: Some(json!({ "conditions": [accepted] })),
         problems: error.into_iter().collect(),
         ..Outcome::default()
     }

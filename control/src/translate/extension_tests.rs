@@ -3,7 +3,7 @@
 use ambit_http::model::route::RateLimitScope;
 
 use super::*;
-use crate::translate::testing::{index, problems};
+use crate::translate::testing::{conditions, index, problems, status};
 
 fn spec<T: serde::de::DeserializeOwned>(text: &str) -> T {
     serde_saphyr::from_str(text).expect("a spec")
@@ -53,9 +53,36 @@ fn faults() {
 }
 
 #[test]
-fn a_wrong_object_is_a_problem_of_its_own() {
-    let index = index(
-        "apiVersion: ambit.dev/v1alpha1\nkind: FaultInjection\nmetadata: {name: f, namespace: shop}\nspec: {}\n",
-    );
-    assert_eq!(problems(&index, "FaultInjection shop/f").len(), 1);
+fn authors_are_told_whether_an_object_is_good() {
+    for (kind, spec, expected) in [
+        ("RateLimit", "requests: 10", "Accepted=True/Accepted"),
+        (
+            "RateLimit",
+            "requests: 0",
+            "Accepted=False/UnsupportedValue",
+        ),
+        (
+            "FaultInjection",
+            "abort: {status: 503}",
+            "Accepted=True/Accepted",
+        ),
+        ("FaultInjection", "", "Accepted=False/UnsupportedValue"),
+    ] {
+        let index = index(&format!(
+            "apiVersion: ambit.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: it, namespace: shop}}\nspec: {{{spec}}}\n"
+        ));
+        let object = format!("{kind} shop/it");
+        let status = status(&index, &object).expect("a status");
+        assert_eq!(
+            conditions(&status["conditions"]),
+            [expected],
+            "{kind} {spec}"
+        );
+        let problems = problems(&index, &object).len();
+        assert_eq!(
+            problems,
+            usize::from(expected.contains("False")),
+            "{kind} {spec}"
+        );
+    }
 }
