@@ -9,6 +9,7 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::model::StringMatch;
 use ambit_http::model::policy::{PathPattern, Values};
 use ambit_http::model::{Action, Condition, Operation, Policy, Resource, Rule, Source, TextMatch};
+use ambit_http::path::escaped;
 use ipnet::IpNet;
 
 use super::labels::{DRY_RUN, annotation};
@@ -353,7 +354,7 @@ fn host(value: &str) -> Result<TextMatch, String> {
 /// A text, or a template with `{*}` and `{**}`.
 fn path(value: &str) -> Result<PathPattern, String> {
     if !value.contains("{*") {
-        return text(value).map(PathPattern::Text);
+        return text(&escaped(value)).map(PathPattern::Text);
     }
     let segments: Vec<&str> = value.split('/').collect();
     let last = segments.len() - 1;

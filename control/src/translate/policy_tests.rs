@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ambit_http::model::{Action, Condition, Policy, Resource};
+use ambit_http::model::policy::PathPattern;
+use ambit_http::model::{Action, Condition, Policy, Resource, TextMatch};
 
 use crate::index::Index;
 use crate::translate::testing::{SERVICES, conditions, index, problems, resource, status};
@@ -235,6 +236,15 @@ fn every_field_of_a_rule() {
         shown.push_str(&format!("{field}\n  {rule}\n"));
     }
     insta::assert_snapshot!("fields", shown);
+}
+
+#[test]
+fn paths_are_compared_as_requests_have_them() {
+    let (policy, problems) = web("rules: [{to: [{operation: {paths: ['/{a}|*']}}]}]");
+    assert_eq!(problems, [""; 0]);
+    let paths = &policy.rules[0].to[0].paths.any;
+    let escaped = TextMatch::Prefix("/%7Ba%7D%7C".into());
+    assert_eq!(*paths, [PathPattern::Text(escaped)]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The path of a request, in the one form in which it is judged, routed, logged and sent.
 //!
 //! What is done (RFC 3986 section 6.2.2, and what servers are known to do besides): escapes of unreserved
-//! characters are decoded and others written in upper case, a backslash is a slash, slashes in a row
-//! are one, dot segments are resolved. What can be read in two ways is refused: escaped slashes and
+//! characters are decoded and others written in upper case, characters that no path has are escaped, a
+//! backslash is a slash, slashes in a row are one, dot segments are resolved. What can be read in two ways is refused: escaped slashes and
 //! backslashes, escaped control characters, `..;x` segments, `#`, bytes that no URI has. Nothing is
 //! ever decoded twice. The query stays as it came.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
@@ -158,11 +159,40 @@ fn is_uri_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 
+/// Graphic characters that no path has (RFC 3986 section 3.3) and many clients send as they are. Servers read
+/// them as their escapes.
+fn is_unwise(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>' | b'^' | b'`' | b'{' | b'|' | b'}')
+}
+
+/// A text to compare paths with, its characters as a canonical path has them.
+#[must_use]
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(is_unwise) {
+        return text.into();
+    }
+    let mut escaped = Vec::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        match is_unwise(byte) {
+            true => escape(byte, &mut escaped),
+            false => escaped.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&escaped).into_owned().into()
+}
+
+fn escape(byte: u8, to: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digits = [byte >> 4, byte & 15].map(|it| DIGITS[usize::from(it)]);
+    to.push(b'%');
+    to.extend(digits);
+}
+
 /// Nothing to decode, to resolve or to refuse: the common case, one pass.
 fn is_plain(path: &[u8]) -> bool {
     let mut after_slash = false;
     for &byte in path {
-        if byte == b'%' || byte == b'\\' || !is_uri_byte(byte) {
+        if byte == b'%' || byte == b'\\' || !is_uri_byte(byte) || is_unwise(byte) {
             return false;
         }
         if after_slash && (byte == b'/' || byte == b'.') {
@@ -190,15 +220,11 @@ fn decode(path: &[u8]) -> Result<Vec<u8>, PathError> {
                     b'/' | b'\\' | 0..=0x1f | 0x7f => return Err(PathError::Ambiguous),
                     b'-' | b'.' | b'_' | b'~' => decoded.push(value),
                     _ if value.is_ascii_alphanumeric() => decoded.push(value),
-                    _ => {
-                        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-                        let digits = [value >> 4, value & 15].map(|it| DIGITS[usize::from(it)]);
-                        decoded.push(b'%');
-                        decoded.extend(digits);
-                    }
+                    _ => escape(value, &mut decoded),
                 }
             }
             b'\\' => decoded.push(b'/'),
+            _ if is_unwise(byte) => escape(byte, &mut decoded),
             _ if is_uri_byte(byte) => decoded.push(byte),
             _ => return Err(PathError::Byte),
         }
@@ -297,8 +323,23 @@ mod tests {
             ("/%7euser", "/~user"),
             ("/a?", "/a?"),
             ("/a??b", "/a??b"),
+            ("/{a}|\"b\"^`<c>", "/%7Ba%7D%7C%22b%22%5E%60%3Cc%3E"),
+            ("/%7Ba%7d?{b}", "/%7Ba%7D?{b}"),
+            ("/[a]'(b)!*;:@&=+$,", "/[a]'(b)!*;:@&=+$,"),
         ] {
             assert_eq!(read(raw).as_deref(), Ok(wanted), "{raw}");
+        }
+    }
+
+    #[test]
+    fn texts_are_escaped_alike() {
+        for (text, wanted) in [
+            ("/a*", "/a*"),
+            ("*.png", "*.png"),
+            ("/{a}|b*", "/%7Ba%7D%7Cb*"),
+            ("/%7B", "/%7B"),
+        ] {
+            assert_eq!(escaped(text), wanted, "{text}");
         }
     }
 
@@ -350,7 +391,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn canonical_is_a_fixed_point(raw in "/([a-c./;\\\\]|%2e|%41|%25|%20|\\?){0,12}") {
+        fn canonical_is_a_fixed_point(raw in "/([a-c./;{|\\\\]|%2e|%41|%25|%20|%7c|\\?){0,12}") {
             if let Ok(once) = read(&raw) {
                 prop_assert_eq!(read(&once), Ok(once.clone()));
                 let path = once.split('?').next().unwrap_or_default().to_owned();
