@@ -6,6 +6,7 @@ use super::call::Call;
 use super::nginx::nginx;
 use super::scene::{CLIENT, lab};
 use super::told::{line, lines};
+use crate::fixtures::addresses;
 
 /// A certificate authority.
 struct Authority {
@@ -143,4 +144,52 @@ fn a_backend_is_who_its_policy_says() {
         1,
         "plain text came to the server"
     );
+}
+
+/// A server outside the mesh that an EndpointSlice names by its address alone, with certificates from a Secret.
+#[test]
+fn a_server_outside_the_mesh_is_reached_over_tls() {
+    let lab = lab();
+    let ours = Authority::new("ours");
+    let [certificate, key] = ours.server("secure.example");
+    let server = "listen 8443 ssl; listen [::]:8443 ssl; listen 8080; listen [::]:8080;\n\
+         ssl_certificate /srv/conf/server.crt; ssl_certificate_key /srv/conf/server.key;\n\
+         location / { default_type text/plain; return 200 \"$ssl_server_name $request_uri\"; }";
+    let files = [("server.crt", &*certificate), ("server.key", &*key)];
+    lab.apply(&nginx("outside", "secure", 8443, server, &files));
+    let ip = &addresses(&lab, "outside/secure")[0];
+    let service = |name: &str, port: u16| {
+        format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: mesh}}\n\
+             spec: {{ports: [{{name: http, port: 80, targetPort: {port}}}]}}\n\
+             ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: {name}-1, namespace: mesh, labels: {{kubernetes.io/service-name: {name}}}}}\n\
+             addressType: IPv4\nports: [{{name: http, port: {port}, protocol: TCP}}]\n\
+             endpoints: [{{addresses: [\"{ip}\"], conditions: {{ready: true}}}}]\n"
+        )
+    };
+    let secret = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "ours", "namespace": "mesh"},
+        "stringData": {"ca.crt": ours.pem},
+    });
+    let validation =
+        "hostname: secure.example, caCertificateRefs: [{group: \"\", kind: Secret, name: ours}]";
+    let get = |name: &str| Call::get(CLIENT, &format!("{name}.mesh/x")).answer(&lab);
+
+    lab.apply(&(service("plain", 8080) + &service("secure", 8443)));
+    assert_eq!(get("plain").body, " /x");
+    assert_eq!(
+        get("secure").status,
+        400,
+        "plain text, as nobody said otherwise"
+    );
+    let _ = lab.try_apply(&policy(validation));
+    assert_eq!(get("secure").status, 500, "the Secret is missing");
+    lab.apply(&format!("---\n{secret}\n"));
+    assert_eq!(get("secure").body, "secure.example /x");
+    lab.delete("---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: plain-1, namespace: mesh}\n");
+    assert_eq!(get("plain").status, 503, "it has no endpoint any more");
+    assert_eq!(get("secure").status, 200);
 }

@@ -55,7 +55,7 @@ impl Mesh {
         let words = |error: io::Error| format!("cannot prepare the mesh: {error}");
         let root = PathBuf::from(FOLDER);
         fs::create_dir_all(&root).map_err(words)?;
-        let source = SourceFolder::new(root.join("source")).map_err(words)?;
+        let mut source = SourceFolder::new(root.join("source")).map_err(words)?;
         let files = cluster.write(|store| source.collect(store));
         source.write(&files).map_err(words)?;
 

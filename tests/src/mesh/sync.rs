@@ -178,7 +178,7 @@ impl Synced {
 /// Keeps the folder and the control plane up to date for ever.
 pub(super) async fn keep(
     cluster: Arc<Cluster>,
-    folder: SourceFolder,
+    mut folder: SourceFolder,
     admin: SocketAddr,
     told: watch::Sender<Synced>,
 ) {
