@@ -62,6 +62,7 @@ mod required;
 mod resilience;
 mod rows;
 mod scene;
+mod slow;
 mod statuses;
 mod telemetry;
 mod tls;

@@ -16,6 +16,7 @@ mod pace;
 mod record;
 mod report;
 mod request_response;
+mod slow;
 mod target;
 mod tcp;
 mod websocket;
@@ -35,6 +36,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
         Command::Websocket(arguments) => websocket::run(arguments)?,
         Command::Bulk(arguments) => bulk::run(arguments)?,
         Command::Hold(arguments) => hold::run(arguments, options.json)?,
+        Command::Slow(arguments) => slow::run(arguments, options.json)?,
         Command::Tcp(arguments) => {
             tcp::run(arguments)?;
             return Ok(true);

@@ -36,6 +36,8 @@ pub enum Command {
     Bulk(Bulk),
     /// Opens connections and holds them.
     Hold(Hold),
+    /// Reads responses slowly.
+    Slow(Slow),
     /// Sends standard input (or --send) and prints what comes back.
     Tcp(Tcp),
     /// One HTTP request; prints the body.
@@ -234,6 +236,28 @@ pub struct Hold {
     #[arg(long = "for", value_parser = parse_duration, value_name = "DURATION")]
     pub hold: Option<Duration>,
     /// Give up on a connection attempt or an echo after this time.
+    #[arg(long, value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
+}
+
+/// `load slow`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Slow {
+    /// An URL, `http://HOST:PORT/PATH`, of a response that is long enough.
+    pub url: HttpTarget,
+    /// Address family.
+    #[command(flatten)]
+    pub family: Family,
+    /// Readers, each with a connection.
+    #[arg(long, short = 'c', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+    /// Bytes a second that each reads.
+    #[arg(long, value_parser = parse_size, default_value = "64Ki")]
+    pub rate: u64,
+    /// How long to go on.
+    #[arg(long, short = 'd', value_parser = parse_duration, default_value = "10s")]
+    pub duration: Duration,
+    /// Give up on a connection attempt after this time.
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
 }

@@ -1,0 +1,62 @@
+//! What slow clients make a waypoint hold.
+
+use std::time::Duration;
+
+use ambit_lab::harness::Lab;
+
+use super::call::Call;
+use super::scene::{CLIENT, lab};
+use super::told::WAYPOINT;
+
+const READERS: u64 = 100;
+/// Of memory that a reader may cost.
+const EACH: u64 = 1 << 20;
+
+/// Resident memory of the waypoint in bytes.
+fn resident(lab: &Lab) -> u64 {
+    let script = "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm)\" = waypoint ]; then \
+         sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status; fi; done";
+    let said = lab.exec(WAYPOINT, &["sh", "-c", script]).success();
+    let kibibytes: u64 = said.trim().parse().expect("one process");
+    kibibytes * 1024
+}
+
+#[test]
+fn a_hundred_slow_readers_cost_less_than_a_mebibyte_each() {
+    let lab = lab();
+    assert_eq!(Call::get(CLIENT, "v1.mesh/").answer(&lab).status, 200);
+    let before = resident(&lab);
+    let (readers, rate) = (READERS.to_string(), 64 << 10);
+    let rate_of_each = rate.to_string();
+    let seconds = 6;
+    let duration = format!("{seconds}s");
+    let arguments = [
+        "slow",
+        "--json",
+        "-c",
+        &readers,
+        "--rate",
+        &rate_of_each,
+        "-d",
+        &duration,
+        "http://v1.mesh/?size=1Gi",
+    ];
+    let (most, report) = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| lab.load(CLIENT, &arguments).success());
+        let mut most = before;
+        while !reading.is_finished() {
+            most = most.max(resident(&lab));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        (most, reading.join().expect("readers"))
+    });
+    let report: serde_json::Value =
+        serde_json::from_str(report.lines().last().unwrap_or_default()).expect("a report");
+    assert_eq!(report["requests"], READERS, "{report}");
+    let read = report["received_bytes"].as_u64().expect("a number");
+    // All the time all of them have something to read.
+    let wanted = READERS * rate * seconds;
+    assert!(read > wanted * 7 / 10, "{read} of {wanted} bytes");
+    let grown = most - before;
+    assert!(grown < READERS * EACH, "{before} bytes, and then {most}");
+}
