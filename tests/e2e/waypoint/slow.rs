@@ -60,3 +60,23 @@ fn a_hundred_slow_readers_cost_less_than_a_mebibyte_each() {
     let grown = most - before;
     assert!(grown < READERS * EACH, "{before} bytes, and then {most}");
 }
+
+/// A gibibyte each with `AMBIT_TEST_TRANSFER_BYTES=1073741824`.
+#[test]
+fn large_bodies_pass_in_both_directions_and_are_not_kept() {
+    let size =
+        std::env::var("AMBIT_TEST_TRANSFER_BYTES").unwrap_or_else(|_| (64 << 20).to_string());
+    let bytes: u64 = size.parse().expect("a number of bytes");
+    let lab = lab();
+    assert_eq!(Call::get(CLIENT, "v1.mesh/").answer(&lab).status, 200);
+    let before = resident(&lab);
+    let fixed = ["http", "--json", "-n", "1", "--timeout", "120s"];
+    let down = format!("http://v1.mesh/?size={bytes}");
+    let report = lab.load(CLIENT, &[&fixed[..], &[&down]].concat()).json();
+    assert_eq!(report["received_bytes"], bytes, "{report}");
+    let up = ["--body-size", &size, "http://v1.mesh/up"];
+    let report = lab.load(CLIENT, &[&fixed[..], &up].concat()).json();
+    assert_eq!(report["requests"], 1, "{report}");
+    let grown = resident(&lab).saturating_sub(before);
+    assert!(grown < 32 << 20, "{before} bytes, and {grown} more");
+}
