@@ -14,17 +14,24 @@ type Map<K, V> = rpds::HashTrieMapSync<K, V, hashbrown::DefaultHashBuilder>;
 /// The HTTP and gRPC rules of one service, for all of its ports and clients.
 #[derive(Debug, Clone, Default)]
 pub struct ServiceRoutes {
-    tables: Map<View, Table>,
+    producers: Kinds,
+    /// By the clients' namespace.
+    consumers: Map<Arc<str>, Kinds>,
 }
 
-/// Whose rules a table has.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct View {
-    /// Of producers, or of consumers in this namespace.
-    consumer: Option<Arc<str>>,
-    protocol: Protocol,
-    /// Of rules that name a port.
-    port: Option<u16>,
+/// Rules by the kind of their route.
+#[derive(Debug, Clone, Default)]
+struct Kinds {
+    grpc: Ports,
+    http: Ports,
+}
+
+/// Rules by where they are attached.
+#[derive(Debug, Clone, Default)]
+struct Ports {
+    /// Those that name no port.
+    all: Table,
+    one: Map<u16, Table>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -55,32 +62,36 @@ pub(super) enum Matched {
 impl ServiceRoutes {
     /// Adds a rule that is attached to the service at these ports (`None`: all).
     pub(crate) fn insert(&mut self, rule: &Arc<RouteRule>, port: Option<u16>) {
-        let view = View::of(rule, port);
-        let mut table = self.tables.get(&view).cloned().unwrap_or_default();
-        for candidate in Candidate::all(rule) {
-            table.insert(candidate);
-        }
-        self.tables.insert_mut(view, table);
+        self.change(rule, port, |table| {
+            for candidate in Candidate::all(rule) {
+                table.insert(candidate);
+            }
+        });
     }
 
     /// Takes away a rule that was added.
     pub(crate) fn remove(&mut self, rule: &RouteRule, port: Option<u16>) {
-        let view = View::of(rule, port);
-        let Some(mut table) = self.tables.get(&view).cloned() else {
-            return;
+        self.change(rule, port, |table| table.remove(rule));
+    }
+
+    fn change(&mut self, rule: &RouteRule, port: Option<u16>, change: impl FnOnce(&mut Table)) {
+        let protocol = rule.key.protocol;
+        let Some(consumer) = &rule.consumer else {
+            return self.producers.change(protocol, port, change);
         };
-        table.remove(rule);
-        if table.size == 0 {
-            self.tables.remove_mut(&view);
+        let mut kinds = self.consumers.get(consumer).cloned().unwrap_or_default();
+        kinds.change(protocol, port, change);
+        if kinds.is_empty() {
+            self.consumers.remove_mut(consumer);
         } else {
-            self.tables.insert_mut(view, table);
+            self.consumers.insert_mut(consumer.clone(), kinds);
         }
     }
 
     /// No rule is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.producers.is_empty() && self.consumers.is_empty()
     }
 
     /// The rules for a port, as a client of this namespace sees them: consumer routes of its own
@@ -88,33 +99,51 @@ impl ServiceRoutes {
     /// `None` when there is none.
     #[must_use]
     pub fn at(&self, port: u16, client_namespace: &str) -> Option<Routes<'_>> {
-        let consumer: Option<Arc<str>> = Some(client_namespace.into());
-        for consumer in [consumer, None] {
-            for protocol in [Protocol::Grpc, Protocol::Http] {
-                let of = |port| {
-                    self.tables.get(&View {
-                        consumer: consumer.clone(),
-                        protocol,
-                        port,
-                    })
-                };
-                let tables = [of(Some(port)), of(None)];
-                if tables.iter().any(Option::is_some) {
-                    return Some(Routes(tables));
-                }
-            }
-        }
-        None
+        let own = match self.consumers.is_empty() {
+            true => None,
+            false => self.consumers.get(client_namespace),
+        };
+        let of_own = own.and_then(|kinds| kinds.at(port));
+        of_own.or_else(|| self.producers.at(port))
     }
 }
 
-impl View {
-    fn of(rule: &RouteRule, port: Option<u16>) -> Self {
-        Self {
-            consumer: rule.consumer.clone(),
-            protocol: rule.key.protocol,
-            port,
+impl Kinds {
+    fn change(&mut self, protocol: Protocol, port: Option<u16>, change: impl FnOnce(&mut Table)) {
+        let ports = match protocol {
+            Protocol::Grpc => &mut self.grpc,
+            _ => &mut self.http,
+        };
+        let Some(port) = port else {
+            return change(&mut ports.all);
+        };
+        let mut table = ports.one.get(&port).cloned().unwrap_or_default();
+        change(&mut table);
+        if table.size == 0 {
+            ports.one.remove_mut(&port);
+        } else {
+            ports.one.insert_mut(port, table);
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        let empty = |ports: &Ports| ports.all.size == 0 && ports.one.is_empty();
+        empty(&self.grpc) && empty(&self.http)
+    }
+
+    fn at(&self, port: u16) -> Option<Routes<'_>> {
+        self.grpc.at(port).or_else(|| self.http.at(port))
+    }
+}
+
+impl Ports {
+    fn at(&self, port: u16) -> Option<Routes<'_>> {
+        let one = match self.one.is_empty() {
+            true => None,
+            false => self.one.get(&port),
+        };
+        let all = (self.all.size > 0).then_some(&self.all);
+        (one.is_some() || all.is_some()).then_some(Routes([one, all]))
     }
 }
 
