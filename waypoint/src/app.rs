@@ -14,7 +14,7 @@ use ambit_net::ca::Wanted;
 use ambit_net::hbone::{self, Pool};
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
-use ambit_proxy::config::Listen;
+use ambit_proxy::config::{Listen, Mesh};
 use ambit_proxy::{Departed, Drain, Drained, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
@@ -25,6 +25,7 @@ use ambit_telemetry::trace::{self, Tracing};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -127,13 +128,13 @@ pub async fn run(
 }
 
 /// What all workers share.
-struct Everywhere {
-    me: Identity,
-    certificate: Wanted,
-    current: Arc<ArcSwap<Snapshot>>,
-    policies: watch::Receiver<()>,
-    common: Arc<Common>,
-    clusters: Arc<Clusters>,
+pub(crate) struct Everywhere {
+    pub(crate) me: Identity,
+    pub(crate) certificate: Wanted,
+    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) policies: watch::Receiver<()>,
+    pub(crate) common: Arc<Common>,
+    pub(crate) clusters: Arc<Clusters>,
 }
 
 /// Starts a listener on every worker.
@@ -143,6 +144,38 @@ fn serve(
     everywhere: &Everywhere,
     drained: &Drained,
 ) -> anyhow::Result<()> {
+    let settings = Arc::new(settings());
+    for member in Crew::new(equip(config, workers, everywhere)).members() {
+        let _entered = member.runtime().enter();
+        let listener = listener::listen().context("cannot listen for HBONE")?;
+        let serving = listener::serve(member.clone(), listener, settings.clone(), drained.clone());
+        member.runtime().spawn(serving);
+    }
+    Ok(())
+}
+
+fn settings() -> hbone::Settings {
+    hbone::Settings {
+        // What a slow reader can make a waypoint hold.
+        stream_window: 256 << 10,
+        connection_window: 4 << 20,
+        max_streams: 1000,
+        ..hbone::Settings::default()
+    }
+}
+
+/// The uid of the waypoint's own workload.
+pub(crate) fn uid(mesh: &Mesh) -> String {
+    let (namespace, name) = (&mesh.pod_namespace, &mesh.pod_name);
+    format!("{}//Pod/{namespace}/{name}", mesh.cluster_id)
+}
+
+/// What each worker works with.
+pub(crate) fn equip(
+    config: &Config,
+    workers: &Workers,
+    everywhere: &Everywhere,
+) -> Vec<(Handle, Arc<Shared>)> {
     let Everywhere {
         me,
         certificate,
@@ -157,13 +190,6 @@ fn serve(
         "{}.{namespace}.svc.{}",
         config.gateway, config.cluster_domain
     );
-    let settings = Arc::new(hbone::Settings {
-        // What a slow reader can make a waypoint hold.
-        stream_window: 256 << 10,
-        connection_window: 4 << 20,
-        max_streams: 1000,
-        ..hbone::Settings::default()
-    });
     let tls = Arc::<TlsClients>::default();
     let equipped = workers.handles().iter().map(|worker| {
         let _entered = worker.enter();
@@ -176,8 +202,8 @@ fn serve(
             current: current.clone(),
             policies: policies.clone(),
             upstreams: Upstreams {
-                uid: format!("{}//Pod/{namespace}/{}", mesh.cluster_id, mesh.pod_name).into(),
-                pool: Pool::new(Sockets::default(), (*settings).clone()),
+                uid: uid(mesh).into(),
+                pool: Pool::new(Sockets::default(), settings()),
                 certificate: certificate.clone(),
                 clusters: clusters.clone(),
                 tls: tls.clone(),
@@ -186,13 +212,7 @@ fn serve(
         };
         (worker.clone(), Arc::new(shared))
     });
-    for member in Crew::new(equipped).members() {
-        let _entered = member.runtime().enter();
-        let listener = listener::listen().context("cannot listen for HBONE")?;
-        let serving = listener::serve(member.clone(), listener, settings.clone(), drained.clone());
-        member.runtime().spawn(serving);
-    }
-    Ok(())
+    equipped.collect()
 }
 
 /// Starts the export of spans, where there is a collector.

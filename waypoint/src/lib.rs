@@ -18,6 +18,8 @@ mod http;
 mod io;
 mod listener;
 mod opaque;
+#[doc(hidden)]
+pub mod plain;
 mod session;
 mod shared;
 mod snapshot;

@@ -10,6 +10,7 @@ mod authorizer;
 mod carry;
 mod collector;
 mod forge;
+mod issue;
 mod sign;
 mod tunnel;
 
@@ -32,6 +33,8 @@ enum Command {
     Tunnel(Tunnel),
     /// Ask the certificate authority for a certificate of an identity.
     Sign(Sign),
+    /// Write a certificate to files.
+    Issue(Issue),
     /// Say who may pass.
     Authorize(Authorize),
     /// Take spans.
@@ -83,6 +86,15 @@ struct Serve {
     port: u16,
     /// Where the test listens.
     socket: PathBuf,
+}
+
+/// A certificate in files.
+#[derive(Debug, Args)]
+struct Issue {
+    /// Where `chain.pem`, `key.pem` and `root.pem` are written.
+    folder: PathBuf,
+    #[command(flatten)]
+    certificate: Certificate,
 }
 
 /// One tunnel.
@@ -144,6 +156,7 @@ async fn main() -> anyhow::Result<()> {
     let outcome = match Cli::parse().command {
         Command::Tunnel(options) => tunnel::open(&options).await?,
         Command::Sign(options) => sign::ask(&options).await?,
+        Command::Issue(options) => return issue::write(&options),
         Command::Authorize(options) => return authorizer::serve(&options).await,
         Command::Collect(options) => return collector::serve(&options).await,
         Command::Dial(options) => return carry::dial(options).await,

@@ -1,0 +1,246 @@
+//! What is measured: one load for each row, the variants in turns.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ambit_lab::harness::Lab;
+use serde_json::Value;
+
+use crate::Cli;
+use crate::process::Processes;
+use crate::scene::{self, CLIENT, Way};
+use crate::table::{Quantity, Table};
+
+/// How often memory is looked at while it grows.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a changed route may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A way with its waypoint, if it has one.
+pub(crate) struct Variant {
+    pub(crate) way: Way,
+    pub(crate) process: Option<Processes>,
+}
+
+pub(crate) struct Bench<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) time: Duration,
+}
+
+impl Bench<'_> {
+    pub(crate) fn run(&self, cli: &Cli) -> anyhow::Result<Table> {
+        let names = self.variants.iter().map(|it| it.way.name());
+        let mut table = Table::new(names.collect());
+        for variant in &self.variants {
+            if let Some(process) = &variant.process {
+                let memory = resident(process)?;
+                table.add(Quantity::IdleMemory, variant.way.name(), memory / 1e6);
+            }
+            self.load(variant, &["-c", "64", "-n", "640"])?;
+        }
+        for _ in 0..cli.rounds {
+            for variant in &self.variants {
+                self.saturated(variant, &mut table, false)?;
+            }
+            for variant in &self.variants {
+                self.steady(variant, &mut table)?;
+            }
+        }
+        for variant in &self.variants {
+            self.slow_readers(variant, cli.readers, &mut table)?;
+        }
+        for variant in &self.variants {
+            self.held(variant, cli.connections, &mut table)?;
+        }
+        for variant in self.variants.iter().filter(|it| it.way == Way::Ambit) {
+            self.many_routes(variant, cli.routes, &mut table)?;
+            for _ in 0..cli.rounds {
+                self.saturated(variant, &mut table, true)?;
+            }
+        }
+        Ok(table)
+    }
+
+    fn saturated(&self, variant: &Variant, table: &mut Table, routes: bool) -> anyhow::Result<()> {
+        let (report, cpu) = self.load(variant, &["-c", "64"])?;
+        let name = variant.way.name();
+        if routes {
+            table.add(Quantity::RoutesCpu, name, cpu.unwrap_or_default());
+            return Ok(());
+        }
+        table.add(
+            Quantity::Rate,
+            name,
+            number(&report, "/requests_per_second"),
+        );
+        if let Some(cpu) = cpu {
+            table.add(Quantity::SaturatedCpu, name, cpu);
+            table.add(Quantity::RatePerCore, name, 1e6 / cpu);
+        }
+        Ok(())
+    }
+
+    fn steady(&self, variant: &Variant, table: &mut Table) -> anyhow::Result<()> {
+        let (report, cpu) = self.load(variant, &["-c", "8", "--rate", "1000"])?;
+        let name = variant.way.name();
+        table.add(
+            Quantity::LatencyP50,
+            name,
+            number(&report, "/latency_us/p50"),
+        );
+        table.add(
+            Quantity::LatencyP99,
+            name,
+            number(&report, "/latency_us/p99"),
+        );
+        if let Some(cpu) = cpu {
+            table.add(Quantity::SteadyCpu, name, cpu);
+        }
+        Ok(())
+    }
+
+    /// Requests for the time of a row; the report, and the waypoint's CPU time for each in microseconds.
+    fn load(&self, variant: &Variant, more: &[&str]) -> anyhow::Result<(Value, Option<f64>)> {
+        let url = variant.way.url("size=128");
+        let time = format!("{}ms", self.time.as_millis());
+        let fixed = ["http", &url, "--json", "-d", &time];
+        let cpu = || variant.process.as_ref().map(Processes::cpu).transpose();
+        let before = cpu()?;
+        let report = self.lab.load(CLIENT, &[&fixed, more].concat()).json();
+        let spent = cpu()?.zip(before).map(|(after, before)| after - before);
+        let requests = number(&report, "/requests");
+        let each = spent.map(|it| it.as_secs_f64() * 1e6 / requests);
+        Ok((report, each))
+    }
+
+    /// Growth of the waypoint for each reader of a response that is much faster than it.
+    fn slow_readers(
+        &self,
+        variant: &Variant,
+        readers: u32,
+        table: &mut Table,
+    ) -> anyhow::Result<()> {
+        let url = variant.way.url("size=1Gi");
+        let time = format!("{}ms", 2 * self.time.as_millis());
+        let count = readers.to_string();
+        let words = [
+            "slow", &url, "-c", &count, "--rate", "256Ki", "-d", &time, "--json",
+        ];
+        self.growth(variant, readers, &words, Quantity::SlowStreamMemory, table)
+    }
+
+    /// Growth of the waypoint for each of many connections that have all been used.
+    fn held(&self, variant: &Variant, connections: u32, table: &mut Table) -> anyhow::Result<()> {
+        let url = variant.way.url("size=128");
+        // Each is used twice.
+        let (count, requests) = (connections.to_string(), (2 * connections).to_string());
+        let words = [
+            "http",
+            &url,
+            "-c",
+            &count,
+            "-n",
+            &requests,
+            "--rate",
+            "2000",
+            "--timeout",
+            "60s",
+            "--json",
+        ];
+        self.growth(
+            variant,
+            connections,
+            &words,
+            Quantity::ConnectionMemory,
+            table,
+        )
+    }
+
+    fn growth(
+        &self,
+        variant: &Variant,
+        each: u32,
+        words: &[&str],
+        quantity: Quantity,
+        table: &mut Table,
+    ) -> anyhow::Result<()> {
+        let Some(process) = &variant.process else {
+            return Ok(());
+        };
+        let before = resident(process)?;
+        let over = AtomicBool::new(false);
+        let most = std::thread::scope(|scope| {
+            let looking = scope.spawn(|| {
+                let mut most = before;
+                while !over.load(Ordering::Relaxed) {
+                    most = most.max(resident(process).unwrap_or_default());
+                    std::thread::sleep(LOOK);
+                }
+                most
+            });
+            let ran = self.lab.load(CLIENT, words);
+            over.store(true, Ordering::Relaxed);
+            let most = looking.join();
+            let _ = ran.success();
+            most
+        });
+        let most = most.map_err(|_| anyhow::anyhow!("memory could not be read"))?;
+        let name = variant.way.name();
+        table.add(quantity, name, (most - before) / f64::from(each) / 1e3);
+        Ok(())
+    }
+
+    /// Applies many routes, changes one of them, and waits for requests to say so.
+    fn many_routes(
+        &self,
+        variant: &Variant,
+        count: usize,
+        table: &mut Table,
+    ) -> anyhow::Result<()> {
+        let Some(process) = &variant.process else {
+            return Ok(());
+        };
+        let name = variant.way.name();
+        let routes: Vec<Value> = (0..count)
+            .map(|at| scene::route(&format!("route-{at}"), &format!("/item/{at}")))
+            .collect();
+        let before = resident(process)?;
+        self.lab.apply(&scene::text(&routes));
+        let growth = resident(process)? - before;
+        table.add(Quantity::RoutesMemory, name, growth / count as f64 / 1e3);
+        for round in 0..3 {
+            let value = format!("new-{round}");
+            let changed = scene::route_with("route-7", "/item/7", &value);
+            let took = self.until(&value, || self.lab.apply(&scene::text(&[changed])))?;
+            table.add(Quantity::InForce, name, took.as_secs_f64() * 1e3);
+        }
+        Ok(())
+    }
+
+    /// How long it takes from the moment the control plane has the change until a request meets it.
+    fn until(&self, value: &str, change: impl FnOnce()) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        change();
+        let url = "http://ambit.mesh/item/7";
+        while start.elapsed() < PATIENCE {
+            let received = self.lab.get(CLIENT, url);
+            if received["headers"]["x-route"] == value {
+                return Ok(start.elapsed());
+            }
+        }
+        anyhow::bail!("the changed route is not in force after {PATIENCE:?}")
+    }
+}
+
+fn number(report: &Value, pointer: &str) -> f64 {
+    report
+        .pointer(pointer)
+        .and_then(Value::as_f64)
+        .unwrap_or(f64::NAN)
+}
+
+/// Bytes of memory of the one process.
+fn resident(process: &Processes) -> anyhow::Result<f64> {
+    Ok(process.memory()?.iter().sum::<u64>() as f64)
+}
