@@ -9,12 +9,12 @@ use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::{Key, Store};
 use crate::apiserver::{self, ApiServer, has_ended};
 use crate::controllers::{self, is_terminating};
-use crate::kubelet::{Images, PodHandle, run_pod};
+use crate::kubelet::{Images, NodeFiles, PodHandle, run_pod};
 use crate::mesh::Mesh;
 use crate::net::{NamedNetns, plan};
 use crate::stage::Mode;
@@ -23,6 +23,9 @@ use crate::tokens::Issuer;
 
 /// How long a pod waits for the control plane to have heard of it. Without it, it starts anyway.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(5);
+/// What is killed is gone at once, on a machine that has time for it.
+const POWER_PATIENCE: Duration = Duration::from_secs(20);
+const POWER_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a lab is started with.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +76,7 @@ pub struct LabNode {
     /// Its network namespace.
     pub netns: NamedNetns,
     indexes: Mutex<Indexes>,
+    power: watch::Sender<bool>,
 }
 
 /// The pod addresses of a node. The least recently used is given out, for what remembers an old one.
@@ -102,7 +106,19 @@ impl LabNode {
             name: node_name(number),
             netns,
             indexes: Mutex::default(),
+            power: watch::Sender::new(true),
         }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_on(&self) -> bool {
+        *self.power.borrow()
+    }
+
+    /// Waits until it runs, or does not.
+    pub(crate) async fn is(&self, on: bool) {
+        // The sender is this node's own.
+        let _ = self.power.subscribe().wait_for(|now| *now == on).await;
     }
 
     /// Takes a free pod address.
@@ -339,10 +355,45 @@ impl Cluster {
         }
     }
 
+    /// Cuts the power of a node: its pods end without a word to anybody, and what its `/run` held is gone. Returns when
+    /// nothing of them runs.
+    ///
+    /// # Errors
+    /// What does not go away.
+    pub(crate) async fn power_off(&self, node: &LabNode) -> Result<(), String> {
+        let here: Vec<u32> = {
+            let handles = self.pods.lock();
+            let of_node = handles.values().filter(|handle| handle.node == node.name);
+            of_node
+                .flat_map(PodHandle::running)
+                .map(|(_, running)| running.pid)
+                .collect()
+        };
+        node.power.send_replace(false);
+        let deadline = Instant::now() + POWER_PATIENCE;
+        while here.iter().any(|pid| is_there(*pid)) {
+            if Instant::now() > deadline {
+                return Err(format!("containers of {} do not end", node.name));
+            }
+            sleep(POWER_PAUSE).await;
+        }
+        let wiped = NodeFiles::of(&node.name).wipe_run();
+        wiped.map_err(|error| format!("the files of {}: {error}", node.name))
+    }
+
+    /// Boots a node: its pods start again as the API server has them.
+    pub(crate) fn power_on(&self, node: &LabNode) {
+        node.power.send_replace(true);
+    }
+
     /// Asks a pod's task something; nothing when the pod has none.
     pub fn with_pod<T>(&self, key: &Key, ask: impl FnOnce(&PodHandle) -> T) -> Option<T> {
         self.pods.lock().get(key).map(ask)
     }
+}
+
+fn is_there(pid: u32) -> bool {
+    std::path::Path::new("/proc").join(pid.to_string()).exists()
 }
 
 fn uid(pod: &Pod) -> String {

@@ -44,7 +44,7 @@ pub(super) async fn beat(client: Client, cluster: Arc<Cluster>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for node in &cluster.nodes {
+        for node in cluster.nodes.iter().filter(|node| node.is_on()) {
             let mut done = renew(&client, node).await;
             let key = crate::api::Key::new("", &node.name);
             // Somebody removed it, or the API server lost it: a kubelet comes back.

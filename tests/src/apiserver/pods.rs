@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{ApiServer, FIELD_MANAGER, is_gone, words};
@@ -73,7 +73,20 @@ async fn patch(client: &Client, key: &Key, uid: &str, status: &PodStatus) -> kub
         qos_class: None,
         ..status.clone()
     };
-    let change = json!({"metadata": {"uid": uid}, "status": status});
+    let mut change = json!({"metadata": {"uid": uid}, "status": status});
+    // What is over is taken back, not only left out.
+    for (field, is_said) in [
+        ("reason", status.reason.is_some()),
+        ("message", status.message.is_some()),
+    ] {
+        if !is_said {
+            change["status"][field] = Value::Null;
+        }
+    }
+    // Addresses are merged by what they are: a pod in a new sandbox would keep its old ones as well.
+    if let Value::Array(addresses) = &mut change["status"]["podIPs"] {
+        addresses.push(json!({"$patch": "replace"}));
+    }
     let parameters = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()

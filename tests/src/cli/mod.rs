@@ -92,16 +92,17 @@ enum Command {
         #[arg(short = 'f', long)]
         follow: bool,
     },
-    /// End something at once; it is started again as its restart policy says.
+    /// End something at once; it is started again as its restart policy says. A node of a lab that is joined to an API
+    /// server loses its power.
     Kill {
-        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD` or `deploy/NAME`.
+        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD`, `deploy/NAME` or `node/NAME`.
         target: String,
         #[command(flatten)]
         namespace: Namespace,
     },
-    /// End something in order, start it again and wait until it is ready.
+    /// End something in order, start it again and wait until it is ready. A node boots, if need be after its power is cut.
     Restart {
-        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD` or `deploy/NAME`.
+        /// `ztunnel/NODE`, `agent/NODE`, `control`, `POD`, `deploy/NAME` or `node/NAME`.
         target: String,
         #[command(flatten)]
         namespace: Namespace,

@@ -140,9 +140,9 @@ async fn answer(
             namespace,
             container,
         } => target::log_file(cluster, &target, &namespace, container.as_deref()).map(Reply::File),
-        Request::Kill { target, namespace } => {
-            target::kill(cluster, &target, &namespace).map(|()| Reply::Done(0))
-        }
+        Request::Kill { target, namespace } => target::kill(cluster, &target, &namespace)
+            .await
+            .map(|()| Reply::Done(0)),
         Request::Restart {
             target,
             namespace,

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::{Instant, sleep};
 
 use crate::api::{Key, controlled_by};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, LabNode};
 use crate::controllers::{container_statuses, is_ready, is_terminating};
 use crate::kubelet::{Order, Place};
 use crate::mesh::component_log;
@@ -74,7 +74,10 @@ pub(super) fn log_file(
 }
 
 /// Ends something at once.
-pub(super) fn kill(cluster: &Cluster, target: &str, namespace: &str) -> Result<(), Problems> {
+pub(super) async fn kill(cluster: &Cluster, target: &str, namespace: &str) -> Result<(), Problems> {
+    if let Some(node) = powered(cluster, target)? {
+        return cluster.power_off(node).await.map_err(|it| vec![it]);
+    }
     order(cluster, target, namespace, Order::Kill).map(drop)
 }
 
@@ -85,6 +88,13 @@ pub(super) async fn restart(
     namespace: &str,
     patience: Duration,
 ) -> Result<(), Problems> {
+    if let Some(node) = powered(cluster, target)? {
+        if node.is_on() {
+            cluster.power_off(node).await.map_err(|it| vec![it])?;
+        }
+        cluster.power_on(node);
+        return Ok(());
+    }
     let before = generation(cluster, target, namespace);
     order(cluster, target, namespace, Order::Restart)?;
     let deadline = Instant::now() + patience;
@@ -102,6 +112,21 @@ pub(super) async fn restart(
         sleep(PAUSE).await;
     }
     Err(vec![format!("{target} is not back after {patience:?}")])
+}
+
+/// The node that `target` is, where nodes have a power switch: what the mesh runs there has to be pods.
+fn powered<'a>(cluster: &'a Cluster, target: &str) -> Result<Option<&'a LabNode>, Problems> {
+    let Some(name) = target.strip_prefix("node/") else {
+        return Ok(None);
+    };
+    if cluster.api_server().is_none() {
+        return Err(vec![format!(
+            "{target}: only nodes of a lab that is joined to an API server"
+        )]);
+    }
+    let node = cluster.node(name);
+    let node = node.ok_or_else(|| vec![format!("no node is called {name:?}")])?;
+    Ok(Some(node))
 }
 
 /// How often something was started again, and whether it runs.

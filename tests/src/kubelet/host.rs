@@ -50,6 +50,16 @@ impl NodeFiles {
         Ok(files)
     }
 
+    /// Empties `/run`, which is in memory.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(crate) fn wipe_run(&self) -> io::Result<()> {
+        let run = self.inside(Path::new("/run"));
+        fs::remove_dir_all(&run)?;
+        fs::create_dir(&run)
+    }
+
     /// Where `path` of the node is on this machine.
     pub(crate) fn place(&self, path: &Path) -> PathBuf {
         let path = match path.strip_prefix("/var/run") {

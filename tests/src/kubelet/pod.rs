@@ -44,6 +44,8 @@ pub struct Running {
 pub struct PodHandle {
     /// The pod's identity: a pod of the same name is another pod.
     pub uid: String,
+    /// The node that it is on.
+    pub node: String,
     end: watch::Sender<bool>,
     shared: Arc<Shared>,
 }
@@ -109,7 +111,12 @@ pub fn run_pod(cluster: &Arc<Cluster>, node: &Arc<LabNode>, pod: Pod) -> PodHand
         started: now(),
     };
     tokio::spawn(worker.live());
-    PodHandle { uid, end, shared }
+    PodHandle {
+        uid,
+        node: node.name.clone(),
+        end,
+        shared,
+    }
 }
 
 struct Worker {
@@ -129,31 +136,74 @@ struct Worker {
 
 impl Worker {
     async fn live(mut self) {
-        self.publish();
-        if let Some(sandbox) = self.prepare().await {
-            if let Some((folders, tokens)) = self.make_volumes(&sandbox).await {
-                let (cluster, pod) = (Arc::clone(&self.cluster), self.pod.clone());
-                let node = NodeFiles::of(&self.node.name);
-                let current = refresh::keep(cluster, node, pod, volumes_of(&sandbox), tokens);
-                tokio::select! {
-                    () = self.contain(&sandbox, &folders) => {}
-                    () = current => {}
+        let node = Arc::clone(&self.node);
+        loop {
+            node.is(true).await;
+            self.publish();
+            let Some(sandbox) = self.prepare().await else {
+                match *self.ending.borrow() {
+                    true => break,
+                    false => continue,
                 }
+            };
+            tokio::select! {
+                () = self.serve(&sandbox) => {
+                    self.addresses = None;
+                    sandbox.remove(&self.cluster, &node).await;
+                    break;
+                }
+                () = node.is(false) => {}
             }
-            // A pod whose containers are done keeps its place until somebody deletes it.
-            ended(&mut self.ending).await;
-            self.addresses = None;
-            sandbox.remove(&self.cluster, &self.node).await;
+            sandbox.lose(&node);
+            self.lose();
         }
         self.cluster
             .forget_pod(&self.key, self.pod.metadata.uid.as_deref());
     }
 
-    /// A sandbox that the plugin agreed to, or nothing when the pod ends before.
+    /// Runs the containers until somebody ends the pod.
+    async fn serve(&mut self, sandbox: &Sandbox) {
+        if let Some((folders, tokens)) = self.make_volumes(sandbox).await {
+            let (cluster, pod) = (Arc::clone(&self.cluster), self.pod.clone());
+            let node = NodeFiles::of(&self.node.name);
+            let current = refresh::keep(cluster, node, pod, volumes_of(sandbox), tokens);
+            tokio::select! {
+                () = self.contain(sandbox, &folders) => {}
+                () = current => {}
+            }
+        }
+        // A pod whose containers are done keeps its place until somebody deletes it.
+        ended(&mut self.ending).await;
+    }
+
+    /// The node lost its power, and all that ran on it. Nobody is told before it is back.
+    fn lose(&mut self) {
+        self.shared.running.lock().clear();
+        self.shared.orders.lock().clear();
+        self.addresses = None;
+        for known in self.init.iter_mut().chain(&mut self.main) {
+            known.ready = false;
+            if let State::Running { since } = &known.state {
+                let since = since.clone();
+                known.last = Some(State::Ended {
+                    code: 137,
+                    since,
+                    at: now(),
+                });
+                known.restarts += 1;
+            }
+            known.state = State::Waiting {
+                reason: "ContainerCreating".to_owned(),
+                message: None,
+            };
+        }
+    }
+
+    /// A sandbox that the plugin agreed to, or nothing when the pod ends before, or its node.
     async fn prepare(&mut self) -> Option<Sandbox> {
         let mut pause = FIRST_PAUSE;
         loop {
-            if *self.ending.borrow() {
+            if *self.ending.borrow() || !self.node.is_on() {
                 return None;
             }
             // The control plane has to know the pod before its node's proxy asks for it.
@@ -174,6 +224,7 @@ impl Worker {
             tokio::select! {
                 () = sleep(pause) => {}
                 () = ended(&mut self.ending) => return None,
+                () = self.node.is(false) => return None,
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

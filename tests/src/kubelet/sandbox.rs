@@ -143,12 +143,17 @@ impl Sandbox {
     }
 
     /// Tells the plugin of the end and removes everything.
-    pub(super) async fn remove(mut self, cluster: &Cluster, node: &LabNode) {
+    pub(super) async fn remove(self, cluster: &Cluster, node: &LabNode) {
         if self.announced
             && let Err(error) = self.part(cluster, node).await
         {
             tracing::warn!(pod = %self.key, %error, "the CNI plugin could not remove a pod");
         }
+        self.lose(node);
+    }
+
+    /// Removes everything without telling the plugin, as a node that loses its power.
+    pub(super) fn lose(mut self, node: &LabNode) {
         self.unmake(node);
         if let Err(error) = fs::remove_dir_all(&self.folder) {
             tracing::warn!(pod = %self.key, %error, "cannot remove a pod's folder");
