@@ -3,7 +3,7 @@
 //! What the source lists is compared with who is in the mesh whenever either changes. What fails is tried again, and is told
 //! where users look if it goes on failing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,18 +24,44 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// What fails for this long is told. A sandbox that is being made anew looks like a failure for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Pods that could not be captured: since when, and what was told of them.
+/// Of one pod no more than one failure is told in this time, and of all pods of the node no more than [`MANY`].
+const WINDOW: Duration = Duration::from_secs(300);
+const MANY: usize = 20;
+
+/// Pods that could not be captured, and what was told of them.
 #[derive(Debug, Default)]
-pub(super) struct Failing(BTreeMap<String, (Instant, Option<String>)>);
+pub(super) struct Failing {
+    /// By uid.
+    pods: BTreeMap<String, Failed>,
+    /// When something was told, of whichever pod.
+    told: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    since: Instant,
+    told: Option<(Instant, String)>,
+}
 
 impl Failing {
-    /// Whether this failure is to be told: it has lasted, and is not the one that was told last.
+    /// Whether this failure is to be told: it has lasted, is not the one that was told last, and not too much was told.
     fn is_news(&mut self, uid: &str, reason: &str, now: Instant) -> bool {
-        let (since, told) = self.0.entry(uid.to_owned()).or_insert((now, None));
-        if now < *since + PATIENCE || told.as_deref() == Some(reason) {
+        let is_old = |told: &Instant| now >= *told + WINDOW;
+        while self.told.front().is_some_and(is_old) {
+            self.told.pop_front();
+        }
+        let fresh = || Failed {
+            since: now,
+            told: None,
+        };
+        let failed = self.pods.entry(uid.to_owned()).or_insert_with(fresh);
+        let told = |(when, what): &(Instant, String)| what == reason || now < *when + WINDOW;
+        let is_told = failed.told.as_ref().is_some_and(told);
+        if now < failed.since + PATIENCE || is_told || self.told.len() >= MANY {
             return false;
         }
-        *told = Some(reason.to_owned());
+        failed.told = Some((now, reason.to_owned()));
+        self.told.push_back(now);
         true
     }
 }
@@ -83,7 +109,7 @@ impl<S: Source> Enrolment<S> {
         };
         let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
         let there: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
-        failing.0.retain(|uid, _| there.contains(uid.as_str()));
+        failing.pods.retain(|uid, _| there.contains(uid.as_str()));
         for outside in self.outside.all() {
             if !there.contains(outside.uid.as_str()) {
                 let _ = self.outside.remove(&outside.uid);
@@ -100,7 +126,7 @@ impl<S: Source> Enrolment<S> {
         match action {
             Action::Enrol(pod) => match self.enrol(&pod).await {
                 Ok(()) => {
-                    failing.0.remove(&pod.uid);
+                    failing.pods.remove(&pod.uid);
                     true
                 }
                 Err(reason) => {
@@ -202,6 +228,8 @@ impl<S: Source> Enrolment<S> {
     /// The last thing that could not be undone; the rest was.
     pub(super) async fn leave_node(&self) -> io::Result<()> {
         let mut done = Ok(());
+        // Without an API server each pod would take as long as an answer may.
+        let mut heard = true;
         for record in self.records.all() {
             if let Err(error) = self.release(&record).await {
                 done = Err(error);
@@ -212,7 +240,9 @@ impl<S: Source> Enrolment<S> {
                 name: record.name,
                 ..Pod::default()
             };
-            self.source.mark(&pod, false).await;
+            if heard {
+                heard = self.source.mark(&pod, false).await;
+            }
         }
         let node = self.node.clone();
         blocking(move || node.run(|| capture::remove_host().map_err(Into::into))).await?;
@@ -234,12 +264,27 @@ mod tests {
             (9, "a", false),
             (10, "a", true),
             (20, "a", false),
-            (21, "b", true),
-            (22, "a", true),
+            (21, "b", false),
+            (310, "a", false),
+            (311, "b", true),
+            (312, "a", false),
         ];
         for (second, reason, news) in cases {
             let now = start + Duration::from_secs(second);
             assert_eq!(failing.is_news("u", reason, now), news, "{second} {reason}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_full_of_failures_tells_some_of_them() {
+        let mut failing = Failing::default();
+        let start = Instant::now();
+        let mut told = |second| {
+            let now = start + Duration::from_secs(second);
+            let pods = (0..100).map(|pod| pod.to_string());
+            pods.filter(|pod| failing.is_news(pod, "a", now)).count()
+        };
+        let counts = [0, 10, 11, 309, 310, 700].map(&mut told);
+        assert_eq!(counts, [0, MANY, 0, 0, MANY, MANY]);
     }
 }

@@ -8,6 +8,7 @@ mod admin;
 mod api;
 pub mod cni;
 mod config;
+mod doubt;
 mod enrolment;
 mod exchange;
 mod kubernetes;
@@ -22,9 +23,11 @@ mod source;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_net::zds;
 use ambit_telemetry::readiness::Readiness;
+use tokio::time::Instant;
 
 pub use config::Config;
 pub use enrolment::Enrolment;
@@ -32,6 +35,10 @@ pub use kubernetes::{CALLS, Call, KubernetesSource};
 pub use pod::{Decision, Labels, Pod, decide};
 pub use reconcile::{Action, reconcile};
 pub use source::{HttpSource, Source, SourceError};
+
+/// An agent that ends asks for this long whether its installation is gone: less than its pod is given to end.
+const DOUBT: Duration = Duration::from_secs(45);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the agent until it is ended.
 ///
@@ -60,6 +67,7 @@ async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyho
     let proxies = zds::Server::bind(&config.zds_socket, config.proxy_timeout)?;
     let requests = api::listen(&config.socket)?;
     let ours = api::owner(&config.socket)?;
+    doubt::clear(&config.socket)?;
     let enrolment = Arc::new(Enrolment::open(config, source, proxies.clone())?);
     // Before any proxy is accepted: a snapshot without them would take their traffic down.
     enrolment.recover().await?;
@@ -87,8 +95,15 @@ async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyho
     );
     let ending = async {
         end().await?;
-        if ours() && enrolment.source.uninstalled().await {
-            clean_up(config, installation.as_ref(), &enrolment).await;
+        match uninstalled(&enrolment.source, ours).await {
+            Some(true) => clean_up(config, installation.as_ref(), &enrolment).await,
+            Some(false) => {}
+            None => {
+                tracing::warn!(
+                    "the API server does not say whether the installation is gone: the CNI plugin stays for now"
+                );
+                doubt::note(&config.socket)?;
+            }
         }
         anyhow::Ok(())
     };
@@ -100,6 +115,20 @@ async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyho
     }
     tracing::info!("node agent ends");
     Ok(())
+}
+
+/// Whether the installation is gone; asked again for as long as the pod is given to end. An agent that was replaced has
+/// nothing to ask.
+async fn uninstalled(source: &impl Source, ours: impl Fn() -> bool) -> Option<bool> {
+    let deadline = Instant::now() + DOUBT;
+    while ours() {
+        let said = source.uninstalled().await;
+        if said.is_some() || Instant::now() >= deadline {
+            return said;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    Some(false)
 }
 
 /// Leaves the node as it was before the installation. What cannot be undone is told; the rest is.

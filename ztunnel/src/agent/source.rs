@@ -43,9 +43,9 @@ pub trait Source: Send + Sync + 'static {
         std::future::ready(())
     }
 
-    /// Whether the agent ends because its installation does.
-    fn uninstalled(&self) -> impl Future<Output = bool> + Send {
-        std::future::ready(false)
+    /// Whether the agent ends because its installation does; `None` when that cannot be learnt now.
+    fn uninstalled(&self) -> impl Future<Output = Option<bool>> + Send {
+        std::future::ready(Some(false))
     }
 }
 

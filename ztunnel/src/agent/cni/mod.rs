@@ -8,11 +8,12 @@ mod output;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
 use super::api::{self, Command, PodName, Request};
+use super::doubt;
 use input::{Environment, NetConf};
 use output::CniError;
 pub(super) use output::VERSIONS;
@@ -106,6 +107,7 @@ fn del(conf: &NetConf, variable: impl Fn(&str) -> Option<String>) -> Result<(), 
 fn status(conf: &NetConf) -> Result<(), CniError> {
     match std::os::unix::net::UnixStream::connect(&conf.agent_socket) {
         Ok(_) => Ok(()),
+        Err(_) if doubt::is_over(&conf.agent_socket, SystemTime::now()) => Ok(()),
         Err(error) => Err(CniError::unavailable(&conf.agent_socket, &error)),
     }
 }
@@ -131,7 +133,15 @@ fn ask(conf: &NetConf, request: Request) -> Result<(), CniError> {
         .build()
         .map_err(|error| CniError::io("a runtime for one question", &error))?;
     let asked = runtime.block_on(api::ask(&conf.agent_socket, &request, PATIENCE));
-    asked.map(drop).map_err(CniError::from)
+    match asked {
+        Err(refusal)
+            if refusal.code == api::LATER
+                && doubt::is_over(&conf.agent_socket, SystemTime::now()) =>
+        {
+            Ok(())
+        }
+        asked => asked.map(drop).map_err(CniError::from),
+    }
 }
 
 #[cfg(test)]

@@ -151,3 +151,24 @@ fn ends_do_not_wait_for_an_agent() {
         assert_eq!(run("GC", &input, &change), Ok(String::new()));
     }
 }
+
+/// The agent ended without knowing whether its installation is gone, and no other came.
+#[test]
+fn without_an_agent_pods_wait_and_not_for_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent.sock");
+    let input = conf(json!({"agentSocket": socket, "cniVersion": "1.1.0"}));
+    let answers = || ["ADD", "CHECK", "STATUS"].map(|command| run(command, &input, &[]).is_ok());
+    assert_eq!(answers(), [false; 3]);
+    doubt::note(&socket).expect("noted");
+    assert_eq!(answers(), [false; 3]);
+    let note = std::fs::File::options()
+        .write(true)
+        .open(socket.with_extension("undecided"))
+        .expect("the note");
+    let long_ago = SystemTime::now() - Duration::from_secs(3600);
+    note.set_modified(long_ago).expect("an older note");
+    assert_eq!(answers(), [true; 3]);
+    doubt::clear(&socket).expect("cleared");
+    assert_eq!(answers(), [false; 3]);
+}

@@ -9,6 +9,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::backoff::Backoff;
 use futures_util::StreamExt;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{self as core, Event, EventSource, ObjectReference};
@@ -30,6 +31,9 @@ use table::Table;
 const DAEMON_SET: &str = "ztunnel";
 /// Who writes, in `metadata.managedFields` and in events.
 const FIELD_MANAGER: &str = "ambit-agent";
+/// Between two attempts of a watch.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Time for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -52,7 +56,12 @@ pub const CALLS: &[Call] = &[
     call("", "pods", &["list", "watch"], None),
     call("", "pods/status", &["patch"], None),
     call("", "events", &["create"], None),
-    call("apps", "daemonsets", &["get"], Some(DAEMON_SET)),
+    call(
+        "apps",
+        "daemonsets",
+        &["get", "list", "watch"],
+        Some(DAEMON_SET),
+    ),
 ];
 
 const fn call(
@@ -83,6 +92,8 @@ pub struct KubernetesSource {
 struct State {
     pods: Mutex<Table<Pod>>,
     namespaces: Mutex<Table<Labels>>,
+    /// The DaemonSet, and whether it is being deleted: known also when the API server is away as the agent ends.
+    sets: Mutex<Table<bool>>,
     changed: Notify,
 }
 
@@ -105,6 +116,13 @@ impl KubernetesSource {
         let pods = watcher(Api::all(client.clone()), of_node).map(|event| event.map(named_pod));
         let state = source.state.clone();
         tokio::spawn(follow(pods, move |event| hear(&state.pods, &state, event)));
+        let sets = Api::<PartialObjectMeta<DaemonSet>>::namespaced(client.clone(), namespace);
+        let own = watcher::Config::default().fields(&format!("metadata.name={DAEMON_SET}"));
+        let sets = watcher(sets, own).map(|event| event.map(|event| table::map(event, deleted)));
+        let state = source.state.clone();
+        tokio::spawn(follow(sets, move |event| {
+            state.sets.lock().hear(event);
+        }));
         // Of namespaces the labels are enough.
         let namespaces = Api::<PartialObjectMeta<core::Namespace>>::all(client);
         let namespaces = watcher(namespaces, watcher::Config::default());
@@ -117,12 +135,35 @@ impl KubernetesSource {
     }
 }
 
-/// Passes on what a watch says, for ever. The watch itself tries again, ever later.
+/// Waits between attempts: pods that start after an outage wait as long as the last of them.
+struct Pauses(Backoff);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next(rand::random()))
+    }
+}
+
+impl kube::runtime::utils::Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+/// Passes on what a watch says, for ever. The watch itself tries again.
 async fn follow<T>(
     events: impl futures_util::Stream<Item = Result<watcher::Event<T>, watcher::Error>>,
     hear: impl Fn(Result<watcher::Event<T>, String>),
 ) {
-    let mut events = std::pin::pin!(events.default_backoff());
+    let mut events = std::pin::pin!(events.backoff(Pauses::default()));
     while let Some(event) = events.next().await {
         hear(event.map_err(|error| words(&error)));
     }
@@ -149,6 +190,12 @@ fn labels(namespace: PartialObjectMeta<core::Namespace>) -> (String, Labels) {
     let metadata = namespace.metadata;
     let labels = metadata.labels.unwrap_or_default();
     (metadata.name.unwrap_or_default(), labels)
+}
+
+fn deleted(set: PartialObjectMeta<DaemonSet>) -> (String, bool) {
+    let metadata = set.metadata;
+    let deleted = metadata.deletion_timestamp.is_some();
+    (metadata.name.unwrap_or_default(), deleted)
 }
 
 fn read(pod: core::Pod) -> Pod {
@@ -246,12 +293,19 @@ impl Source for KubernetesSource {
         }
     }
 
-    /// An agent whose rights are gone was uninstalled with them.
-    async fn uninstalled(&self) -> bool {
+    /// An agent whose rights are gone was uninstalled with them. What a watch has told before counts if it is the end.
+    async fn uninstalled(&self) -> Option<bool> {
         let sets = Api::<DaemonSet>::namespaced(self.client.clone(), &self.namespace);
         match answer(sets.get(DAEMON_SET)).await {
-            Ok(set) => set.metadata.deletion_timestamp.is_some(),
-            Err(failure) => matches!(failure.status, Some(401 | 403 | 404)),
+            Ok(set) => Some(set.metadata.deletion_timestamp.is_some()),
+            Err(failure) if matches!(failure.status, Some(401 | 403 | 404)) => Some(true),
+            Err(_) => {
+                let sets = self.state.sets.lock();
+                let gone = sets
+                    .listed()
+                    .is_ok_and(|sets| sets.values().all(|deleted| *deleted));
+                gone.then_some(true)
+            }
         }
     }
 }

@@ -114,11 +114,11 @@ async fn an_installation_that_is_gone_is_noticed() {
         "metadata": {"name": "ztunnel", "deletionTimestamp": deleted}})
     };
     let cases = [
-        (200, set(Value::Null), false),
-        (200, set("2026-01-01T00:00:00Z".into()), true),
-        (404, refused(404), true),
-        (403, refused(403), true),
-        (500, refused(500), false),
+        (200, set(Value::Null), Some(false)),
+        (200, set("2026-01-01T00:00:00Z".into()), Some(true)),
+        (404, refused(404), Some(true)),
+        (403, refused(403), Some(true)),
+        (500, refused(500), None),
     ];
     for (status, answer, gone) in cases {
         let server = Server::default();
@@ -126,6 +126,41 @@ async fn an_installation_that_is_gone_is_noticed() {
         assert_eq!(server.source().uninstalled().await, gone, "{status}");
         let path = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel";
         assert_eq!(server.asked().0, format!("GET {path}"));
+    }
+}
+
+/// What a watch told before the API server went away.
+#[tokio::test]
+async fn an_end_that_was_told_is_known_without_the_api_server() {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let set = |deleted| ("ztunnel".to_owned(), deleted);
+    let cases = [
+        ("nothing", vec![], None),
+        (
+            "it is there",
+            vec![Init, InitApply(set(false)), InitDone],
+            None,
+        ),
+        (
+            "it was there",
+            vec![Init, InitApply(set(false)), InitDone, Delete(set(false))],
+            Some(true),
+        ),
+        (
+            "it is being deleted",
+            vec![Init, InitApply(set(false)), InitDone, Apply(set(true))],
+            Some(true),
+        ),
+        ("a list began", vec![Init], None),
+    ];
+    for (name, told, gone) in cases {
+        let server = Server::default();
+        let source = server.source();
+        for event in told {
+            source.state.sets.lock().hear(Ok(event));
+        }
+        server.answers(503, refused(503));
+        assert_eq!(source.uninstalled().await, gone, "{name}");
     }
 }
 

@@ -8,7 +8,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::conflist::{PLUGIN, chained, unchained};
@@ -29,6 +31,8 @@ pub(in super::super) struct Installation {
     pub(super) conf: PathBuf,
     /// The plugin's own part of a configuration.
     pub(super) plugin: Value,
+    /// It was removed, and is not to be installed again by whoever keeps it installed.
+    pub(super) over: Arc<Mutex<bool>>,
 }
 
 /// What kept the plugin from being installed or removed.
@@ -52,6 +56,10 @@ impl Installation {
     /// # Errors
     /// The file, and what is wrong with it. The node's network configuration is as it was.
     pub(in super::super) fn install(&self) -> Result<bool, Trouble> {
+        let over = self.over.lock();
+        if *over {
+            return Ok(false);
+        }
         let copied = self.copy()?;
         let Some(path) = first(&self.conf)? else {
             return Err(Trouble {
@@ -77,6 +85,8 @@ impl Installation {
     /// # Errors
     /// The first file that could not be changed; the others were.
     pub(in super::super) fn remove(&self) -> Result<(), Trouble> {
+        let mut over = self.over.lock();
+        *over = true;
         let mut trouble = None;
         for path in configurations(&self.conf)? {
             if let Err(error) = take_out(&path) {

@@ -38,6 +38,7 @@ impl Installation {
                 "agentSocket": config.socket,
                 "excludeNamespaces": config.exclude_namespaces,
             }),
+            over: Arc::default(),
         }
     }
 }

@@ -29,6 +29,7 @@ impl Host {
             bin: of("bin"),
             conf: of("conf"),
             plugin: json!({"type": "ambit-cni"}),
+            over: Arc::default(),
         };
         let host = Self {
             folder,
@@ -119,6 +120,18 @@ fn a_single_configuration_becomes_a_list_and_comes_back() {
     assert_eq!(host.names("conf"), ["10-a.conf"]);
     let back = fs::read_to_string(host.installation.conf.join("10-a.conf"));
     assert_eq!(back.expect("a file"), SINGLE);
+}
+
+/// Whoever keeps it installed sees the file change as it is removed.
+#[test]
+fn what_was_removed_is_not_installed_again() {
+    let host = Host::new(&[("10-a.conflist", LIST)]);
+    let kept = host.installation.clone();
+    assert_eq!(kept.install(), Ok(true));
+    assert_eq!(host.installation.remove(), Ok(()));
+    assert_eq!(kept.install(), Ok(false));
+    assert_eq!(host.plugins("10-a.conflist"), ["ptp"]);
+    assert_eq!(host.names("bin"), [""; 0]);
 }
 
 #[test]
