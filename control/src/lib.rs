@@ -19,6 +19,7 @@ pub mod engine;
 pub mod explain;
 pub mod index;
 pub mod install;
+pub mod parameters;
 pub mod push;
 pub mod source;
 pub mod tls;

@@ -16,6 +16,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::parameters;
 use crate::source::gateway::{Gateway, Infrastructure};
 use crate::translate::Mesh;
 use crate::translate::labels::{
@@ -265,15 +266,7 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
 /// The ConfigMap of `infrastructure.parametersRef`, as more environment: what the waypoint reads besides what it
 /// is told here, which wins.
 fn parameters(gateway: &Gateway) -> Option<EnvFromSource> {
-    let parameters = gateway
-        .spec
-        .infrastructure
-        .as_ref()?
-        .parameters_ref
-        .as_ref()?;
-    let text = |field: &str| parameters.get(field).and_then(serde_json::Value::as_str);
-    let is_map = text("group").unwrap_or_default().is_empty() && text("kind") == Some("ConfigMap");
-    let name = text("name").filter(|_| is_map)?.to_owned();
+    let name = parameters::named(gateway).ok()??.to_owned();
     Some(EnvFromSource {
         config_map_ref: Some(ConfigMapEnvSource {
             name,

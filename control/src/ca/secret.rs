@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use super::files::NAMES;
 use super::material::{Authority, Pems};
 use crate::cluster::collection::{Collection, path};
-use crate::cluster::follow::{News, follow};
+use crate::cluster::follow::{Hint, News, follow};
 use crate::cluster::{Cluster, FIELD_MANAGER};
 use crate::source::parse::Wire;
 
@@ -65,7 +65,7 @@ struct Secrets {
     /// What was looked at last, and what is in force.
     looked: Option<Pems>,
     in_force: Option<Pems>,
-    _rounds: watch::Sender<u64>,
+    _hints: watch::Sender<Hint>,
 }
 
 #[derive(Default)]
@@ -81,7 +81,7 @@ type Told = Result<Pems, String>;
 impl Secrets {
     fn new(cluster: Cluster, namespace: String, trust_domain: String) -> Self {
         let (sender, news) = mpsc::channel(16);
-        let rounds = watch::channel(0).0;
+        let hints = watch::channel(Hint::default()).0;
         for (at, name) in [PLUGGED, MADE].into_iter().enumerate() {
             let collection = SECRETS.one(&namespace, name);
             let told = (at, sender.clone());
@@ -89,7 +89,7 @@ impl Secrets {
                 cluster.clone(),
                 collection,
                 read,
-                rounds.subscribe(),
+                hints.subscribe(),
                 told,
             ));
         }
@@ -101,7 +101,7 @@ impl Secrets {
             known: Default::default(),
             looked: None,
             in_force: None,
-            _rounds: rounds,
+            _hints: hints,
         }
     }
 

@@ -60,6 +60,8 @@ pub const CALLS: &[Call] = &[
     // their namespace allows it.
     call("", "configmaps", &["create", "list", "patch", "watch"]),
     call("discovery.k8s.io", "endpointslices", FOLLOW),
+    // Kinds that are not there yet are looked for when they are defined.
+    call("apiextensions.k8s.io", "customresourcedefinitions", FOLLOW),
     call(SECURITY, "peerauthentications", FOLLOW),
     call(GATEWAY, "referencegrants", FOLLOW),
     call(SECURITY, "authorizationpolicies", FOLLOW_AND_READ),
@@ -94,6 +96,7 @@ pub const CALLS: &[Call] = &[
     call("", "services/status", PATCH),
     call("", "serviceaccounts", KEEP),
     call("apps", "deployments", KEEP),
+    call("autoscaling", "horizontalpodautoscalers", KEEP),
     call("policy", "poddisruptionbudgets", KEEP),
     call("authentication.k8s.io", "tokenreviews", &["create"]),
     // `cacerts` and `ambit-ca`.

@@ -69,6 +69,12 @@ impl Collection {
         }
     }
 
+    /// The name of what defines the kind, where it is not Kubernetes' own.
+    #[must_use]
+    pub fn definition(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+
     /// The path of the collection in the version with this index.
     #[must_use]
     pub fn path(&self, version: usize) -> String {

@@ -1,12 +1,14 @@
 //! Which objects have to be applied or removed, so that every waypoint has what runs it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::FIELD_MANAGER;
 use super::collection::{Collection, path};
+use crate::parameters::Patches;
 use crate::waypoints::Objects;
 
 /// The label of what is applied here, and only of that.
@@ -17,11 +19,20 @@ const PROGRAM: &str = "/waypoint";
 const USER: i64 = 65_532;
 
 /// The resources that run a waypoint, in the order they are applied.
-pub const RESOURCES: [Collection; 4] = [
+pub const RESOURCES: [Collection; 5] = [
     Collection::all("", &["v1"], "serviceaccounts"),
     Collection::all("", &["v1"], "services"),
     Collection::all("apps", &["v1"], "deployments"),
     Collection::all("policy", &["v1"], "poddisruptionbudgets"),
+    Collection::all("autoscaling", &["v2"], "horizontalpodautoscalers"),
+];
+/// The keys of their patches, in the same order.
+const PATCHES: [&str; 5] = [
+    "serviceAccount",
+    "service",
+    "deployment",
+    "podDisruptionBudget",
+    "horizontalPodAutoscaler",
 ];
 
 /// One object that runs a waypoint.
@@ -103,12 +114,13 @@ pub struct Deployed {
     wanted: BTreeMap<Id, Value>,
     applied: BTreeMap<Id, (u64, u64)>,
     found: BTreeMap<Id, Found>,
+    held: BTreeSet<(String, String)>,
 }
 
 impl Deployed {
-    /// From now on exactly this is wanted.
-    pub fn want(&mut self, wanted: BTreeMap<Id, Value>) {
-        self.wanted = wanted;
+    /// From now on exactly this is wanted. What runs the Gateways of `held`, by namespace and name, stays as it is.
+    pub fn want(&mut self, wanted: BTreeMap<Id, Value>, held: BTreeSet<(String, String)>) {
+        (self.wanted, self.held) = (wanted, held);
     }
 
     /// What is there of an object with our label.
@@ -153,6 +165,10 @@ impl Deployed {
                 steps.insert(id.clone(), Step::Remove(found.uid.clone()));
             }
         }
+        steps.retain(|id, _| {
+            let gateway = (id.namespace.clone(), id.name.clone());
+            !self.held.contains(&gateway)
+        });
         steps
     }
 }
@@ -165,16 +181,19 @@ pub fn is_owned_by(object: &Value, uid: &str) -> bool {
     ours || owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == uid))
 }
 
-/// What is applied for a waypoint on Kubernetes.
+/// What is applied for a waypoint on Kubernetes, as its parameters change it.
 #[must_use]
-pub fn applied(objects: &Objects) -> BTreeMap<Id, Value> {
+pub fn applied(objects: &Objects, patches: &Patches) -> BTreeMap<Id, Value> {
     let values = [
         json!(objects.account),
         json!(objects.service),
         json!(objects.deployment),
         json!(objects.disruption),
     ];
-    let values = values.into_iter().enumerate();
+    let autoscaler = patches
+        .autoscales()
+        .then(|| autoscaler(&objects.deployment));
+    let values = values.into_iter().chain(autoscaler).enumerate();
     let applied = values.map(|(resource, mut object)| {
         let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
         let id = Id {
@@ -186,9 +205,23 @@ pub fn applied(objects: &Objects) -> BTreeMap<Id, Value> {
         if RESOURCES[resource].plural == "deployments" {
             harden(&mut object["spec"]);
         }
-        (id, object)
+        (id, patches.apply(PATCHES[resource], object))
     });
     applied.collect()
+}
+
+/// What scales a Deployment. How far is for the patch to say.
+fn autoscaler(deployment: &Deployment) -> Value {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": deployment.metadata,
+        "spec": {"scaleTargetRef": {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "name": deployment.metadata.name,
+        }},
+    })
 }
 
 /// The image holds several programs; replicas are left to who scales; nothing more is allowed than is needed.

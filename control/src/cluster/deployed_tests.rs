@@ -37,7 +37,7 @@ fn step(name: &str, of: &'static str) -> Vec<(String, &'static str)> {
 fn an_objects_life() {
     let object = json!({"spec": {"a": 1}});
     let mut deployed = Deployed::default();
-    deployed.want([(id("x"), object.clone())].into());
+    deployed.want([(id("x"), object.clone())].into(), BTreeSet::new());
     assert_eq!(steps(&deployed), step("x", "apply first"));
     deployed.applied(&id("x"), &object, &stored(&object, 1));
     assert_eq!(steps(&deployed), []);
@@ -52,10 +52,10 @@ fn an_objects_life() {
     assert_eq!(steps(&deployed), step("x", "apply first"));
     deployed.applied(&id("x"), &object, &stored(&object, 4));
     let other = json!({"spec": {"a": 3}});
-    deployed.want([(id("x"), other.clone())].into());
+    deployed.want([(id("x"), other.clone())].into(), BTreeSet::new());
     assert_eq!(steps(&deployed), step("x", "apply"));
     deployed.applied(&id("x"), &other, &stored(&other, 5));
-    deployed.want(BTreeMap::new());
+    deployed.want(BTreeMap::new(), BTreeSet::new());
     assert_eq!(steps(&deployed), step("x", "remove"));
     deployed.is(id("x"), None);
     assert_eq!(steps(&deployed), []);
@@ -66,7 +66,7 @@ fn what_another_replica_applied_is_applied_once_more() {
     let object = json!({"spec": {"a": 1}});
     let mut deployed = Deployed::default();
     deployed.is(id("x"), Some(Found::of(&stored(&object, 1))));
-    deployed.want([(id("x"), object.clone())].into());
+    deployed.want([(id("x"), object.clone())].into(), BTreeSet::new());
     assert_eq!(steps(&deployed), step("x", "apply"));
 }
 

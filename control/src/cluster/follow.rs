@@ -1,5 +1,7 @@
 //! Drives a [`Watch`]: asks what it says, and passes on what comes.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -40,13 +42,21 @@ pub enum News<T> {
     Well,
 }
 
-/// Follows a collection until nobody listens. Its news carry `id`. A new round, a larger number, lists
-/// everything anew.
+/// What those who follow are told besides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hint {
+    /// A larger number lists everything anew.
+    pub round: u64,
+    /// How often something was heard of the definition of a kind, by its name: one that was not there may be.
+    pub defined: Arc<BTreeMap<String, u64>>,
+}
+
+/// Follows a collection until nobody listens. Its news carry `id`.
 pub async fn follow<T: Send, K: Clone + Send>(
     cluster: Cluster,
     collection: Collection,
     decode: impl Fn(Wire<'_>) -> T + Send,
-    rounds: watch::Receiver<u64>,
+    hints: watch::Receiver<Hint>,
     (id, news): (K, mpsc::Sender<(K, News<T>)>),
 ) {
     let mut follower = Follower {
@@ -54,7 +64,8 @@ pub async fn follow<T: Send, K: Clone + Send>(
         cluster,
         collection,
         decode,
-        rounds,
+        hints,
+        hint: Hint::default(),
         id,
         news,
         troubled: false,
@@ -68,7 +79,8 @@ struct Follower<D, T, K> {
     cluster: Cluster,
     collection: Collection,
     decode: D,
-    rounds: watch::Receiver<u64>,
+    hints: watch::Receiver<Hint>,
+    hint: Hint,
     id: K,
     news: mpsc::Sender<(K, News<T>)>,
     troubled: bool,
@@ -80,19 +92,16 @@ struct Alone;
 impl<D: Fn(Wire<'_>) -> T, T, K: Clone> Follower<D, T, K> {
     async fn run(&mut self) -> Result<(), Alone> {
         loop {
-            if self.rounds.has_changed().map_err(|_| Alone)? {
-                self.rounds.borrow_and_update();
-                self.watch.again();
-            }
+            self.look()?;
             let (ask, follows) = self.watch.next(Instant::now());
             self.follows(follows).await?;
             let version = self.watch.choice();
             match ask {
                 Ask::Wait(until) => {
-                    let mut rounds = self.rounds.clone();
+                    let mut hints = self.hints.clone();
                     tokio::select! {
                         () = tokio::time::sleep_until(until.into()) => {}
-                        changed = rounds.changed() => changed.map_err(|_| Alone)?,
+                        changed = hints.changed() => changed.map_err(|_| Alone)?,
                         () = self.news.closed() => return Err(Alone),
                     }
                 }
@@ -107,6 +116,21 @@ impl<D: Fn(Wire<'_>) -> T, T, K: Clone> Follower<D, T, K> {
                 }
             }
         }
+    }
+
+    /// Heeds what it was told since the last question.
+    fn look(&mut self) -> Result<(), Alone> {
+        self.hints.has_changed().map_err(|_| Alone)?;
+        let hint = self.hints.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.hint, hint);
+        if self.hint.round != before.round {
+            self.watch.again();
+        }
+        let name = self.collection.definition();
+        if self.hint.defined.get(&name) != before.defined.get(&name) {
+            self.watch.defined(Instant::now());
+        }
+        Ok(())
     }
 
     async fn page(&mut self, version: usize, from: Option<&str>) -> Result<(), Alone> {
@@ -136,11 +160,14 @@ impl<D: Fn(Wire<'_>) -> T, T, K: Clone> Follower<D, T, K> {
         self.well().await?;
         self.hear(Heard::Open).await?;
         let mut lines = Lines::new(body);
-        let mut rounds = self.rounds.clone();
+        let mut hints = self.hints.clone();
+        let round = self.hint.round;
         loop {
             let line = tokio::select! {
                 line = lines.next(silence) => line,
-                changed = rounds.changed() => return changed.map_err(|_| Alone),
+                anew = hints.wait_for(|hint| hint.round != round) => {
+                    return anew.map(drop).map_err(|_| Alone);
+                }
                 () = self.news.closed() => return Err(Alone),
             };
             let heard = match line {
@@ -242,7 +269,7 @@ impl<D: Fn(Wire<'_>) -> T, T, K: Clone> Follower<D, T, K> {
     }
 
     async fn follows(&mut self, follows: Follows) -> Result<(), Alone> {
-        let round = *self.rounds.borrow();
+        let round = self.hint.round;
         match follows {
             Follows::Nothing => Ok(()),
             Follows::Begin => self.tell(News::Begin(round)).await,

@@ -30,19 +30,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Who writes, in `metadata.managedFields`.
+/// Who writes, in `metadata.managedFields`: the control plane, and an operator.
 pub const FIELD_MANAGER: &str = "ambit-control";
+const OPERATOR: &str = "ambit";
 /// Longest time for an answer that is not a watch.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// No answer that is read as a whole is larger: a page of 500 objects of at most 1.5 MiB.
 const LONGEST: usize = 768 << 20;
+/// Objects in a page of a list.
+const PAGE: usize = 500;
 const JSON: &str = "application/json";
+const MERGE: &str = "application/merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
 
 /// The API server.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    manager: &'static str,
 }
 
 /// Why there is no answer, or none that helps.
@@ -110,7 +115,22 @@ impl Cluster {
         // A watch may be silent for long; silence is bounded where it is read.
         config.read_timeout = None;
         let client = Client::try_from(config).map_err(|error| error.to_string())?;
-        Ok(Self { client })
+        Ok(Self {
+            client,
+            manager: FIELD_MANAGER,
+        })
+    }
+
+    /// That of the kubeconfig as an operator uses it, and the namespace of its context.
+    ///
+    /// # Errors
+    /// There is none, or it does not hold together.
+    pub async fn of_operator() -> Result<(Self, String), String> {
+        let config = kube::Config::infer().await.map_err(|e| e.to_string())?;
+        let namespace = config.default_namespace.clone();
+        let mut cluster = Self::new(config)?;
+        cluster.manager = OPERATOR;
+        Ok((cluster, namespace))
     }
 
     /// Reads an object or a list.
@@ -154,6 +174,58 @@ impl Cluster {
             .await
     }
 
+    /// Server-side apply that takes nothing from others.
+    ///
+    /// # Errors
+    /// See [`Failure`]; status 409 when somebody else says otherwise of a field.
+    pub async fn offer(&self, path: &str, object: &impl Serialize) -> Result<Value, Failure> {
+        self.write(Method::PATCH, path, "", APPLY, object).await
+    }
+
+    /// Changes an object as a merge patch says.
+    ///
+    /// # Errors
+    /// See [`Failure`]; status 404 when it does not exist.
+    pub async fn merge(&self, path: &str, change: &Value) -> Result<Value, Failure> {
+        self.write(Method::PATCH, path, "", MERGE, change).await
+    }
+
+    /// All objects of a list, page by page. `path` may have a query.
+    ///
+    /// # Errors
+    /// See [`Failure`]; status 404 when the resource is not known, 410 when it takes too long.
+    pub async fn list(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let mut all = Vec::new();
+        let mut from = String::new();
+        loop {
+            let page = format!("{path}{joint}limit={PAGE}{from}");
+            let mut list: Value = self.read(&page).await?;
+            if let Value::Array(items) = list["items"].take() {
+                all.extend(items);
+            }
+            match list["metadata"]["continue"].as_str() {
+                Some(next) if !next.is_empty() => from = format!("&continue={}", escaped(next)),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// Reads what is no JSON.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn text(&self, path: &str) -> Result<String, Failure> {
+        let exchange = async {
+            let answer = self.send(Method::GET, path, JSON, Vec::new()).await?;
+            collected(answer.into_body()).await
+        };
+        let bytes = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .map_err(|_| Failure::Unreachable(format!("no answer within {PATIENCE:?}")))??;
+        String::from_utf8(bytes.into()).map_err(|e| Failure::Unreadable(e.to_string()))
+    }
+
     /// Deletes the object with this uid, what it owns in the background; it is no error if it is gone.
     ///
     /// # Errors
@@ -188,7 +260,7 @@ impl Cluster {
         kind: &'static str,
         object: &impl Serialize,
     ) -> Result<T, Failure> {
-        let path = format!("{path}?fieldManager={FIELD_MANAGER}{more}");
+        let path = format!("{path}?fieldManager={}{more}", self.manager);
         let body = serde_json::to_vec(object).map_err(|e| Failure::Unreadable(e.to_string()))?;
         self.whole(method, &path, kind, body).await
     }

@@ -1,5 +1,5 @@
 //! Keeps the roots of the mesh in a ConfigMap of every namespace, where waypoints and node proxies mount
-//! them, while this replica holds the Lease.
+//! them, while this replica holds the Lease. Where another control plane writes its own there, it is not fought.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::collection::{Collection, path};
-use super::follow::{News, follow};
+use super::follow::{Hint, News, follow};
 use super::lease::{Held, holds};
 use super::pace::{PACE, backoff, sleep_until};
-use super::{Cluster, Failure};
+use super::{Cluster, FIELD_MANAGER, Failure};
 use crate::ca::Signing;
 use crate::engine::State;
 use crate::source::parse::Wire;
@@ -28,15 +28,9 @@ pub const FILE: &str = "root-cert.pem";
 /// Follows, and writes while the Lease is held, until the process ends.
 pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held: Held) {
     let (sender, news) = mpsc::channel(64);
-    let rounds = watch::channel(0).0;
+    let hints = watch::channel(Hint::default()).0;
     let maps = Collection::all("", &["v1"], "configmaps").named(NAME);
-    let following = follow(
-        cluster.clone(),
-        maps,
-        read,
-        rounds.subscribe(),
-        ((), sender),
-    );
+    let following = follow(cluster.clone(), maps, read, hints.subscribe(), ((), sender));
     tokio::spawn(following);
     let mut writer = Writer {
         cluster,
@@ -44,6 +38,8 @@ pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held
         signing,
         news,
         published: BTreeMap::new(),
+        contests: BTreeMap::new(),
+        told: false,
         listing: HashSet::new(),
         listed: false,
         failed: BTreeMap::new(),
@@ -51,8 +47,33 @@ pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held
     writer.run(&mut held).await;
 }
 
-/// A namespace, and what is published in it.
-type Told = Option<(String, String)>;
+/// A namespace, and what is published in it by whom.
+type Told = Option<(String, Published)>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Published {
+    roots: String,
+    /// The field manager that wrote them last, when it was not this one.
+    other: Option<String>,
+}
+
+/// A namespace whose roots somebody else writes: after so many times it is left to them.
+const CONTESTED: u32 = 2;
+
+/// What was published in a namespace and did not stay.
+#[derive(Debug, Default)]
+struct Contest {
+    /// What was published last.
+    ours: String,
+    /// How often it was replaced.
+    lost: u32,
+}
+
+impl Contest {
+    fn is_lost(&self) -> bool {
+        self.lost >= CONTESTED
+    }
+}
 
 struct Writer {
     cluster: Cluster,
@@ -60,6 +81,9 @@ struct Writer {
     signing: Signing,
     news: mpsc::Receiver<((), News<Told>)>,
     published: BTreeMap<String, String>,
+    contests: BTreeMap<String, Contest>,
+    /// Whether it was said that another control plane writes them.
+    told: bool,
     listing: HashSet<String>,
     listed: bool,
     failed: BTreeMap<String, (Instant, Backoff)>,
@@ -105,11 +129,15 @@ impl Writer {
     fn hear(&mut self, news: News<Told>) {
         match news {
             News::Begin(_) => self.listing.clear(),
-            News::Set(Some((namespace, roots))) => {
+            News::Set(Some((namespace, published))) => {
                 self.listing.insert(namespace.clone());
-                self.published.insert(namespace, roots);
+                self.contest(&namespace, &published);
+                self.published.insert(namespace, published.roots);
             }
-            News::Gone(Some((namespace, _))) => drop(self.published.remove(&namespace)),
+            News::Gone(Some((namespace, _))) => {
+                self.contests.remove(&namespace);
+                self.published.remove(&namespace);
+            }
             News::Complete | News::Absent(_) => {
                 let listing = std::mem::take(&mut self.listing);
                 self.published
@@ -117,6 +145,29 @@ impl Writer {
                 self.listed = true;
             }
             News::Set(None) | News::Gone(None) | News::Trouble(_) | News::Well => {}
+        }
+    }
+
+    /// Counts how often somebody else replaced what was published here, and says it once of all namespaces.
+    fn contest(&mut self, namespace: &str, published: &Published) {
+        let Some(other) = &published.other else {
+            return;
+        };
+        let Some(contest) = self.contests.get_mut(namespace) else {
+            return;
+        };
+        if contest.ours == published.roots || contest.is_lost() {
+            return;
+        }
+        contest.lost += 1;
+        if contest.is_lost() && !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(
+                namespace,
+                by = other,
+                "another control plane writes ConfigMap {NAME}: it is left to it, here and wherever it does so. \
+                 Waypoints and node proxies there trust this control plane only if both have one authority: \
+                 give them the same Secret cacerts"
+            );
         }
     }
 
@@ -129,8 +180,10 @@ impl Writer {
             .all()
             .filter(|(.., namespace)| namespace.metadata.deletion_timestamp.is_none());
         let names = staying.map(|(_, name, _)| name.to_string());
+        let differs = |name: &String| self.published.get(name).is_none_or(|found| found != roots);
+        let is_lost = |name: &String| self.contests.get(name).is_some_and(Contest::is_lost);
         names
-            .filter(|name| self.published.get(name).is_none_or(|found| found != roots))
+            .filter(|name| differs(name) && !is_lost(name))
             .collect()
     }
 
@@ -138,6 +191,8 @@ impl Writer {
         match self.apply(&namespace, roots).await {
             Ok(()) => {
                 self.failed.remove(&namespace);
+                let contest = self.contests.entry(namespace.clone()).or_default();
+                roots.clone_into(&mut contest.ours);
                 self.published.insert(namespace, roots.to_owned());
             }
             Err(failure) => {
@@ -174,7 +229,21 @@ fn read(wire: Wire<'_>) -> Told {
     };
     let namespace = object["metadata"]["namespace"].as_str()?.to_owned();
     let roots = object["data"][FILE].as_str().unwrap_or_default();
-    Some((namespace, roots.to_owned()))
+    let published = Published {
+        roots: roots.to_owned(),
+        other: other_writer(&object),
+    };
+    Some((namespace, published))
+}
+
+/// Who else than this control plane has written the roots, as the server keeps account of it.
+fn other_writer(map: &Value) -> Option<String> {
+    let field = format!("f:{FILE}");
+    let entries = map["metadata"]["managedFields"].as_array()?;
+    let writes = |entry: &&Value| entry["fieldsV1"]["f:data"].get(&field).is_some();
+    let name = |entry: &Value| entry["manager"].as_str().map(str::to_owned);
+    let mut managers = entries.iter().filter(writes).filter_map(name);
+    managers.find(|manager| manager != FIELD_MANAGER)
 }
 
 #[cfg(test)]
@@ -232,5 +301,51 @@ mod tests {
         let next = authority();
         sign.send_replace(next.clone());
         fake.until(everywhere(next.roots().to_owned())).await;
+    }
+
+    /// Another control plane that writes its roots into the same ConfigMap at once, for ever.
+    #[tokio::test]
+    async fn who_writes_its_own_is_not_fought() {
+        let fake = Fake::start().await;
+        let state = Arc::new(State::new(Mesh::default()));
+        let held = Some(Instant::now() + Duration::from_secs(3600));
+        let (_held, holds) = watch::channel(held);
+        let (sign, signing) = watch::channel(authority());
+        let roots = sign.borrow().roots().to_owned();
+        tokio::spawn(run(fake.cluster(), state.clone(), signing, holds));
+        let mut batch = Batch::default();
+        for name in ["contested", "quiet"] {
+            let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
+            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
+            let event = Event::Apply(namespace, Origin::default());
+            batch.events.push(event);
+        }
+        state.apply(batch);
+        let theirs = json!({
+            "metadata": {
+                "name": NAME, "namespace": "contested",
+                "managedFields": [{
+                    "manager": "pilot-discovery", "operation": "Update",
+                    "fieldsV1": {"f:data": {".": {}, "f:root-cert.pem": {}}},
+                }],
+            },
+            "data": {FILE: "theirs"},
+        });
+        let is_ours = |fake: &Fake, namespace: &str| {
+            let map = fake.object("/configmaps", namespace, NAME);
+            map.is_some_and(|map| map["data"][FILE] == roots.as_str())
+        };
+        for _ in 0..2 {
+            fake.until(|fake| is_ours(fake, "contested")).await;
+            fake.set("/configmaps", theirs.clone());
+        }
+        // What comes after is written; what is contested is not.
+        fake.remove("/configmaps", "quiet", NAME);
+        fake.until(|fake| is_ours(fake, "quiet")).await;
+        let writes = fake.requests("PATCH");
+        let contested = writes.iter().filter(|path| path.contains("contested"));
+        assert_eq!(contested.count(), 2);
+        let map = fake.object("/configmaps", "contested", NAME);
+        assert_eq!(map.expect("a map")["data"][FILE], "theirs");
     }
 }

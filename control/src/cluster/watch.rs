@@ -10,8 +10,13 @@ use ambit_core::backoff::Backoff;
 /// The first wait after a failure, and the longest.
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A kind that is not there is asked for again after this.
-pub const ABSENT: Duration = Duration::from_secs(30);
+/// A kind that is not there is asked for again after this, if nobody says before that it is defined.
+pub const ABSENT: Duration = Duration::from_secs(300);
+/// One that was there is asked for again after this, before it is believed to be gone.
+const DOUBT: Duration = Duration::from_secs(30);
+/// What is defined is served soon: until then it is asked for this often, for this long.
+const SOON: Duration = Duration::from_millis(500);
+const HOPE: Duration = Duration::from_secs(20);
 /// Without an answer for this long, history is not trusted: everything is listed again.
 const LONG: Duration = Duration::from_secs(300);
 /// A watch that lived this long was a success.
@@ -87,6 +92,9 @@ pub struct Watch {
     missed: bool,
     open: Option<Instant>,
     failing: Option<Instant>,
+    /// It waits for its kind.
+    absent: bool,
+    hope: Option<Instant>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +120,8 @@ impl Watch {
             missed: false,
             open: None,
             failing: None,
+            absent: false,
+            hope: None,
         }
     }
 
@@ -147,6 +157,14 @@ impl Watch {
         self.state = State::List;
         self.wait = None;
         self.choice = 0;
+    }
+
+    /// Some kind was defined: it may be this one, which is then looked for at once.
+    pub fn defined(&mut self, now: Instant) {
+        self.hope = Some(now + HOPE);
+        if self.absent {
+            self.wait = None;
+        }
     }
 
     /// Takes in what was heard. `jitter` is drawn from `0.0..1.0`.
@@ -196,6 +214,7 @@ impl Watch {
     }
 
     fn well(&mut self) {
+        self.absent = false;
         self.backoff.reset();
         self.failing = None;
     }
@@ -268,9 +287,17 @@ impl Watch {
         }
         self.choice = 0;
         self.failing = None;
-        self.wait = Some(now + ABSENT);
+        self.absent = true;
         // A server that has just started may not know yet what it had a minute ago.
         let doubtful = self.listed && !self.missed;
+        let hopeful = self.hope.is_some_and(|until| now < until);
+        self.wait = Some(
+            now + match (hopeful, doubtful) {
+                (true, _) => SOON,
+                (false, true) => DOUBT,
+                (false, false) => ABSENT,
+            },
+        );
         self.missed = true;
         if doubtful {
             Follows::Nothing

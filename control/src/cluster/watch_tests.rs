@@ -231,7 +231,27 @@ fn a_kind_that_was_there_is_gone_when_that_is_said_twice() {
     assert_eq!(case.hear(failed(404)), Follows::Nothing);
     assert_eq!(case.ask(), (Ask::Stream, Follows::Begin));
     assert_eq!(case.hear(failed(404)), Follows::Absent);
-    assert_eq!(case.waited, [ABSENT.as_millis()]);
+    assert_eq!(case.waited, [DOUBT.as_millis()]);
+}
+
+#[test]
+fn a_kind_that_is_defined_is_looked_for_at_once_and_until_it_is_served() {
+    let mut case = Case::new(1);
+    case.ask();
+    assert_eq!(case.hear(failed(404)), Follows::Absent);
+    case.watch.defined(case.now);
+    assert_eq!(case.ask(), (Ask::Stream, Follows::Begin));
+    // It is defined and not served yet.
+    assert_eq!(case.hear(failed(404)), Follows::Absent);
+    assert_eq!(case.ask(), (Ask::Stream, Follows::Begin));
+    assert_eq!(case.hear(Heard::Listed("1".into())), Follows::Complete);
+    assert_eq!(case.waited, [SOON.as_millis()]);
+    // Other kinds are no business of one that is there, nor of one that rests for another reason.
+    case.watch.defined(case.now);
+    assert_eq!(case.ask().0, Ask::Changes("1".into()));
+    case.hear(failed(500));
+    case.watch.defined(case.now);
+    assert!(matches!(case.watch.next(case.now).0, Ask::Wait(_)));
 }
 
 #[test]

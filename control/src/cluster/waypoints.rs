@@ -11,23 +11,27 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use super::deployed::{Deployed, Found, Id, MANAGED_BY, RESOURCES, Step, applied, is_owned_by};
-use super::follow::{News, follow};
+use super::follow::{Hint, News, follow};
 use super::lease::{Held, holds};
 use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, FIELD_MANAGER, Failure};
 use crate::engine::State;
+use crate::index::Index;
+use crate::parameters::{self, Patches};
+use crate::source::gateway::Gateway;
 use crate::source::parse::Wire;
+use crate::translate::gateway::patches;
 use crate::waypoints::{Settings, objects};
 
 /// Follows, and writes while the Lease is held, until the process ends.
 pub async fn run(cluster: Cluster, state: Arc<State>, settings: Settings, mut held: Held) {
     let (sender, news) = mpsc::channel(64);
-    let rounds = watch::channel(0).0;
+    let hints = watch::channel(Hint::default()).0;
     for (resource, collection) in RESOURCES.into_iter().enumerate() {
         let ours = collection.labelled(&format!("{MANAGED_BY}={FIELD_MANAGER}"));
         let told = (resource, sender.clone());
-        let rounds = rounds.subscribe();
-        tokio::spawn(follow(cluster.clone(), ours, read, rounds, told));
+        let hints = hints.subscribe();
+        tokio::spawn(follow(cluster.clone(), ours, read, hints, told));
     }
     let mut writer = Writer {
         cluster,
@@ -65,8 +69,8 @@ impl Writer {
                 holds(held) && self.listed.len() == RESOURCES.len() && *loaded.borrow_and_update();
             let mut wake = None;
             if ready {
-                let wanted = self.wanted();
-                self.deployed.want(wanted);
+                let (wanted, held) = self.wanted();
+                self.deployed.want(wanted, held);
                 let steps = self.deployed.steps();
                 self.failed.retain(|id, _| steps.contains_key(id));
                 let now = Instant::now();
@@ -128,16 +132,24 @@ impl Writer {
         }
     }
 
-    fn wanted(&self) -> BTreeMap<Id, Value> {
+    /// What is wanted, and the Gateways whose parameters cannot be read.
+    fn wanted(&self) -> (BTreeMap<Id, Value>, BTreeSet<(String, String)>) {
         let index = self.state.index();
-        let gateways = index.objects().gateways.all();
-        let ours = gateways.filter(|(.., gateway)| {
+        let (mut wanted, mut held) = (BTreeMap::new(), BTreeSet::new());
+        for (namespace, name, gateway) in index.objects().gateways.all() {
             let leaving = gateway.metadata.deletion_timestamp.is_some();
-            !leaving && index.is_our_class(&gateway.spec.gateway_class_name)
-        });
-        ours.filter_map(|(.., gateway)| objects(gateway, index.mesh(), &self.settings))
-            .flat_map(|objects| applied(&objects))
-            .collect()
+            if leaving || !index.is_our_class(&gateway.spec.gateway_class_name) {
+                continue;
+            }
+            let Some(objects) = objects(gateway, index.mesh(), &self.settings) else {
+                continue;
+            };
+            match patches_of(namespace, gateway, &index) {
+                Ok(patches) => wanted.extend(applied(&objects, &patches)),
+                Err(_) => drop(held.insert((namespace.to_string(), name.to_string()))),
+            }
+        }
+        (wanted, held)
     }
 
     async fn step(&mut self, id: &Id, step: Step) {
@@ -186,6 +198,17 @@ impl Writer {
                         .to_owned(),
                 after: None,
             }),
+        }
+    }
+}
+
+/// Why they cannot be read is in the Gateway's status.
+fn patches_of(namespace: &str, gateway: &Gateway, index: &Index) -> Result<Patches, String> {
+    match parameters::named(gateway)? {
+        None => Ok(Patches::default()),
+        Some(name) => {
+            let map = index.objects().config_maps.find(namespace, name);
+            patches(namespace, name, map.map(|map| &**map))
         }
     }
 }

@@ -14,8 +14,10 @@ struct Case {
     fake: Fake,
     state: Arc<State>,
     held: watch::Sender<Option<Instant>>,
+    parameters: Value,
 }
 
+const AUTOSCALERS: &str = "autoscaling/horizontalpodautoscalers";
 const DEPLOYMENTS: &str = "apps/deployments";
 const ALL: [&str; 4] = [
     "/serviceaccounts",
@@ -38,7 +40,12 @@ impl Case {
             replicas: 1,
         };
         tokio::spawn(run(fake.cluster(), state.clone(), settings, holds));
-        Self { fake, state, held }
+        Self {
+            fake,
+            state,
+            held,
+            parameters: Value::Null,
+        }
     }
 
     fn hold(&self) {
@@ -49,11 +56,20 @@ impl Case {
     fn gateway(&self, class: &str) {
         let gateway = json!({
             "metadata": {"name": "w", "namespace": "a", "uid": "g"},
-            "spec": {"gatewayClassName": class},
+            "spec": {"gatewayClassName": class, "infrastructure": {"parametersRef": self.parameters}},
         });
         let gateway = serde_json::from_value(gateway).expect("a Gateway");
         let mut batch = Batch::default();
         let object = Object::Gateway(Arc::new(gateway));
+        batch.events.push(Event::Apply(object, Origin::default()));
+        self.state.apply(batch);
+    }
+
+    fn config_map(&self, data: Value) {
+        let map = json!({"metadata": {"name": "m", "namespace": "a"}, "data": data});
+        let map = serde_json::from_value(map).expect("a ConfigMap");
+        let mut batch = Batch::default();
+        let object = Object::ConfigMap(Arc::new(map));
         batch.events.push(Event::Apply(object, Origin::default()));
         self.state.apply(batch);
     }
@@ -145,6 +161,40 @@ async fn what_somebody_else_has_made_is_left_alone() {
     case.fake.until(others).await;
     let found = case.fake.object(DEPLOYMENTS, "a", "w").expect("there");
     assert_eq!(found["spec"], json!("mine"));
+}
+
+#[tokio::test]
+async fn parameters_change_what_runs_a_waypoint() {
+    let mut case = Case::start(|_| {}).await;
+    case.parameters = json!({"group": "", "kind": "ConfigMap", "name": "m"});
+    case.config_map(json!({
+        "horizontalPodAutoscaler": "spec: {minReplicas: 2, maxReplicas: 5}",
+        "service": "metadata: {annotations: {a: b}}",
+    }));
+    case.gateway("ambit-waypoint");
+    case.hold();
+    case.complete().await;
+    let found = |fake: &Fake| fake.object(AUTOSCALERS, "a", "w");
+    case.fake.until(|fake| found(fake).is_some()).await;
+    let autoscaler = found(&case.fake).expect("there");
+    assert_eq!(autoscaler["spec"]["maxReplicas"], 5);
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], "w");
+    assert_eq!(autoscaler["metadata"]["ownerReferences"][0]["uid"], "g");
+    let service = case.fake.object("/services", "a", "w").expect("there");
+    assert_eq!(service["metadata"]["annotations"]["a"], "b");
+    // What cannot be read changes nothing, and what is corrected does.
+    case.config_map(json!({"horizontalPodAutoscaler": "- no"}));
+    case.fake.remove(DEPLOYMENTS, "a", "w");
+    let marker =
+        json!({"metadata": {"name": "m", "namespace": "a", "labels": {MANAGED_BY: FIELD_MANAGER}}});
+    case.fake.set("/services", marker);
+    let cleaned = |fake: &Fake| fake.object("/services", "a", "m").is_none();
+    case.fake.until(cleaned).await;
+    assert!(found(&case.fake).is_some(), "held");
+    assert!(case.fake.object(DEPLOYMENTS, "a", "w").is_none(), "held");
+    case.config_map(json!({"RUST_LOG": "debug"}));
+    case.fake.until(|fake| found(fake).is_none()).await;
+    case.complete().await;
 }
 
 #[test]

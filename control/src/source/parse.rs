@@ -18,8 +18,10 @@ use super::gateway::{
 use super::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use super::networking::DestinationRule;
 use super::object::{Kind, Object};
+use crate::parameters;
 
-/// The only key of ConfigMaps and Secrets that is read: what a BackendTLSPolicy refers to.
+/// The only key of Secrets that is read, and of ConfigMaps the only one besides those of [`crate::parameters`]: what a
+/// BackendTLSPolicy refers to.
 pub const CA_CERTIFICATES: &str = "ca.crt";
 
 /// One document of a file.
@@ -410,7 +412,9 @@ fn typed(kind: Kind, from: &impl Readable) -> Result<Object, (usize, String)> {
             let mut found = slim(from.read::<ConfigMap>()?, |o| &mut o.metadata);
             found.binary_data = None;
             if let Some(data) = &mut found.data {
-                data.retain(|name, _| name == CA_CERTIFICATES);
+                data.retain(|name, _| {
+                    name == CA_CERTIFICATES || parameters::KEYS.contains(&name.as_str())
+                });
             }
             Object::ConfigMap(Arc::new(found))
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use serde_json::{Value, json};
 
 use super::labels::{GATEWAY_NAME, WAYPOINT_BYPASS, label};
@@ -10,6 +10,7 @@ use super::status::{fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
 use super::{tls, traffic, workload};
+use crate::parameters::{self, Patches};
 use crate::source::gateway::{Gateway, GatewayClass};
 use ambit_core::model::Health;
 
@@ -79,15 +80,43 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
             ],
         }));
     }
+    let accepted = match parameters(namespace, gateway, view) {
+        Ok(_) => holds(of, "Accepted", "Accepted", "the Gateway is a waypoint"),
+        Err(why) => {
+            let condition = fails(of, "Accepted", "InvalidParameters", &why);
+            outcome
+                .problems
+                .push(format!("{why}; what runs the waypoint stays as it is"));
+            condition
+        }
+    };
     outcome.status = Some(json!({
         "addresses": addresses,
-        "conditions": [
-            holds(of, "Accepted", "Accepted", "the Gateway is a waypoint"),
-            programmed,
-        ],
+        "conditions": [accepted, programmed],
         "listeners": listeners,
     }));
     outcome
+}
+
+/// What the Gateway's parameters change of what runs it.
+fn parameters(namespace: &str, gateway: &Gateway, view: &View<'_>) -> Result<Patches, String> {
+    let Some(name) = parameters::named(gateway)? else {
+        return Ok(Patches::default());
+    };
+    let map = view.find::<ConfigMap>(namespace, name);
+    patches(namespace, name, map.map(|map| &**map))
+}
+
+/// The patches in a ConfigMap that a Gateway names.
+///
+/// # Errors
+/// It is not there, or what is in it is wrong.
+pub fn patches(namespace: &str, name: &str, map: Option<&ConfigMap>) -> Result<Patches, String> {
+    let place = format!("ConfigMap {namespace}/{name}");
+    let map = map.ok_or_else(|| format!("{place} does not exist"))?;
+    let read = map.data.as_ref().map(Patches::read).transpose();
+    read.map(Option::unwrap_or_default)
+        .map_err(|why| format!("{place}: {why}"))
 }
 
 fn addresses(service: &Service) -> Vec<Value> {

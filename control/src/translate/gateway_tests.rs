@@ -283,3 +283,49 @@ fn a_way_around_the_waypoint_is_a_label_and_shows() {
         assert_eq!(shown.iter().any(|c| c == expected), allowed, "{case}");
     }
 }
+
+#[test]
+fn parameters_are_a_config_map_that_can_be_read() {
+    let gateway = |kind: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: w, namespace: infra}}\n\
+             spec:\n  gatewayClassName: ambit-waypoint\n  listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]\n  \
+             infrastructure: {{parametersRef: {{group: '', kind: {kind}, name: p}}}}\n---\n"
+        )
+    };
+    let map = |data: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: p, namespace: infra}}\ndata: {{{data}}}\n"
+        )
+    };
+    let cases = [
+        (gateway("ConfigMap") + &map("RUST_LOG: debug"), None),
+        (gateway("ConfigMap") + &map("deployment: 'spec: {}'"), None),
+        (
+            gateway("ConfigMap") + &map("deployment: '[]', service: '- a'"),
+            Some(
+                "ConfigMap infra/p: deployment: it is no YAML object; service: it is no YAML object",
+            ),
+        ),
+        (
+            gateway("ConfigMap"),
+            Some("ConfigMap infra/p does not exist"),
+        ),
+        (
+            gateway("Secret") + &map(""),
+            Some(
+                "spec.infrastructure.parametersRef names Secret \"p\" of group \"\"; it has to be a ConfigMap",
+            ),
+        ),
+    ];
+    for (yaml, wrong) in cases {
+        let index = index(&yaml);
+        let status = status(&index, "Gateway infra/w").expect("a status");
+        let accepted = &status["conditions"][0];
+        let reason = wrong.map_or("Accepted", |_| "InvalidParameters");
+        assert_eq!(accepted["reason"], reason, "{yaml}");
+        if let Some(wrong) = wrong {
+            assert_eq!(accepted["message"], wrong, "{yaml}");
+        }
+    }
+}

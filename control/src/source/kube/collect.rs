@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::item::Item;
 use crate::cluster::follow::News;
+use crate::parameters;
 use crate::source::{Batch, Event, Key, Kind, Object, Origin, Problem};
 
 /// What is followed: a kind, or one object that something refers to.
@@ -27,7 +28,7 @@ pub struct Collected {
     wrong_changed: bool,
     ready: bool,
     given: bool,
-    /// Certificates that policies refer to.
+    /// Certificates that policies refer to, and parameters of Gateways.
     references: BTreeMap<Key, BTreeSet<Key>>,
 }
 
@@ -224,10 +225,22 @@ impl Collected {
     }
 
     fn refers(&mut self, object: &Object) {
-        let Object::BackendTLSPolicy(policy) = object else {
-            return;
-        };
         let key = object.key();
+        let policy = match object {
+            Object::BackendTLSPolicy(policy) => policy,
+            Object::Gateway(gateway) => {
+                let named = parameters::named(gateway).ok().flatten();
+                let map = |name: &str| Key {
+                    kind: Kind::ConfigMap,
+                    namespace: key.namespace.clone(),
+                    name: name.into(),
+                };
+                let wanted = named.into_iter().map(map).collect();
+                self.references.insert(key, wanted);
+                return;
+            }
+            _ => return,
+        };
         let references = policy.spec.validation.ca_certificate_refs.iter();
         let wanted = references.filter_map(|reference| {
             let kind = match (reference.group.as_str(), reference.kind.as_str()) {

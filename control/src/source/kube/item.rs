@@ -48,6 +48,30 @@ impl Item {
     }
 }
 
+/// The name of an object of which nothing else is of interest.
+#[must_use]
+pub fn name(wire: Wire<'_>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Event {
+        object: Named,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        name: String,
+    }
+    match wire {
+        Wire::Item(item) => item["metadata"]["name"].as_str().map(str::to_owned),
+        Wire::Event(line) => {
+            let event = serde_json::from_slice::<Event>(line).ok()?;
+            Some(event.object.metadata.name)
+        }
+    }
+}
+
 /// Key and version of an object that cannot be read otherwise.
 fn head(kind: Kind, wire: Wire<'_>) -> (Option<Key>, String) {
     #[derive(Deserialize)]

@@ -8,6 +8,7 @@ pub mod item;
 pub mod resources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::cluster::collection::Collection;
-use crate::cluster::follow::{News, follow};
+use crate::cluster::follow::{Hint, News, follow};
 use crate::source::{Deliveries, Delivery, Key, Kind, Rescan};
 use collect::{Collected, Followed};
 use item::Item;
@@ -54,9 +55,11 @@ struct Source {
     deliveries: Deliveries,
     collected: Collected,
     news: mpsc::Receiver<Told>,
+    /// Definitions of kinds, by name.
+    definitions: mpsc::Receiver<((), News<Option<String>>)>,
     teller: mpsc::Sender<Told>,
     singles: BTreeMap<Key, AbortHandle>,
-    rounds: watch::Sender<u64>,
+    hints: watch::Sender<Hint>,
     asked: Vec<(u64, Rescan)>,
     /// When what is collected is given on, and when the first of it came.
     due: Option<Instant>,
@@ -77,14 +80,24 @@ impl Drop for Source {
 impl Source {
     fn new(cluster: Cluster, deliveries: Deliveries, kinds: &[Kind]) -> Self {
         let (teller, news) = mpsc::channel(NEWS);
+        let (define, definitions) = mpsc::channel(NEWS);
+        let hints = watch::channel(Hint::default()).0;
+        tokio::spawn(follow(
+            cluster.clone(),
+            resources::definitions(),
+            item::name,
+            hints.subscribe(),
+            ((), define),
+        ));
         let source = Self {
             cluster,
             deliveries,
             collected: Collected::new(kinds),
             news,
+            definitions,
             teller,
             singles: BTreeMap::new(),
-            rounds: watch::channel(0).0,
+            hints,
             asked: Vec::new(),
             due: None,
             first: None,
@@ -113,6 +126,7 @@ impl Source {
                     }
                 }
                 Some((of, news)) = self.news.recv() => self.take(&of, news),
+                Some((_, news)) = self.definitions.recv() => self.hear(news),
                 _ = remind.tick(), if !self.given => self.remind(),
             }
         }
@@ -123,16 +137,25 @@ impl Source {
             self.cluster.clone(),
             collection,
             move |wire| Item::read(kind, wire),
-            self.rounds.subscribe(),
+            self.hints.subscribe(),
             (of, self.teller.clone()),
         );
         tokio::spawn(task).abort_handle()
     }
 
+    /// A kind that is not there is looked for when something is heard of its definition.
+    fn hear(&self, news: News<Option<String>>) {
+        if let News::Set(Some(name)) = news {
+            self.hints.send_modify(|last| {
+                *Arc::make_mut(&mut last.defined).entry(name).or_default() += 1;
+            });
+        }
+    }
+
     fn take(&mut self, of: &Followed, news: News<Item>) {
-        let of_policies = *of == Followed::Kind(Kind::BackendTLSPolicy);
+        let refer = matches!(of, Followed::Kind(Kind::BackendTLSPolicy | Kind::Gateway));
         self.collected.take(of, news);
-        if of_policies {
+        if refer {
             self.refer(&self.collected.wanted());
         }
         let now = Instant::now();
@@ -169,9 +192,9 @@ impl Source {
 
     fn look_again(&mut self, request: Rescan) {
         let mut round = 0;
-        self.rounds.send_modify(|last| {
-            *last += 1;
-            round = *last;
+        self.hints.send_modify(|last| {
+            last.round += 1;
+            round = last.round;
         });
         self.asked.push((round, request));
         // What cannot be listed may have been known before.

@@ -34,6 +34,12 @@ pub const FOLLOWED: &[Kind] = &[
     Kind::ExternalAuthorizer,
 ];
 
+/// The definitions of kinds that are not Kubernetes' own.
+#[must_use]
+pub fn definitions() -> Collection {
+    Collection::all("apiextensions.k8s.io", CORE, "customresourcedefinitions")
+}
+
 /// All objects of a kind.
 #[must_use]
 pub fn collection(kind: Kind) -> Collection {
@@ -84,15 +90,15 @@ mod tests {
 
     #[test]
     fn what_is_followed_is_in_the_table_of_calls() {
-        for kind in FOLLOWED.iter().chain(&[Kind::ConfigMap]) {
-            let of = collection(*kind);
+        let kinds = FOLLOWED.iter().chain(&[Kind::ConfigMap]);
+        for of in kinds.map(|kind| collection(*kind)).chain([definitions()]) {
             for verb in ["list", "watch"] {
                 let allowed = CALLS.iter().any(|call| {
                     (call.group, call.resource) == (of.group, of.plural)
                         && call.scope == Scope::Cluster
                         && call.verbs.contains(&verb)
                 });
-                assert!(allowed, "{verb} {kind}");
+                assert!(allowed, "{verb} {}", of.plural);
             }
         }
     }

@@ -162,6 +162,29 @@ async fn failures_lose_nothing() {
     }
 }
 
+/// Long before it would be asked for again.
+#[tokio::test]
+async fn a_kind_that_is_defined_later_is_found() {
+    let route = json!({
+        "metadata": {"name": "r", "namespace": "a"},
+        "spec": {"parentRefs": [], "rules": []},
+    });
+    let mut case = Case::start(|fake| {
+        fake.set(PODS, pod("stays"));
+        fake.set(ROUTES, route);
+        fake.absent("httproutes", true);
+        let other = json!({"metadata": {"name": "others.example"}});
+        fake.set("apiextensions.k8s.io/customresourcedefinitions", other);
+    })
+    .await;
+    case.holds(&["Pod a/stays"]).await;
+    case.fake.absent("httproutes", false);
+    let definition = json!({"metadata": {"name": "httproutes.gateway.networking.k8s.io"}});
+    case.fake
+        .set("apiextensions.k8s.io/customresourcedefinitions", definition);
+    case.holds(&["HTTPRoute a/r", "Pod a/stays"]).await;
+}
+
 #[tokio::test]
 async fn what_was_deleted_unseen_is_noticed() {
     let mut case = Case::start(|fake| {
