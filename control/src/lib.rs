@@ -24,5 +24,6 @@ pub mod push;
 pub mod source;
 pub mod tls;
 pub mod tokens;
+pub mod top;
 pub mod translate;
 pub mod waypoints;

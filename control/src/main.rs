@@ -18,12 +18,11 @@ fn main() -> ExitCode {
     match command {
         Command::Explain(flags) => explain(*flags),
         Command::Check(flags) => check(&flags),
-        Command::Ztunnel(flags) | Command::Waypoint(flags) => match asking(flags.run()) {
-            Ok(text) => print(&text),
-            Err(error) => {
-                eprintln!("ambit: {error:#}");
-                ExitCode::from(2)
-            }
+        Command::Ztunnel(flags) => told(asking(flags.what.run())),
+        Command::Waypoint(flags) => told(asking(flags.run())),
+        Command::Top(flags) => match asking(flags.run()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
         },
         Command::Install(flags) => print(flags.print()),
         Command::Completions { shell } => print(ambit_control::cli::completions(shell)),
@@ -73,6 +72,18 @@ fn check(flags: &ambit_control::cli::check::Flags) -> ExitCode {
     }
 }
 
+fn told(answer: anyhow::Result<String>) -> ExitCode {
+    match answer {
+        Ok(text) => print(&text),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("ambit: {error:#}");
+    ExitCode::from(2)
+}
+
 fn asking<T>(question: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -90,7 +101,7 @@ fn print(text: impl AsRef<[u8]>) -> ExitCode {
 
 fn explain(flags: ambit_control::cli::explain::Flags) -> ExitCode {
     use std::io::Write;
-    match flags.run() {
+    match asking(flags.run()) {
         Ok((explanation, problems)) => {
             for problem in problems {
                 eprintln!("{problem}");
@@ -101,7 +112,7 @@ fn explain(flags: ambit_control::cli::explain::Flags) -> ExitCode {
             }
         }
         Err(error) => {
-            eprintln!("ambit explain: {error}");
+            eprintln!("ambit explain: {error:#}");
             ExitCode::from(2)
         }
     }

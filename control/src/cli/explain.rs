@@ -1,25 +1,29 @@
-//! `ambit explain`: reads manifests and a question, prints the answer.
+//! `ambit explain`: reads manifests or a cluster, and a question; prints the answer.
 
 use std::path::{Path, PathBuf};
 
 use ambit_core::addr::NamespacedName;
+use anyhow::{Context, anyhow};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::cluster::{Cluster, Failure};
 use crate::explain::{Explanation, Question, explain};
 use crate::index::Index;
 use crate::source::files::Folder;
-use crate::source::parse::{documents, parse};
-use crate::source::{Event, Origin};
+use crate::source::kube::item::Item;
+use crate::source::kube::resources::{FOLLOWED, collection};
+use crate::source::parse::{Wire, documents, parse};
+use crate::source::{Event, Kind, Origin};
 use crate::translate::Mesh;
 
 const EXAMPLE: &str = "\
-Example:
-  kubectl get ns,pods,svc,gateways,httproutes,authorizationpolicies -A -o yaml > mesh.yaml
-  ambit explain --from shop/checkout --to reviews.shop:9080 --method GET --path /reviews/1 -f mesh.yaml
+Examples:
+  ambit explain --from shop/checkout --to reviews.shop:9080 --method GET --path /reviews/1
+  ambit explain --from shop/checkout --to reviews.shop:9080 -f mesh.yaml
 
-What is decided is decided by the proxies' own code. Without pods and addresses in the files the steps
-of node proxies are left out.";
+Without files the objects are those of the API server, which is kubectl's. What is decided is decided by the
+proxies' own code. Without pods and addresses in the files the steps of node proxies are left out.";
 
 /// Flags of `ambit explain`.
 #[derive(Debug, Args)]
@@ -40,8 +44,8 @@ pub struct Flags {
     /// A header; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     pub header: Vec<String>,
-    /// A file or folder of Kubernetes objects; may be given several times
-    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    /// A file or folder of Kubernetes objects instead of the cluster's; may be given several times
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Trust domain of identities
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
@@ -52,12 +56,12 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The answer, and what is wrong with the files.
+    /// The answer, and what is wrong with objects.
     ///
     /// # Errors
-    /// A flag or a file that cannot be read, or a question about nothing.
-    pub fn run(self) -> Result<(Explanation, Vec<String>), String> {
-        let question = self.question()?;
+    /// A flag, a file or a cluster that cannot be read, or a question about nothing.
+    pub async fn run(self) -> anyhow::Result<(Explanation, Vec<String>)> {
+        let question = self.question().map_err(anyhow::Error::msg)?;
         let mut index = Index::new(Mesh {
             trust_domain: self.trust_domain.into(),
             root_namespace: self.root_namespace.into(),
@@ -66,12 +70,18 @@ impl Flags {
         let mut problems = Vec::new();
         let mut events = Vec::new();
         for path in &self.files {
-            read(path, &mut events, &mut problems)?;
+            read(path, &mut events, &mut problems).map_err(anyhow::Error::msg)?;
+        }
+        if self.files.is_empty() {
+            let none = |error| anyhow!("there is no API server to ask, and no file: {error}");
+            let (cluster, _) = Cluster::of_operator().await.map_err(none)?;
+            collect(&cluster, &mut events, &mut problems).await?;
         }
         index.apply(events);
         let found = index.problems().into_iter();
         problems.extend(found.map(|problem| format!("{}: {}", problem.object, problem.error)));
-        Ok((explain(&index, &question)?, problems))
+        let answer = explain(&index, &question).map_err(anyhow::Error::msg)?;
+        Ok((answer, problems))
     }
 
     fn question(&self) -> Result<Question, String> {
@@ -131,4 +141,71 @@ fn read(path: &Path, events: &mut Vec<Event>, problems: &mut Vec<String>) -> Res
         events.extend(objects.map(|object| Event::Apply(object, Origin::default())));
     }
     Ok(())
+}
+
+/// Everything that the control plane looks at, as the API server has it.
+async fn collect(
+    cluster: &Cluster,
+    events: &mut Vec<Event>,
+    problems: &mut Vec<String>,
+) -> anyhow::Result<()> {
+    for kind in FOLLOWED {
+        for object in list(cluster, *kind)
+            .await
+            .with_context(|| kind.to_string())?
+        {
+            let item = Item::read(*kind, Wire::Item(&object));
+            match item.object {
+                Ok(object) => events.push(Event::Apply(object, Origin::default())),
+                Err(error) => {
+                    let key = item
+                        .key
+                        .map_or_else(|| kind.to_string(), |key| key.to_string());
+                    problems.push(format!("{key}: {error}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The objects of a kind; none when the cluster does not know it.
+async fn list(cluster: &Cluster, kind: Kind) -> Result<Vec<serde_json::Value>, Failure> {
+    let all = collection(kind);
+    for version in 0..all.versions.len() {
+        match cluster.list(&all.path(version)).await {
+            Err(failure) if failure.status() == Some(404) => {}
+            found => return found,
+        }
+    }
+    Ok(Vec::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::fake::Fake;
+
+    #[tokio::test]
+    async fn a_cluster_is_read_as_far_as_it_can_be() {
+        let fake = Fake::start().await;
+        for name in ["a", "b", "c"] {
+            fake.set("/namespaces", json!({"metadata": {"name": name}}));
+        }
+        let bad = json!({"metadata": {"name": "bad", "namespace": "a"}, "spec": {"rules": 7}});
+        fake.set("gateway.networking.k8s.io/httproutes", bad);
+        fake.absent("ratelimits", true);
+        let (mut events, mut problems) = (Vec::new(), Vec::new());
+        let read = collect(&fake.cluster(), &mut events, &mut problems).await;
+        read.expect("read");
+        assert_eq!(events.len(), 3, "more than a page");
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].starts_with("HTTPRoute a/bad: "), "{problems:?}");
+        fake.fail("/nodes", 403, None);
+        let refused = collect(&fake.cluster(), &mut events, &mut problems).await;
+        let refused = format!("{:#}", refused.expect_err("no nodes"));
+        assert!(refused.starts_with("Node: "), "{refused}");
+    }
 }

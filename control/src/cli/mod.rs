@@ -5,6 +5,9 @@ pub mod control;
 pub mod explain;
 pub mod install;
 pub mod proxy;
+pub mod table;
+pub mod top;
+pub mod waypoint;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -28,8 +31,10 @@ pub enum Command {
     Check(check::Flags),
     /// Shows what a node proxy knows.
     Ztunnel(proxy::Flags),
-    /// Shows what a waypoint knows.
-    Waypoint(proxy::Flags),
+    /// Deploys, lists and removes waypoints, and shows what one knows.
+    Waypoint(waypoint::Flags),
+    /// Shows who talks to whom: rates, success, latency, and what protects it.
+    Top(top::Flags),
     /// Prints the objects of an installation.
     Install(install::Flags),
     /// Prints the objects to delete.
@@ -59,12 +64,18 @@ pub fn manual() -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
     let command = Cli::command();
     clap_mangen::Man::new(command.clone()).render(&mut text)?;
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
-        let name = format!("ambit-{}", sub.get_name());
-        let page = sub.clone().display_name(name);
-        clap_mangen::Man::new(page).render(&mut text)?;
-    }
+    pages(&command, "ambit", &mut text)?;
     Ok(text)
+}
+
+fn pages(command: &clap::Command, name: &str, text: &mut Vec<u8>) -> std::io::Result<()> {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        let name = format!("{name}-{}", sub.get_name());
+        let page = sub.clone().display_name(&name);
+        clap_mangen::Man::new(page).render(text)?;
+        pages(sub, &name, text)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -85,5 +96,9 @@ mod tests {
             assert!(bash.contains(&format!("ambit,{name})")), "{name}");
             assert!(manual.contains(&format!("ambit\\-{name}")), "{name}");
         }
+        assert!(
+            manual.contains("ambit\\-waypoint\\-apply"),
+            "below a command"
+        );
     }
 }

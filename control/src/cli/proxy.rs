@@ -1,16 +1,18 @@
-//! `ambit ztunnel` and `ambit waypoint`: what a proxy knows, as a table.
+//! `ambit ztunnel` and part of `ambit waypoint`: what a proxy knows, as a table.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand};
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
+
+use super::table::{Columns, Form};
 
 /// Time for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,19 +21,40 @@ const EXAMPLES: &str = "\
 Examples:
   kubectl -n ambit-system port-forward pod/ztunnel-x7k2p 15000 &
   ambit ztunnel workloads
-  kubectl -n shop port-forward deploy/waypoint 15000 &
-  ambit waypoint routes --output json
   lab exec node/node-1 -- ambit ztunnel connections
 
 A proxy answers operators on its own loopback alone, so its port is forwarded, or the command runs where the
 proxy does.";
 
-/// Flags of both commands.
+/// Flags of `ambit ztunnel`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Flags {
     /// What to show
+    #[command(subcommand)]
     pub what: What,
+}
+
+/// A part of what a proxy knows.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Shows the pods it knows, with their waypoints.
+    Workloads(Place),
+    /// Shows the services it knows, with their endpoints and waypoints.
+    Services(Place),
+    /// Shows the policies it enforces.
+    Policies(Place),
+    /// Shows the rules of routes that it follows; node proxies have none.
+    Routes(Place),
+    /// Shows the certificates it holds.
+    Certificates(Place),
+    /// Shows the connections it carries.
+    Connections(Place),
+}
+
+/// Which proxy, and how it is shown.
+#[derive(Debug, Args)]
+pub struct Place {
     /// The proxy's admin address
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:15000")]
     pub address: SocketAddr,
@@ -40,37 +63,18 @@ pub struct Flags {
     pub output: Form,
 }
 
-/// A part of what a proxy knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum What {
-    Workloads,
-    Services,
-    Policies,
-    Routes,
-    Certificates,
-    Connections,
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)]
-pub enum Form {
-    Table,
-    Json,
-}
-
-impl Flags {
+impl What {
     /// Asks the proxy; the text to print.
     ///
     /// # Errors
     /// It does not answer, or does not know such things.
     pub async fn run(&self) -> anyhow::Result<String> {
-        let asked = tokio::time::timeout(PATIENCE, fetch(self.address)).await;
+        let Place { address, output } = self.place();
+        let asked = tokio::time::timeout(PATIENCE, fetch(*address)).await;
         let dump = asked
-            .with_context(|| format!("{}: no answer within {PATIENCE:?}", self.address))?
-            .with_context(|| format!("{} is no proxy's admin address", self.address))?;
-        let (part, columns) = self.what.columns();
+            .with_context(|| format!("{address}: no answer within {PATIENCE:?}"))?
+            .with_context(|| format!("{address} is no proxy's admin address"))?;
+        let (part, columns) = self.columns();
         let rows = match &dump[part] {
             // Connections are counted even where not all are listed.
             Value::Object(counted) => counted.get("listed").cloned().unwrap_or_default(),
@@ -79,20 +83,24 @@ impl Flags {
         let Value::Array(rows) = rows else {
             bail!("this proxy does not tell its {part}");
         };
-        Ok(match self.output {
-            Form::Json => format!("{:#}\n", Value::Array(rows)),
-            Form::Table => table(columns, &rows),
-        })
+        Ok(output.print(columns, rows))
     }
-}
 
-type Columns = &'static [(&'static str, &'static str)];
-
-impl What {
-    /// The field of the dump, and the columns of its table: head and JSON pointer.
-    fn columns(self) -> (&'static str, Columns) {
+    fn place(&self) -> &Place {
         match self {
-            Self::Workloads => (
+            Self::Workloads(place)
+            | Self::Services(place)
+            | Self::Policies(place)
+            | Self::Routes(place)
+            | Self::Certificates(place)
+            | Self::Connections(place) => place,
+        }
+    }
+
+    /// The field of the dump, and the columns of its table: head and JSON pointer.
+    fn columns(&self) -> (&'static str, Columns) {
+        match self {
+            Self::Workloads(_) => (
                 "workloads",
                 &[
                     ("NAMESPACE", "/namespace"),
@@ -104,7 +112,7 @@ impl What {
                     ("WAYPOINT", "/waypoint/destination"),
                 ],
             ),
-            Self::Services => (
+            Self::Services(_) => (
                 "services",
                 &[
                     ("SERVICE", "/key"),
@@ -113,7 +121,7 @@ impl What {
                     ("WAYPOINT", "/waypoint/destination"),
                 ],
             ),
-            Self::Policies => (
+            Self::Policies(_) => (
                 "policies",
                 &[
                     ("POLICY", "/key"),
@@ -124,7 +132,7 @@ impl What {
                     ("UNDECODABLE", "/undecodable"),
                 ],
             ),
-            Self::Routes => (
+            Self::Routes(_) => (
                 "routes",
                 &[
                     ("RULE", "/key"),
@@ -133,7 +141,7 @@ impl What {
                     ("BACKENDS", "/backends"),
                 ],
             ),
-            Self::Certificates => (
+            Self::Certificates(_) => (
                 "certificates",
                 &[
                     ("IDENTITY", "/identity"),
@@ -144,7 +152,7 @@ impl What {
                     ("ERROR", "/lastError"),
                 ],
             ),
-            Self::Connections => (
+            Self::Connections(_) => (
                 "connections",
                 &[
                     ("DIRECTION", "/direction"),
@@ -159,63 +167,6 @@ impl What {
                 ],
             ),
         }
-    }
-}
-
-fn table(columns: Columns, rows: &[Value]) -> String {
-    let head = columns.iter().map(|(head, _)| (*head).to_owned()).collect();
-    let mut lines: Vec<Vec<String>> = vec![head];
-    for row in rows {
-        let cell = |(_, pointer): &(&str, &str)| cell(row.pointer(pointer));
-        lines.push(columns.iter().map(cell).collect());
-    }
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).filter_map(width).collect();
-    let mut text = String::new();
-    for line in &lines {
-        let padded = line.iter().zip(&widths);
-        let padded: Vec<_> = padded
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(padded.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-/// A value in one word, or in few. Lists of objects are counted, but for addresses.
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) if number.is_f64() => {
-            format!("{:.1}", number.as_f64().unwrap_or_default())
-        }
-        Some(Value::Array(all)) if all.iter().all(Value::is_string) && all.len() <= 2 => {
-            let words: Vec<_> = all.iter().filter_map(Value::as_str).collect();
-            if words.is_empty() {
-                "-".to_owned()
-            } else {
-                words.join(",")
-            }
-        }
-        Some(Value::Array(all)) if all.iter().all(|one| one["net"].is_string()) => {
-            let nets: Vec<_> = all.iter().filter_map(|one| one["net"].as_str()).collect();
-            let alone = |net: &&str| net.split('/').next().unwrap_or_default().to_owned();
-            let alone: Vec<_> = nets.iter().map(alone).collect();
-            if alone.is_empty() {
-                "-".to_owned()
-            } else {
-                alone.join(",")
-            }
-        }
-        Some(Value::Array(all)) => all.len().to_string(),
-        Some(Value::Object(fields)) => {
-            let words: Vec<_> = fields.values().map(|value| cell(Some(value))).collect();
-            words.join("/")
-        }
-        Some(other) => other.to_string(),
     }
 }
 
@@ -240,31 +191,16 @@ async fn fetch(address: SocketAddr) -> anyhow::Result<Value> {
 mod tests {
     use serde_json::json;
 
+    use super::super::table::table;
     use super::*;
 
     #[test]
-    fn cells_are_short() {
-        let rows = [
-            (Value::Null, "-"),
-            (json!(""), "-"),
-            (json!("a"), "a"),
-            (json!(true), "true"),
-            (json!(1.26), "1.3"),
-            (json!([]), "-"),
-            (json!(["10.0.0.1", "fd00::1"]), "10.0.0.1,fd00::1"),
-            (json!(["a", "b", "c"]), "3"),
-            (json!([{"network": "", "net": "10.0.0.1/32"}]), "10.0.0.1"),
-            (json!([{"from": []}, {}]), "2"),
-            (json!({"Hostname": "shop/w"}), "shop/w"),
-        ];
-        for (value, expected) in rows {
-            assert_eq!(cell(Some(&value)), expected, "{value}");
-        }
-    }
-
-    #[test]
     fn columns_are_aligned() {
-        let (_, columns) = What::Policies.columns();
+        let place = Place {
+            address: ([127, 0, 0, 1], 15000).into(),
+            output: Form::Table,
+        };
+        let (_, columns) = What::Policies(place).columns();
         let rows = [
             json!({"key": "shop/a", "action": "Allow", "scope": "Namespace", "rules": [{}], "dry_run": false}),
             json!({"key": "shop/longer", "undecodable": "no"}),

@@ -1,15 +1,18 @@
 //! Flags of `ambit control`: read as texts, checked together, so that every mistake shows at once.
 
+mod check;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use clap::Args;
 use serde_json::json;
+
+use check::{Check, duration, is_host};
 
 use crate::ca::{self, Authority};
 use crate::tokens::{Tokens, keys::Keys};
@@ -376,166 +379,5 @@ impl Flags {
     }
 }
 
-#[derive(Default)]
-struct Check {
-    mistakes: Vec<String>,
-}
-
-impl Check {
-    fn wrong(&mut self, flag: &str, what: impl Display) {
-        self.mistakes.push(format!("{flag}: {what}"));
-    }
-
-    fn ok<T>(&mut self, flag: &str, result: Result<T, String>) -> Option<T> {
-        result.map_err(|error| self.wrong(flag, error)).ok()
-    }
-
-    fn parse<T: FromStr>(&mut self, flag: &str, text: &str, form: &str) -> Option<T> {
-        self.ok(
-            flag,
-            text.parse().map_err(|_| format!("{text:?} is not {form}")),
-        )
-    }
-
-    fn not_empty(&mut self, flag: &str, text: &str) {
-        if text.is_empty() {
-            self.wrong(flag, "is empty");
-        }
-    }
-}
-
-fn is_host(name: &str) -> bool {
-    let label = |label: &str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(allowed)
-    };
-    name.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label))
-}
-
-/// `90s`, `15m` or `24h`: at least a second, at most ten years.
-fn duration(text: &str) -> Result<Duration, String> {
-    let error = || format!("{text:?} is not a number and s, m or h, such as 24h");
-    let unit = match text.bytes().last() {
-        Some(b's') => 1,
-        Some(b'm') => 60,
-        Some(b'h') => 3600,
-        _ => return Err(error()),
-    };
-    let number: u64 = text[..text.len() - 1].parse().map_err(|_| error())?;
-    let seconds = number.checked_mul(unit).ok_or_else(error)?;
-    if !(1..=10 * 365 * 24 * 3600).contains(&seconds) {
-        return Err(format!("{text:?} is not between 1s and 87600h"));
-    }
-    Ok(Duration::from_secs(seconds))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::{Cli, Command};
-    use clap::Parser;
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [
-            ("10s", Some(10)),
-            ("15m", Some(900)),
-            ("24h", Some(86_400)),
-            ("0s", None),
-            ("24", None),
-            ("h", None),
-            ("-1h", None),
-            ("1d", None),
-            ("", None),
-            ("1é", None),
-            ("99999999999999999999h", None),
-            ("9999999h", None),
-        ] {
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(duration(text).ok(), expected, "{text:?}");
-        }
-    }
-
-    fn mistakes(flags: &[&str]) -> Vec<String> {
-        let all = ["ambit", "control"].iter().chain(flags);
-        let cli = Cli::try_parse_from(all).expect("clap takes texts");
-        let Some(Command::Control(flags)) = cli.command else {
-            panic!("control");
-        };
-        flags
-            .check()
-            .map_or_else(|mistakes| mistakes.0, |_| Vec::new())
-    }
-
-    fn names(mistakes: &[String]) -> Vec<&str> {
-        let names = mistakes
-            .iter()
-            .map(|m| m.split(':').next().unwrap_or_default());
-        names.collect()
-    }
-
-    #[test]
-    fn all_mistakes_show_at_once_and_nothing_is_written() {
-        let base = tempfile::tempdir().expect("a folder");
-        let ca = base.path().join("ca");
-        let mistakes = mistakes(&[
-            "--source=/does/not/exist",
-            "--xds-address=nowhere",
-            "--admin-address=127.0.0.1",
-            "--health-address=15021",
-            &format!("--ca-dir={}", ca.display()),
-            "--jwks=/does/not/exist.json",
-            "--token-issuer=",
-            "--token-audience=",
-            "--trusted-node-account=ztunnel",
-            "--dns-name=a b",
-            "--certificate-lifetime=1d",
-            "--trust-domain=a/b",
-        ]);
-        assert_eq!(
-            names(&mistakes),
-            [
-                "--source",
-                "--xds-address",
-                "--admin-address",
-                "--health-address",
-                "--token-issuer",
-                "--jwks",
-                "--token-audience",
-                "--trusted-node-account",
-                "--dns-name",
-                "--trust-domain",
-                "--certificate-lifetime",
-            ]
-        );
-        assert!(!ca.exists());
-    }
-
-    #[test]
-    fn what_a_folder_needs_kubernetes_has() {
-        let folder = mistakes(&["--source=."]);
-        assert_eq!(names(&folder), ["--ca-dir", "--jwks", "--token-issuer"]);
-        let files = ["--ca-dir=a", "--jwks=b", "--token-issuer=c"];
-        let kubernetes = mistakes(&[
-            "--source=kubernetes",
-            files[0],
-            files[1],
-            files[2],
-            "--namespace=a/b",
-            "--identity=",
-            "--waypoint-image=",
-        ]);
-        assert_eq!(
-            names(&kubernetes),
-            [
-                "--ca-dir",
-                "--jwks",
-                "--token-issuer",
-                "--namespace",
-                "--identity",
-                "--waypoint-image"
-            ]
-        );
-        assert_eq!(mistakes(&["--source=kubernetes"]), [""; 0]);
-    }
-}
+mod tests;
