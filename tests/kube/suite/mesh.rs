@@ -1,14 +1,11 @@
-//! The mesh as `kubectl apply -k manifests/` installs it.
+//! A namespace joins the mesh and leaves it, and the mesh is installed and removed.
 
-use std::time::Instant;
+use ambit_lab::harness::eventually;
+use serde_json::Value;
 
-use ambit_lab::harness::{Lab, eventually};
-use serde_json::{Value, json};
-
-use crate::plane::{ControlPlane, PATIENCE};
-use crate::pods::{CLIENT, WEB, name};
-
-const REDIRECTION: &str = "ambient.istio.io/redirection";
+use crate::installed::{Cluster, MANIFESTS, root};
+use crate::plane::PATIENCE;
+use crate::pods::{CLIENT, WEB};
 
 const DENY: &str = "
 apiVersion: security.istio.io/v1
@@ -20,167 +17,93 @@ spec:
   rules: [{from: [{source: {namespaces: [shop]}}]}]
 ";
 
-/// A kind of others, as far as the mesh needs it: any fields, and a status.
-fn define(plane: &ControlPlane, group: &str, kind: &str, plural: &str, scope: &str) {
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("{plural}.{group}"),
-            "annotations": {"api-approved.kubernetes.io": "unapproved, for tests"},
-        },
-        "spec": {
-            "group": group, "scope": scope,
-            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
-            "versions": [{
-                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": open},
-            }],
-        },
-    });
-    plane.apply(&definition.to_string());
-    let object = format!("crd/{plural}.{group}");
-    let _ = plane
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            &object,
-            "--timeout=30s",
-        ])
+const LONELY: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: lonely}
+spec:
+  nodeName: node-2
+  terminationGracePeriodSeconds: 1
+  containers: [{name: sleep, image: none, command: [sleep, infinity]}]
+";
+
+/// Takes the control group of a pod from where its node shows it: no agent finds its namespace.
+fn hide(cluster: &Cluster) {
+    let pod = cluster
+        .plane
+        .object("pod", "shed", "lonely")
+        .expect("a pod");
+    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
+    let proc = format!("{}/proc", root("node-2"));
+    let script = format!("sed -i 's,.*,0::/elsewhere,' $(grep -l {uid} {proc}/*/cgroup)");
+    let _ = cluster
+        .lab
+        .exec("node/node-2", &["sh", "-c", &script])
         .success();
-}
-
-fn pods(plane: &ControlPlane) -> Vec<Value> {
-    let list = plane
-        .kubectl(&["get", "pods", "-n", "shop", "-o", "json"])
-        .json();
-    list["items"].as_array().cloned().unwrap_or_default()
-}
-
-/// Waits until every pod of the shop is in the mesh, or none is.
-fn all_are(plane: &ControlPlane, enabled: bool) {
-    eventually("every pod follows the label", PATIENCE, || {
-        let pods = pods(plane);
-        let captured = |pod: &Value| pod["metadata"]["annotations"][REDIRECTION] == "enabled";
-        let stays = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
-        let mut staying = pods.iter().filter(stays);
-        staying.all(|pod| captured(pod) == enabled).then_some(())
-    });
-}
-
-/// What the node proxies have logged.
-fn proxies(plane: &ControlPlane, lab: &Lab) -> String {
-    let selector = "app.kubernetes.io/name=ztunnel";
-    let list = plane
-        .kubectl(&[
-            "get",
-            "pods",
-            "-n",
-            "ambit-system",
-            "-l",
-            selector,
-            "-o",
-            "json",
-        ])
-        .json();
-    let pods = list["items"].as_array().cloned().unwrap_or_default();
-    let log = |pod: &Value| {
-        lab.run(["logs", "-n", "ambit-system", &name(pod), "-c", "ztunnel"])
-            .success()
-    };
-    pods.iter().map(log).collect()
-}
-
-/// What an installation has put into a node's folders.
-fn installed(lab: &Lab, node: &str) -> String {
-    let root = format!("/run/ambit-lab/nodes/{node}");
-    let find = format!("find {root}/opt/cni {root}/run ! -type d; cat {root}/etc/cni/net.d/*");
-    let found = lab.exec(&format!("node/{node}"), &["sh", "-c", &find]);
-    found.success().split_whitespace().collect()
 }
 
 #[test]
 fn installed_joined_by_label_and_removed() {
-    let plane = ControlPlane::start();
-    let lab = plane.lab(2);
-    define(
-        &plane,
-        "gateway.networking.k8s.io",
-        "GatewayClass",
-        "gatewayclasses",
-        "Cluster",
-    );
-    define(
-        &plane,
-        "security.istio.io",
-        "AuthorizationPolicy",
-        "authorizationpolicies",
-        "Namespaced",
-    );
-    let before = installed(&lab, "node-1");
-    let _ = plane.kubectl(&["create", "ns", "shop"]).success();
+    let cluster = Cluster::bare(2);
+    let before = cluster.installed("node-1");
+    cluster.kubectl(&["create", "ns", "shop"]);
     for manifests in [WEB, CLIENT] {
-        let _ = plane
-            .kubectl_with_input(&["apply", "-n", "shop", "-f", "-"], manifests)
-            .success();
+        cluster.apply("shop", manifests);
     }
-    let manifests = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests");
-    let _ = plane.kubectl(&["apply", "-k", manifests]).success();
-    for workload in ["deploy/ambit-control", "ds/ztunnel"] {
-        plane.rolled_out("ambit-system", workload);
-    }
+    cluster.kubectl(&["create", "ns", "shed"]);
+    cluster.apply("shed", LONELY);
+    cluster.plane.condition("shed", "pod/lonely", "Ready");
+    hide(&cluster);
+    cluster.install();
     for workload in ["deploy/web", "ds/client"] {
-        plane.rolled_out("shop", workload);
+        cluster.plane.rolled_out("shop", workload);
     }
-    let client = pods(&plane)
-        .iter()
-        .map(name)
-        .find(|name| name.starts_with("client-"));
-    let client = format!("shop/{}", client.expect("a client"));
-    let asked = || lab.load(&client, &["get", "--fail", "http://web.shop/"]);
+    let client = cluster.pod_on("shop", "app=client", "node-1");
+    let asked = || cluster.get(&client, "http://web.shop/");
 
     // Pods that ran before are captured, and pods that start later.
-    let label = |label: &str| {
-        let _ = plane.kubectl(&["label", "ns", "shop", label]).success();
-    };
+    let label = |label: &str| cluster.kubectl(&["label", "ns", "shop", label]);
     label("istio.io/dataplane-mode=ambient");
-    all_are(&plane, true);
+    cluster.all_are("shop", true);
     let _ = asked().success();
-    let _ = plane
-        .kubectl(&["rollout", "restart", "-n", "shop", "deploy/web"])
-        .success();
-    plane.rolled_out("shop", "deploy/web");
-    all_are(&plane, true);
+    cluster.kubectl(&["rollout", "restart", "-n", "shop", "deploy/web"]);
+    cluster.plane.rolled_out("shop", "deploy/web");
+    cluster.all_are("shop", true);
     let said = "src.identity=\"spiffe://cluster.local/ns/shop/sa/default\"";
     let mutual = |line: &str| line.contains(said) && line.contains("dst.hbone_addr");
     eventually("a connection with the client's identity", PATIENCE, || {
         let _ = asked().success();
-        proxies(&plane, &lab).lines().any(mutual).then_some(())
+        cluster.proxies_said().lines().any(mutual).then_some(())
     });
 
-    plane.apply(DENY);
+    cluster.plane.apply(DENY);
     eventually("the policy denies", PATIENCE, || {
         (asked().code != 0).then_some(())
     });
-    let _ = plane
-        .kubectl(&["delete", "-n", "shop", "authorizationpolicy/nobody"])
-        .success();
+    cluster.kubectl(&["delete", "-n", "shop", "authorizationpolicy/nobody"]);
     eventually("the policy is gone", PATIENCE, || {
         (asked().code == 0).then_some(())
     });
 
+    cluster.kubectl(&["label", "ns", "shed", "istio.io/dataplane-mode=ambient"]);
+    eventually("an event about the pod that is not found", PATIENCE, || {
+        let events = ["get", "events", "-n", "shed", "-o", "json"];
+        let events = cluster.plane.kubectl(&events).json();
+        let said = |event: &&Value| {
+            event["reason"] == "NotCaptured" && event["involvedObject"]["name"] == "lonely"
+        };
+        let told = events["items"].as_array()?.iter().find(said)?;
+        assert_eq!(told["type"], "Warning");
+        let message = told["message"].as_str().unwrap_or_default();
+        assert!(message.contains("none of its processes"), "{message}");
+        Some(())
+    });
+
     label("istio.io/dataplane-mode-");
-    all_are(&plane, false);
+    cluster.all_are("shop", false);
     let _ = asked().success();
     // Proxies have a minute to end.
-    let _ = plane
-        .kubectl(&["delete", "-k", manifests, "--timeout=150s"])
-        .success();
-    let deadline = Instant::now() + PATIENCE;
-    let mut now = installed(&lab, "node-1");
-    while now != before {
-        assert!(Instant::now() < deadline, "a node is not as it was: {now}");
-        now = installed(&lab, "node-1");
-    }
+    cluster.kubectl(&["delete", "-k", MANIFESTS, "--timeout=150s"]);
+    cluster.is_as_before("node-1", &before);
     let _ = asked().success();
 }

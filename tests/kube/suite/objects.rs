@@ -1,33 +1,33 @@
-//! What the API server takes of this repository.
+//! What the API server takes of this repository: every manifest, and every object of README.md, as it stands there.
 
 use std::path::{Path, PathBuf};
 
 use crate::plane::ControlPlane;
 
-fn manifests(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../manifests")
-        .join(folder)
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// What kubectl said it has done with each object.
+fn applied(plane: &ControlPlane, arguments: &[&str], input: &str) -> Vec<String> {
+    let all: Vec<&str> = ["apply"].iter().chain(arguments).copied().collect();
+    let ran = plane.kubectl_with_input(&all, input);
+    assert!(!ran.stderr.contains("Warning"), "{ran}");
+    let said = ran.success();
+    said.lines().map(str::to_owned).collect()
 }
 
 #[test]
 fn our_own_kinds_are_established_and_validated() {
     let plane = ControlPlane::start();
-    let folder = manifests("crds").to_string_lossy().into_owned();
-    let applied = plane.kubectl(&["apply", "-k", &folder]).success();
-    assert!(
-        applied.contains("ratelimits.ambit.dev created"),
-        "{applied}"
-    );
-    let _ = plane
-        .kubectl(&[
-            "wait",
-            "--for=condition=Established",
-            "crd",
-            "--all",
-            "--timeout=30s",
-        ])
-        .success();
+    let folder = text(&repository("manifests/crds"));
+    let said = applied(&plane, &["-k", &folder], "").join("\n");
+    assert!(said.contains("ratelimits.ambit.dev created"), "{said}");
+    plane.established();
     let refused = plane
         .kubectl_with_input(
             &["create", "-f", "-"],
@@ -35,4 +35,106 @@ fn our_own_kinds_are_established_and_validated() {
         )
         .failure();
     assert!(refused.contains("spec"), "{refused}");
+}
+
+/// The blocks of a language in a Markdown text.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    let mut inside = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), inside) {
+            (Some(name), None) => {
+                inside = Some(name == language);
+                if name == language {
+                    blocks.push(Vec::new());
+                }
+            }
+            (Some(_), Some(_)) => inside = None,
+            (None, Some(true)) => blocks.last_mut().expect("one has begun").push(line),
+            (None, _) => {}
+        }
+    }
+    blocks.iter().map(|lines| lines.join("\n") + "\n").collect()
+}
+
+#[test]
+fn everything_is_applied_as_it_stands() {
+    let plane = ControlPlane::start();
+    plane.define();
+    // What cannot be taken from here: kinds of the Prometheus operator, and what is fetched from elsewhere, which the
+    // definitions above are the same releases of.
+    let pod_monitors = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: podmonitors.monitoring.coreos.com}
+spec:
+  group: monitoring.coreos.com
+  scope: Namespaced
+  names: {kind: PodMonitor, plural: podmonitors, singular: podmonitor}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
+    plane.apply(pod_monitors);
+    plane.established();
+    let _ = plane.kubectl(&["create", "ns", "istio-system"]).success();
+
+    let base = text(&repository("manifests"));
+    let said = applied(&plane, &["-k", &base], "");
+    assert!(
+        said.iter().all(|line| line.ends_with(" created")),
+        "{said:?}"
+    );
+    let mut overlays: Vec<PathBuf> = std::fs::read_dir(repository("manifests/overlays"))
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    overlays.sort();
+    assert!(overlays.len() >= 6, "{overlays:?}");
+    for overlay in overlays {
+        let said = applied(&plane, &["-k", &text(&overlay)], "");
+        // They differ from the base.
+        let changed = said.iter().filter(|line| !line.ends_with(" unchanged"));
+        assert!(changed.count() > 0, "{}: {said:?}", overlay.display());
+    }
+    let samples = repository("manifests/samples");
+    let namespace = text(&samples.join("namespace.yaml"));
+    let _ = applied(&plane, &["-f", &namespace], "");
+    let said = applied(&plane, &["-f", &text(&samples)], "");
+    let made = said
+        .iter()
+        .filter(|line| line.ends_with(" created"))
+        .count();
+    assert!(made >= 8, "{said:?}");
+
+    let readme = std::fs::read_to_string(repository("README.md")).expect("README.md");
+    let blocks = blocks(&readme, "yaml");
+    assert!(blocks.len() >= 3, "{blocks:?}");
+    for block in blocks {
+        let said = applied(&plane, &["-f", "-"], &block);
+        assert!(!said.is_empty(), "{block}");
+    }
+}
+
+#[test]
+fn what_is_installed_and_what_is_printed_are_the_same() {
+    let plane = ControlPlane::start();
+    plane.define();
+    let base = text(&repository("manifests"));
+    let installed = applied(&plane, &["-k", &base], "");
+    let printed = plane.ambit(&["install"]).success();
+    let said = applied(&plane, &["-f", "-"], &printed);
+    let new = said.iter().filter(|line| line.ends_with(" created"));
+    assert_eq!(new.count(), 0, "{said:?}");
+    assert_eq!(said.len(), installed.len(), "{said:?}");
+    let printed = plane.ambit(&["uninstall", "--crds"]).success();
+    let arguments = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
+    let gone = plane.kubectl_with_input(&arguments, &printed).success();
+    assert!(!gone.contains("not found"), "{gone}");
+    for kind in ["clusterrole", "clusterrolebinding", "gatewayclass", "crd"] {
+        let left = plane.kubectl(&["get", kind, "-o", "name"]).success();
+        assert!(!left.contains("ambit"), "{left}");
+    }
 }

@@ -21,7 +21,7 @@ spec:
 
 #[test]
 fn pods_run_on_and_what_happened_meanwhile_is_told() {
-    let mut plane = ControlPlane::start();
+    let plane = ControlPlane::start();
     let lab = plane.lab(1);
     plane.apply(SLEEPER);
     plane.rolled_out("default", "deploy/sleeper");

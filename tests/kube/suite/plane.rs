@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, Options, Ran, eventually, run};
+use ambit_lab::harness::{Lab, Options, Ran, eventually, program, run};
 use ambit_lab::sys;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ const READY: &str = "kube is ready";
 /// A control plane; it ends with its test.
 pub(crate) struct ControlPlane {
     folder: TempDir,
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
 }
 
 impl ControlPlane {
@@ -30,17 +31,18 @@ impl ControlPlane {
         let folder = tempfile::tempdir().expect("a folder");
         let made = run(kube(&["prepare", &folder.path().to_string_lossy()]), "");
         let _ = made.success();
-        let mut plane = Self {
+        let plane = Self {
             folder,
-            process: None,
+            process: Mutex::default(),
         };
         plane.go_on();
         plane
     }
 
     /// Ends it; its state stays.
-    pub(crate) fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
+    pub(crate) fn stop(&self) {
+        let process = self.process.lock().take();
+        if let Some(mut process) = process {
             let pid = Pid::from_raw(process.id().cast_signed());
             kill(pid, Signal::SIGTERM).expect("the control plane runs");
             process.wait().expect("it is a child of this process");
@@ -48,7 +50,7 @@ impl ControlPlane {
     }
 
     /// Starts it again with the state it has.
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn go_on(&self) {
         let folder = self.folder.path().to_string_lossy().into_owned();
         let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = kube(&["serve", &folder]);
@@ -56,7 +58,7 @@ impl ControlPlane {
         sys::die_with_parent(&mut command, Signal::SIGTERM);
         let mut process = command.spawn().expect("the control plane starts");
         let stdout = process.stdout.take().expect("standard output is piped");
-        self.process = Some(process);
+        *self.process.lock() = Some(process);
         let said = BufReader::new(stdout).lines().next();
         if !said.is_some_and(|line| line.is_ok_and(|line| line == READY)) {
             let log = std::fs::read_to_string(self.folder.path().join("log"));
@@ -84,6 +86,35 @@ impl ControlPlane {
         })
     }
 
+    /// Makes the kinds known that are not ours and that the mesh reads, as their projects define them.
+    pub(crate) fn define(&self) {
+        let folder = std::env::var_os("AMBIT_KUBE_CRDS");
+        let folder = folder.expect("AMBIT_KUBE_CRDS is not set: run `tests/kube/run tests`");
+        let folder = folder.to_string_lossy().into_owned();
+        let _ = self
+            .kubectl(&["apply", "--server-side", "-f", &folder])
+            .success();
+        self.established();
+    }
+
+    /// Waits until all kinds that are defined are served.
+    pub(crate) fn established(&self) {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        let condition = "--for=condition=Established";
+        let _ = self
+            .kubectl(&["wait", condition, "crd", "--all", &timeout])
+            .success();
+    }
+
+    /// Waits until an object of a namespace has a condition.
+    pub(crate) fn condition(&self, namespace: &str, object: &str, condition: &str) {
+        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        let condition = format!("--for=condition={condition}");
+        let _ = self
+            .kubectl(&["wait", "-n", namespace, &condition, object, &timeout])
+            .success();
+    }
+
     /// Runs kubectl.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Ran {
         self.kubectl_with_input(arguments, "")
@@ -94,6 +125,13 @@ impl ControlPlane {
         let mut command = kube(&["kubectl"]);
         command.args(arguments).env("KUBECONFIG", self.kubeconfig());
         run(command, input)
+    }
+
+    /// Runs `ambit` as an operator.
+    pub(crate) fn ambit(&self, arguments: &[&str]) -> Ran {
+        let mut command = Command::new(program("ambit"));
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig());
+        run(command, "")
     }
 
     /// Applies manifests.
@@ -109,18 +147,40 @@ impl ControlPlane {
         (found.code == 0).then(|| found.json())
     }
 
+    /// What the node proxy of a pod shows to a control plane, and the roots it verifies it with, once they are there.
+    pub(crate) fn proxy_credentials(&self, pod: &str) -> (String, String) {
+        let bound = format!("--bound-object-name={pod}");
+        let token = ["create", "token", "ztunnel", "-n", "ambit-system"];
+        let token =
+            token
+                .into_iter()
+                .chain(["--audience=istio-ca", "--bound-object-kind=Pod", &bound]);
+        let token = self.kubectl(&token.collect::<Vec<_>>()).success();
+        let roots = eventually("the roots are published", PATIENCE, || {
+            let map = self.object("configmap", "ambit-system", "istio-ca-root-cert")?;
+            map["data"]["root-cert.pem"].as_str().map(str::to_owned)
+        });
+        (token.trim().to_owned(), roots)
+    }
+
     /// Waits until a rollout is done.
     pub(crate) fn rolled_out(&self, namespace: &str, workload: &str) {
-        let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+        // Node after node.
+        let timeout = format!("--timeout={}s", 3 * PATIENCE.as_secs());
         let _ = self
             .kubectl(&["rollout", "status", "-n", namespace, workload, &timeout])
             .success();
     }
 
-    /// The pods with a label, once none of another state is left.
+    /// The pods of the default namespace with a label.
     pub(crate) fn pods(&self, selector: &str) -> Vec<Value> {
+        self.pods_of("default", selector)
+    }
+
+    /// The pods of a namespace with a label.
+    pub(crate) fn pods_of(&self, namespace: &str, selector: &str) -> Vec<Value> {
         let list = self
-            .kubectl(&["get", "pods", "-l", selector, "-o", "json"])
+            .kubectl(&["get", "pods", "-n", namespace, "-l", selector, "-o", "json"])
             .json();
         list["items"].as_array().cloned().unwrap_or_default()
     }
