@@ -52,6 +52,7 @@ mod backends;
 mod balance;
 mod call;
 mod concerns;
+mod envoy;
 mod filters;
 mod limits;
 mod matching;
