@@ -118,10 +118,13 @@ impl Drop for Running {
     }
 }
 
+/// The samples of each proxy: requests a second, and microseconds of CPU for each.
+type Row = BTreeMap<&'static str, Vec<[f64; 2]>>;
+
 fn bench(cli: &Cli) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let machine = Machine::observe(Duration::from_secs(1));
-    let mut rows: Vec<(String, BTreeMap<&str, Vec<[f64; 2]>>)> = Vec::new();
+    let mut rows: Vec<(&str, Row)> = Vec::new();
     let mut absent = Vec::new();
     for h2c in [false, true] {
         // nginx speaks HTTP/1.1 to servers, whatever clients speak.
@@ -137,7 +140,7 @@ fn bench(cli: &Cli) -> anyhow::Result<()> {
                 Err(error) => absent.push(format!("{}: {error:#}", proxy.name())),
             }
         }
-        let mut row = BTreeMap::new();
+        let mut row = Row::new();
         for round in 0..=cli.rounds {
             for (name, proxy) in &running {
                 let sample = measure(proxy, h2c, cli.time)?;
@@ -152,7 +155,7 @@ fn bench(cli: &Cli) -> anyhow::Result<()> {
             }
         }
         let protocol = if h2c { "h2c" } else { "HTTP/1.1" };
-        rows.push((protocol.to_owned(), row));
+        rows.push((protocol, row));
     }
     let mut out = std::io::stdout().lock();
     writeln!(
