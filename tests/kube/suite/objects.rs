@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::plane::ControlPlane;
+use ambit_lab::harness::eventually;
+
+use crate::plane::{ControlPlane, PATIENCE};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -134,7 +136,10 @@ fn what_is_installed_and_what_is_printed_are_the_same() {
     let gone = plane.kubectl_with_input(&arguments, &printed).success();
     assert!(!gone.contains("not found"), "{gone}");
     for kind in ["clusterrole", "clusterrolebinding", "gatewayclass", "crd"] {
-        let left = plane.kubectl(&["get", kind, "-o", "name"]).success();
-        assert!(!left.contains("ambit"), "{left}");
+        // Definitions go when their objects are gone.
+        eventually(&format!("no {kind} of ours"), PATIENCE, || {
+            let left = plane.kubectl(&["get", kind, "-o", "name"]).success();
+            (!left.contains("ambit")).then_some(())
+        });
     }
 }
