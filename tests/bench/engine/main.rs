@@ -150,7 +150,7 @@ fn bench(cli: &Cli) -> anyhow::Result<()> {
                         "bench-engine: {name}: {:.0}/s, {:.1} us/request",
                         sample[0], sample[1]
                     );
-                    row.entry(*name).or_insert_with(Vec::new).push(sample);
+                    row.entry(*name).or_default().push(sample);
                 }
             }
         }
