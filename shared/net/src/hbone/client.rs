@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
@@ -16,11 +16,8 @@ use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
 use super::window::{Windows, windows};
 use super::{Error, Settings, Stage, Target};
-use crate::sys::{Sockets, round_trip};
+use crate::sys::{Sockets, bound_loss, round_trip};
 use crate::tls::{self, Certified};
-
-/// A peer that acknowledges nothing for this long is gone, and its streams with it.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// A connection that takes streams.
 pub(super) struct Dialed<D> {
@@ -50,9 +47,7 @@ pub(super) async fn dial(
     let tcp = deadline
         .run(Stage::Connect, sockets.connect(target.address, None))
         .await?;
-    socket2::SockRef::from(&tcp)
-        .set_tcp_user_timeout(Some(UNACKNOWLEDGED))
-        .map_err(|error| Error::new(Stage::Connect, error))?;
+    bound_loss(&tcp).map_err(|error| Error::new(Stage::Connect, error))?;
     let peer = ServerName::IpAddress(target.address.ip().into());
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))

@@ -6,12 +6,14 @@
 #![allow(unsafe_code)]
 
 mod fd_pass;
+mod loss;
 mod netns;
 mod original_dst;
 mod round_trip;
 mod sockets;
 
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
+pub use loss::bound_loss;
 pub use netns::Netns;
 pub use original_dst::original_dst;
 pub use round_trip::round_trip;
