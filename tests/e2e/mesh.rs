@@ -164,6 +164,36 @@ fn a_mistake_is_named_and_does_not_hide_what_is_right() {
 }
 
 #[test]
+fn a_policy_that_cannot_be_read_denies() {
+    let lab = in_mesh(ambient());
+    let get = || lab.load("shop/client-1", &["get", "--fail", "http://echo-2/"]);
+    assert_eq!(get().code, 0);
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+        metadata: {name: typo, namespace: shop}\nspec:\n  selector: {matchLabels: {name: echo-2}}\n  \
+        rules: [{from: [{source: {principles: [\"cluster.local/ns/shop/sa/client-1\"]}}]}]\n";
+    let said = lab.try_apply(policy).failure();
+    assert!(said.contains("AuthorizationPolicy shop/typo"), "{said}");
+    assert!(said.contains("principles"), "{said}");
+    assert!(said.contains("it denies what it selects"), "{said}");
+    let denied = |when: &str| {
+        let said = get().failure();
+        assert!(!said.is_empty(), "{when}");
+        assert_eq!(
+            lab.get("shop/client-1", "http://echo-1/")["hostname"],
+            "echo-1"
+        );
+    };
+    denied("at once");
+    let _ = lab.run(["restart", "control"]).success();
+    denied("after a restart of control");
+    let readable = policy.replace("principles", "principals");
+    lab.apply(&readable);
+    assert_eq!(get().code, 0, "mended");
+    let _ = lab.try_apply(policy).failure();
+    assert_eq!(get().code, 0, "what was read last stays in force");
+}
+
+#[test]
 fn a_pod_does_not_start_without_its_node_s_agent() {
     let lab = in_mesh(ambient());
     // Killed again and again it is not there for long enough to serve.

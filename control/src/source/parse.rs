@@ -1,5 +1,7 @@
 //! Text to objects, document by document: one broken document never hides its neighbours.
 
+mod instead;
+
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{
@@ -44,6 +46,8 @@ pub struct Parsed {
     pub unhandled: Vec<String>,
     /// What could not be read.
     pub errors: Vec<ParseError>,
+    /// What stands for policies among those, unless an earlier version of them is known.
+    pub instead: Vec<Object>,
 }
 
 /// Why a document, or an item of a list, could not be read.
@@ -72,6 +76,12 @@ pub enum Wire<'a> {
 /// The field that is wrong, and how.
 pub fn parse_wire(kind: Kind, wire: Wire<'_>) -> Result<Object, String> {
     typed(kind, &wire).map_err(|(_, error)| error)
+}
+
+/// What stands for a policy that [`parse_wire`] cannot read and of which no earlier version is known.
+#[must_use]
+pub fn instead_of(kind: Kind, wire: Wire<'_>) -> Option<Object> {
+    instead::instead(kind, &wire)
 }
 
 /// Splits a file at its `---` lines.
@@ -271,7 +281,10 @@ fn read(head: &Head, from: &impl Readable, parsed: &mut Parsed) {
     }
     match typed(kind, from) {
         Ok(object) => parsed.objects.push(object),
-        Err((line, error)) => parsed.errors.push(fail(line, error)),
+        Err((line, error)) => {
+            parsed.errors.push(fail(line, error));
+            parsed.instead.extend(instead::instead(kind, from));
+        }
     }
 }
 
@@ -445,199 +458,4 @@ fn slim<T>(mut object: T, metadata: impl Fn(&mut T) -> &mut ObjectMeta) -> T {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn documents_are_split_and_numbered() {
-        let text =
-            "# a comment\n---\na: 1\n---\n\n--- # again\nb: |\n  ---\n  x\n...\n---\n{c: 3}\n";
-        let found: Vec<_> = documents(text)
-            .into_iter()
-            .map(|d| (d.number, d.line, d.text.trim().to_owned()))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                (1, 2, "a: 1".to_owned()),
-                (2, 6, "# again\nb: |\n  ---\n  x".to_owned()),
-                (3, 11, "{c: 3}".to_owned()),
-            ]
-        );
-    }
-
-    /// Objects, objects for later, errors as (line, object, error).
-    type Found = (Vec<String>, Vec<String>, Vec<(usize, String, String)>);
-
-    fn all(text: &str) -> Found {
-        let mut result = (Vec::new(), Vec::new(), Vec::new());
-        for document in documents(text) {
-            let parsed = parse(&document);
-            result
-                .0
-                .extend(parsed.objects.iter().map(|o| o.key().to_string()));
-            result.1.extend(parsed.unhandled);
-            result.2.extend(
-                parsed
-                    .errors
-                    .into_iter()
-                    .map(|e| (e.line, e.object, e.error)),
-            );
-        }
-        result
-    }
-
-    #[test]
-    fn kinds() {
-        let cases: &[(&str, &[&str], &[&str], usize)] = &[
-            (
-                "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}",
-                &["Namespace shop"],
-                &[],
-                0,
-            ),
-            (
-                "apiVersion: v1\nkind: Pod\nmetadata: {name: a}",
-                &["Pod default/a"],
-                &[],
-                0,
-            ),
-            (
-                r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"b"}}"#,
-                &["Service b/a"],
-                &[],
-                0,
-            ),
-            (
-                "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}",
-                &[],
-                &[],
-                0,
-            ),
-            (
-                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: a, namespace: b}",
-                &["Gateway b/a"],
-                &[],
-                0,
-            ),
-            (
-                "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\nspec: {rules: [{backendRef: []}]}",
-                &[],
-                &[],
-                1,
-            ),
-            (
-                "apiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: a}\nspec: {request: 1}",
-                &[],
-                &[],
-                1,
-            ),
-            (
-                "apiVersion: ambit.dev/v1alpha1\nkind: RatesLimit\nmetadata: {name: a}",
-                &[],
-                &[],
-                1,
-            ),
-            (
-                "apiVersion: gateway.networking.k8s.io/v1\nkind: UDPRoute\nmetadata: {name: a}",
-                &[],
-                &["UDPRoute a"],
-                0,
-            ),
-            (
-                "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}",
-                &[],
-                &["ServiceEntry a"],
-                0,
-            ),
-            (
-                "apiVersion: security.istio.io/v1\nkind: AuthorisationPolicy\nmetadata: {name: a}",
-                &[],
-                &[],
-                1,
-            ),
-            (
-                "apiVersion: security.istio.io/v1alpha1\nkind: PeerAuthentication\nmetadata: {name: a}",
-                &[],
-                &[],
-                1,
-            ),
-            (
-                "apiVersion: security.istio.io/v1beta1\nkind: PeerAuthentication\nmetadata: {name: a}",
-                &["PeerAuthentication default/a"],
-                &[],
-                0,
-            ),
-            ("kind: Pod\nmetadata: {name: a}", &[], &[], 1),
-            ("apiVersion: v1\nkind: Pod\nmetadata: {}", &[], &[], 1),
-            ("just text", &[], &[], 1),
-        ];
-        for (text, objects, unhandled, errors) in cases {
-            let found = all(text);
-            assert_eq!(found.0, *objects, "{text}");
-            assert_eq!(found.1, *unhandled, "{text}");
-            assert_eq!(found.2.len(), *errors, "{text}: {:?}", found.2);
-        }
-    }
-
-    #[test]
-    fn lists_are_unrolled_and_a_bad_item_is_alone() {
-        let found = all(
-            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {name: b}, spec: 7}\n- {apiVersion: v1, kind: Node, metadata: {name: n}}\n",
-        );
-        assert_eq!(found.0, ["Pod default/a", "Node n"]);
-        assert_eq!(found.2.len(), 1);
-        assert_eq!(found.2[0].1, "Pod b");
-    }
-
-    #[test]
-    fn errors_of_the_wire_name_the_field() {
-        let rows = [
-            (
-                Kind::Service,
-                r#"{"metadata": {"name": "a"}, "spec": {"ports": [{"port": "x"}]}}"#,
-                "spec.ports[0].port: invalid type: string \"x\", expected i32",
-            ),
-            (
-                Kind::HTTPRoute,
-                r#"{"metadata": {"name": "a"}, "spec": {"rules": [{"matchs": []}]}}"#,
-                "spec.rules[0].matchs: unknown field `matchs`",
-            ),
-            (
-                Kind::Pod,
-                r#"{"metadata": {"labels": 7}}"#,
-                "metadata.labels: ",
-            ),
-        ];
-        for (kind, json, expected) in rows {
-            let item: serde_json::Value = serde_json::from_str(json).expect("JSON");
-            let event = format!(r#"{{"type": "ADDED", "object": {json}}}"#);
-            for wire in [Wire::Item(&item), Wire::Event(event.as_bytes())] {
-                let error = parse_wire(kind, wire).expect_err("wrong");
-                assert!(error.starts_with(expected), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn errors_name_the_line() {
-        let good = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n";
-        for (text, line) in [
-            (format!("{good}---\nkind: [\n"), 5),
-            (
-                format!(
-                    "{good}---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec:\n  ports: 7\n"
-                ),
-                9,
-            ),
-            (
-                "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec:\n  rules:\n  - from:\n    - source:\n        principal: [x]\n".to_owned(),
-                8,
-            ),
-        ] {
-            let errors = all(&text).2;
-            assert_eq!(errors.len(), 1, "{text}");
-            assert!((line..=line + 1).contains(&errors[0].0), "{text}: {errors:?}");
-        }
-    }
-}
+mod tests;

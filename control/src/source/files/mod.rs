@@ -1,7 +1,7 @@
 //! A folder of manifests as a source.
 //!
-//! A document that cannot be read is reported, and the objects its file gave before stay. An object
-//! that is written twice counts once: the first file in order of their paths, the first document.
+//! A document that cannot be read is reported, and the objects its file gave before stay; a policy that was never read
+//! denies. An object that is written twice counts once: the first file in order of their paths, the first document.
 
 pub mod watch;
 
@@ -26,6 +26,8 @@ pub struct Folder {
 struct File {
     content: u64,
     objects: Vec<(Object, Origin)>,
+    /// For policies that cannot be read and are not among the objects.
+    instead: Vec<(Object, Origin)>,
     problems: Vec<Problem>,
     unhandled: Vec<Problem>,
 }
@@ -96,6 +98,8 @@ impl Folder {
             let at = origin(document.line);
             file.objects
                 .extend(parsed.objects.into_iter().map(|o| (o, at.clone())));
+            file.instead
+                .extend(parsed.instead.into_iter().map(|o| (o, at.clone())));
             file.unhandled
                 .extend(parsed.unhandled.into_iter().map(|object| Problem {
                     origin: at.clone(),
@@ -111,6 +115,19 @@ impl Folder {
         }
         if !file.problems.is_empty() {
             keep_former(file, former.objects);
+            let File {
+                objects, instead, ..
+            } = file;
+            instead.retain(|(one, _)| !objects.iter().any(|(it, _)| it.key() == one.key()));
+            for problem in &mut file.problems {
+                if file
+                    .instead
+                    .iter()
+                    .any(|(it, _)| it.key().to_string() == problem.object)
+                {
+                    problem.error += "; until it can be read, it denies what it selects";
+                }
+            }
         }
     }
 
@@ -121,7 +138,7 @@ impl Folder {
         for file in self.files.values() {
             batch.problems.extend(file.problems.iter().cloned());
             batch.unhandled.extend(file.unhandled.iter().cloned());
-            for (object, origin) in &file.objects {
+            for (object, origin) in file.objects.iter().chain(&file.instead) {
                 let key = object.key();
                 if let Some((_, first)) = now.get(&key) {
                     batch.problems.push(Problem {

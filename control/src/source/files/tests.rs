@@ -107,6 +107,37 @@ fn a_broken_document_keeps_the_files_last_good_objects() {
 }
 
 #[test]
+fn a_policy_that_was_never_read_denies_and_one_that_was_stays() {
+    let policy = |spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p, namespace: shop}}\nspec: {spec}\n"
+        )
+    };
+    let action = |case: &Case| {
+        let (object, _) = case.folder.live.values().next().expect("a policy");
+        match object {
+            Object::AuthorizationPolicy(it) => it.spec.action.clone().expect("an action"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let mut case = Case::new();
+    case.write("p.yaml", &policy("{action: ALLOW, rules: all}"));
+    let (events, problems) = case.scan();
+    assert_eq!(events, ["+AuthorizationPolicy shop/p p.yaml"]);
+    assert_eq!(problems.len(), 1);
+    assert_eq!(action(&case), "DENY");
+    case.write("p.yaml", &policy("{action: ALLOW}"));
+    assert!(case.scan().1.is_empty());
+    assert_eq!(action(&case), "ALLOW");
+    case.write("p.yaml", &policy("{action: ALLOW, rule: []}"));
+    assert_eq!(case.scan().1.len(), 1);
+    assert_eq!(action(&case), "ALLOW", "the last one that could be read");
+    case.write("p.yaml", "");
+    assert_eq!(case.scan().0, ["-AuthorizationPolicy shop/p"]);
+}
+
+#[test]
 fn an_object_in_two_files_counts_once() {
     let mut case = Case::new();
     case.write("b.yaml", &pod("a", "n"));

@@ -205,6 +205,7 @@ impl Collected {
             listed.insert(key.clone());
         }
         let known = known.objects.insert(key.clone(), item.version.clone());
+        let was_known = known.is_some();
         if known.is_some_and(|known| known == item.version && !known.is_empty()) {
             return;
         }
@@ -214,7 +215,12 @@ impl Collected {
                 self.refers(&object);
                 self.events.push(Event::Apply(object, Origin::default()));
             }
-            Err(error) => self.wrong(Wrong::Object(key), Some(error)),
+            Err(error) => {
+                if let Some(instead) = item.instead.filter(|_| !was_known) {
+                    self.events.push(Event::Apply(instead, Origin::default()));
+                }
+                self.wrong(Wrong::Object(key), Some(error));
+            }
         }
     }
 

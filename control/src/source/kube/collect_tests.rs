@@ -205,3 +205,29 @@ fn what_a_policy_refers_to_is_waited_for() {
         ))
     );
 }
+
+#[test]
+fn a_policy_that_was_never_read_denies_and_one_that_was_stays() {
+    const POLICY: Followed = Followed::Kind(Kind::AuthorizationPolicy);
+    let set = |version: &str, spec| News::Set(item(Kind::AuthorizationPolicy, "p", version, spec));
+    let mut collected = Collected::new(&[Kind::AuthorizationPolicy]);
+    collected.take(&POLICY, News::Begin(1));
+    collected.take(&POLICY, set("1", json!({"action": "ALLOW", "rules": 7})));
+    collected.take(&POLICY, News::Complete);
+    let given = collected.batch().expect("something new");
+    assert_eq!(given.problems.len(), 1);
+    let Event::Apply(Object::AuthorizationPolicy(policy), _) = &given.events[0] else {
+        panic!("{given:?}");
+    };
+    assert_eq!(policy.spec.action.as_deref(), Some("DENY"));
+    for (version, spec, events, problems) in [
+        ("2", json!({"action": "ALLOW", "rules": 7}), 0, 1),
+        ("3", json!({"action": "ALLOW"}), 1, 0),
+        ("4", json!({"action": "ALLOW", "rules": 7}), 0, 1),
+    ] {
+        collected.take(&POLICY, set(version, spec));
+        let given = collected.batch();
+        let counts = given.map_or((0, 1), |it| (it.events.len(), it.problems.len()));
+        assert_eq!(counts, (events, problems), "{version}");
+    }
+}

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::source::object::for_each_kind;
-use crate::source::parse::{Wire, parse_wire};
+use crate::source::parse::{Wire, instead_of, parse_wire};
 use crate::source::{Key, Kind, Object};
 
 /// An object that was told of.
@@ -20,6 +20,8 @@ pub struct Item {
     pub version: Box<str>,
     /// The object, or the field that is wrong and how.
     pub object: Result<Object, String>,
+    /// What stands for a policy that cannot be read, unless an earlier version of it is known.
+    pub instead: Option<Object>,
 }
 
 impl Item {
@@ -34,6 +36,7 @@ impl Item {
                     key: Some(object.key()),
                     version: version.unwrap_or_default().into(),
                     object: Ok(object),
+                    instead: None,
                 }
             }
             Err(error) => {
@@ -42,6 +45,7 @@ impl Item {
                     key,
                     version: version.into(),
                     object: Err(error),
+                    instead: instead_of(kind, wire),
                 }
             }
         }
