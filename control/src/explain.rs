@@ -45,8 +45,10 @@ pub struct Question {
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whether the request reaches an application.
+    /// Whether the request passes every proxy that could be asked.
     pub passes: bool,
+    /// A proxy on the way could not be asked: a request that passes the others may be refused by it.
+    pub undecided: bool,
     /// Who decided what, in order.
     pub steps: Vec<Step>,
 }
@@ -65,8 +67,12 @@ impl fmt::Display for Explanation {
         for step in &self.steps {
             writeln!(f, "{:<28} {}", step.at, step.says)?;
         }
-        let decision = if self.passes { "passes" } else { "is refused" };
-        writeln!(f, "The request {decision}.")
+        let decision = match (self.passes, self.undecided) {
+            (false, _) => "The request is refused.",
+            (true, false) => "The request passes.",
+            (true, true) => "Undecided: not every proxy on the way could be asked.",
+        };
+        writeln!(f, "{decision}")
     }
 }
 
@@ -102,7 +108,8 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
     let passes = walk.go(index, &mut steps)?;
     Ok(Explanation {
         passes,
-        steps: steps.0,
+        undecided: passes && steps.missing,
+        steps: steps.said,
     })
 }
 
@@ -123,14 +130,23 @@ fn mesh(index: &Index) -> Mesh {
 }
 
 #[derive(Default)]
-struct Steps(Vec<Step>);
+struct Steps {
+    said: Vec<Step>,
+    /// Somebody was not asked.
+    missing: bool,
+}
 
 impl Steps {
     fn say(&mut self, at: &str, says: impl fmt::Display) {
-        self.0.push(Step {
+        self.said.push(Step {
             at: at.to_owned(),
             says: says.to_string(),
         });
+    }
+
+    fn not_asked(&mut self, at: &str, why: impl fmt::Display) {
+        self.missing = true;
+        self.say(at, format_args!("not asked: {why}"));
     }
 }
 
@@ -192,7 +208,7 @@ impl Walk<'_> {
             } else {
                 format!("Service {} has no address", self.question.to)
             };
-            steps.say(at, format_args!("not asked: {missing}"));
+            steps.not_asked(at, missing);
             return true;
         };
         let ip = source.addresses.first().copied();
@@ -360,9 +376,9 @@ impl Walk<'_> {
             Some((workload, mapping.target_port))
         });
         let Some((workload, target)) = serving else {
-            steps.say(
+            steps.not_asked(
                 at,
-                format_args!("not asked: no pod serves {} port {port}", backend.key),
+                format_args!("no pod serves {} port {port}", backend.key),
             );
             return true;
         };

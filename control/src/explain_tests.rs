@@ -161,3 +161,19 @@ fn a_question_about_nothing_is_an_error() {
     let error = explain(&index(MESH), &question).expect_err("no such service");
     assert_eq!(error, "Service shop/gone does not exist");
 }
+
+#[test]
+fn what_could_not_be_asked_is_no_yes() {
+    let bare = "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\nspec: {ports: [{port: 80}]}\n";
+    let answer = ask(bare, "shop/a", Method::GET, "/");
+    assert!(answer.passes && answer.undecided, "{answer}");
+    assert!(
+        answer
+            .to_string()
+            .ends_with("Undecided: not every proxy on the way could be asked.\n")
+    );
+    let all = format!("{MESH}{INSTANCE}");
+    for method in [Method::GET, Method::POST] {
+        assert!(!ask(&all, "shop/a", method, "/read").undecided);
+    }
+}

@@ -107,6 +107,7 @@ fn explain(flags: ambit_control::cli::explain::Flags) -> ExitCode {
                 eprintln!("{problem}");
             }
             match write!(std::io::stdout(), "{explanation}") {
+                Ok(()) if explanation.undecided => ExitCode::from(3),
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             }

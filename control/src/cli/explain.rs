@@ -23,7 +23,8 @@ Examples:
   ambit explain --from shop/checkout --to reviews.shop:9080 -f mesh.yaml
 
 Without files the objects are those of the API server, which is kubectl's. What is decided is decided by the
-proxies' own code. Without pods and addresses in the files the steps of node proxies are left out.";
+proxies' own code. Without pods and addresses in the files node proxies cannot be asked.
+Exit status: 0 for an answer, 2 for a question that makes no sense, 3 when a proxy could not be asked.";
 
 /// Flags of `ambit explain`.
 #[derive(Debug, Args)]
