@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
@@ -134,19 +135,16 @@ impl StateDir {
         if owner != nix::unistd::geteuid().as_raw() {
             return Err(StateError::Foreign(base));
         }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root)
-            .map_err(io(&self.root))?;
-        let path = self.root.join("lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path);
-        let lock = Flock::lock(file.map_err(io(&path))?, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| StateError::Taken(self.name.clone()))?;
+        let lock = loop {
+            match self.lock() {
+                Ok(Some(lock)) => break lock,
+                // A lab that is ending took the folder away meanwhile.
+                Ok(None) => {}
+                Err(Errno::EWOULDBLOCK) => return Err(StateError::Taken(self.name.clone())),
+                Err(error) => return Err(io(&self.root)(error.into())),
+            }
+        };
+        let path = self.lock_file();
         for entry in fs::read_dir(&self.root).map_err(io(&self.root))?.flatten() {
             if entry.path() != path {
                 remove(&entry.path()).map_err(io(&entry.path()))?;
@@ -155,6 +153,46 @@ impl StateDir {
         let logs = self.logs();
         fs::create_dir(&logs).map_err(io(&logs))?;
         Ok(lock)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.root.join("lock")
+    }
+
+    /// Makes the folder and locks it; `None` when it went away before it was locked.
+    fn lock(&self) -> Result<Option<Flock<File>>, Errno> {
+        let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root);
+        let path = self.lock_file();
+        let opened = made.and_then(|()| {
+            let mut options = OpenOptions::new();
+            options.create(true).truncate(false).write(true).open(&path)
+        });
+        let file = match opened {
+            Err(error) if gone(&error) => return Ok(None),
+            opened => opened.map_err(errno)?,
+        };
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)?;
+        let locked = lock.metadata().map_err(errno)?.ino();
+        match fs::metadata(&path) {
+            Ok(now) => Ok((now.ino() == locked).then_some(lock)),
+            Err(error) if gone(&error) => Ok(None),
+            Err(error) => Err(errno(error)),
+        }
+    }
+
+    /// Removes the folder of a lab whose monitor was killed; it does so itself else.
+    pub fn remove_if_abandoned(&self) {
+        let Ok(file) = OpenOptions::new().write(true).open(self.lock_file()) else {
+            return;
+        };
+        if let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            self.remove();
+        }
     }
 
     /// Removes the folder, and the folder of all labs when it is the last.
@@ -169,6 +207,10 @@ impl StateDir {
             let _ = fs::remove_dir(base);
         }
     }
+}
+
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

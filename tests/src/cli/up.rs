@@ -1,5 +1,6 @@
 //! Starts a lab.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -40,6 +41,7 @@ pub(super) fn up(state: &StateDir, options: Up) -> anyhow::Result<ExitCode> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut monitor = start(state, &settings, options.detach).await?;
+        let up = Cell::new(false);
         let work = async {
             if !manifests.is_empty() {
                 let (state, seconds) = (state.clone(), options.patience.timeout);
@@ -51,6 +53,7 @@ pub(super) fn up(state: &StateDir, options: Up) -> anyhow::Result<ExitCode> {
                 }
             }
             line(&format!("lab {} is up", state.name()));
+            up.set(true);
             if options.detach {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -59,18 +62,26 @@ pub(super) fn up(state: &StateDir, options: Up) -> anyhow::Result<ExitCode> {
         };
         let result = tokio::select! {
             result = work => result,
-            _ = interrupt.recv() => Ok(ExitCode::SUCCESS),
-            _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+            _ = interrupt.recv() => stopped(up.get()),
+            _ = terminate.recv() => stopped(up.get()),
             status = monitor.wait() => {
-                let success = status?.success();
+                let success = status?.success() && up.get();
                 return Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
         };
-        if !(options.detach && result.is_ok()) {
+        if !(options.detach && up.get()) {
             end(&mut monitor).await?;
         }
         result
     })
+}
+
+/// What an interrupt means: the end of a lab that was up, or that there never was one.
+fn stopped(up: bool) -> anyhow::Result<ExitCode> {
+    match up {
+        true => Ok(ExitCode::SUCCESS),
+        false => bail!("interrupted before the lab was up; nothing of it is left"),
+    }
 }
 
 /// Starts the monitor and waits until the daemon answers commands.

@@ -64,7 +64,7 @@ fn run(folder: &Path) -> anyhow::Result<()> {
         .build()?;
     let result = runtime.block_on(live(state.clone(), settings));
     // The monitor does so as well; but it may have been killed.
-    state.remove();
+    state.remove_if_abandoned();
     result
 }
 

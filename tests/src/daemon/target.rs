@@ -172,7 +172,7 @@ fn is_component(cluster: &Cluster, target: &str) -> bool {
         .is_some_and(|mesh| mesh.statuses().iter().any(|status| status.name == target))
 }
 
-/// The pod that `target` means: a pod's name, `pod/NAME`, or `deploy/NAME` for one that serves.
+/// The pod that `target` means: a pod's name, `pod/NAME`, or `deploy/NAME` or `waypoint/NAME` for one that serves.
 fn pod(cluster: &Cluster, target: &str, namespace: &str) -> Result<Key, Problems> {
     let (kind, name) = target.split_once('/').unwrap_or(("pod", target));
     let key = Key::new(namespace, name);
@@ -183,10 +183,10 @@ fn pod(cluster: &Cluster, target: &str, namespace: &str) -> Result<Key, Problems
                 .then_some(key)
                 .ok_or_else(|| vec![format!("pod {namespace}/{name} not found")])
         }
-        "deploy" | "deployment" => of_deployment(cluster, &key),
+        "deploy" | "deployment" | "waypoint" => of_deployment(cluster, &key),
         "sts" | "statefulset" => Ok(Key::new(namespace, &format!("{name}-0"))),
         _ => Err(vec![format!(
-            "{target:?} is no pod, deploy/NAME, sts/NAME, node/NAME or part of the mesh"
+            "{target:?} is no pod, deploy/NAME, sts/NAME, waypoint/NAME, node/NAME or part of the mesh"
         )]),
     }
 }

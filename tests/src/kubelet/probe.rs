@@ -174,9 +174,11 @@ impl Prober {
             .body(Empty::<Bytes>::new())
             .map_err(|error| words(&error))?;
         let exchange = async move {
+            let mut answer = std::pin::pin!(sender.send_request(request));
             tokio::select! {
-                answer = sender.send_request(request) => answer,
-                end = connection => match end { Ok(()) => std::future::pending().await, Err(error) => Err(error) },
+                answer = &mut answer => answer,
+                // A server that closes right after its answer has answered all the same.
+                end = connection => match end { Ok(()) => answer.await, Err(error) => Err(error) },
             }
         };
         let status = exchange.await.map_err(|error| words(&error))?.status();
