@@ -135,11 +135,20 @@ fn what_is_installed_and_what_is_printed_are_the_same() {
     let arguments = ["delete", "--ignore-not-found", "--wait=false", "-f", "-"];
     let gone = plane.kubectl_with_input(&arguments, &printed).success();
     assert!(!gone.contains("not found"), "{gone}");
-    for kind in ["clusterrole", "clusterrolebinding", "gatewayclass", "crd"] {
-        // Definitions go when their objects are gone.
+    for kind in ["clusterrole", "clusterrolebinding", "gatewayclass"] {
         eventually(&format!("no {kind} of ours"), PATIENCE, || {
             let left = plane.kubectl(&["get", kind, "-o", "name"]).success();
             (!left.contains("ambit")).then_some(())
         });
+    }
+    // Definitions go when the API server has looked for their objects, in its own time.
+    let template = "{range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+    let left = plane.kubectl(&["get", "crd", "-o", &format!("jsonpath={template}")]);
+    for line in left.success().lines() {
+        let (name, since) = line.split_once(' ').expect("a name and a time");
+        assert!(
+            !name.ends_with(".ambit.dev") || !since.is_empty(),
+            "{name} stays"
+        );
     }
 }
