@@ -42,13 +42,22 @@ pub struct Question {
     pub headers: HeaderMap,
 }
 
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It reaches an application.
+    Passes,
+    /// A proxy answers it.
+    Refused,
+    /// It passes the proxies that could be asked, and not all of them could.
+    Undecided,
+}
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
-    /// Whether the request passes every proxy that could be asked.
-    pub passes: bool,
-    /// A proxy on the way could not be asked: a request that passes the others may be refused by it.
-    pub undecided: bool,
+    #[allow(missing_docs)]
+    pub decision: Decision,
     /// Who decided what, in order.
     pub steps: Vec<Step>,
 }
@@ -67,10 +76,10 @@ impl fmt::Display for Explanation {
         for step in &self.steps {
             writeln!(f, "{:<28} {}", step.at, step.says)?;
         }
-        let decision = match (self.passes, self.undecided) {
-            (false, _) => "The request is refused.",
-            (true, false) => "The request passes.",
-            (true, true) => "Undecided: not every proxy on the way could be asked.",
+        let decision = match self.decision {
+            Decision::Passes => "The request passes.",
+            Decision::Refused => "The request is refused.",
+            Decision::Undecided => "Undecided: not every proxy on the way could be asked.",
         };
         writeln!(f, "{decision}")
     }
@@ -106,9 +115,13 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
         source: source.as_deref(),
     };
     let passes = walk.go(index, &mut steps)?;
+    let decision = match (passes, steps.missing) {
+        (false, _) => Decision::Refused,
+        (true, false) => Decision::Passes,
+        (true, true) => Decision::Undecided,
+    };
     Ok(Explanation {
-        passes,
-        undecided: passes && steps.missing,
+        decision,
         steps: steps.said,
     })
 }

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use ambit_control::cli::{Cli, Command};
+use ambit_control::explain::Decision;
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
@@ -107,7 +108,7 @@ fn explain(flags: ambit_control::cli::explain::Flags) -> ExitCode {
                 eprintln!("{problem}");
             }
             match write!(std::io::stdout(), "{explanation}") {
-                Ok(()) if explanation.undecided => ExitCode::from(3),
+                Ok(()) if explanation.decision == Decision::Undecided => ExitCode::from(3),
                 Ok(()) => ExitCode::SUCCESS,
                 Err(_) => ExitCode::FAILURE,
             }

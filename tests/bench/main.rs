@@ -4,6 +4,7 @@
 
 mod binaries;
 mod cleanup;
+mod figures;
 mod lab;
 mod machine;
 mod measure;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::figures::significant;
 use crate::machine::Machine;
 use crate::rows::{Plan, held_connections};
 use crate::summary::Outcome;
@@ -119,16 +120,6 @@ impl Report {
             writeln!(out, "\nnot measured: {failure}")?;
         }
         Ok(())
-    }
-}
-
-/// Three significant digits, thousands kept whole.
-fn significant(value: f64) -> String {
-    match value.abs() {
-        v if v >= 100.0 => format!("{value:.0}"),
-        v if v >= 10.0 => format!("{value:.1}"),
-        v if v >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
     }
 }
 

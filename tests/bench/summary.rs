@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::figures::{median, ratio};
 use crate::rows::{Path, Quantity};
 
 /// One measured value.
@@ -67,45 +68,17 @@ pub(crate) fn summarize(samples: &[Sample], variants: &[String]) -> Vec<Outcome>
 }
 
 impl Outcome {
-    /// How many times better `variant` is than `other`; above one means better whichever way the quantity counts.
+    /// How many times better `variant` is than `other`; see [`ratio`].
     pub(crate) fn ratio(&self, variant: &str, other: &str) -> Option<f64> {
         let ours = self.variants.get(variant)?.median;
         let theirs = self.variants.get(other)?.median;
-        let (numerator, denominator) = if self.more_is_better {
-            (ours, theirs)
-        } else {
-            (theirs, ours)
-        };
-        (denominator > 0.0).then(|| numerator / denominator)
-    }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        length if length % 2 == 1 => Some(sorted[middle]),
-        _ => Some(f64::midpoint(sorted[middle - 1], sorted[middle])),
+        ratio(ours, theirs, self.more_is_better)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn medians() {
-        for (values, expected) in [
-            (vec![], None),
-            (vec![3.0], Some(3.0)),
-            (vec![9.0, 1.0], Some(5.0)),
-            (vec![9.0, 1.0, 2.0], Some(2.0)),
-        ] {
-            assert_eq!(median(&values), expected, "{values:?}");
-        }
-    }
 
     #[test]
     fn ratios_above_one_are_better_both_ways() {

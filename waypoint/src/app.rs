@@ -56,13 +56,7 @@ pub async fn run(
     let configured = readiness.task("configuration from the control plane");
     let certified = readiness.task("a certificate");
     let mesh = &config.mesh;
-    let domain = mesh.trust_domain.0.as_str();
-    let me = Identity::new(
-        domain,
-        mesh.pod_namespace.as_str(),
-        mesh.service_account.as_str(),
-    )
-    .context("this waypoint has no identity")?;
+    let me = identity(mesh)?;
 
     let (certificates, issuing) = config.control_plane.certificates(&config.mesh.cluster_id);
     tokio::spawn(issuing.run());
@@ -162,6 +156,13 @@ fn settings() -> hbone::Settings {
         max_streams: 1000,
         ..hbone::Settings::default()
     }
+}
+
+/// Who this waypoint is.
+pub(crate) fn identity(mesh: &Mesh) -> anyhow::Result<Identity> {
+    let (domain, namespace) = (mesh.trust_domain.0.as_str(), mesh.pod_namespace.as_str());
+    Identity::new(domain, namespace, mesh.service_account.as_str())
+        .context("this waypoint has no identity")
 }
 
 /// The uid of the waypoint's own workload.

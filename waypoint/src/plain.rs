@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ambit_core::convert;
-use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::{AppProtocol, Service};
 use ambit_core::plan::{BoundTo, GatewayTarget};
@@ -43,13 +42,7 @@ pub async fn run(
     h2c: bool,
 ) -> anyhow::Result<()> {
     let mesh = &config.mesh;
-    let domain = mesh.trust_domain.0.as_str();
-    let me = Identity::new(
-        domain,
-        mesh.pod_namespace.as_str(),
-        mesh.service_account.as_str(),
-    )
-    .context("no identity")?;
+    let me = app::identity(mesh)?;
     let uid = app::uid(mesh);
     let (index, service) = index(&uid, listen, backend, h2c)?;
     let (certificates, _) = config.control_plane.certificates(&mesh.cluster_id);

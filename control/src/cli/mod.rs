@@ -4,6 +4,7 @@ pub mod check;
 pub mod control;
 pub mod explain;
 pub mod install;
+mod page;
 pub mod proxy;
 pub mod table;
 pub mod top;

@@ -4,14 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::TcpStream;
 
+use super::page::page;
 use super::table::{Columns, Form};
 
 /// Time for the whole answer.
@@ -70,7 +66,7 @@ impl What {
     /// It does not answer, or does not know such things.
     pub async fn run(&self) -> anyhow::Result<String> {
         let Place { address, output } = self.place();
-        let asked = tokio::time::timeout(PATIENCE, fetch(*address)).await;
+        let asked = tokio::time::timeout(PATIENCE, dump(*address)).await;
         let dump = asked
             .with_context(|| format!("{address}: no answer within {PATIENCE:?}"))?
             .with_context(|| format!("{address} is no proxy's admin address"))?;
@@ -170,21 +166,9 @@ impl What {
     }
 }
 
-async fn fetch(address: SocketAddr) -> anyhow::Result<Value> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender.
-    tokio::spawn(connection);
-    let request = Request::get("/config_dump")
-        .header(header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await?;
-    if answer.status() != StatusCode::OK {
-        bail!("it answers {}", answer.status());
-    }
-    let body = answer.into_body().collect().await?.to_bytes();
-    Ok(serde_json::from_slice(&body)?)
+async fn dump(address: SocketAddr) -> anyhow::Result<Value> {
+    let page = page(address, "/config_dump").await?;
+    Ok(serde_json::from_slice(&page)?)
 }
 
 #[cfg(test)]

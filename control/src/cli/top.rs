@@ -5,16 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt, stream};
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::page;
 use super::table::{Columns, Form, table};
 use crate::cluster::collection::path;
 use crate::cluster::{Cluster, escaped};
@@ -199,7 +195,10 @@ impl Proxy {
     async fn page(&self) -> anyhow::Result<String> {
         let page = async {
             match self {
-                Self::At(address) => fetch(*address).await,
+                Self::At(address) => {
+                    let page = page::page(*address, METRICS).await?;
+                    Ok(String::from_utf8(page.into())?)
+                }
                 Self::Pod {
                     cluster,
                     namespace,
@@ -215,23 +214,6 @@ impl Proxy {
         let page = timeout(PATIENCE, page).await;
         page.with_context(|| format!("no answer within {PATIENCE:?}"))?
     }
-}
-
-async fn fetch(address: SocketAddr) -> anyhow::Result<String> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the sender.
-    tokio::spawn(connection);
-    let request = Request::get(METRICS)
-        .header(header::HOST, address.to_string())
-        .body(Empty::<Bytes>::new())?;
-    let answer = sender.send_request(request).await?;
-    if answer.status() != StatusCode::OK {
-        bail!("it answers {}", answer.status());
-    }
-    let body = answer.into_body().collect().await?.to_bytes();
-    Ok(String::from_utf8(body.into())?)
 }
 
 fn row(pair: &Pair) -> Value {

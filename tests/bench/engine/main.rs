@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../figures.rs"]
+#[allow(dead_code, reason = "the other benchmarks use all of it")]
+mod figures;
 #[path = "../machine.rs"]
 mod machine;
 #[path = "../process.rs"]
@@ -175,17 +178,16 @@ fn bench(cli: &Cli) -> anyhow::Result<()> {
     )?;
     writeln!(out, "|---|---|---:|---:|---:|---:|")?;
     for (protocol, row) in &rows {
-        let cost = |name: &str| row.get(name).map(|samples| median(samples, 1));
+        let middle = |name: &str, at| row.get(name).and_then(|samples| median(samples, at));
         for name in ["ambit", "nginx", "haproxy"] {
-            let (Some(samples), Some(cost), Some(ours)) =
-                (row.get(name), cost(name), cost("ambit"))
+            let (Some(rate), Some(cost), Some(ours)) =
+                (middle(name, 0), middle(name, 1), middle("ambit", 1))
             else {
                 continue;
             };
             writeln!(
                 out,
-                "| {protocol} | {name} | {:.0} | {cost:.1} | {:.0} | {:.2}x |",
-                median(samples, 0),
+                "| {protocol} | {name} | {rate:.0} | {cost:.1} | {:.0} | {:.2}x |",
                 1e6 / cost,
                 cost / ours
             )?;
@@ -259,10 +261,8 @@ fn measure(proxy: &Running, h2c: bool, time: Duration) -> anyhow::Result<[f64; 2
     ])
 }
 
-fn median(samples: &[[f64; 2]], at: usize) -> f64 {
-    let mut sorted: Vec<f64> = samples.iter().map(|it| it[at]).collect();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+fn median(samples: &[[f64; 2]], at: usize) -> Option<f64> {
+    figures::median(&samples.iter().map(|it| it[at]).collect::<Vec<_>>())
 }
 
 fn find(program: &str) -> anyhow::Result<PathBuf> {

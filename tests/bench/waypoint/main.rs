@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+#[path = "../figures.rs"]
+mod figures;
 #[path = "../machine.rs"]
 mod machine;
 mod peer;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::figures::{median, ratio, significant};
+
 /// A line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Quantity {
@@ -88,7 +90,7 @@ impl Table {
         for (quantity, of) in &self.samples {
             let medians: BTreeMap<&str, f64> = of
                 .iter()
-                .map(|(name, values)| (*name, median(values)))
+                .filter_map(|(name, values)| Some((*name, median(values)?)))
                 .collect();
             let mut line = format!("| {} |", quantity.title());
             for variant in &self.variants {
@@ -99,35 +101,16 @@ impl Table {
             }
             for other in &others {
                 let both = medians.get(subject).zip(medians.get(other));
-                line += &match both {
-                    Some((ours, theirs)) if quantity.more_is_better() => {
-                        format!(" {:.2}x |", ours / theirs)
-                    }
-                    Some((ours, theirs)) => format!(" {:.2}x |", theirs / ours),
+                let found = both
+                    .and_then(|(ours, theirs)| ratio(*ours, *theirs, quantity.more_is_better()));
+                line += &match found {
+                    Some(times) => format!(" {times:.2}x |"),
                     None => " |".to_owned(),
                 };
             }
             lines.push(line);
         }
         lines.join("\n") + "\n\nA ratio above 1 means better, whichever way the quantity counts.\n"
-    }
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
-    }
-}
-
-fn significant(value: f64) -> String {
-    match value.abs() {
-        it if it >= 100.0 => format!("{value:.0}"),
-        it if it >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
     }
 }
 
