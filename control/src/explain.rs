@@ -231,6 +231,7 @@ impl Walk<'_> {
             destination: self.dialled(),
             local: &|_| false,
             streams: &|_, _| 0,
+            hosts: &|_| None,
             exclude: &[],
         };
         match plan_outbound(self.mesh, &outbound, &mut First) {

@@ -40,6 +40,12 @@ pub mod waypoint {
     generated!("ambit.waypoint");
 }
 
+/// What DNS has to know of services (`ambit.names`).
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod names {
+    generated!("ambit.names");
+}
+
 /// Certificate signing (`istio.v1.auth`).
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod ca {
@@ -58,9 +64,13 @@ pub mod otlp {
     generated!("opentelemetry.proto.collector.trace.v1");
 }
 
+pub use prost_types::Any;
+
 /// Type URL of [`workload::Address`] resources.
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`names::PortNames`].
+pub const PORT_NAMES_TYPE: &str = "type.googleapis.com/ambit.names.PortNames";
 /// Type URL of [`waypoint::Resource`] resources.
 pub const WAYPOINT_TYPE: &str = "type.googleapis.com/ambit.waypoint.Resource";

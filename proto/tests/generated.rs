@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "xds.proto",
     "workload.proto",
     "authorization.proto",
     "ca.proto",
     "zds.proto",
     "waypoint.proto",
+    "names.proto",
     "ext_authz.proto",
     "otlp.proto",
 ];

@@ -9,9 +9,9 @@ use ambit_core::addr::{NamespacedName, NetworkAddr};
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index};
 use ambit_core::model::{
-    Action, AppProtocol, AuthorizationPolicy, Clause, Health, LoadBalancing, Locality, Match,
-    NetworkMode, PortMapping, Rule, Scope, Service, StringMatch, TunnelProtocol, Vip, Workload,
-    WorkloadType,
+    Action, AppProtocol, AuthorizationPolicy, Clause, Health, IpFamilies, LoadBalancing, Locality,
+    Match, NetworkMode, PortMapping, Rule, Scope, Service, StringMatch, TunnelProtocol, Vip,
+    Workload, WorkloadType,
 };
 use ambit_net::ca::{self, CaError, CertificateStore, Signer};
 use ambit_net::sys::Sockets;
@@ -24,7 +24,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
-use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns};
 use ambit_proxy::{Drain, Drained};
 
 /// Signs for everybody.
@@ -102,6 +102,10 @@ impl World {
             description_timeout: Duration::from_secs(5),
             original_source: true,
             node_local: false,
+            dns: dns::Settings {
+                domain: "cluster.local".into(),
+                timeout: Duration::from_secs(1),
+            },
         };
         change(&mut settings);
         let mut index = Index::default();
@@ -144,6 +148,7 @@ impl World {
         let limits = Limits {
             connections: limit,
             hbone_connections: limit,
+            dns_queries: limit,
         };
         Arc::new(Pod::new(uid, name.into(), Sockets::default(), limits))
     }
@@ -160,6 +165,7 @@ impl World {
             outbound: listen(15001).await,
             passthrough: listen(15006).await,
             hbone: listen(15008).await,
+            dns: None,
         };
         let (drain, drained) = Drain::new();
         self.shared.add_pod(&pod);
@@ -265,6 +271,8 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         canonical: true,
         ingress_use_waypoint: false,
         namespace_private: false,
+        ip_families: IpFamilies::Automatic,
+        port_names: Vec::new(),
     }
 }
 

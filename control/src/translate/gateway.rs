@@ -179,7 +179,7 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
         }
     };
     let mut conditions = vec![status];
-    if waypoint::may_be_bypassed(namespace, service, view.objects) {
+    if waypoint::may_be_bypassed(namespace, &service.metadata, view.objects) {
         let why = format!(
             "label {WAYPOINT_BYPASS} lets the waypoint be gone around; its policies may not hold"
         );

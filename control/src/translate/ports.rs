@@ -1,6 +1,6 @@
 //! Service ports: what leads where, and what is spoken there.
 
-use ambit_core::model::{AppProtocol, PortMapping};
+use ambit_core::model::{AppProtocol, PortMapping, PortName};
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::EndpointPort;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -49,6 +49,43 @@ pub fn of_slice(service: &Service, ports: &[EndpointPort]) -> Vec<PortMapping> {
             mapping(port, u16::try_from(found.port?).ok()?)
         })
         .collect()
+}
+
+/// The names of a service's TCP ports.
+#[must_use]
+pub fn names(service: &Service) -> Vec<PortName> {
+    let ports = tcp_ports(service);
+    ports
+        .filter_map(|port| {
+            let name = port.name.as_deref().filter(|name| !name.is_empty())?;
+            Some(PortName {
+                port: u16::try_from(port.port).ok()?,
+                name: name.into(),
+            })
+        })
+        .collect()
+}
+
+/// The ports that a WorkloadEntry gives a service: its own of that name, else the service's target.
+#[must_use]
+pub fn of_entry(service: &Service, own: impl Fn(Option<&str>) -> Option<u16>) -> Vec<PortMapping> {
+    tcp_ports(service)
+        .filter_map(|port| {
+            let target = own(port.name.as_deref());
+            let target = target.or_else(|| match &port.target_port {
+                // There are no names of ports but the service's.
+                Some(IntOrString::String(_)) => None,
+                other => number(other.as_ref(), port),
+            });
+            mapping(port, target?)
+        })
+        .collect()
+}
+
+/// What is spoken, by the word that entries have for it.
+#[must_use]
+pub fn of_protocol(protocol: Option<&str>) -> AppProtocol {
+    named(&protocol.unwrap_or_default().to_ascii_lowercase())
 }
 
 fn tcp_ports(service: &Service) -> impl Iterator<Item = &ServicePort> {

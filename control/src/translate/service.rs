@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ambit_core::model::service::{LoadBalancing, Mode, Scope};
+use ambit_core::model::service::{IpFamilies, LoadBalancing, Mode, Scope};
 use ambit_core::model::{Service as MeshService, Vip};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
@@ -33,13 +33,29 @@ pub fn translate(
         vips: vips(service, mesh)?,
         ports: ports::of_service(service),
         subject_alt_names: Vec::new(),
-        waypoint: waypoint::of_service(namespace, service, objects, mesh),
-        waypoint_bypass: waypoint::may_be_bypassed(namespace, service, objects),
+        waypoint: waypoint::of_service(namespace, &service.metadata, objects, mesh),
+        waypoint_bypass: waypoint::may_be_bypassed(namespace, &service.metadata, objects),
         load_balancing: load_balancing(service),
         canonical: true,
         ingress_use_waypoint: ingress == Some("true"),
         namespace_private: false,
+        ip_families: ip_families(service),
+        port_names: ports::names(service),
     }))
+}
+
+/// Which addresses of a headless Service's pods are its own.
+fn ip_families(service: &Service) -> IpFamilies {
+    let families = service
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.ip_families.as_deref());
+    match families.unwrap_or_default() {
+        [one] if one == "IPv4" => IpFamilies::V4,
+        [one] if one == "IPv6" => IpFamilies::V6,
+        [_, _] => IpFamilies::Dual,
+        _ => IpFamilies::Automatic,
+    }
 }
 
 /// Whether the Service is DNS alone.
@@ -109,7 +125,7 @@ fn load_balancing(service: &Service) -> LoadBalancing {
     }
 }
 
-fn preference(distribution: Option<&str>) -> (Vec<Scope>, Mode) {
+pub(super) fn preference(distribution: Option<&str>) -> (Vec<Scope>, Mode) {
     let zone = [Scope::Network, Scope::Region, Scope::Zone];
     match distribution {
         Some("PreferClose" | "PreferSameZone") => {

@@ -39,11 +39,11 @@ pub fn is_waypoint(gateway: &Gateway) -> bool {
     CLASSES.contains(&gateway.spec.gateway_class_name.as_str())
 }
 
-/// The waypoint for traffic to a service: its own label, else its namespace's.
+/// The waypoint for traffic to a service or to a ServiceEntry: its own label, else its namespace's.
 #[must_use]
 pub fn of_service(
     namespace: &str,
-    service: &Service,
+    service: &ObjectMeta,
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<GatewayAddress> {
@@ -64,7 +64,7 @@ pub fn binding_of_service(
     service: &Service,
     objects: &Objects,
 ) -> Option<Binding> {
-    let reference = wanted(namespace, service, objects)?;
+    let reference = wanted(namespace, &service.metadata, objects)?;
     let (refused, missing) = match serves(&reference, namespace, objects) {
         Serves::Known {
             services: false, ..
@@ -82,9 +82,8 @@ pub fn binding_of_service(
 
 /// Whether the waypoint of a Service may be gone around: its own label decides, else its namespace's.
 #[must_use]
-pub fn may_be_bypassed(namespace: &str, service: &Service, objects: &Objects) -> bool {
-    label(&service.metadata, WAYPOINT_BYPASS)
-        .or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
+pub fn may_be_bypassed(namespace: &str, service: &ObjectMeta, objects: &Objects) -> bool {
+    label(service, WAYPOINT_BYPASS).or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
         == Some("allowed")
 }
 
@@ -95,15 +94,15 @@ pub fn named_by_service(
     service: &Service,
     objects: &Objects,
 ) -> Option<NamespacedName> {
-    let reference = wanted(namespace, service, objects)?;
+    let reference = wanted(namespace, &service.metadata, objects)?;
     Some(NamespacedName::new(reference.namespace, reference.name))
 }
 
 /// What the labels of a Service, or of its namespace, ask for.
-fn wanted(namespace: &str, service: &Service, objects: &Objects) -> Option<Reference> {
-    match chosen(&service.metadata, namespace) {
+fn wanted(namespace: &str, service: &ObjectMeta, objects: &Objects) -> Option<Reference> {
+    match chosen(service, namespace) {
         // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
-        Choice::Unsaid if label(&service.metadata, GATEWAY_NAME).is_some() => None,
+        Choice::Unsaid if label(service, GATEWAY_NAME).is_some() => None,
         Choice::Unsaid => of_namespace(namespace, objects),
         Choice::None => None,
         Choice::Waypoint(reference) => Some(reference),

@@ -9,8 +9,8 @@ use crate::index::{Change, Index};
 use crate::model::policy::Scope;
 use crate::model::{
     Action, AppProtocol, AuthorizationPolicy, Clause, Destination, GatewayAddress, Health,
-    LoadBalancing, Locality, Match, NetworkMode, PortMapping, Rule, Service, TunnelProtocol, Vip,
-    Workload, WorkloadType,
+    IpFamilies, LoadBalancing, Locality, Match, NetworkMode, PortMapping, Rule, Service,
+    TunnelProtocol, Vip, Workload, WorkloadType,
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -96,6 +96,8 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
         canonical: false,
         ingress_use_waypoint: false,
         namespace_private: false,
+        ip_families: IpFamilies::Automatic,
+        port_names: Vec::new(),
     }
 }
 

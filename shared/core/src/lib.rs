@@ -10,6 +10,7 @@ pub mod authz;
 pub mod backoff;
 pub mod balance;
 pub mod convert;
+pub mod dns;
 #[cfg(test)]
 mod fixtures;
 pub mod hbone;

@@ -103,6 +103,7 @@ fn connect(index: &Index) -> Result<String, String> {
         destination: "10.96.0.1:80".parse().expect("an address"),
         local: &|_| false,
         streams: &|_, _| 0,
+        hosts: &|_| None,
         exclude: &[],
     };
     let plan = plan_outbound(index, &outbound, &mut Seeded::new(1)).map_err(|r| r.reason)?;

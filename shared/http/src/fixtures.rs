@@ -5,7 +5,8 @@ use std::time::Instant;
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::model::{
-    Health, LoadBalancing, Locality, NetworkMode, Service, TunnelProtocol, Workload, WorkloadType,
+    Health, IpFamilies, LoadBalancing, Locality, NetworkMode, Service, TunnelProtocol, Workload,
+    WorkloadType,
 };
 
 pub(crate) fn start() -> Instant {
@@ -61,6 +62,8 @@ pub(crate) fn service(name: &str) -> Service {
         canonical: false,
         ingress_use_waypoint: false,
         namespace_private: false,
+        ip_families: IpFamilies::Automatic,
+        port_names: Vec::new(),
         waypoint_bypass: false,
     }
 }

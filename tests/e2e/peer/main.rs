@@ -1,7 +1,7 @@
 //! Peers of the mesh by hand. One opens a tunnel with whatever certificate it is told to have, or asks the
 //! certificate authority for one, and says in one line of JSON what came of it: the tests run it where no
 //! proxy is in its way, to do what a proxy must refuse. The others are what waypoints call: an authorizer, a
-//! collector of spans; or they carry bytes between a test and a pod's network, so that the test is an end of a
+//! collector of spans; a DNS server; or they carry bytes between a test and a pod's network, so that the test is an end of a
 //! connection of the pod.
 
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod carry;
 mod collector;
 mod forge;
 mod issue;
+mod names;
 mod sign;
 mod tunnel;
 
@@ -39,6 +40,8 @@ enum Command {
     Authorize(Authorize),
     /// Take spans.
     Collect(Collect),
+    /// Answer DNS questions.
+    Names(Names),
     /// Carry what a test sends over a Unix socket to where its first line says.
     Dial(Dial),
     /// Carry connections to a Unix socket, where a test answers them.
@@ -65,6 +68,14 @@ struct Collect {
     /// The port that shows the spans.
     #[arg(long, default_value_t = 8080)]
     http: u16,
+}
+
+/// A DNS server.
+#[derive(Debug, Args)]
+struct Names {
+    /// Its port.
+    #[arg(long, default_value_t = 53)]
+    port: u16,
 }
 
 /// Connections that a test opens by hand.
@@ -159,6 +170,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Issue(options) => return issue::write(&options),
         Command::Authorize(options) => return authorizer::serve(&options).await,
         Command::Collect(options) => return collector::serve(&options).await,
+        Command::Names(options) => return names::serve(options.port).await,
         Command::Dial(options) => return carry::dial(options).await,
         Command::Serve(options) => return carry::serve(options).await,
     };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 /// Settings of `ambit-cni agent`.
 #[derive(Debug, Clone, Args)]
@@ -70,8 +70,8 @@ pub struct Config {
     #[arg(long, env = "AGENT_ADDR", default_value = "0.0.0.0:15022")]
     pub address: SocketAddr,
 
-    /// Captures DNS of pods too.
-    #[arg(long, env = "DNS_CAPTURE")]
+    /// Captures DNS of pods too, unless their annotation ambient.istio.io/dns-capture is false.
+    #[arg(long, env = "DNS_CAPTURE", action = ArgAction::Set, default_value_t = true)]
     pub dns_capture: bool,
 
     /// Seconds to wait for a starting pod to be listed.

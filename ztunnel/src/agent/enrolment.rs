@@ -40,7 +40,7 @@ pub struct Enrolment<S> {
     /// The node's namespace: a pod that shares it is never captured.
     pub(super) node: Netns,
     pub(super) processes: Processes,
-    options: Options,
+    dns_capture: bool,
     source_timeout: Duration,
     pub(super) proxy_timeout: Duration,
     /// Who is in the mesh has changed.
@@ -69,9 +69,7 @@ impl<S: Source> Enrolment<S> {
             },
             processes,
             changed: Notify::new(),
-            options: Options {
-                dns: config.dns_capture,
-            },
+            dns_capture: config.dns_capture,
             source_timeout: config.source_timeout,
             proxy_timeout: config.proxy_timeout,
         })
@@ -93,7 +91,7 @@ impl<S: Source> Enrolment<S> {
                     continue;
                 }
             };
-            if let Err(error) = self.capture(&netns).await {
+            if let Err(error) = self.capture(&record, &netns).await {
                 tracing::error!(pod, %error, "a pod's redirection cannot be brought up to date");
             }
             self.proxies.restore(&record.uid, served(&record, &netns)?);
@@ -178,7 +176,7 @@ impl<S: Source> Enrolment<S> {
             return Err(refuse(&"node proxies are not told of it"));
         }
         let netns = record.open().map_err(|error| refuse(&error))?;
-        let options = self.options;
+        let options = self.options(&record);
         let missing = blocking(move || capture::verify(&netns, options))
             .await
             .map_err(|error| refuse(&error))?;
@@ -264,7 +262,8 @@ impl<S: Source> Enrolment<S> {
             Record::new(pod, &request.container_id, path, &request.ips).map_err(in_netns)?;
         let refuse = |error: &dyn Display| Refusal::of(name, error);
         // Captured first: from here on nothing passes unprotected, whatever fails.
-        self.capture(&netns).await.map_err(|error| refuse(&error))?;
+        let captured = self.capture(&record, &netns).await;
+        captured.map_err(|error| refuse(&error))?;
         let deadline = Instant::now() + self.proxy_timeout;
         let pod = served(&record, &netns).map_err(|error| refuse(&error))?;
         let given = self.proxies.add(&record.uid, pod, deadline).await;
@@ -300,9 +299,19 @@ impl<S: Source> Enrolment<S> {
         self.mark_probes().await
     }
 
-    pub(super) async fn capture(&self, netns: &Netns) -> Result<(), capture::Error> {
-        let (netns, options) = (netns.clone(), self.options);
+    pub(super) async fn capture(
+        &self,
+        record: &Record,
+        netns: &Netns,
+    ) -> Result<(), capture::Error> {
+        let (netns, options) = (netns.clone(), self.options(record));
         blocking(move || capture::apply(&netns, options)).await
+    }
+
+    fn options(&self, record: &Record) -> Options {
+        Options {
+            dns: self.dns_capture && !record.keeps_dns,
+        }
     }
 
     /// The node's probes come from an address of their own, towards all pods of the mesh.

@@ -175,7 +175,7 @@ impl<S: Source> Enrolment<S> {
         let pod = served(&record, &netns).map_err(words)?;
         let given = self.proxies.add(&record.uid, pod, deadline).await;
         given.map_err(|error| error.to_string())?;
-        let done = match self.capture(&netns).await {
+        let done = match self.capture(&record, &netns).await {
             Ok(()) => match self.records.insert(record.clone()) {
                 Ok(()) => self.mark_probes().await,
                 Err(error) => Err(error),

@@ -10,6 +10,8 @@ const MODE: &str = "istio.io/dataplane-mode";
 /// On pods that have a sidecar proxy of their own.
 pub(super) const SIDECAR: &str = "sidecar.istio.io/status";
 
+/// `false` on pods whose DNS is left alone.
+const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
 /// `enabled` on pods that are captured.
 pub(super) const MARK: &str = "ambient.istio.io/redirection";
 
@@ -39,6 +41,8 @@ pub struct Pod {
     pub ended: bool,
     /// It is marked as captured.
     pub marked: bool,
+    /// Its DNS is left alone.
+    pub keeps_dns: bool,
 }
 
 impl Pod {
@@ -76,6 +80,13 @@ pub fn decide(pod: &Pod, namespace: &Labels) -> Decision {
             "neither it nor its namespace is labelled istio.io/dataplane-mode=ambient",
         ),
     }
+}
+
+/// Whether a pod with these annotations has its DNS left alone.
+pub(super) fn keeps_dns(annotations: &BTreeMap<String, String>) -> bool {
+    annotations
+        .get(DNS_CAPTURE)
+        .is_some_and(|wanted| wanted.eq_ignore_ascii_case("false"))
 }
 
 /// A Kubernetes object, of which only what is used here is read.
@@ -123,6 +134,7 @@ impl Object {
             labels: self.metadata.labels.unwrap_or_default(),
             host_network: self.spec.host_network.unwrap_or_default(),
             sidecar: annotations.contains_key(SIDECAR),
+            keeps_dns: keeps_dns(&annotations),
             ..Pod::default()
         }
     }
@@ -187,6 +199,21 @@ mod tests {
     }
 
     #[test]
+    fn an_annotation_leaves_dns_alone() {
+        for (value, keeps) in [
+            (None, false),
+            (Some("false"), true),
+            (Some("False"), true),
+            (Some("true"), false),
+            (Some(""), false),
+        ] {
+            let annotations = value.map(|value| (DNS_CAPTURE.to_owned(), value.to_owned()));
+            let annotations = annotations.into_iter().collect();
+            assert_eq!(keeps_dns(&annotations), keeps, "{value:?}");
+        }
+    }
+
+    #[test]
     fn objects_are_read_with_kubernetes_defaults() {
         let read = |json: &str| serde_json::from_str::<Object>(json).expect("an object");
         let bare = read(r#"{"metadata": {"name": "a"}}"#).into_pod();
@@ -196,7 +223,8 @@ mod tests {
         );
         let full = read(
             r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "u",
-                "labels": {"app": "a"}, "annotations": {"sidecar.istio.io/status": "{}"}},
+                "labels": {"app": "a"}, "annotations": {"sidecar.istio.io/status": "{}",
+                "ambient.istio.io/dns-capture": "false"}},
                 "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []}, "status": {}}"#,
         );
         let expected = Pod {
@@ -207,6 +235,7 @@ mod tests {
             labels: [("app".into(), "a".into())].into(),
             host_network: true,
             sidecar: true,
+            keeps_dns: true,
             ..Pod::default()
         };
         assert_eq!(full.into_pod(), expected);

@@ -29,6 +29,9 @@ pub(super) struct Record {
     /// Which namespace was at that path: device and inode.
     pub(super) identity: (u64, u64),
     pub(super) ips: Vec<IpAddr>,
+    /// Its DNS is left alone.
+    #[serde(default)]
+    pub(super) keeps_dns: bool,
 }
 
 impl Record {
@@ -47,6 +50,7 @@ impl Record {
             netns: netns.to_owned(),
             identity: identity(netns)?,
             ips: ips.to_vec(),
+            keeps_dns: pod.keeps_dns,
         })
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
-use crate::proxy::{Limits, Listeners, Settings, Shared};
+use crate::proxy::{Limits, Listeners, Settings, Shared, dns};
 use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, follow};
 
 /// What the admin pages show and do.
@@ -49,6 +49,7 @@ pub async fn run(
     metrics: Metrics,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
+    dns::describe();
     let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
     let index = Index::new(config.mesh.root_namespace.0.as_str());
     let shared = Shared::new(settings(&config), connections, index);
@@ -121,6 +122,10 @@ fn settings(config: &Config) -> Settings {
         description_timeout: config.limits.description_timeout,
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,
+        dns: dns::Settings {
+            domain: config.dns.cluster_domain.as_str().into(),
+            timeout: config.dns.timeout,
+        },
     }
 }
 
@@ -129,9 +134,11 @@ fn origin(config: &Config) -> Origin {
         cluster_id: config.mesh.cluster_id.clone(),
         trust_domain: config.mesh.trust_domain.0.clone(),
         mark: config.pods.packet_mark,
+        dns: config.dns.capture,
         limits: Limits {
             connections: config.limits.connections_per_pod,
             hbone_connections: config.limits.hbone_connections_per_pod,
+            dns_queries: config.dns.queries_per_pod,
         },
         grace: config.drain.grace,
     }

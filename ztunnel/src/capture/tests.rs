@@ -3,6 +3,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use ambit_net::netlink::conntrack;
 use ambit_net::netlink::route::{Handle, Ip, Route};
 use ambit_net::netlink::testing::{isolated, namespace, within};
 use ambit_net::sys::{Netns, PROXY_MARK, Sockets};
@@ -315,5 +316,85 @@ fn dns_of_the_pod_meets_the_proxy_and_the_proxys_does_not() {
         proxy.send_to(b"this", from).expect("sent");
         let (_, answerer) = app.recv_from(&mut text).expect("answered");
         assert_eq!(answerer, at(NODE[0], 53), "as if the resolver had answered");
+    });
+}
+
+/// An address of the proxy's DNS and one that is nobody's, of a family.
+fn dns_of(family: usize) -> (SocketAddr, SocketAddr) {
+    let (proxy, nobody) = [("127.0.0.1", "192.0.2.53"), ("::1", "2001:db8::53")][family];
+    (at(proxy, DNS_PORT), at(nobody, 53))
+}
+
+#[test]
+fn the_resolver_that_was_asked_is_known() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        apply(&netns, Options { dns: true }).expect("applied");
+        within(&pod, || {
+            let mut table = conntrack::Handle::open().expect("netlink opens");
+            for family in [0, 1] {
+                let (proxy_at, nobody) = dns_of(family);
+                let proxy = std::net::UdpSocket::bind(proxy_at).expect("bound");
+                let app = std::net::UdpSocket::bind(at(POD[family], 4000)).expect("bound");
+                let tcp = TcpListener::bind(proxy_at).expect("bound");
+                for socket in [&proxy, &app] {
+                    let limit = Some(Duration::from_secs(5));
+                    socket.set_read_timeout(limit).expect("set");
+                }
+                // One port of the client towards two resolvers.
+                for resolver in [at(NODE[family], 53), nobody] {
+                    app.send_to(b"name?", resolver).expect("sent");
+                    let mut text = [0; 8];
+                    let (_, client) = proxy.recv_from(&mut text).expect("captured");
+                    let asked = table.original_destination(client, proxy_at);
+                    assert_eq!(asked.expect("it is tracked"), resolver);
+                    proxy.send_to(b"this", client).expect("sent");
+                    let (_, answerer) = app.recv_from(&mut text).expect("answered");
+                    assert_eq!(answerer, resolver);
+                    let _client = connect(resolver).expect("captured");
+                    let (accepted, _) = tcp.accept().expect("accepted");
+                    assert_eq!(original(&accepted), resolver);
+                }
+                // What was sent to the proxy itself was for nobody.
+                let near =
+                    std::net::UdpSocket::bind(at(&proxy_at.ip().to_string(), 0)).expect("bound");
+                near.send_to(b"name?", proxy_at).expect("sent");
+                let (_, client) = proxy.recv_from(&mut [0; 8]).expect("received");
+                let error = table
+                    .original_destination(client, proxy_at)
+                    .expect_err("it is ours");
+                let error = std::io::Error::from(error);
+                assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput, "{error}");
+                let error = table.original_destination(nobody, proxy_at);
+                assert!(error.expect_err("nothing is tracked").is_absent());
+            }
+        });
+    });
+}
+
+#[test]
+fn dns_goes_its_own_way_when_it_is_not_captured_or_no_longer() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        let resolver = std::net::UdpSocket::bind(at("::", 53)).expect("bound");
+        resolver
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .expect("set");
+        let ask = |family: usize| {
+            within(&pod, || {
+                let app = std::net::UdpSocket::bind(at(POD[family], 0)).expect("bound");
+                app.send_to(b"name?", at(NODE[family], 53)).expect("sent");
+            });
+            let (_, from) = resolver.recv_from(&mut [0; 8]).expect("not captured");
+            assert_eq!(peer(from), ip(POD[family]));
+        };
+        ask(0);
+        ask(1);
+        apply(&netns, Options { dns: true }).expect("applied");
+        remove(&netns).expect("removed");
+        ask(0);
+        ask(1);
     });
 }

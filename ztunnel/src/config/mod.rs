@@ -4,6 +4,7 @@
 //! Everything is read and checked before anything starts, and everything that is wrong is
 //! reported at once. Nothing else in the process reads the environment.
 
+mod dns;
 mod process;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 pub use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Servers};
+pub use dns::Dns;
 pub use process::{Limits, NodeLocal, Pods, Threads};
 
 use ambit_proxy::config::Reader;
@@ -28,6 +30,8 @@ pub struct Config {
     pub control_plane: ControlPlane,
     /// The pods of this node.
     pub pods: Pods,
+    /// DNS of pods.
+    pub dns: Dns,
     /// What peers and pods may use.
     pub limits: Limits,
     /// Worker threads.
@@ -63,10 +67,12 @@ impl Config {
 
     fn read(reader: &mut Reader) -> Self {
         let mesh = Mesh::read(reader);
+        let dns = Dns::read(reader);
         let config = Self {
             control_plane: ControlPlane::read(reader),
             mesh,
             pods: Pods::read(reader),
+            dns,
             limits: Limits::read(reader),
             threads: Threads::read(reader),
             drain: Drain::read(reader),
@@ -84,9 +90,8 @@ impl Config {
 
 /// What istio/ztunnel can be told and this proxy decides by itself. A manifest that says so still
 /// starts it; the log and `--print-config` name what was set in vain.
-const WITHOUT_EFFECT: [&str; 12] = [
+const WITHOUT_EFFECT: [&str; 11] = [
     "AUTHZ_POLICY_INFO_LOGGING",
-    "CLUSTER_DOMAIN",
     "ENABLE_RESPONSE_BAGGAGE",
     "INPOD_PORT_REUSE",
     "IPV6_ENABLED",

@@ -1,4 +1,4 @@
-//! What runs for one pod: three listeners in its network namespace and the flows behind them.
+//! What runs for one pod: the listeners in its network namespace and the flows behind them.
 //!
 //! A proxy acts for its own pod and cannot act for another: it holds that pod's sockets and, once
 //! it is known who that is, a capability for its identity, and nothing of its neighbours but what
@@ -8,9 +8,11 @@ mod accept;
 mod client;
 mod details;
 mod dial;
+pub mod dns;
 mod failure;
 mod handshakes;
 mod headers;
+mod hosts;
 mod inbound;
 mod local;
 mod outbound;
@@ -60,10 +62,12 @@ pub struct Listeners {
     pub passthrough: TcpListener,
     /// Inbound HBONE.
     pub hbone: TcpListener,
+    /// Captured DNS, if this runtime serves it.
+    pub dns: Option<dns::Listeners>,
 }
 
 impl Listeners {
-    /// Opens them in the pod's network namespace. Must be called inside a tokio runtime, which
+    /// Opens all but DNS in the pod's network namespace. Must be called inside a tokio runtime, which
     /// drives them from then on.
     ///
     /// # Errors
@@ -77,6 +81,7 @@ impl Listeners {
             outbound: open(OUTBOUND_PORT, Listen::Plain)?,
             passthrough: open(PASSTHROUGH_PORT, Listen::Plain)?,
             hbone: open(HBONE_PORT, Listen::Plain)?,
+            dns: None,
         })
     }
 }
@@ -104,6 +109,9 @@ impl PodProxy {
         accept::spawn(&proxy, listeners.passthrough, at_once, passthrough::serve);
         // Tunnels that are cut are reset one by one, which the connection has yet to tell.
         accept::spawn(&proxy, listeners.hbone, LAST_WORDS, inbound::serve);
+        if let Some(listeners) = listeners.dns {
+            dns::spawn(&proxy, listeners);
+        }
         proxy
     }
 

@@ -3,8 +3,10 @@
 //! An endpoint that fails before it has seen anything of the connection is left out and the
 //! connection is planned again.
 
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ambit_core::identity::Identity;
@@ -84,7 +86,8 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
     let mut tried: Vec<Arc<str>> = Vec::new();
     let mut failed: Option<(Details, Failure)> = None;
     loop {
-        let (source, plan) = match (plan(proxy, open.ends(), &tried), failed.take()) {
+        let planned = Box::pin(plan_with_hosts(proxy, open.ends(), &tried)).await;
+        let (source, plan) = match (planned, failed.take()) {
             (Ok(planned), _) => planned,
             // No endpoint is left: why the last one failed says more.
             (Err(_), Some((details, failure))) => {
@@ -118,10 +121,35 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
     }
 }
 
+/// The addresses of hosts that endpoints are known by.
+type Hosts = HashMap<Arc<str>, Arc<[IpAddr]>>;
+
+/// Plans, and plans again with the addresses of hosts that it turned out to need.
+async fn plan_with_hosts(
+    proxy: &PodProxy,
+    ends: Ends,
+    tried: &[Arc<str>],
+) -> Result<(Arc<Workload>, OutboundPlan), Refusal> {
+    let mut hosts = Hosts::new();
+    let missing = RefCell::default();
+    let planned = plan(proxy, ends, tried, &hosts, &missing);
+    let missing: BTreeSet<Arc<str>> = missing.into_inner();
+    if missing.is_empty() {
+        return planned;
+    }
+    for host in missing {
+        let found = proxy.shared.hosts().addresses(&host).await;
+        hosts.insert(host, found);
+    }
+    plan(proxy, ends, tried, &hosts, &RefCell::default())
+}
+
 fn plan(
     proxy: &PodProxy,
     ends: Ends,
     tried: &[Arc<str>],
+    hosts: &Hosts,
+    missing: &RefCell<BTreeSet<Arc<str>>>,
 ) -> Result<(Arc<Workload>, OutboundPlan), Refusal> {
     let shared = &proxy.shared;
     let index = shared.index();
@@ -142,6 +170,13 @@ fn plan(
         destination: ends.destination,
         local: &local,
         streams: &streams,
+        hosts: &|host| {
+            let known = hosts.get(host).cloned();
+            if known.is_none() {
+                missing.borrow_mut().insert(host.clone());
+            }
+            known
+        },
         exclude: tried,
     };
     let mut picker = |bound: u32| rand::random_range(0..bound);

@@ -29,6 +29,7 @@ pub struct Pod {
     inbound: Arc<Semaphore>,
     outbound: Arc<Semaphore>,
     hbone: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
 }
 
 /// What a pod may have at a time.
@@ -38,6 +39,8 @@ pub struct Limits {
     pub connections: u32,
     /// HBONE connections from peers, whatever is in them.
     pub hbone_connections: u32,
+    /// DNS questions that are not answered yet, and DNS clients that are connected.
+    pub dns_queries: u32,
 }
 
 impl Pod {
@@ -55,6 +58,7 @@ impl Pod {
             inbound: semaphore(limits.connections),
             outbound: semaphore(limits.connections),
             hbone: semaphore(limits.hbone_connections),
+            questions: semaphore(limits.dns_queries),
         }
     }
 
@@ -120,6 +124,12 @@ impl Pod {
             limit: self.limits.hbone_connections,
             variable: "AMBIT_HBONE_CONNECTIONS_PER_POD",
         })
+    }
+
+    /// Takes one of the pod's open DNS questions, for as long as the permit is held; else how many it may have.
+    pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, u32> {
+        let permit = self.questions.clone().try_acquire_owned();
+        permit.map_err(|_| self.limits.dns_queries)
     }
 
     /// HBONE connections from peers, handshakes included.

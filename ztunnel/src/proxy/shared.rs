@@ -11,7 +11,8 @@ use ambit_net::hbone::{self, Pool};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::{Handshakes, Pod};
+use super::hosts::Hosts;
+use super::{Handshakes, Pod, dns};
 use crate::connections::Connections;
 
 /// How pods are served.
@@ -27,6 +28,8 @@ pub struct Settings {
     pub original_source: bool,
     /// Pods of this node are joined directly.
     pub node_local: bool,
+    /// DNS of pods.
+    pub dns: dns::Settings,
 }
 
 type Pods = HashMap<Arc<str>, Arc<Pod>>;
@@ -38,6 +41,7 @@ pub struct Shared {
     pools: Mutex<Vec<Weak<Pool>>>,
     connections: Arc<Connections>,
     handshakes: Handshakes,
+    hosts: Hosts,
     settings: Settings,
 }
 
@@ -51,6 +55,7 @@ impl Shared {
             pools: Mutex::default(),
             connections,
             handshakes: Handshakes::default(),
+            hosts: Hosts::default(),
             settings,
         })
     }
@@ -87,6 +92,12 @@ impl Shared {
     #[must_use]
     pub fn handshakes(&self) -> &Handshakes {
         &self.handshakes
+    }
+
+    /// Addresses of hosts that endpoints are known by.
+    #[must_use]
+    pub(super) fn hosts(&self) -> &Hosts {
+        &self.hosts
     }
 
     /// HBONE connections from peers, of all pods, handshakes included.

@@ -2,6 +2,7 @@
 //! addresses; captured connections are handed over with what the client dialled.
 
 mod callers;
+mod dns;
 mod limits;
 
 use std::io;

@@ -9,7 +9,7 @@ use ambit_net::ca::{CertificateStore, Wanted};
 use ambit_net::sys::{Netns, Sockets};
 
 use super::announced::{Announced, Entry, Serving};
-use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared, dns};
 use ambit_proxy::Drain;
 use ambit_proxy::Workers;
 
@@ -22,6 +22,8 @@ pub struct Origin {
     pub trust_domain: String,
     /// Mark of every packet; 0 for none.
     pub mark: u32,
+    /// Whether pods' DNS is served.
+    pub dns: bool,
     /// Connections a pod may have.
     pub limits: Limits,
     /// Time a removed pod's connections have to end.
@@ -70,9 +72,16 @@ impl Host {
             self.origin.limits,
         ));
         let mut opened = Vec::new();
-        for handle in self.workers.handles() {
+        // One worker is enough for a pod's DNS, and spares the others its sockets.
+        let workers = self.workers.handles();
+        let for_dns = entry.announced.netns.inode() % workers.len() as u64;
+        for (number, handle) in (0..).zip(workers) {
             let _inside = handle.enter();
-            opened.push((self.listen)(&pod)?);
+            let mut listeners = (self.listen)(&pod)?;
+            if self.origin.dns && number == for_dns {
+                listeners.dns = Some(dns::Listeners::open(&pod)?);
+            }
+            opened.push(listeners);
         }
         let (drain, drained) = Drain::new();
         for (handle, listeners) in self.workers.handles().iter().zip(opened) {

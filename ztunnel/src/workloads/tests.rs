@@ -30,6 +30,7 @@ fn anywhere(_: &Pod) -> io::Result<Listeners> {
         outbound: listen()?,
         passthrough: listen()?,
         hbone: listen()?,
+        dns: None,
     })
 }
 
@@ -43,9 +44,11 @@ fn manager(world: &World, listen: Listen) -> Manager {
             cluster_id: "Kubernetes".to_owned(),
             trust_domain: "cluster.local".to_owned(),
             mark: 0,
+            dns: false,
             limits: Limits {
                 connections: 10,
                 hbone_connections: 10,
+                dns_queries: 10,
             },
             grace: Duration::from_secs(5),
         },

@@ -1,17 +1,21 @@
 //! `istio.workload.Service`.
 
-use ambit_proto::workload as proto;
+use ambit_proto::names::{self, PortNames};
+use ambit_proto::{PORT_NAMES_TYPE, workload as proto};
+use prost::Message;
 use proto::load_balancing as lb;
 
-use super::error::{At, ConvertError, each, known};
+use super::error::{At, ConvertError, each, known, port};
 use super::gateway::{gateway, port_mapping, service_key, vip};
 use crate::identity::Identity;
 use crate::model::service::{Mode, Scope};
-use crate::model::{GatewayAddress, LoadBalancing, Service};
+use crate::model::{GatewayAddress, IpFamilies, LoadBalancing, PortName, Service};
 
 /// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
 /// see it.
 const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
+/// The same, with the names of ports as its config.
+const PORT_NAMES: &str = "ambit.dev/port-names";
 
 impl TryFrom<&proto::Service> for Service {
     type Error = ConvertError;
@@ -40,6 +44,13 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
             proto::ServiceVisibility::Public => false,
             proto::ServiceVisibility::Namespace => true,
         },
+        ip_families: match known("ip_families", wire.ip_families, "known IP families")? {
+            proto::IpFamilies::Automatic => IpFamilies::Automatic,
+            proto::IpFamilies::Ipv4Only => IpFamilies::V4,
+            proto::IpFamilies::Ipv6Only => IpFamilies::V6,
+            proto::IpFamilies::Dual => IpFamilies::Dual,
+        },
+        port_names: port_names(wire)?,
     })
 }
 
@@ -58,6 +69,49 @@ fn waypoint(wire: &proto::Service) -> Result<Option<GatewayAddress>, ConvertErro
     })?;
     let heaviest = weighted.into_iter().rev().max_by_key(|(weight, _)| *weight);
     Ok(heaviest.map(|(_, destination)| destination))
+}
+
+fn port_names(wire: &proto::Service) -> Result<Vec<PortName>, ConvertError> {
+    let config = wire.extensions.iter().find(|it| it.name == PORT_NAMES);
+    let Some(config) = config.and_then(|it| it.config.as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let decoded = PortNames::decode(&config.value[..]).map_err(|error| {
+        ConvertError::new("extensions", error.to_string(), "ambit.names.PortNames")
+    })?;
+    each("extensions.ports", &decoded.ports, |named| {
+        Ok(PortName {
+            port: port("port", named.port)?,
+            name: named.name.as_str().into(),
+        })
+    })
+}
+
+fn extensions(service: &Service) -> Vec<proto::Extension> {
+    let mut extensions = Vec::new();
+    if service.waypoint_bypass {
+        extensions.push(proto::Extension {
+            name: WAYPOINT_BYPASS.to_owned(),
+            config: None,
+        });
+    }
+    if !service.port_names.is_empty() {
+        let ports = service.port_names.iter().map(|named| names::PortName {
+            name: named.name.to_string(),
+            port: named.port.into(),
+        });
+        let value = PortNames {
+            ports: ports.collect(),
+        };
+        extensions.push(proto::Extension {
+            name: PORT_NAMES.to_owned(),
+            config: Some(ambit_proto::Any {
+                type_url: PORT_NAMES_TYPE.to_owned(),
+                value: value.encode_to_vec(),
+            }),
+        });
+    }
+    extensions
 }
 
 fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<LoadBalancing, ConvertError> {
@@ -111,15 +165,14 @@ impl From<&Service> for proto::Service {
                 .collect(),
             waypoint: service.waypoint.as_ref().map(Into::into),
             load_balancing: (*how != LoadBalancing::default()).then(|| how.into()),
-            ip_families: proto::IpFamilies::Automatic.into(),
-            extensions: if service.waypoint_bypass {
-                vec![proto::Extension {
-                    name: WAYPOINT_BYPASS.to_owned(),
-                    config: None,
-                }]
-            } else {
-                Vec::new()
-            },
+            ip_families: match service.ip_families {
+                IpFamilies::Automatic => proto::IpFamilies::Automatic,
+                IpFamilies::V4 => proto::IpFamilies::Ipv4Only,
+                IpFamilies::V6 => proto::IpFamilies::Ipv6Only,
+                IpFamilies::Dual => proto::IpFamilies::Dual,
+            }
+            .into(),
+            extensions: extensions(service),
             canonical: service.canonical,
             ingress_use_waypoint: service.ingress_use_waypoint,
             weighted_waypoints: Vec::new(),

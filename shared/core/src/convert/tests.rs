@@ -7,7 +7,7 @@ use super::*;
 use crate::fixtures::{by_hostname, identity, key, pod, policy, service, vip};
 use crate::index::Change;
 use crate::model::policy::Scope;
-use crate::model::service::{Mode, Scope as Near};
+use crate::model::service::{IpFamilies, Mode, Scope as Near};
 use crate::model::{
     Action, AuthorizationPolicy, Match, Service, ServiceAccountMatch, StringMatch, Workload,
 };
@@ -583,6 +583,13 @@ mod strategies {
                 ingress_use_waypoint: flags.1,
                 namespace_private: flags.2,
                 waypoint_bypass: flags.3,
+                ip_families: match (flags.0, flags.1) {
+                    (false, false) => IpFamilies::Automatic,
+                    (true, false) => IpFamilies::V4,
+                    (false, true) => IpFamilies::V6,
+                    (true, true) => IpFamilies::Dual,
+                },
+                port_names: Vec::new(),
             },
         )
     }

@@ -35,6 +35,33 @@ pub struct Service {
     pub ingress_use_waypoint: bool,
     /// Seen only by clients of its own namespace.
     pub namespace_private: bool,
+    /// The addresses of its endpoints that are its own.
+    pub ip_families: IpFamilies,
+    /// Names of its ports, for DNS; none when discovery does not say.
+    pub port_names: Vec<PortName>,
+}
+
+/// The name of a TCP port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PortName {
+    /// The port that clients use.
+    pub port: u16,
+    #[allow(missing_docs)]
+    pub name: Arc<str>,
+}
+
+/// The address families of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub enum IpFamilies {
+    /// Those of its addresses.
+    #[default]
+    Automatic,
+    /// IPv4 alone.
+    V4,
+    /// IPv6 alone.
+    V6,
+    /// Both.
+    Dual,
 }
 
 /// A virtual IP or range, on a network.

@@ -4,7 +4,7 @@
 //! workload by its address (through its waypoint, or directly), anything else as it is.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::planner::Planner;
@@ -15,6 +15,9 @@ use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::Index;
 use crate::model::{Service, Workload};
+
+/// The addresses of a host, if they are known.
+pub type Hosts<'a> = dyn Fn(&Arc<str>) -> Option<Arc<[IpAddr]>> + 'a;
 
 /// A captured connection.
 #[derive(Clone, Copy)]
@@ -30,6 +33,9 @@ pub struct Outbound<'a> {
     /// Streams that the pod has to a peer at this address with these identities. Among the instances of
     /// a waypoint the less busy one is taken, so that one that was added gets its share.
     pub streams: &'a dyn Fn(SocketAddr, &[Identity]) -> usize,
+    /// The addresses of a host, for an endpoint that has its name in the place of addresses; `None` when they are not known yet. Who is
+    /// asked in vain finds them out, and plans again.
+    pub hosts: &'a Hosts<'a>,
     /// Uids of endpoints that were tried in vain.
     pub exclude: &'a [Arc<str>],
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
-use super::target::{reachable_ip, target_port};
+use super::target::{fitting, reachable_ip, target_port};
 use super::waypoint::{self, Shown};
 use super::{HBONE_PORT, Refusal};
 use crate::balance::{Picker, pick, pick_less_busy};
@@ -210,6 +210,12 @@ impl<'a, P: Picker> Planner<'a, P> {
                  not reachable without a gateway"
             );
         }
+        if let Some(host) = endpoints.iter().find(|e| is_host(e.workload())) {
+            let host = &host.workload().hostname;
+            return format!(
+                "service {key} is served by {host}, which has no address that is reached"
+            );
+        }
         let failed = self.outbound.exclude.len();
         if failed > 0 {
             return format!("no endpoint of service {key} is left after {failed} failed");
@@ -269,8 +275,18 @@ fn able(
     if outbound.exclude.contains(&workload.uid) {
         return None;
     }
-    let ip = reachable_ip(workload, outbound.source, dialled.ip())?;
+    let (from, like) = (outbound.source, dialled.ip());
+    let ip = if is_host(workload) {
+        fitting(&(outbound.hosts)(&workload.hostname)?, from, like)?
+    } else {
+        reachable_ip(workload, from, like)?
+    };
     Some(SocketAddr::new(ip, port(endpoint.ports())?))
+}
+
+/// Whether the workload is known by the name of a host alone.
+fn is_host(workload: &Workload) -> bool {
+    workload.addresses.is_empty() && !workload.hostname.is_empty()
 }
 
 fn plain(

@@ -35,9 +35,13 @@ pub(super) fn reachable_ip(
     if workload.network != from.network {
         return None;
     }
+    fitting(&workload.addresses, from, dialled)
+}
+
+/// The one of these addresses that fits the client best.
+pub(super) fn fitting(addresses: &[IpAddr], from: &Workload, dialled: IpAddr) -> Option<IpAddr> {
     let family = |ip: &IpAddr| ip.is_ipv4();
     let wanted = family(&dialled);
-    let addresses = &workload.addresses;
     let same = addresses.iter().find(|ip| family(ip) == wanted);
     let other = || {
         addresses.iter().find(|ip| {

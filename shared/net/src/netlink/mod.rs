@@ -1,10 +1,11 @@
-//! Links, addresses, routes and packet filter rules, over netlink.
+//! Links, addresses, routes, packet filter rules and tracked connections, over netlink.
 //!
 //! Everything here is synchronous: the kernel answers a request before `send` returns. A handle belongs to the network
 //! namespace of the thread that opened it and keeps to it, whichever thread uses it later. No program is ever run.
 
 #![allow(unsafe_code)]
 
+pub mod conntrack;
 mod message;
 pub mod nft;
 pub mod route;

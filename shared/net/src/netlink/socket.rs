@@ -14,6 +14,8 @@ use super::message::{Message, Reply, attributes, replies, text, u32_at};
 
 /// The kernel never writes a longer datagram than this into a dump.
 const DATAGRAM: usize = 64 * 1024;
+/// One object is described in less than this.
+const ANSWER: usize = 8 * 1024;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A dump that the kernel interrupts because the table changed is asked for again this often.
 const DUMP_ATTEMPTS: usize = 8;
@@ -59,6 +61,23 @@ impl Socket {
                 if let Some(outcome) = acknowledgement(&reply) {
                     return outcome;
                 }
+            }
+        }
+    }
+
+    /// Sends `message` and gives the one answer to it.
+    pub(crate) fn ask(&mut self, message: Message) -> Result<Body, Failure> {
+        let sequence = self.next();
+        self.send(&message.finish(sequence))?;
+        let mut buffer = vec![0; ANSWER];
+        loop {
+            let datagram = self.receive(&mut buffer, MsgFlags::empty())?;
+            if let Some(reply) = replies(datagram).find(|r| r.sequence == sequence) {
+                return match acknowledgement(&reply) {
+                    Some(Err(failure)) => Err(failure),
+                    Some(Ok(())) => Err(Errno::ENOENT.into()),
+                    None => Ok(reply.body.to_vec()),
+                };
             }
         }
     }

@@ -17,7 +17,7 @@ pub use loss::bound_loss;
 pub use netns::Netns;
 pub use original_dst::original_dst;
 pub use round_trip::round_trip;
-pub use sockets::{Listen, Sockets, reset};
+pub use sockets::{Listen, Sockets, no_ipv6, reset};
 
 /// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).
 pub const PROXY_MARK: u32 = 1337;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::Netns;
 
@@ -93,14 +93,34 @@ impl Sockets {
             .await
     }
 
+    /// Receives datagrams at `address`. Several sockets may (`SO_REUSEPORT`), so that an upgrade overlaps.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn receive(&self, address: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = self.made(address, Type::DGRAM, Protocol::UDP)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
+    /// Exchanges datagrams with `destination` alone, from a port that the kernel draws.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn correspond(&self, destination: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = self.made(destination, Type::DGRAM, Protocol::UDP)?;
+        socket.connect(&destination.into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
-        let make = || {
-            Socket::new(
-                Domain::for_address(address),
-                Type::STREAM,
-                Some(Protocol::TCP),
-            )
-        };
+        self.made(address, Type::STREAM, Protocol::TCP)
+    }
+
+    fn made(&self, address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+        let make = || Socket::new(Domain::for_address(address), kind, Some(protocol));
         let socket = match &self.netns {
             Some(netns) => netns.run(make)?,
             None => make()?,
@@ -138,7 +158,9 @@ fn transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     }
 }
 
-fn no_ipv6(error: &io::Error) -> bool {
+/// Whether a socket could not be made because its namespace has no IPv6.
+#[must_use]
+pub fn no_ipv6(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Upper bounds of every histogram, in its own unit: Istio's buckets for milliseconds and bytes.
-const BOUNDS: [f64; 20] = [
+/// Upper bounds, in the unit of the histogram: Istio's buckets for milliseconds and bytes.
+const BOUNDS: &[f64] = &[
     0.5,
     1.0,
     5.0,
@@ -27,17 +27,45 @@ const BOUNDS: [f64; 20] = [
     10_000_000.0,
 ];
 
+/// The same for seconds, of which a few are long: Istio's buckets for answers of DNS.
+const SECONDS: &[f64] = &[0.0005, 0.001, 0.01, 0.1, 1.0, 5.0];
+
 /// The values of one series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Buckets {
-    counts: [AtomicU64; BOUNDS.len()],
+    bounds: &'static [f64],
+    counts: Box<[AtomicU64]>,
     count: AtomicU64,
     sum: AtomicU64,
 }
 
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::with(BOUNDS)
+    }
+}
+
 impl Buckets {
+    /// For the metric of this name, which says its unit when that is the second.
+    pub(super) fn of(metric: &str) -> Self {
+        Self::with(if metric.ends_with("_seconds") {
+            SECONDS
+        } else {
+            BOUNDS
+        })
+    }
+
+    fn with(bounds: &'static [f64]) -> Self {
+        Self {
+            bounds,
+            counts: bounds.iter().map(|_| AtomicU64::default()).collect(),
+            count: AtomicU64::default(),
+            sum: AtomicU64::default(),
+        }
+    }
+
     pub(super) fn add(&self, value: f64) {
-        let at = BOUNDS.partition_point(|bound| *bound < value);
+        let at = self.bounds.partition_point(|bound| *bound < value);
         if let Some(bucket) = self.counts.get(at) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
@@ -52,7 +80,7 @@ impl Buckets {
     /// Every sample of the series: the suffix of its name, `le` and the value.
     pub(super) fn render(&self, mut sample: impl FnMut(&str, Option<&str>, &dyn Display)) {
         let mut below = 0;
-        for (bound, count) in BOUNDS.iter().zip(&self.counts) {
+        for (bound, count) in self.bounds.iter().zip(&self.counts) {
             below += count.load(Ordering::Relaxed);
             sample("_bucket", Some(&bound.to_string()), &below);
         }

@@ -1,9 +1,10 @@
 //! Where captured connections go, waypoints left aside.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::balance::{First, Seeded};
-use crate::fixtures::{identity, index, pod, ports, service, sock};
+use crate::fixtures::{identity, index, ip, pod, ports, service, sock};
 use crate::identity::Identity;
 use crate::index::{Change, Index};
 use crate::model::service::Mode;
@@ -19,6 +20,7 @@ pub(super) fn outbound<'a>(source: &'a Workload, destination: &str) -> Outbound<
         destination: sock(destination),
         local: &|_| false,
         streams: &|_, _| 0,
+        hosts: &|_| None,
         exclude: &[],
     }
 }
@@ -485,4 +487,59 @@ fn the_expected_identity_is_the_workloads_own() {
     };
     let names: Vec<String> = tunnel.identities.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["spiffe://other.domain/ns/x/sa/y"]);
+}
+
+#[test]
+fn an_endpoint_may_be_a_host_s_name() {
+    let mut named = pod("db", &[]).serving("ns/db.example.com", &[(80, 5432)]);
+    named.hostname = "db.example.com".into();
+    named.tunnel_protocol = TunnelProtocol::None;
+    let index = index([
+        service("ns/db.example.com", &["240.240.0.1", "2001:2::1"]).into(),
+        named.into(),
+    ]);
+    let client = client();
+    let known: [&[IpAddr]; 3] = [
+        &[],
+        &[ip("192.0.2.1")],
+        &[ip("192.0.2.1"), ip("2001:db8::1")],
+    ];
+    let refused = "refused 503 CONNECT";
+    for (dialled, known, expected) in [
+        ("240.240.0.1:80", None, refused),
+        ("240.240.0.1:80", Some(known[0]), refused),
+        ("240.240.0.1:80", Some(known[1]), "192.0.2.1:5432"),
+        ("240.240.0.1:80", Some(known[2]), "192.0.2.1:5432"),
+        ("[2001:2::1]:80", Some(known[2]), "[2001:db8::1]:5432"),
+        ("[2001:2::1]:80", Some(known[1]), "192.0.2.1:5432"),
+    ] {
+        let asked = std::cell::Cell::new(0);
+        let hosts = |host: &Arc<str>| {
+            assert_eq!(&**host, "db.example.com");
+            asked.set(asked.get() + 1);
+            known.map(Arc::from)
+        };
+        let outbound = Outbound {
+            hosts: &hosts,
+            ..outbound(&client, dialled)
+        };
+        let planned = plan_outbound(&index, &outbound, &mut First);
+        let target = match planned.map(|plan| plan.kind) {
+            Ok(OutboundKind::Plain { target }) => target.to_string(),
+            Ok(other) => format!("{other:?}"),
+            Err(Refusal {
+                status,
+                flag,
+                reason,
+            }) => {
+                assert!(
+                    reason.contains("db.example.com, which has no address"),
+                    "{reason}"
+                );
+                format!("refused {status} {flag}")
+            }
+        };
+        assert_eq!(target, expected, "{dialled} {known:?}");
+        assert!(asked.get() > 0);
+    }
 }

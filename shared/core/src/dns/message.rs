@@ -1,0 +1,214 @@
+//! A question as it comes from a pod (RFC 1035, section 4; RFC 6891).
+//!
+//! The question is never written anew: what goes out, either way, has the bytes that came in, and so the case of every letter.
+
+use super::{LONGEST, MOST_DATAGRAM, PLAIN_LIMIT, name, reply};
+
+pub(super) const HEADER: usize = 12;
+
+pub(super) const RESPONSE: u16 = 1 << 15;
+const OPCODE: u16 = 0xf << 11;
+
+/// The type of a record or of a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordType(pub u16);
+
+impl RecordType {
+    /// An IPv4 address.
+    pub const A: Self = Self(1);
+    /// Another name of the owner.
+    pub const CNAME: Self = Self(5);
+    /// An IPv6 address.
+    pub const AAAA: Self = Self(28);
+    /// A server and its port.
+    pub const SRV: Self = Self(33);
+    /// What EDNS says about the message.
+    pub const OPT: Self = Self(41);
+    /// Whatever there is.
+    pub const ANY: Self = Self(255);
+
+    /// Its name in lower case; of the ones that are rarely asked, `unknown`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self.0 {
+            1 => "a",
+            2 => "ns",
+            5 => "cname",
+            6 => "soa",
+            12 => "ptr",
+            15 => "mx",
+            16 => "txt",
+            28 => "aaaa",
+            33 => "srv",
+            35 => "naptr",
+            43 => "ds",
+            48 => "dnskey",
+            64 => "svcb",
+            65 => "https",
+            255 => "any",
+            257 => "caa",
+            _ => "unknown",
+        }
+    }
+}
+
+/// How a question fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Code {
+    NoError = 0,
+    FormErr = 1,
+    ServFail = 2,
+    NotImp = 4,
+    Refused = 5,
+    /// An EDNS version that is not known.
+    BadVers = 16,
+}
+
+/// A message that is not a question to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Malformed {
+    /// Nothing is answered: it is no message, or one that answers itself.
+    Ignored,
+    /// This is the answer.
+    Refused(Vec<u8>),
+}
+
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    pub(super) message: Box<[u8]>,
+    /// Where the question ends.
+    pub(super) end: usize,
+    name: Option<Box<str>>,
+    kind: RecordType,
+    class: u16,
+    pub(super) edns: Option<Edns>,
+}
+
+/// What a client says by EDNS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Edns {
+    payload: u16,
+    version: u8,
+    pub(super) dnssec_ok: bool,
+}
+
+impl Query {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// It asks nothing, or nothing that can be understood.
+    pub fn parse(message: &[u8]) -> Result<Self, Malformed> {
+        let header = message.get(..HEADER).ok_or(Malformed::Ignored)?;
+        let flags = u16_at(header, 2).unwrap_or_default();
+        if flags & RESPONSE != 0 || message.len() > LONGEST {
+            return Err(Malformed::Ignored);
+        }
+        let refused = |code| Malformed::Refused(reply::bare(header, code));
+        if flags & OPCODE != 0 {
+            return Err(refused(Code::NotImp));
+        }
+        let query = Self::read(message).ok_or_else(|| refused(Code::FormErr))?;
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            return Err(Malformed::Refused(query.failure(Code::BadVers)));
+        }
+        Ok(query)
+    }
+
+    fn read(message: &[u8]) -> Option<Self> {
+        let count = |at| u16_at(message, at).map(usize::from);
+        if count(4)? != 1 {
+            return None;
+        }
+        let (name, at) = name::read(message, HEADER)?;
+        let kind = RecordType(u16_at(message, at)?);
+        let class = u16_at(message, at + 2)?;
+        let end = at + 4;
+        let (mut at, mut edns) = (end, None);
+        for _ in 0..count(6)? + count(8)? + count(10)? {
+            let record = Record::read(message, at)?;
+            if record.kind == RecordType::OPT {
+                // RFC 6891, section 6.1.1: one, and it belongs to no name.
+                if edns.is_some() || record.owned {
+                    return None;
+                }
+                edns = Some(Edns {
+                    payload: record.class,
+                    version: (record.ttl >> 16) as u8,
+                    dnssec_ok: record.ttl & 1 << 15 != 0,
+                });
+            }
+            at = record.end;
+        }
+        Some(Self {
+            message: message.into(),
+            end,
+            name,
+            kind,
+            class,
+            edns,
+        })
+    }
+
+    /// The name, in lower case and without the dot at its end; `None` for one that no host can have.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// The type that is asked for.
+    #[must_use]
+    pub fn kind(&self) -> RecordType {
+        self.kind
+    }
+
+    /// Whether it is about the Internet, as everything but chaos is.
+    #[must_use]
+    pub fn internet(&self) -> bool {
+        self.class == 1
+    }
+
+    /// The longest datagram that the client takes.
+    #[must_use]
+    pub fn datagram_limit(&self) -> usize {
+        let asked = self.edns.map_or(0, |edns| usize::from(edns.payload));
+        asked.clamp(PLAIN_LIMIT, usize::from(MOST_DATAGRAM))
+    }
+
+    /// The question's bytes.
+    pub(super) fn question(&self) -> &[u8] {
+        &self.message[HEADER..self.end]
+    }
+}
+
+/// What has to be known of a record to find the next.
+struct Record {
+    owned: bool,
+    kind: RecordType,
+    class: u16,
+    ttl: u32,
+    end: usize,
+}
+
+impl Record {
+    fn read(message: &[u8], at: usize) -> Option<Self> {
+        let fixed = name::skip(message, at)?;
+        let length = usize::from(u16_at(message, fixed + 8)?);
+        let end = fixed + 10 + length;
+        (end <= message.len()).then_some(())?;
+        let ttl =
+            u32::from(u16_at(message, fixed + 4)?) << 16 | u32::from(u16_at(message, fixed + 6)?);
+        Some(Self {
+            owned: message[at] != 0,
+            kind: RecordType(u16_at(message, fixed)?),
+            class: u16_at(message, fixed + 2)?,
+            ttl,
+            end,
+        })
+    }
+}
+
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}

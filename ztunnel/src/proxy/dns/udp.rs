@@ -1,0 +1,127 @@
+//! Questions in datagrams.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::dns::{MOST_DATAGRAM, Malformed, Query};
+use ambit_net::netlink::conntrack::Handle;
+use tokio::net::UdpSocket;
+
+use super::super::{PodProxy, accept};
+use super::tally::Tally;
+use super::{Look, Transport, fail, look, reply};
+
+/// Wait after an error of the socket, which would come again at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers what comes until the pod is drained. What the mesh knows takes no task and no wait.
+pub(super) async fn serve(proxy: Arc<PodProxy>, socket: UdpSocket) {
+    let Ok(local) = socket.local_addr() else {
+        return;
+    };
+    let mut server = Server {
+        proxy: proxy.clone(),
+        socket: Arc::new(socket),
+        local,
+        table: None,
+    };
+    let mut drained = proxy.drained.clone();
+    tokio::select! {
+        biased;
+        () = drained.begun() => {}
+        () = server.receive() => {}
+    }
+    // What has arrived would be lost with the socket.
+    while let Ok(datagram) = server.next() {
+        server.handle(datagram);
+    }
+}
+
+struct Server {
+    proxy: Arc<PodProxy>,
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+    /// The pod's tracked connections, once they were asked for.
+    table: Option<Handle>,
+}
+
+struct Datagram {
+    bytes: Vec<u8>,
+    client: SocketAddr,
+}
+
+impl Server {
+    /// For ever.
+    async fn receive(&mut self) {
+        loop {
+            let received = match self.socket.readable().await {
+                Ok(()) => self.next(),
+                Err(error) => Err(error),
+            };
+            match received {
+                Ok(datagram) => self.handle(datagram),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    tracing::warn!(pod = %self.proxy.pod.name, %error, "cannot receive DNS questions");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> io::Result<Datagram> {
+        let mut buffer = [0; MOST_DATAGRAM as usize];
+        let (length, client) = self.socket.try_recv_from(&mut buffer)?;
+        Ok(Datagram {
+            bytes: buffer[..length].to_vec(),
+            client,
+        })
+    }
+
+    fn handle(&mut self, Datagram { bytes, client }: Datagram) {
+        let query = match Query::parse(&bytes) {
+            Ok(query) => query,
+            Err(Malformed::Ignored) => return,
+            Err(Malformed::Refused(reply)) => return send(&self.socket, &reply, client),
+        };
+        let mut tally = Tally::begin(&self.proxy, Transport::Udp, &query);
+        let looked = look(&self.proxy, &query, Transport::Udp, &mut tally);
+        if let Look::Answer(reply) = looked {
+            tally.answered(&query, &reply);
+            return send(&self.socket, &reply, client);
+        }
+        let permit = match self.proxy.admit_question() {
+            Ok(permit) => permit,
+            Err(failure) => return send(&self.socket, &fail(&query, &failure, tally), client),
+        };
+        let asked = self.original_destination(client);
+        let (proxy, socket) = (self.proxy.clone(), self.socket.clone());
+        accept::spawn_until_cut(&self.proxy, Duration::ZERO, async move {
+            let reply = reply(&proxy, &query, Transport::Udp, looked, asked, tally).await;
+            send(&socket, &reply, client);
+            drop(permit);
+        });
+    }
+
+    /// The resolver that a client's question was for.
+    fn original_destination(&mut self, client: SocketAddr) -> io::Result<SocketAddr> {
+        if self.table.is_none() {
+            let open = || Ok(Handle::open()?);
+            self.table = Some(match &self.proxy.pod.sockets.netns {
+                Some(netns) => netns.run(open)?,
+                None => open()?,
+            });
+        }
+        let table = self.table.as_mut().expect("it was opened just now");
+        Ok(table.original_destination(client, self.local)?)
+    }
+}
+
+fn send(socket: &UdpSocket, reply: &[u8], client: SocketAddr) {
+    // A client that cannot take it asks again.
+    if let Err(error) = socket.try_send_to(reply, client) {
+        tracing::debug!(%client, %error, "a DNS reply is lost");
+    }
+}

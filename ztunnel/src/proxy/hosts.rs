@@ -1,0 +1,111 @@
+//! Addresses of endpoints that discovery knows by the name of a host (a ServiceEntry with resolution DNS), from the resolver of this
+//! process.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+/// How long addresses are used before they are asked for again. The system's resolver does not tell how long they are good.
+const KEPT: Duration = Duration::from_secs(10);
+/// Time for an answer.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What is known of hosts.
+#[derive(Debug, Default)]
+pub(super) struct Hosts {
+    known: Mutex<HashMap<Arc<str>, Arc<Host>>>,
+}
+
+/// One host. All who wait for it share the answer.
+type Host = tokio::sync::Mutex<Option<Answer>>;
+
+#[derive(Debug, Clone)]
+struct Answer {
+    at: Instant,
+    addresses: Arc<[IpAddr]>,
+}
+
+impl Hosts {
+    /// The addresses of a host; none when it has none. While nobody answers, what it had last.
+    pub(super) async fn addresses(&self, host: &Arc<str>) -> Arc<[IpAddr]> {
+        self.ask(host, |host| async move {
+            let found = tokio::net::lookup_host((&*host, 0)).await?;
+            Ok(found.map(|found| found.ip().to_canonical()).collect())
+        })
+        .await
+    }
+
+    async fn ask<F>(&self, host: &Arc<str>, ask: impl FnOnce(Arc<str>) -> F) -> Arc<[IpAddr]>
+    where
+        F: Future<Output = io::Result<Vec<IpAddr>>>,
+    {
+        let known = self.known.lock().entry(host.clone()).or_default().clone();
+        let mut held = known.lock().await;
+        if let Some(answer) = held.as_ref().filter(|answer| answer.at.elapsed() < KEPT) {
+            return answer.addresses.clone();
+        }
+        let asked = timeout(PATIENCE, ask(host.clone())).await;
+        let addresses = match asked.map_err(io::Error::from).and_then(|found| found) {
+            Ok(mut found) => {
+                found.sort();
+                found.dedup();
+                found.into()
+            }
+            Err(error) => {
+                tracing::debug!(%host, %error, "a host's addresses are not known");
+                let last = held.as_ref().map(|answer| answer.addresses.clone());
+                last.unwrap_or_default()
+            }
+        };
+        *held = Some(Answer {
+            at: Instant::now(),
+            addresses: Arc::clone(&addresses),
+        });
+        addresses
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_kept_and_outlive_a_resolver_that_fails() {
+        let (hosts, name) = (Hosts::default(), Arc::from("db.example.com"));
+        let one: IpAddr = [192, 0, 2, 1].into();
+        let asked = Cell::new(0);
+        let ask = async |found: io::Result<Vec<IpAddr>>| {
+            let answer = |_| async {
+                asked.set(asked.get() + 1);
+                found
+            };
+            hosts.ask(&name, answer).await.to_vec()
+        };
+        let failure = || Err(io::ErrorKind::NotFound.into());
+        assert!(ask(failure()).await.is_empty());
+        assert!(ask(Ok(vec![one])).await.is_empty(), "it was asked just now");
+        tokio::time::advance(KEPT).await;
+        assert_eq!(ask(Ok(vec![one, one])).await, [one]);
+        assert_eq!(ask(failure()).await, [one]);
+        assert_eq!(asked.get(), 2);
+        tokio::time::advance(KEPT).await;
+        assert_eq!(ask(failure()).await, [one]);
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_is_silent_is_not_waited_for() {
+        let (hosts, name) = (Hosts::default(), Arc::from("db.example.com"));
+        let start = Instant::now();
+        let found = hosts.ask(&name, |_| std::future::pending()).await;
+        assert!(found.is_empty());
+        assert_eq!(start.elapsed(), PATIENCE);
+    }
+}

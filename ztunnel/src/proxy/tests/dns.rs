@@ -1,0 +1,188 @@
+//! DNS of a pod: what it sends to the proxy, and what comes back. What is asked on is tested in a pod with its redirection, by the
+//! end-to-end tests.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ambit_core::index::Change;
+use ambit_net::sys::Netns;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+use super::{CLIENT, run};
+use crate::capture;
+use crate::proxy::{Pod, dns};
+use crate::testing::{Served, World, addr, service, workload};
+
+const NAME: &str = "web.ns.svc.cluster.local";
+const ANSWER: [u8; 4] = [10, 96, 0, 1];
+
+/// A question for an address.
+fn question(id: u16, name: &str) -> Vec<u8> {
+    let mut message = id.to_be_bytes().to_vec();
+    message.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    for label in name.split('.') {
+        message.push(u8::try_from(label.len()).expect("short"));
+        message.extend(label.as_bytes());
+    }
+    message.extend([0, 0, 1, 0, 1]);
+    message
+}
+
+/// The id, the code and the last bytes of a reply, which are an address if there is one.
+fn read(reply: &[u8]) -> (u16, u8, [u8; 4]) {
+    let id = u16::from_be_bytes([reply[0], reply[1]]);
+    let last = reply[reply.len() - 4..].try_into().expect("four");
+    (id, reply[3] & 0xf, last)
+}
+
+/// A pod whose DNS is served on the loopback addresses of this test's namespace, where connections are tracked as in any pod.
+async fn served(world: &World, pod: Arc<Pod>) -> Served {
+    let here = Netns::current().expect("a namespace");
+    capture::apply(&here, capture::Options { dns: true }).expect("captured");
+    let listeners = dns::Listeners::open(&pod).expect("free ports");
+    let served = world.serve_pod(pod, addr("127.61.0.1:0").ip()).await;
+    dns::spawn(&served.proxy, listeners);
+    served
+}
+
+fn proxy() -> [SocketAddr; 2] {
+    [addr("127.0.0.1:15053"), addr("[::1]:15053")]
+}
+
+async fn ask(to: SocketAddr, message: &[u8]) -> Vec<u8> {
+    let any = if to.is_ipv4() {
+        "127.0.0.1:0"
+    } else {
+        "[::1]:0"
+    };
+    let socket = UdpSocket::bind(any).await.expect("a port");
+    socket.send_to(message, to).await.expect("sent");
+    let mut reply = [0; 512];
+    let length = socket.recv(&mut reply).await.expect("answered");
+    reply[..length].to_vec()
+}
+
+fn web() -> Change {
+    Change::Service(Arc::new(service("web", "10.96.0.1", 8080)))
+}
+
+#[test]
+fn services_are_answered_over_both_transports_and_families() {
+    run(async || {
+        let world = World::new();
+        world.change([web()]);
+        let pod = world.pod(&workload("client", CLIENT));
+        let _served = served(&world, pod).await;
+        for to in proxy() {
+            assert_eq!(read(&ask(to, &question(7, NAME)).await), (7, 0, ANSWER));
+            let mut stream = TcpStream::connect(to).await.expect("connected");
+            // Two at once.
+            for id in [8, 9] {
+                let message = question(id, "web");
+                let length = u16::try_from(message.len()).expect("short");
+                stream.write_u16(length).await.expect("sent");
+                stream.write_all(&message).await.expect("sent");
+            }
+            for id in [8, 9] {
+                let length = stream.read_u16().await.expect("answered");
+                let mut reply = vec![0; usize::from(length)];
+                stream.read_exact(&mut reply).await.expect("answered");
+                assert_eq!(read(&reply), (id, 0, ANSWER));
+            }
+        }
+    });
+}
+
+#[test]
+fn garbage_is_survived_and_the_proxy_is_no_resolver() {
+    run(async || {
+        let world = World::new();
+        world.change([web()]);
+        let pod = world.pod(&workload("client", CLIENT));
+        let _served = served(&world, pod).await;
+        let to = proxy()[0];
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        let good = question(7, NAME);
+        for end in 0..good.len() {
+            socket.send_to(&good[..end], to).await.expect("sent");
+            let mut odd = good.clone();
+            odd[end] ^= 0xff;
+            socket.send_to(&odd, to).await.expect("sent");
+        }
+        for cut in [&[][..], &[0], &[0, 9, 1], &[255, 255, 0]] {
+            let mut stream = TcpStream::connect(to).await.expect("connected");
+            stream.write_all(cut).await.expect("sent");
+        }
+        assert_eq!(read(&ask(to, &good).await), (7, 0, ANSWER));
+        let (id, code, _) = read(&ask(to, &question(8, "example.org")).await);
+        assert_eq!((id, code), (8, 5), "refused: it was for no resolver");
+    });
+}
+
+#[test]
+fn a_pod_has_so_many_questions_open_and_no_more() {
+    run(async || {
+        let world = World::new();
+        world.change([web()]);
+        let pod = world.limited_pod(&workload("client", CLIENT), 2);
+        let _served = served(&world, pod).await;
+        let to = proxy()[0];
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(to).await.expect("connected");
+            let message = question(1, NAME);
+            stream
+                .write_u16(u16::try_from(message.len()).expect("short"))
+                .await
+                .expect("sent");
+            stream.write_all(&message).await.expect("sent");
+            // Answered, so it counts by now.
+            stream.read_u16().await.expect("answered");
+            held.push(stream);
+        }
+        let mut third = TcpStream::connect(to).await.expect("connected");
+        assert!(third.read_u16().await.is_err(), "it is reset");
+        let (_, code, _) = read(&ask(to, &question(8, "example.org")).await);
+        assert_eq!(code, 2, "failed");
+        assert_eq!(
+            read(&ask(to, &question(9, NAME)).await).2,
+            ANSWER,
+            "what is known takes no place"
+        );
+        held.clear();
+        let again = async {
+            while read(&ask(to, &question(8, "example.org")).await).1 != 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), again)
+            .await
+            .expect("given back");
+    });
+}
+
+#[test]
+fn a_question_waits_until_the_pod_is_described() {
+    run(async || {
+        let world = World::new();
+        world.change([web()]);
+        let described = workload("client", CLIENT);
+        let pod = world.unidentified_pod(&described, 10);
+        let served = served(&world, pod).await;
+        let message = question(7, "web");
+        let asked = ask(proxy()[0], &message);
+        tokio::pin!(asked);
+        tokio::select! {
+            biased;
+            _ = &mut asked => panic!("nobody knows whose web it is"),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {}
+        }
+        world.change([Change::Workload(Arc::new(described.clone()))]);
+        served
+            .pod
+            .identify(world.certificates.want(&described.identity));
+        assert_eq!(read(&asked.await), (7, 0, ANSWER));
+    });
+}
