@@ -9,7 +9,7 @@ use super::revisions::Revisions;
 use crate::source::{Key, Object};
 use crate::translate::view::{Looked, Outcome, View};
 use crate::translate::{
-    Mesh, authentication, authorizer, extension, gateway, policy, route, tls, traffic,
+    Mesh, authentication, authorizer, entry, extension, gateway, policy, route, tls, traffic,
 };
 
 /// What was made of each object, and what it looked at.
@@ -133,6 +133,10 @@ fn make(key: &Key, view: &View<'_>) -> Outcome {
         Some(Object::DestinationRule(object)) => {
             traffic::destination_rule(namespace, name, &object, view)
         }
+        Some(Object::ServiceEntry(object)) => Outcome {
+            status: entry::status(namespace, name, &object, view.objects),
+            ..Outcome::default()
+        },
         Some(Object::ExternalAuthorizer(object)) => {
             authorizer::translate(namespace, name, &object, view)
         }

@@ -5,6 +5,7 @@
 
 mod attached;
 pub mod directory;
+mod entries;
 pub mod objects;
 pub mod readers;
 mod revisions;
@@ -55,6 +56,8 @@ pub struct Index {
     reports: BTreeMap<Key, Report>,
     pods_by_node: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
     slice_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
+    entry_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
+    entry_services: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
@@ -79,6 +82,8 @@ impl Index {
             reports: BTreeMap::new(),
             pods_by_node: HashMap::new(),
             slice_workloads: HashMap::new(),
+            entry_workloads: HashMap::new(),
+            entry_services: HashMap::new(),
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -113,6 +118,7 @@ impl Index {
                 for_waypoints.extend(self.attached.touched(&key));
             }
         }
+        for_waypoints.extend(self.allocate(&mut touched));
         let mut changes = self.translate(&touched);
         let (set, gone) = self
             .attached
@@ -160,8 +166,12 @@ impl Index {
         for name in &touched.services {
             self.translate_service(name, &mut changes);
         }
+        self.translate_entries(&touched.entries, &mut changes);
         for name in &touched.pods {
             self.translate_pod(name, &mut changes);
+        }
+        for name in &touched.workload_entries {
+            self.translate_workload_entry(name, &mut changes);
         }
         for name in &touched.slices {
             self.translate_slice(name, &mut changes);
@@ -197,18 +207,8 @@ impl Index {
         let found = self.accept(Kind::Service, name, result).flatten();
         let key = self.mesh.service_key(ns, service);
         match found {
-            Some(found) => {
-                if self.services.get(&key).is_none_or(|old| **old != found) {
-                    let found = Arc::new(found);
-                    self.services.insert(key, found.clone());
-                    changes.middle.push(Change::Service(found));
-                }
-            }
-            None => {
-                if self.services.remove(&key).is_some() {
-                    changes.middle.push(Change::RemoveService(key));
-                }
-            }
+            Some(found) => self.set_service(found, changes),
+            None => self.remove_service(&key, changes),
         }
     }
 
@@ -242,6 +242,21 @@ impl Index {
         }
         if !now.is_empty() {
             self.slice_workloads.insert(name.clone(), now);
+        }
+    }
+
+    fn set_service(&mut self, found: Service, changes: &mut Changes) {
+        let known = self.services.get(&found.key);
+        if known.is_none_or(|old| **old != found) {
+            let found = Arc::new(found);
+            self.services.insert(found.key.clone(), found.clone());
+            changes.middle.push(Change::Service(found));
+        }
+    }
+
+    fn remove_service(&mut self, key: &NamespacedName, changes: &mut Changes) {
+        if self.services.remove(key).is_some() {
+            changes.middle.push(Change::RemoveService(key.clone()));
         }
     }
 

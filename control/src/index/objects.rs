@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use crate::source::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use crate::source::entry::{ServiceEntry, WorkloadEntry};
 use crate::source::gateway::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
     TLSRoute, XBackendTrafficPolicy,
@@ -17,6 +18,7 @@ use crate::source::istio::{AuthorizationPolicy, PeerAuthentication, RequestAuthe
 use crate::source::networking::DestinationRule;
 use crate::source::object::for_each_kind;
 use crate::source::{Key, Kind, Object};
+use crate::translate::entry::allocation::Allocation;
 
 /// Objects of one kind.
 #[derive(Debug, Clone)]
@@ -90,6 +92,8 @@ macro_rules! tables {
         #[allow(missing_docs)]
         pub struct Objects {
             $(pub $table: Table<$kind>,)*
+            /// The addresses that hosts of ServiceEntries are given; follows from all of these.
+            pub allocation: Allocation,
         }
 
         impl Objects {

@@ -10,12 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Index;
 use super::objects::Table;
+use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
     DATAPLANE_MODE, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS,
     label, selects,
 };
-use crate::translate::{service, slice, waypoint, workload};
+use crate::translate::{entry, service, slice, waypoint, workload};
 
 /// Objects to translate again.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub(super) struct Touched {
     pub(super) pods: BTreeSet<NamespacedName>,
     pub(super) services: BTreeSet<NamespacedName>,
     pub(super) slices: BTreeSet<NamespacedName>,
+    pub(super) entries: BTreeSet<NamespacedName>,
+    pub(super) workload_entries: BTreeSet<NamespacedName>,
+    /// A ServiceEntry is not what it was.
+    pub(super) allocation: bool,
     pub(super) policies: BTreeSet<NamespacedName>,
     pub(super) peers: BTreeSet<NamespacedName>,
     pub(super) static_strict: bool,
@@ -49,6 +54,17 @@ impl Touched {
             Some(Object::AuthorizationPolicy(_)) => self.policy(name, old, new, index),
             Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
             Some(Object::Gateway(_)) => self.gateway(index),
+            Some(Object::ServiceEntry(_)) => {
+                self.allocation = true;
+                for object in [old, new] {
+                    if let Some(Object::ServiceEntry(entry)) = object {
+                        self.entry(&name, entry, index);
+                    }
+                }
+            }
+            Some(Object::WorkloadEntry(_)) => {
+                self.workload_entries.insert(name);
+            }
             // The others have to do with waypoints alone, see `Index::apply`.
             _ => {}
         }
@@ -69,6 +85,32 @@ impl Touched {
         if read.iter().any(differs) || selected {
             add_within(&mut self.pods, &index.objects.pods, name);
             add_within(&mut self.services, &index.objects.services, name);
+            add_within(&mut self.entries, &index.objects.service_entries, name);
+        }
+    }
+
+    /// An entry, who is selected by it, and the entries of its namespace that have a host of it.
+    fn entry(&mut self, name: &NamespacedName, entry: &ServiceEntry, index: &Index) {
+        self.entry_alone(name, entry, index);
+        for host in entry::hosts(entry) {
+            self.entries_of_host(&name.namespace, &host, index);
+        }
+    }
+
+    fn entry_alone(&mut self, name: &NamespacedName, entry: &ServiceEntry, index: &Index) {
+        self.entries.insert(name.clone());
+        let selector = entry.spec.workload_selector.as_ref();
+        if let Some(selector) = selector.filter(|selector| !selector.labels.is_empty()) {
+            self.workloads_with(&name.namespace, &selector.labels, index);
+        }
+    }
+
+    fn entries_of_host(&mut self, namespace: &str, host: &str, index: &Index) {
+        for (name, entry) in index.objects.service_entries.within(namespace) {
+            if entry::hosts(entry).any(|of| of == host) {
+                let name = NamespacedName::new(namespace, name.clone());
+                self.entry_alone(&name, entry, index);
+            }
         }
     }
 
@@ -110,7 +152,7 @@ impl Touched {
         {
             let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
             if let Some(selector) = selector.filter(|_| service::has_selector(service)) {
-                self.pods_with(&name.namespace, selector, index);
+                self.workloads_with(&name.namespace, selector, index);
             } else {
                 self.slices_of(&name, index);
             }
@@ -118,6 +160,8 @@ impl Touched {
         if old.and_then(waypoint::role) != new.and_then(waypoint::role) {
             self.gateway(index);
         }
+        let host = index.mesh.service_key(&name.namespace, &name.name).name;
+        self.entries_of_host(&name.namespace, &host, index);
         self.services.insert(name);
     }
 
@@ -130,6 +174,10 @@ impl Touched {
         for (namespace, service, _) in index.objects.services.all() {
             self.services
                 .insert(NamespacedName::new(namespace.clone(), service.clone()));
+        }
+        for (namespace, entry, _) in index.objects.service_entries.all() {
+            self.entries
+                .insert(NamespacedName::new(namespace.clone(), entry.clone()));
         }
     }
 
@@ -177,8 +225,9 @@ impl Touched {
                                 .insert(NamespacedName::new(namespace.clone(), pod.clone()));
                         }
                     }
+                    self.all_workload_entries(index);
                 } else {
-                    self.pods_with(&name.namespace, &selector.match_labels, index);
+                    self.workloads_with(&name.namespace, &selector.match_labels, index);
                 }
             }
         }
@@ -207,17 +256,38 @@ impl Touched {
                 self.peers
                     .insert(NamespacedName::new(namespace.clone(), peer.clone()));
             }
+            self.all_workload_entries(index);
         } else {
             add_within(&mut self.pods, &objects.pods, &name.namespace);
+            let entries = &objects.workload_entries;
+            add_within(&mut self.workload_entries, entries, &name.namespace);
             add_within(&mut self.peers, &objects.peers, &name.namespace);
         }
         self.peers.insert(name);
     }
 
-    fn pods_with(&mut self, namespace: &str, selector: &BTreeMap<String, String>, index: &Index) {
+    fn all_workload_entries(&mut self, index: &Index) {
+        for (namespace, entry, _) in index.objects.workload_entries.all() {
+            self.workload_entries
+                .insert(NamespacedName::new(namespace.clone(), entry.clone()));
+        }
+    }
+
+    fn workloads_with(
+        &mut self,
+        namespace: &str,
+        selector: &BTreeMap<String, String>,
+        index: &Index,
+    ) {
         for (name, pod) in index.objects.pods.within(namespace) {
             if selects(selector, &pod.metadata) {
                 self.pods
+                    .insert(NamespacedName::new(namespace, name.clone()));
+            }
+        }
+        for (name, entry) in index.objects.workload_entries.within(namespace) {
+            if selects(selector, &entry::workload::labelled(entry)) {
+                self.workload_entries
                     .insert(NamespacedName::new(namespace, name.clone()));
             }
         }

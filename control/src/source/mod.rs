@@ -4,6 +4,7 @@
 //! generation at which they are in force. Nothing behind this seam knows which source is used.
 
 pub mod ambit;
+pub mod entry;
 pub mod files;
 pub mod gateway;
 pub mod istio;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
 use super::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use super::entry::{ServiceEntry, WorkloadEntry};
 use super::gateway::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
     TLSRoute, XBackendTrafficPolicy,
@@ -41,6 +42,8 @@ macro_rules! for_each_kind {
             BackendTLSPolicy in backend_tls,
             XBackendTrafficPolicy in backend_traffic,
             DestinationRule in destination_rules,
+            ServiceEntry in service_entries,
+            WorkloadEntry in workload_entries,
             RateLimit in rate_limits,
             FaultInjection in faults,
             ExternalAuthorizer in authorizers,

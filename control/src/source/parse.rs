@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+use super::entry::{ServiceEntry, WorkloadEntry};
 use super::gateway::{
     BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
     TLSRoute, XBackendTrafficPolicy,
@@ -356,6 +357,8 @@ fn understand(api_version: &str, kind: &str) -> Understood {
         // A misspelt policy must not be silently absent.
         ("security.istio.io", _) => U::Wrong(format!("{api_version} has no kind {kind}")),
         ("networking.istio.io", "DestinationRule") => version_of(NETWORKING, Kind::DestinationRule),
+        ("networking.istio.io", "ServiceEntry") => version_of(NETWORKING, Kind::ServiceEntry),
+        ("networking.istio.io", "WorkloadEntry") => version_of(NETWORKING, Kind::WorkloadEntry),
         ("gateway.networking.k8s.io", "GatewayClass") => version_of(GATEWAY, Kind::GatewayClass),
         ("gateway.networking.k8s.io", "Gateway") => version_of(GATEWAY, Kind::Gateway),
         ("gateway.networking.k8s.io", "HTTPRoute") => version_of(GATEWAY, Kind::HTTPRoute),
@@ -418,6 +421,8 @@ fn typed(kind: Kind, from: &impl Readable) -> Result<Object, (usize, String)> {
         Kind::BackendTLSPolicy => slim!(BackendTLSPolicy),
         Kind::XBackendTrafficPolicy => slim!(XBackendTrafficPolicy),
         Kind::DestinationRule => slim!(DestinationRule),
+        Kind::ServiceEntry => slim!(ServiceEntry),
+        Kind::WorkloadEntry => slim!(WorkloadEntry),
         Kind::RateLimit => slim!(RateLimit),
         Kind::FaultInjection => slim!(FaultInjection),
         Kind::ExternalAuthorizer => slim!(ExternalAuthorizer),

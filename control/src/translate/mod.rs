@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod authorization;
 pub mod authorizer;
+pub mod entry;
 pub mod extension;
 pub mod gateway;
 pub mod labels;

@@ -63,6 +63,7 @@ mod kept {
 
     use super::{Kept, Kind, Objects, Table, for_each_kind};
     use crate::source::ambit::{ExternalAuthorizer, FaultInjection, RateLimit};
+    use crate::source::entry::{ServiceEntry, WorkloadEntry};
     use crate::source::gateway::{
         BackendTLSPolicy, GRPCRoute, Gateway, GatewayClass, HTTPRoute, ReferenceGrant, TCPRoute,
         TLSRoute, XBackendTrafficPolicy,

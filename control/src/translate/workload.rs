@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use super::labels::{
     DATAPLANE_MODE, NETWORK, SIDECAR_STATUS, TLS_MODE, TUNNEL, annotation, label, selects,
 };
-use super::{Mesh, authorization, peer, ports, service, slice, waypoint};
+use super::{Mesh, authorization, entry, peer, ports, service, slice, waypoint};
 use crate::index::objects::Objects;
 
 /// The uid of a pod in the mesh.
@@ -194,7 +194,8 @@ fn services(
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<(NamespacedName, Vec<PortMapping>)> {
-    objects
+    let mut found = of_entries(namespace, pod, objects, mesh);
+    let of_kubernetes = objects
         .services
         .within(namespace)
         .filter(|(_, service)| !service::is_external(service))
@@ -206,8 +207,20 @@ fn services(
                 slice::ports_of_pod(namespace, service_name, service, name, objects)?
             };
             Some((mesh.service_key(namespace, service_name), ports))
-        })
-        .collect()
+        });
+    found.extend(of_kubernetes);
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found
+}
+
+/// The ServiceEntries that select a pod, whose target ports are the pod's.
+fn of_entries(
+    namespace: &str,
+    pod: &Pod,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Vec<(NamespacedName, Vec<PortMapping>)> {
+    entry::selecting(namespace, &pod.metadata, |_| None, objects, mesh)
 }
 
 /// Policies with a selector that selects this pod.

@@ -5,6 +5,7 @@ use crate::source::Kind;
 
 const CORE: &[&str] = &["v1"];
 const SECURITY: &[&str] = &["v1", "v1beta1"];
+const NETWORKING: &[&str] = &["v1", "v1beta1", "v1alpha3"];
 const GATEWAY: &str = "gateway.networking.k8s.io";
 const AMBIT: &[&str] = &["v1alpha1"];
 
@@ -29,6 +30,8 @@ pub const FOLLOWED: &[Kind] = &[
     Kind::BackendTLSPolicy,
     Kind::XBackendTrafficPolicy,
     Kind::DestinationRule,
+    Kind::ServiceEntry,
+    Kind::WorkloadEntry,
     Kind::RateLimit,
     Kind::FaultInjection,
     Kind::ExternalAuthorizer,
@@ -46,6 +49,7 @@ pub fn collection(kind: Kind) -> Collection {
     let core = |plural| Collection::all("", CORE, plural);
     let gateway = |versions, plural| Collection::all(GATEWAY, versions, plural);
     let security = |plural| Collection::all("security.istio.io", SECURITY, plural);
+    let networking = |plural| Collection::all("networking.istio.io", NETWORKING, plural);
     let ambit = |plural| Collection::all("ambit.dev", AMBIT, plural);
     match kind {
         Kind::Namespace => core("namespaces"),
@@ -59,11 +63,9 @@ pub fn collection(kind: Kind) -> Collection {
         Kind::AuthorizationPolicy => security("authorizationpolicies"),
         Kind::PeerAuthentication => security("peerauthentications"),
         Kind::RequestAuthentication => security("requestauthentications"),
-        Kind::DestinationRule => Collection::all(
-            "networking.istio.io",
-            &["v1", "v1beta1", "v1alpha3"],
-            "destinationrules",
-        ),
+        Kind::DestinationRule => networking("destinationrules"),
+        Kind::ServiceEntry => networking("serviceentries"),
+        Kind::WorkloadEntry => networking("workloadentries"),
         Kind::GatewayClass => gateway(&["v1", "v1beta1"], "gatewayclasses"),
         Kind::Gateway => gateway(&["v1", "v1beta1"], "gateways"),
         Kind::HTTPRoute => gateway(&["v1", "v1beta1"], "httproutes"),

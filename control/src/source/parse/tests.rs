@@ -98,10 +98,16 @@ fn kinds() {
             0,
         ),
         (
-            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}",
+            "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: a}",
             &[],
-            &["ServiceEntry a"],
+            &["Sidecar a"],
             0,
+        ),
+        (
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a}\nspec: {host: b}",
+            &[],
+            &[],
+            1,
         ),
         (
             "apiVersion: security.istio.io/v1\nkind: AuthorisationPolicy\nmetadata: {name: a}",

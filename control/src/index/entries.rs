@@ -1,0 +1,147 @@
+//! What follows from ServiceEntries and WorkloadEntries.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+
+use super::touched::Touched;
+use super::{Changes, Index, Report};
+use crate::source::{Key, Kind};
+use crate::translate::entry::{self, allocation::Allocation};
+
+impl Index {
+    /// Gives hosts their addresses anew. Touches the entries for which that makes a difference, and gives their keys.
+    pub(super) fn allocate(&mut self, touched: &mut Touched) -> Vec<Key> {
+        if !touched.allocation {
+            return Vec::new();
+        }
+        let new = Allocation::of(&self.objects.service_entries);
+        let differs = self.objects.allocation.differs(&new);
+        self.objects.allocation = new;
+        let keys = differs.into_iter().map(|(namespace, name)| {
+            let entry = NamespacedName::new(namespace.clone(), name.clone());
+            touched.entries.insert(entry);
+            Key {
+                kind: Kind::ServiceEntry,
+                namespace,
+                name,
+            }
+        });
+        keys.collect()
+    }
+
+    /// What is gone goes first, unless another object has the host now.
+    pub(super) fn translate_entries(
+        &mut self,
+        names: &BTreeSet<NamespacedName>,
+        changes: &mut Changes,
+    ) {
+        let mut set = Vec::new();
+        for name in names {
+            let services = self.services_of_entry(name);
+            let now: BTreeSet<_> = services.iter().map(|service| service.key.clone()).collect();
+            let before = self.entry_services.remove(name).unwrap_or_default();
+            for key in before.difference(&now) {
+                if !self.is_claimed(key) {
+                    self.remove_service(key, changes);
+                }
+            }
+            if !now.is_empty() {
+                self.entry_services.insert(name.clone(), now);
+            }
+            set.extend(services);
+        }
+        for service in set {
+            self.set_service(service, changes);
+        }
+        for name in names {
+            self.translate_endpoints(name, changes);
+        }
+    }
+
+    fn services_of_entry(&mut self, name: &NamespacedName) -> Vec<ambit_core::model::Service> {
+        let (ns, entry_name) = (&*name.namespace, &*name.name);
+        let result = self
+            .objects
+            .service_entries
+            .find(ns, entry_name)
+            .map(|found| entry::services(ns, entry_name, found, &self.objects, &self.mesh));
+        let (services, report) = match result {
+            Some(Ok(services)) => {
+                let report = Report {
+                    problems: Vec::new(),
+                    notices: services.notices,
+                };
+                (services.found, report)
+            }
+            Some(Err(error)) => {
+                let report = Report {
+                    problems: vec![error],
+                    notices: Vec::new(),
+                };
+                (Vec::new(), report)
+            }
+            None => (Vec::new(), Report::default()),
+        };
+        self.set_report(Kind::ServiceEntry, name, report);
+        services
+    }
+
+    fn is_claimed(&self, key: &NamespacedName) -> bool {
+        // No object has the empty name.
+        entry::other_claimant(key, "", &self.objects, &self.mesh).is_some()
+    }
+
+    fn translate_endpoints(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, entry_name) = (&*name.namespace, &*name.name);
+        let served = self.entry_services.contains_key(name);
+        let entry = self.objects.service_entries.find(ns, entry_name);
+        let result = entry.filter(|_| served).map(|found| {
+            entry::workload::endpoints(ns, entry_name, found, &self.objects, &self.mesh)
+        });
+        let found = match result {
+            Some(Ok(found)) => found,
+            Some(Err(error)) => {
+                let report = Report {
+                    problems: vec![error],
+                    notices: Vec::new(),
+                };
+                self.set_report(Kind::ServiceEntry, name, report);
+                Vec::new()
+            }
+            None => Vec::new(),
+        };
+        let now: BTreeSet<Arc<str>> = found.iter().map(|w| w.uid.clone()).collect();
+        let before = self.entry_workloads.remove(name).unwrap_or_default();
+        for workload in found {
+            self.set_workload(workload, changes);
+        }
+        for uid in before.difference(&now) {
+            self.remove_workload(uid, changes);
+        }
+        if !now.is_empty() {
+            self.entry_workloads.insert(name.clone(), now);
+        }
+    }
+
+    pub(super) fn translate_workload_entry(
+        &mut self,
+        name: &NamespacedName,
+        changes: &mut Changes,
+    ) {
+        let (ns, entry_name) = (&*name.namespace, &*name.name);
+        let result = self
+            .objects
+            .workload_entries
+            .find(ns, entry_name)
+            .map(|found| {
+                entry::workload::translate(ns, entry_name, found, &self.objects, &self.mesh)
+            });
+        let uid = entry::workload::uid(ns, entry_name, &self.mesh);
+        match self.accept(Kind::WorkloadEntry, name, result) {
+            Some(found) => self.set_workload(found, changes),
+            None => self.remove_workload(&uid, changes),
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! ServiceEntries and WorkloadEntries: services that Kubernetes does not know, and who serves them.
+
+pub mod allocation;
+#[cfg(test)]
+mod tests;
+pub mod workload;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::model::service::{IpFamilies, LoadBalancing, Mode};
+use ambit_core::model::{PortMapping, PortName, Service as MeshService, Vip};
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label, selects};
+use super::{Mesh, ports, service, waypoint};
+use crate::index::objects::Objects;
+use crate::source::entry::{EntryPort, ServiceEntry, ServiceEntrySpec};
+
+/// How the endpoints of an entry are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// The address that a client has is the endpoint.
+    None,
+    /// They are named.
+    Static,
+    /// By the names of hosts.
+    Dns,
+}
+
+impl Resolution {
+    /// What an entry says.
+    ///
+    /// # Errors
+    /// A word that is not known, or not supported.
+    pub fn of(spec: &ServiceEntrySpec) -> Result<Self, String> {
+        match spec.resolution.as_deref().unwrap_or("NONE") {
+            "" | "NONE" => Ok(Self::None),
+            "STATIC" => Ok(Self::Static),
+            "DNS" | "DNS_ROUND_ROBIN" => Ok(Self::Dns),
+            other => Err(format!(
+                "spec.resolution: {other:?} is not supported; NONE, STATIC, DNS and DNS_ROUND_ROBIN are"
+            )),
+        }
+    }
+}
+
+/// The services of an entry, one a host that no other object of the namespace has, and what its author may not expect.
+#[derive(Debug, Default)]
+pub struct Services {
+    #[allow(missing_docs)]
+    pub found: Vec<MeshService>,
+    #[allow(missing_docs)]
+    pub notices: Vec<String>,
+}
+
+/// The services of an entry.
+///
+/// # Errors
+/// The value that is wrong.
+pub fn services(
+    namespace: &str,
+    name: &str,
+    entry: &ServiceEntry,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Result<Services, String> {
+    let spec = &entry.spec;
+    let resolution = Resolution::of(spec)?;
+    let own: Vec<Vip> = vips(spec, mesh)?;
+    let ports = of_ports(&spec.ports)?;
+    let identities = identities(spec)?;
+    let mut services = Services::default();
+    let private = match private(spec, namespace, &mut services.notices) {
+        Some(private) => private,
+        None => return Ok(services),
+    };
+    let ingress = label(&entry.metadata, INGRESS_USE_WAYPOINT)
+        .or_else(|| objects.namespace_label(namespace, INGRESS_USE_WAYPOINT));
+    if spec.hosts.is_empty() {
+        return Err("spec.hosts: a host is missing".to_owned());
+    }
+    for host in checked_hosts(entry)? {
+        let key = NamespacedName::new(namespace, host.as_str());
+        if let Some(other) = other_claimant(&key, name, objects, mesh) {
+            services
+                .notices
+                .push(format!("{host} is the host of {other} already"));
+            continue;
+        }
+        let allocated = objects.allocation.addresses(namespace, name, &host);
+        let allocated = allocated.map(|ip| vip(IpNet::from(ip), mesh));
+        services.found.push(MeshService {
+            name: name.into(),
+            key,
+            vips: if own.is_empty() {
+                allocated.collect()
+            } else {
+                own.clone()
+            },
+            ports: ports.clone(),
+            subject_alt_names: identities.clone(),
+            waypoint: waypoint::of_service(namespace, &entry.metadata, objects, mesh),
+            waypoint_bypass: waypoint::may_be_bypassed(namespace, &entry.metadata, objects),
+            load_balancing: load_balancing(entry, resolution),
+            canonical: false,
+            ingress_use_waypoint: ingress == Some("true"),
+            namespace_private: private,
+            ip_families: IpFamilies::Automatic,
+            port_names: port_names(&spec.ports),
+        });
+    }
+    Ok(services)
+}
+
+/// What is written back into an entry: the addresses that its hosts were given.
+#[must_use]
+pub fn status(
+    namespace: &str,
+    name: &str,
+    entry: &ServiceEntry,
+    objects: &Objects,
+) -> Option<Value> {
+    let hosts: Vec<String> = hosts(entry).collect();
+    let addresses: Vec<Value> = hosts
+        .iter()
+        .flat_map(|host| {
+            let given = objects.allocation.addresses(namespace, name, host);
+            given.map(move |ip| json!({"value": ip.to_string(), "host": host}))
+        })
+        .collect();
+    let said = entry
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.addresses.is_empty());
+    (said || !addresses.is_empty()).then(|| json!({ "addresses": addresses }))
+}
+
+/// The hosts of an entry as they are looked up, without those that are none.
+pub(crate) fn hosts(entry: &ServiceEntry) -> impl Iterator<Item = String> + '_ {
+    let hosts = entry.spec.hosts.iter();
+    hosts
+        .map(|host| host.to_ascii_lowercase())
+        .filter(|host| is_host(host))
+}
+
+/// The services, with their ports on this workload, of the entries that select it.
+pub(super) fn selecting(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    port_on: impl Fn(&EntryPort) -> Option<u16>,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Vec<(NamespacedName, Vec<PortMapping>)> {
+    let mut found = Vec::new();
+    for (name, entry) in objects.service_entries.within(namespace) {
+        let Some(selector) = &entry.spec.workload_selector else {
+            continue;
+        };
+        if selector.labels.is_empty() || !selects(&selector.labels, metadata) {
+            continue;
+        }
+        for host in hosts(entry) {
+            let key = NamespacedName::new(namespace, host);
+            if other_claimant(&key, name, objects, mesh).is_none() {
+                found.push((key, mappings(&entry.spec.ports, &port_on)));
+            }
+        }
+    }
+    found
+}
+
+/// Who has the host of this key, if it is not the entry `name`: a Service, or an older entry of the namespace, or one whose name
+/// comes first.
+pub(crate) fn other_claimant(
+    key: &NamespacedName,
+    name: &str,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Option<String> {
+    let namespace = &*key.namespace;
+    let suffix = format!(".{namespace}.svc.{}", mesh.cluster_domain);
+    if let Some(service_name) = key.name.strip_suffix(suffix.as_str())
+        && let Some(found) = objects.services.find(namespace, service_name)
+        && !service::is_external(found)
+    {
+        return Some(format!("Service {namespace}/{service_name}"));
+    }
+    let entries = objects.service_entries.within(namespace);
+    let claimants = entries.filter(|(_, entry)| hosts(entry).any(|host| *host == *key.name));
+    let first = claimants.min_by_key(|(name, entry)| {
+        let created = entry.metadata.creation_timestamp.as_ref();
+        (created.map(|time| time.0), (*name).clone())
+    });
+    let (first, _): (&Arc<str>, _) = first.filter(|(first, _)| ***first != *name)?;
+    Some(format!("ServiceEntry {namespace}/{first}"))
+}
+
+fn checked_hosts(entry: &ServiceEntry) -> Result<Vec<String>, String> {
+    let wrong =
+        |at: usize, host: &str| format!("spec.hosts[{at}]: {host:?} is not the name of a host");
+    let mut checked: Vec<String> = Vec::new();
+    for (at, host) in entry.spec.hosts.iter().enumerate() {
+        let lower = host.to_ascii_lowercase();
+        if !is_host(&lower) {
+            return Err(wrong(at, host));
+        }
+        if !checked.contains(&lower) {
+            checked.push(lower);
+        }
+    }
+    Ok(checked)
+}
+
+/// A name of DNS (RFC 1123, section 2.1), or one with `*.` before it.
+fn is_host(host: &str) -> bool {
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    name.len() <= 253
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+fn vips(spec: &ServiceEntrySpec, mesh: &Mesh) -> Result<Vec<Vip>, String> {
+    let addresses = spec.addresses.iter().enumerate();
+    addresses
+        .map(|(at, text)| {
+            let ip = text
+                .parse::<IpAddr>()
+                .map(|ip| IpNet::from(ip.to_canonical()));
+            let net = ip.or_else(|_| text.parse::<IpNet>());
+            net.map(|net| vip(net, mesh)).map_err(|_| {
+                format!("spec.addresses[{at}]: {text:?} is neither an IP address nor a range")
+            })
+        })
+        .collect()
+}
+
+fn vip(net: IpNet, mesh: &Mesh) -> Vip {
+    Vip {
+        network: mesh.network.clone(),
+        net,
+    }
+}
+
+fn of_ports(entries: &[EntryPort]) -> Result<Vec<PortMapping>, String> {
+    let valid = |number: i64| (1..=65535).contains(&number);
+    for (at, port) in entries.iter().enumerate() {
+        for (field, number) in [
+            ("number", Some(port.number)),
+            ("targetPort", port.target_port),
+        ] {
+            let unset = field == "targetPort" && number == Some(0);
+            if number.is_some_and(|number| !valid(number)) && !unset {
+                return Err(format!(
+                    "spec.ports[{at}].{field}: a port is from 1 to 65535"
+                ));
+            }
+        }
+    }
+    Ok(mappings(entries, |_| None))
+}
+
+/// Where the ports lead on a workload that may have its own for them.
+pub(super) fn mappings(
+    entries: &[EntryPort],
+    port_on: impl Fn(&EntryPort) -> Option<u16>,
+) -> Vec<PortMapping> {
+    let number = |number: i64| u16::try_from(number).ok().filter(|port| *port != 0);
+    entries
+        .iter()
+        .filter(|port| {
+            !port
+                .protocol
+                .as_deref()
+                .is_some_and(|it| it.eq_ignore_ascii_case("udp"))
+        })
+        .filter_map(|port| {
+            let service_port = number(port.number)?;
+            let target = port_on(port).or(port.target_port.and_then(number));
+            Some(PortMapping {
+                service_port,
+                target_port: target.unwrap_or(service_port),
+                app_protocol: ports::of_protocol(port.protocol.as_deref()),
+            })
+        })
+        .collect()
+}
+
+fn port_names(entries: &[EntryPort]) -> Vec<PortName> {
+    let named = entries.iter().filter_map(|port| {
+        let name = port.name.as_deref().filter(|name| !name.is_empty())?;
+        Some(PortName {
+            port: u16::try_from(port.number).ok()?,
+            name: name.to_ascii_lowercase().into(),
+        })
+    });
+    named.collect()
+}
+
+fn identities(spec: &ServiceEntrySpec) -> Result<Vec<Identity>, String> {
+    let names = spec.subject_alt_names.iter();
+    // Names of hosts are for proxies that speak TLS to the outside.
+    names
+        .filter(|name| name.starts_with("spiffe://"))
+        .map(|name| {
+            name.parse()
+                .map_err(|_| format!("spec.subjectAltNames: {name:?} is not a SPIFFE id"))
+        })
+        .collect()
+}
+
+/// Whether only clients of its own namespace see it; `None` when nobody does.
+fn private(spec: &ServiceEntrySpec, namespace: &str, notices: &mut Vec<String>) -> Option<bool> {
+    let mut own = false;
+    for to in &spec.export_to {
+        match to.as_str() {
+            "*" => return Some(false),
+            "~" => return None,
+            "." => own = true,
+            to if to == namespace => own = true,
+            to => notices.push(format!(
+                "spec.exportTo: {to:?} is not supported: a ServiceEntry is seen by all, or by its own namespace"
+            )),
+        }
+    }
+    Some(!spec.export_to.is_empty() && own)
+}
+
+fn load_balancing(entry: &ServiceEntry, resolution: Resolution) -> LoadBalancing {
+    if resolution == Resolution::None {
+        return LoadBalancing {
+            mode: Mode::Passthrough,
+            allow_unhealthy: true,
+            ..LoadBalancing::default()
+        };
+    }
+    let (preference, mode) = service::preference(annotation(&entry.metadata, TRAFFIC_DISTRIBUTION));
+    LoadBalancing {
+        preference,
+        mode,
+        allow_unhealthy: false,
+    }
+}

@@ -1,0 +1,263 @@
+//! Who serves entries: endpoints that an entry names, and WorkloadEntries.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::identity::Identity;
+use ambit_core::model::{
+    Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Resolution, hosts, is_host, mappings, other_claimant, selecting};
+use crate::index::objects::Objects;
+use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
+use crate::translate::labels::{TUNNEL, label, selects};
+use crate::translate::{Mesh, authorization, peer, ports, service};
+
+const GROUP: &str = "networking.istio.io";
+
+/// The uid of a WorkloadEntry in the mesh.
+#[must_use]
+pub fn uid(namespace: &str, name: &str, mesh: &Mesh) -> Arc<str> {
+    format!(
+        "{}/{GROUP}/WorkloadEntry/{namespace}/{name}",
+        mesh.cluster_id
+    )
+    .into()
+}
+
+/// The endpoints that an entry names. Of one that is resolved by DNS and names none, its hosts.
+///
+/// # Errors
+/// The value that is wrong.
+pub fn endpoints(
+    namespace: &str,
+    name: &str,
+    entry: &ServiceEntry,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Result<Vec<Workload>, String> {
+    let spec = &entry.spec;
+    let resolution = Resolution::of(spec)?;
+    // In order and each once, as the services of every workload are.
+    let served: BTreeSet<NamespacedName> = hosts(entry)
+        .map(|host| NamespacedName::new(namespace, host))
+        .filter(|key| other_claimant(key, name, objects, mesh).is_none())
+        .collect();
+    let uid = |address: &str| -> Arc<str> {
+        format!(
+            "{}/{GROUP}/ServiceEntry/{namespace}/{name}/{address}",
+            mesh.cluster_id
+        )
+        .into()
+    };
+    let own_ports = |endpoint: &WorkloadEntrySpec| {
+        mappings(&spec.ports, |port: &EntryPort| {
+            named(endpoint, port.name.as_deref())
+        })
+    };
+    let make = |endpoint: &WorkloadEntrySpec, services| {
+        let address = endpoint.address.as_deref().unwrap_or_default();
+        let labels = ObjectMeta {
+            labels: Some(endpoint.labels.clone()),
+            ..ObjectMeta::default()
+        };
+        let about = About {
+            uid: uid(address),
+            namespace,
+            name,
+            metadata: &labels,
+            services,
+        };
+        about.workload(endpoint, resolution == Resolution::Dns, mesh)
+    };
+    let implied = resolution == Resolution::Dns && spec.workload_selector.is_none();
+    if spec.endpoints.is_empty() && implied {
+        let hosts = served.iter().filter(|key| !key.name.starts_with('*'));
+        return hosts
+            .map(|key| {
+                let endpoint = WorkloadEntrySpec {
+                    address: Some(key.name.to_string()),
+                    ..WorkloadEntrySpec::default()
+                };
+                make(&endpoint, vec![(key.clone(), own_ports(&endpoint))])
+            })
+            .collect();
+    }
+    let all = spec.endpoints.iter().enumerate();
+    all.map(|(at, endpoint)| {
+        let ports = own_ports(endpoint);
+        let services = served.iter().map(|key| (key.clone(), ports.clone()));
+        make(endpoint, services.collect()).map_err(|why| format!("spec.endpoints[{at}].{why}"))
+    })
+    .collect()
+}
+
+/// The workload of a WorkloadEntry.
+///
+/// # Errors
+/// The value that is wrong.
+pub fn translate(
+    namespace: &str,
+    name: &str,
+    entry: &WorkloadEntry,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Result<Workload, String> {
+    let metadata = labelled(entry);
+    let mut services = selecting(
+        namespace,
+        &metadata,
+        |port| named(&entry.spec, port.name.as_deref()),
+        objects,
+        mesh,
+    );
+    services.extend(of_kubernetes(
+        namespace,
+        &metadata,
+        &entry.spec,
+        objects,
+        mesh,
+    ));
+    services.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let about = About {
+        uid: uid(namespace, name, mesh),
+        namespace,
+        name,
+        metadata: &metadata,
+        services,
+    };
+    let workload = about.workload(&entry.spec, true, mesh);
+    let mut workload = workload.map_err(|why| format!("spec.{why}"))?;
+    let mut policies = authorization::selecting(namespace, &metadata, objects, mesh);
+    policies.extend(peer::selecting(namespace, &metadata, objects, mesh));
+    policies.sort();
+    workload.authorization_policies = policies;
+    Ok(workload)
+}
+
+/// Its labels: those of its spec, which its own may add to.
+pub(crate) fn labelled(entry: &WorkloadEntry) -> ObjectMeta {
+    let mut metadata = entry.metadata.clone();
+    let labels = metadata.labels.get_or_insert_default();
+    labels.extend(entry.spec.labels.clone());
+    metadata
+}
+
+/// The Services of Kubernetes that select it.
+fn of_kubernetes(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    spec: &WorkloadEntrySpec,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Vec<(NamespacedName, Vec<PortMapping>)> {
+    let services = objects.services.within(namespace);
+    services
+        .filter(|(_, found)| service::has_selector(found) && !service::is_external(found))
+        .filter(|(_, found)| {
+            let selector = found.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            selector.is_some_and(|selector| selects(selector, metadata))
+        })
+        .map(|(name, found)| {
+            let own = ports::of_entry(found, |port| named(spec, port));
+            (mesh.service_key(namespace, name), own)
+        })
+        .collect()
+}
+
+fn named(endpoint: &WorkloadEntrySpec, port: Option<&str>) -> Option<u16> {
+    let number = endpoint.ports.get(port?)?;
+    u16::try_from(*number).ok().filter(|port| *port != 0)
+}
+
+/// What is known of a workload besides what its spec says.
+struct About<'a> {
+    uid: Arc<str>,
+    namespace: &'a str,
+    name: &'a str,
+    metadata: &'a ObjectMeta,
+    services: Vec<(NamespacedName, Vec<PortMapping>)>,
+}
+
+impl About<'_> {
+    fn workload(
+        self,
+        spec: &WorkloadEntrySpec,
+        may_be_host: bool,
+        mesh: &Mesh,
+    ) -> Result<Workload, String> {
+        let address = spec.address.as_deref().unwrap_or_default();
+        let (addresses, hostname) = match address.parse::<IpAddr>() {
+            Ok(ip) => (vec![ip.to_canonical()], String::new()),
+            Err(_) if may_be_host && is_host(&address.to_ascii_lowercase()) => {
+                (Vec::new(), address.to_ascii_lowercase())
+            }
+            Err(_) => {
+                let expected = if may_be_host {
+                    "neither an IP address nor the name of a host"
+                } else {
+                    "not an IP address, as resolution STATIC has it"
+                };
+                return Err(format!("address: {address:?} is {expected}"));
+            }
+        };
+        let account = spec.service_account.as_deref().unwrap_or("default");
+        let identity = Identity::new(mesh.trust_domain.clone(), self.namespace, account)
+            .map_err(|error| format!("serviceAccount: {account:?}: {error}"))?;
+        let network = spec
+            .network
+            .as_deref()
+            .filter(|network| !network.is_empty());
+        let tunnel = label(self.metadata, TUNNEL) == Some("http");
+        let canonical = label(self.metadata, "service.istio.io/canonical-name");
+        let revision = label(self.metadata, "service.istio.io/canonical-revision");
+        Ok(Workload {
+            uid: self.uid,
+            name: self.name.into(),
+            namespace: self.namespace.into(),
+            addresses,
+            hostname: hostname.into(),
+            network: network.map_or_else(|| mesh.network.clone(), Into::into),
+            identity,
+            tunnel_protocol: if tunnel {
+                TunnelProtocol::Hbone
+            } else {
+                TunnelProtocol::None
+            },
+            native_tunnel: false,
+            waypoint: None,
+            network_gateway: None,
+            node: "".into(),
+            cluster_id: mesh.cluster_id.clone(),
+            canonical_name: canonical.unwrap_or(self.name).into(),
+            canonical_revision: revision.unwrap_or("latest").into(),
+            workload_type: WorkloadType::Pod,
+            workload_name: self.name.into(),
+            authorization_policies: Vec::new(),
+            health: Health::Healthy,
+            services: self.services,
+            application_tunnel: None,
+            locality: locality(spec.locality.as_deref().unwrap_or_default()),
+            network_mode: NetworkMode::Standard,
+            capacity: spec
+                .weight
+                .and_then(|weight| u32::try_from(weight).ok())
+                .unwrap_or(1)
+                .max(1),
+        })
+    }
+}
+
+fn locality(text: &str) -> Locality {
+    let mut parts = text.splitn(3, '/').map(Arc::from);
+    let mut next = || parts.next().unwrap_or_else(|| "".into());
+    Locality {
+        region: next(),
+        zone: next(),
+        subzone: next(),
+    }
+}
