@@ -1,11 +1,11 @@
 //! A DNS server of its own opinions: every name has a text that says who asked and how, `nothing.` does not exist, `silent.` is never
-//! answered, `long.` has more to say than fits into a datagram.
+//! answered, `long.` has more to say than fits into a datagram. Zones are given away, in two messages.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::op::{Message, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::{RData, Record};
+use hickory_proto::rr::rdata::{SOA, TXT};
+use hickory_proto::rr::{RData, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
@@ -50,12 +50,31 @@ async fn converse(mut stream: TcpStream, client: IpAddr) -> anyhow::Result<()> {
     loop {
         let mut question = vec![0; usize::from(stream.read_u16().await?)];
         stream.read_exact(&mut question).await?;
-        if let Some(reply) = reply(&Message::from_vec(&question)?, client, "tcp") {
+        let question = Message::from_vec(&question)?;
+        let Some(reply) = reply(&question, client, "tcp") else {
+            continue;
+        };
+        let replies = match question.queries[0].query_type() {
+            RecordType::AXFR => zone(reply),
+            _ => vec![reply],
+        };
+        for reply in replies {
             let bytes = reply.to_vec()?;
             stream.write_u16(bytes.len().try_into()?).await?;
             stream.write_all(&bytes).await?;
         }
     }
+}
+
+/// A reply as a zone, which begins and ends with the same record.
+fn zone(mut first: Message) -> Vec<Message> {
+    let name = first.queries[0].name().clone();
+    let begin = RData::SOA(SOA::new(name.clone(), name.clone(), 1, 1, 1, 1, 1));
+    let begin = Record::from_rdata(name, LIFETIME, begin);
+    let mut last = first.clone();
+    first.answers.insert(0, begin.clone());
+    last.answers = vec![begin];
+    vec![first, last]
 }
 
 fn reply(question: &Message, client: IpAddr, protocol: &str) -> Option<Message> {

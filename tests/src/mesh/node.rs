@@ -206,6 +206,8 @@ pub(super) fn recipes(
         ("INPOD_UDS", text(&files.proxy_socket)),
         ("AMBIT_STATE_DIR", text(&files.folder.join("state"))),
         ("PROXY_MODE", "shared".to_owned()),
+        // The agent leads DNS there, and not every proxy answers unless it is told to.
+        ("ISTIO_META_DNS_CAPTURE", "true".to_owned()),
         ("RUST_LOG", "info".to_owned()),
     ];
     let proxy = recipe(cluster, node, files, "ztunnel", vec![text(&program)], &env);

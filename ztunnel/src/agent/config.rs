@@ -70,7 +70,7 @@ pub struct Config {
     #[arg(long, env = "AGENT_ADDR", default_value = "0.0.0.0:15022")]
     pub address: SocketAddr,
 
-    /// Captures DNS of pods too, unless their annotation ambient.istio.io/dns-capture is false.
+    /// Captures DNS of pods too, unless their annotation ambient.istio.io/dns-capture says otherwise.
     #[arg(long, env = "DNS_CAPTURE", action = ArgAction::Set, default_value_t = true)]
     pub dns_capture: bool,
 

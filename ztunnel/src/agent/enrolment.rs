@@ -310,7 +310,7 @@ impl<S: Source> Enrolment<S> {
 
     fn options(&self, record: &Record) -> Options {
         Options {
-            dns: self.dns_capture && !record.keeps_dns,
+            dns: record.dns_capture.unwrap_or(self.dns_capture),
         }
     }
 

@@ -10,7 +10,7 @@ const MODE: &str = "istio.io/dataplane-mode";
 /// On pods that have a sidecar proxy of their own.
 pub(super) const SIDECAR: &str = "sidecar.istio.io/status";
 
-/// `false` on pods whose DNS is left alone.
+/// On pods: whether their DNS is captured, whatever the agent does with others.
 const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
 /// `enabled` on pods that are captured.
 pub(super) const MARK: &str = "ambient.istio.io/redirection";
@@ -41,8 +41,8 @@ pub struct Pod {
     pub ended: bool,
     /// It is marked as captured.
     pub marked: bool,
-    /// Its DNS is left alone.
-    pub keeps_dns: bool,
+    /// Whether its DNS is captured, if it says so itself.
+    pub dns_capture: Option<bool>,
 }
 
 impl Pod {
@@ -82,11 +82,13 @@ pub fn decide(pod: &Pod, namespace: &Labels) -> Decision {
     }
 }
 
-/// Whether a pod with these annotations has its DNS left alone.
-pub(super) fn keeps_dns(annotations: &BTreeMap<String, String>) -> bool {
+/// Whether the DNS of a pod with these annotations is captured, if they say so.
+pub(super) fn dns_capture(annotations: &BTreeMap<String, String>) -> Option<bool> {
     annotations
-        .get(DNS_CAPTURE)
-        .is_some_and(|wanted| wanted.eq_ignore_ascii_case("false"))
+        .get(DNS_CAPTURE)?
+        .to_ascii_lowercase()
+        .parse()
+        .ok()
 }
 
 /// A Kubernetes object, of which only what is used here is read.
@@ -134,7 +136,7 @@ impl Object {
             labels: self.metadata.labels.unwrap_or_default(),
             host_network: self.spec.host_network.unwrap_or_default(),
             sidecar: annotations.contains_key(SIDECAR),
-            keeps_dns: keeps_dns(&annotations),
+            dns_capture: dns_capture(&annotations),
             ..Pod::default()
         }
     }
@@ -199,17 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn an_annotation_leaves_dns_alone() {
-        for (value, keeps) in [
-            (None, false),
-            (Some("false"), true),
-            (Some("False"), true),
-            (Some("true"), false),
-            (Some(""), false),
+    fn an_annotation_decides_about_dns() {
+        for (value, expected) in [
+            (None, None),
+            (Some("false"), Some(false)),
+            (Some("False"), Some(false)),
+            (Some("true"), Some(true)),
+            (Some(""), None),
         ] {
             let annotations = value.map(|value| (DNS_CAPTURE.to_owned(), value.to_owned()));
             let annotations = annotations.into_iter().collect();
-            assert_eq!(keeps_dns(&annotations), keeps, "{value:?}");
+            assert_eq!(dns_capture(&annotations), expected, "{value:?}");
         }
     }
 
@@ -235,7 +237,7 @@ mod tests {
             labels: [("app".into(), "a".into())].into(),
             host_network: true,
             sidecar: true,
-            keeps_dns: true,
+            dns_capture: Some(false),
             ..Pod::default()
         };
         assert_eq!(full.into_pod(), expected);

@@ -29,9 +29,9 @@ pub(super) struct Record {
     /// Which namespace was at that path: device and inode.
     pub(super) identity: (u64, u64),
     pub(super) ips: Vec<IpAddr>,
-    /// Its DNS is left alone.
+    /// Whether its DNS is captured, if it says so itself.
     #[serde(default)]
-    pub(super) keeps_dns: bool,
+    pub(super) dns_capture: Option<bool>,
 }
 
 impl Record {
@@ -50,7 +50,7 @@ impl Record {
             netns: netns.to_owned(),
             identity: identity(netns)?,
             ips: ips.to_vec(),
-            keeps_dns: pod.keeps_dns,
+            dns_capture: pod.dns_capture,
         })
     }
 

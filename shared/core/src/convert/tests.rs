@@ -366,7 +366,7 @@ mod strategies {
     use crate::model::{AppProtocol, LoadBalancing};
     use crate::model::{
         ApplicationTunnel, Clause, Destination, GatewayAddress, Health, Locality, NetworkMode,
-        PortMapping, Rule, TunnelProtocol, WorkloadType,
+        PortMapping, PortName, Rule, TunnelProtocol, WorkloadType,
     };
 
     fn name() -> impl Strategy<Value = Arc<str>> {
@@ -571,25 +571,35 @@ mod strategies {
         let flags = any::<(bool, bool, bool, bool)>();
         let waypoint = proptest::option::of(gateway());
         (text(), named(), vips, some(mapping()), waypoint, how, flags).prop_map(
-            |(name, key, vips, ports, waypoint, load_balancing, flags)| Service {
-                name,
-                key,
-                vips,
-                ports,
-                subject_alt_names: vec![identity("ns", "san")],
-                waypoint,
-                load_balancing,
-                canonical: flags.0,
-                ingress_use_waypoint: flags.1,
-                namespace_private: flags.2,
-                waypoint_bypass: flags.3,
-                ip_families: match (flags.0, flags.1) {
-                    (false, false) => IpFamilies::Automatic,
-                    (true, false) => IpFamilies::V4,
-                    (false, true) => IpFamilies::V6,
-                    (true, true) => IpFamilies::Dual,
-                },
-                port_names: Vec::new(),
+            |(name, key, vips, ports, waypoint, load_balancing, flags)| {
+                let named = ports
+                    .iter()
+                    .filter(|_| flags.3)
+                    .map(|it: &PortMapping| PortName {
+                        port: it.service_port,
+                        name: name.clone(),
+                    })
+                    .collect();
+                Service {
+                    name,
+                    key,
+                    vips,
+                    ports,
+                    subject_alt_names: vec![identity("ns", "san")],
+                    waypoint,
+                    load_balancing,
+                    canonical: flags.0,
+                    ingress_use_waypoint: flags.1,
+                    namespace_private: flags.2,
+                    waypoint_bypass: flags.3,
+                    ip_families: match (flags.0, flags.1) {
+                        (false, false) => IpFamilies::Automatic,
+                        (true, false) => IpFamilies::V4,
+                        (false, true) => IpFamilies::V6,
+                        (true, true) => IpFamilies::Dual,
+                    },
+                    port_names: named,
+                }
             },
         )
     }

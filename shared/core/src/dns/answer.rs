@@ -22,10 +22,20 @@ pub struct Client<'a> {
     pub namespace: &'a str,
     /// The network it is on.
     pub network: &'a str,
+    /// Its own addresses: it reaches others of their families.
+    pub addresses: &'a [IpAddr],
     /// Its cluster.
     pub cluster_id: &'a str,
     /// The domain of that cluster's services.
     pub domain: &'a str,
+}
+
+impl Client<'_> {
+    /// Whether it has an address of this family, if it is known to have any.
+    fn reaches(&self, ip: &IpAddr) -> bool {
+        let mut own = self.addresses.iter();
+        self.addresses.is_empty() || own.any(|own| own.is_ipv4() == ip.is_ipv4())
+    }
 }
 
 /// What the mesh has to say.
@@ -90,16 +100,15 @@ pub fn answer(index: &Index, client: &Client<'_>, name: &str, kind: RecordType) 
     let Some((found, alias)) = asked.find(name) else {
         return Answer::Elsewhere { known: false };
     };
-    let addresses = match kind {
-        RecordType::A | RecordType::AAAA | RecordType::ANY => asked.addresses(&found),
+    let wanted: fn(&IpAddr) -> bool = match kind {
+        RecordType::A => IpAddr::is_ipv4,
+        RecordType::AAAA => IpAddr::is_ipv6,
+        RecordType::ANY => |_| true,
         _ => return Answer::Elsewhere { known: true },
     };
-    let wanted = addresses.into_iter().filter(|ip| match kind {
-        RecordType::A => ip.is_ipv4(),
-        RecordType::AAAA => ip.is_ipv6(),
-        _ => true,
-    });
-    Answer::Here(Records::of(alias, wanted.map(Data::Address)))
+    let addresses = asked.addresses(&found).into_iter();
+    let addresses = addresses.filter(|ip| wanted(ip) && client.reaches(ip));
+    Answer::Here(Records::of(alias, addresses.map(Data::Address)))
 }
 
 /// What a name stands for.
@@ -235,13 +244,12 @@ impl<'a> Asked<'a> {
 
     /// The servers of a port, `_PORT._tcp.SERVICE`; of a headless service its endpoints, each with a name of its own.
     fn servers(&self, name: &str) -> Answer {
-        let Some((port, host)) = name
-            .strip_prefix('_')
-            .and_then(|rest| rest.split_once("._tcp."))
-        else {
-            return Answer::Elsewhere { known: false };
+        let port = name.strip_prefix('_');
+        let Some((port, asked)) = port.and_then(|rest| rest.split_once("._tcp.")) else {
+            let known = self.find(name).is_some();
+            return Answer::Elsewhere { known };
         };
-        let Some((Found::Service(service), _)) = self.find(host) else {
+        let Some((Found::Service(service), alias)) = self.find(asked) else {
             return Answer::Elsewhere { known: false };
         };
         let Some(port) = service.port_names.iter().find(|it| *it.name == *port) else {
@@ -249,9 +257,11 @@ impl<'a> Asked<'a> {
         };
         let host = &service.key.name;
         if !service.vips.is_empty() {
+            let asked = alias.as_deref().unwrap_or(asked);
+            let target = if host.starts_with('*') { asked } else { host };
             let server = Data::Server {
                 port: port.port,
-                target: (&**host).into(),
+                target: target.into(),
             };
             return Answer::Here(Records::of(None, std::iter::once(server)));
         }

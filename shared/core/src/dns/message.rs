@@ -24,6 +24,10 @@ impl RecordType {
     pub const SRV: Self = Self(33);
     /// What EDNS says about the message.
     pub const OPT: Self = Self(41);
+    /// What has changed in a zone.
+    pub const IXFR: Self = Self(251);
+    /// A whole zone.
+    pub const AXFR: Self = Self(252);
     /// Whatever there is.
     pub const ANY: Self = Self(255);
 
@@ -45,6 +49,8 @@ impl RecordType {
             48 => "dnskey",
             64 => "svcb",
             65 => "https",
+            251 => "ixfr",
+            252 => "axfr",
             255 => "any",
             257 => "caa",
             _ => "unknown",
@@ -59,7 +65,6 @@ pub enum Code {
     NoError = 0,
     FormErr = 1,
     ServFail = 2,
-    NotImp = 4,
     Refused = 5,
     /// An EDNS version that is not known.
     BadVers = 16,
@@ -77,12 +82,14 @@ pub enum Malformed {
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    pub(super) message: Box<[u8]>,
+    message: Box<[u8]>,
     /// Where the question ends.
     pub(super) end: usize,
     name: Option<Box<str>>,
     kind: RecordType,
     class: u16,
+    /// It asks, and neither updates nor notifies.
+    pub(super) standard: bool,
     pub(super) edns: Option<Edns>,
 }
 
@@ -105,11 +112,8 @@ impl Query {
         if flags & RESPONSE != 0 || message.len() > LONGEST {
             return Err(Malformed::Ignored);
         }
-        let refused = |code| Malformed::Refused(reply::bare(header, code));
-        if flags & OPCODE != 0 {
-            return Err(refused(Code::NotImp));
-        }
-        let query = Self::read(message).ok_or_else(|| refused(Code::FormErr))?;
+        let formless = || Malformed::Refused(reply::bare(header, Code::FormErr));
+        let query = Self::read(message).ok_or_else(formless)?;
         if query.edns.is_some_and(|edns| edns.version != 0) {
             return Err(Malformed::Refused(query.failure(Code::BadVers)));
         }
@@ -147,6 +151,7 @@ impl Query {
             name,
             kind,
             class,
+            standard: u16_at(message, 2)? & OPCODE == 0,
             edns,
         })
     }
@@ -163,10 +168,22 @@ impl Query {
         self.kind
     }
 
-    /// Whether it is about the Internet, as everything but chaos is.
+    /// Whether it is a question about the Internet: no update, and not about chaos.
     #[must_use]
     pub fn internet(&self) -> bool {
-        self.class == 1
+        self.standard && self.class == 1
+    }
+
+    /// Whether the answer may be many messages (RFC 5936).
+    #[must_use]
+    pub fn is_transfer(&self) -> bool {
+        self.standard && matches!(self.kind, RecordType::AXFR | RecordType::IXFR)
+    }
+
+    /// All of it, as it came.
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
+        &self.message
     }
 
     /// The longest datagram that the client takes.

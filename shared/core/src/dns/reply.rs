@@ -51,7 +51,7 @@ impl Query {
     /// The question as it is asked elsewhere.
     #[must_use]
     pub fn forwarded(&self, id: u16) -> Vec<u8> {
-        let mut message = self.message.to_vec();
+        let mut message = self.message().to_vec();
         put(&mut message, 0, id);
         message
     }
@@ -70,8 +70,9 @@ impl Query {
         let same = response
             .get(HEADER..self.end)
             .is_some_and(|question| question.eq_ignore_ascii_case(self.question()));
-        // Old servers that do not understand EDNS say so without the question.
-        let bare = questions == 0 && flags & CODE != 0;
+        // Old servers that do not understand EDNS say so without the question, and updates are answered without their zone (RFC 2136,
+        // section 3.8).
+        let bare = questions == 0 && (flags & CODE != 0 || !self.standard);
         response.len() >= HEADER
             && found == id
             && flags & RESPONSE != 0
@@ -92,8 +93,10 @@ impl Query {
             return self.end(response, Code::NoError);
         }
         let id = &mut response[..2];
-        id.copy_from_slice(&self.message[..2]);
-        if let Some(question) = response.get_mut(HEADER..self.end) {
+        id.copy_from_slice(&self.message()[..2]);
+        if u16_at(&response, 4) == Some(1)
+            && let Some(question) = response.get_mut(HEADER..self.end)
+        {
             question.copy_from_slice(self.question());
         }
         response
@@ -101,7 +104,7 @@ impl Query {
 
     /// The header and the question.
     fn begin(&self, flags: u16, code: Code) -> Vec<u8> {
-        let mut out = bare(&self.message[..HEADER], code);
+        let mut out = bare(&self.message()[..HEADER], code);
         flag(&mut out, flags);
         put(&mut out, 4, 1);
         out.extend_from_slice(self.question());

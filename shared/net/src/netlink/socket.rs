@@ -65,13 +65,13 @@ impl Socket {
         }
     }
 
-    /// Sends `message` and gives the one answer to it.
+    /// Sends `message` and gives the one answer to it. The kernel answers before the message is sent, so that this never waits.
     pub(crate) fn ask(&mut self, message: Message) -> Result<Body, Failure> {
         let sequence = self.next();
         self.send(&message.finish(sequence))?;
         let mut buffer = vec![0; ANSWER];
         loop {
-            let datagram = self.receive(&mut buffer, MsgFlags::empty())?;
+            let datagram = self.receive(&mut buffer, MsgFlags::MSG_DONTWAIT)?;
             if let Some(reply) = replies(datagram).find(|r| r.sequence == sequence) {
                 return match acknowledgement(&reply) {
                     Some(Err(failure)) => Err(failure),

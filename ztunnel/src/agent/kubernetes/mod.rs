@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::pod::{Labels, MARK, Pod, SIDECAR, keeps_dns};
+use super::pod::{Labels, MARK, Pod, SIDECAR, dns_capture};
 use super::source::{Source, SourceError};
 use table::Table;
 
@@ -216,7 +216,7 @@ fn read(pod: core::Pod) -> Pod {
         sidecar: annotations.contains_key(SIDECAR),
         ips: ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
         ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        keeps_dns: keeps_dns(&annotations),
+        dns_capture: dns_capture(&annotations),
         marked: annotations.get(MARK).is_some_and(|mark| mark == "enabled"),
     }
 }

@@ -122,6 +122,7 @@ fn client<'a>(proxy: &'a PodProxy, pod: &'a Workload) -> Client<'a> {
     Client {
         namespace: &pod.namespace,
         network: &pod.network,
+        addresses: &pod.addresses,
         cluster_id: &pod.cluster_id,
         domain: &proxy.shared.settings().dns.domain,
     }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use ambit_core::dns::{Malformed, Query};
 use ambit_net::sys;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::super::PodProxy;
 use super::tally::Tally;
-use super::{Look, Transport, look, reply};
+use super::{Look, Transport, fail, look, reply, upstream};
 
 /// How long a client may say nothing.
 const IDLE: Duration = Duration::from_secs(10);
@@ -48,6 +48,15 @@ async fn converse(
             return Ok(());
         };
         let reply = match Query::parse(&message) {
+            Ok(query) if query.is_transfer() => {
+                match transfer(proxy, &query, again(&asked)).await {
+                    Ok(mut resolver) => {
+                        copy_bidirectional(&mut stream, &mut resolver).await?;
+                        return Ok(());
+                    }
+                    Err(reply) => reply,
+                }
+            }
             Ok(query) => {
                 let mut tally = Tally::begin(proxy, Transport::Tcp, &query);
                 match look(proxy, &query, Transport::Tcp, &mut tally) {
@@ -65,6 +74,25 @@ async fn converse(
             Err(Malformed::Ignored) => return Ok(()),
         };
         timeout(IDLE, write(&mut stream, &reply)).await??;
+    }
+}
+
+/// A zone is many messages, so that the rest of the connection is between the client and the resolver that it asked: the connection to
+/// that, or why there is none.
+async fn transfer(
+    proxy: &PodProxy,
+    query: &Query,
+    asked: io::Result<SocketAddr>,
+) -> Result<TcpStream, Vec<u8>> {
+    let mut tally = Tally::begin(proxy, Transport::Tcp, query);
+    tally.forwarded();
+    let limit = proxy.shared.settings().dns.timeout;
+    match upstream::transfer(&proxy.pod.sockets, query, asked, limit).await {
+        Ok(resolver) => {
+            tally.passed_on(query, &[]);
+            Ok(resolver)
+        }
+        Err(failure) => Err(fail(query, &failure, tally)),
     }
 }
 

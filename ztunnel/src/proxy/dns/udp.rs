@@ -8,6 +8,7 @@ use std::time::Duration;
 use ambit_core::dns::{MOST_DATAGRAM, Malformed, Query};
 use ambit_net::netlink::conntrack::Handle;
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 
 use super::super::{PodProxy, accept};
 use super::tally::Tally;
@@ -21,21 +22,27 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, socket: UdpSocket) {
     let Ok(local) = socket.local_addr() else {
         return;
     };
+    let mut drained = proxy.drained.clone();
+    let open = Arc::new(watch::Sender::new(()));
     let mut server = Server {
-        proxy: proxy.clone(),
+        proxy,
         socket: Arc::new(socket),
         local,
         table: None,
+        open: open.clone(),
+        has_complained: false,
     };
-    let mut drained = proxy.drained.clone();
     tokio::select! {
         biased;
         () = drained.begun() => {}
         () = server.receive() => {}
     }
-    // What has arrived would be lost with the socket.
-    while let Ok(datagram) = server.next() {
-        server.handle(datagram);
+    // Open questions hold the socket, so that it gets its share of new ones until they are answered: nobody else can read those.
+    tokio::select! {
+        biased;
+        () = server.receive() => {}
+        () = open.closed() => {}
+        () = drained.cut() => {}
     }
 }
 
@@ -45,6 +52,10 @@ struct Server {
     local: SocketAddr,
     /// The pod's tracked connections, once they were asked for.
     table: Option<Handle>,
+    /// Every open question has a receiver.
+    open: Arc<watch::Sender<()>>,
+    /// It was said once that the table cannot be read.
+    has_complained: bool,
 }
 
 struct Datagram {
@@ -97,11 +108,18 @@ impl Server {
             Err(failure) => return send(&self.socket, &fail(&query, &failure, tally), client),
         };
         let asked = self.original_destination(client);
-        let (proxy, socket) = (self.proxy.clone(), self.socket.clone());
+        if let Err(error) = &asked {
+            self.complain(error);
+        }
+        let (proxy, socket, open) = (
+            self.proxy.clone(),
+            self.socket.clone(),
+            self.open.subscribe(),
+        );
         accept::spawn_until_cut(&self.proxy, Duration::ZERO, async move {
             let reply = reply(&proxy, &query, Transport::Udp, looked, asked, tally).await;
             send(&socket, &reply, client);
-            drop(permit);
+            drop((socket, permit, open));
         });
     }
 
@@ -116,6 +134,15 @@ impl Server {
         }
         let table = self.table.as_mut().expect("it was opened just now");
         Ok(table.original_destination(client, self.local)?)
+    }
+
+    /// That the kernel does not say is no matter of one question.
+    fn complain(&mut self, error: &io::Error) {
+        if error.kind() != io::ErrorKind::InvalidInput && !self.has_complained {
+            self.has_complained = true;
+            let pod = &self.proxy.pod.name;
+            tracing::warn!(%pod, %error, "cannot tell which resolver DNS over UDP is for");
+        }
     }
 }
 

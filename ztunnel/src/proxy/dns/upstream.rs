@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ambit_core::dns::{MOST_DATAGRAM, Query};
 use ambit_net::sys::Sockets;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::{Failure, Transport, tcp};
 
@@ -29,6 +29,30 @@ pub(super) async fn ask(
             Transport::Tcp => by_tcp(sockets, query, resolver).await,
         }
     };
+    within(resolver, limit, asking).await
+}
+
+/// A connection to `asked` in which a zone was asked for, in the client's own words.
+pub(super) async fn transfer(
+    sockets: &Sockets,
+    query: &Query,
+    asked: io::Result<SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, Failure> {
+    let resolver = asked.map_err(Failure::Nobody)?;
+    let asking = async {
+        let mut stream = sockets.connect(resolver, None).await?;
+        tcp::write(&mut stream, query.message()).await?;
+        Ok(stream)
+    };
+    within(resolver, limit, asking).await
+}
+
+async fn within<T>(
+    resolver: SocketAddr,
+    limit: Duration,
+    asking: impl Future<Output = io::Result<T>>,
+) -> Result<T, Failure> {
     match tokio::time::timeout(limit, asking).await {
         Ok(response) => response.map_err(|error| Failure::Upstream { resolver, error }),
         Err(_) => Err(Failure::Silent { resolver, limit }),

@@ -1,18 +1,20 @@
-//! DNS of a pod: what it sends to the proxy, and what comes back. What is asked on is tested in a pod with its redirection, by the
-//! end-to-end tests.
+//! DNS of a pod: what it sends to the proxy, and what comes back. More of what is asked on is in the end-to-end tests.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::index::Change;
-use ambit_net::sys::Netns;
+use ambit_net::netlink::route::Handle;
+use ambit_net::netlink::testing::{namespace, within};
+use ambit_net::sys::{Netns, PROXY_MARK, Sockets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 use super::{CLIENT, run};
 use crate::capture;
-use crate::proxy::{Pod, dns};
+use crate::proxy::{Limits, Pod, dns};
 use crate::testing::{Served, World, addr, service, workload};
 
 const NAME: &str = "web.ns.svc.cluster.local";
@@ -184,5 +186,82 @@ fn a_question_waits_until_the_pod_is_described() {
             .pod
             .identify(world.certificates.want(&described.identity));
         assert_eq!(read(&asked.await), (7, 0, ANSWER));
+    });
+}
+
+/// A pod whose proxy is not captured itself.
+fn marked(world: &World) -> Arc<Pod> {
+    let client = workload("client", CLIENT);
+    world.change([Change::Workload(Arc::new(client.clone()))]);
+    let sockets = Sockets {
+        netns: None,
+        mark: Some(PROXY_MARK),
+    };
+    let limits = Limits {
+        connections: 10,
+        hbone_connections: 10,
+        dns_queries: 10,
+    };
+    Arc::new(Pod::new(client.uid, "ns/client".into(), sockets, limits))
+}
+
+/// A resolver beside this namespace, and its address. Here is 10.1.0.2.
+fn resolver() -> (UdpSocket, SocketAddr) {
+    let beside = namespace();
+    let up = |device: &str, address: &str| {
+        let mut links = Handle::open().expect("netlink opens");
+        links.set_up(device).expect("up");
+        let address = address.parse().expect("a network");
+        links.add_address(device, address).expect("an address");
+    };
+    let mut links = Handle::open().expect("netlink opens");
+    links
+        .add_veth("eth0", "eth0", Some(beside.as_fd()))
+        .expect("a pair");
+    up("eth0", "10.1.0.2/24");
+    let at = addr("10.1.0.1:53");
+    let socket = within(&beside, || {
+        up("eth0", "10.1.0.1/24");
+        let socket = std::net::UdpSocket::bind(at).expect("bound");
+        socket.set_nonblocking(true).expect("set");
+        socket
+    });
+    (UdpSocket::from_std(socket).expect("a socket"), at)
+}
+
+/// Datagrams are shared out among all sockets at an address: one that nobody reads would lose its share.
+#[test]
+fn a_proxy_that_leaves_reads_until_its_questions_are_answered() {
+    run(async || {
+        let world = World::new();
+        world.change([web()]);
+        let (resolver, at) = resolver();
+        let served = served(&world, marked(&world)).await;
+        let app = UdpSocket::bind("10.1.0.2:0").await.expect("bound");
+        app.send_to(&question(7, "example.org"), at)
+            .await
+            .expect("sent");
+        let mut asked = [0; 512];
+        let (length, asker) = resolver.recv_from(&mut asked).await.expect("asked on");
+        let Served {
+            drain,
+            mut drained,
+            proxy: server,
+            ..
+        } = served;
+        let leaving = tokio::spawn(drain.run(Duration::from_secs(20)));
+        drained.begun().await;
+        drop((drained, server));
+        let reply = ask(proxy()[0], &question(8, NAME)).await;
+        assert_eq!(read(&reply), (8, 0, ANSWER));
+        asked[2] |= 0x80;
+        resolver
+            .send_to(&asked[..length], asker)
+            .await
+            .expect("sent");
+        let (length, from) = app.recv_from(&mut asked).await.expect("answered");
+        assert_eq!((from, read(&asked[..length]).0), (at, 7));
+        leaving.await.expect("it has nothing left to do");
+        UdpSocket::bind(proxy()[0]).await.expect("it is gone");
     });
 }

@@ -1,7 +1,9 @@
 //! What the mesh answers to whom.
 
+use std::net::IpAddr;
+
 use crate::dns::{Answer, Client, Data, RecordType, answer};
-use crate::fixtures::{index, key, pod_in, service};
+use crate::fixtures::{index, ip, key, pod_in, service};
 use crate::index::Index;
 use crate::model::service::IpFamilies;
 use crate::model::{Health, PortName, Service, Workload, WorkloadType};
@@ -58,6 +60,10 @@ fn world() -> Index {
     sleepy.services = vec![(key("shop/all.shop.svc.cluster.local"), Vec::new())];
     let mut single = member(4, Health::Healthy);
     single.services = vec![(key("shop/v4.shop.svc.cluster.local"), Vec::new())];
+    let ports = Service {
+        port_names: of_cluster("shop", "any", &[]).port_names,
+        ..named("shop/*.ports.example.com", &["240.240.0.5"])
+    };
     let mut elsewhere = member(8, Health::Healthy);
     elsewhere.network = "far".into();
     index([
@@ -69,6 +75,7 @@ fn world() -> Index {
         v4_only.into(),
         far.into(),
         private.into(),
+        ports.into(),
         named("shop/api.example.com", &["240.240.0.1", "2001:2::1"]).into(),
         named("shop/*.wild.example.com", &["240.240.0.2"]).into(),
         named("shop/*.deep.wild.example.com", &["240.240.0.3"]).into(),
@@ -87,9 +94,19 @@ fn world() -> Index {
 
 /// `elsewhere`, `known` when the mesh has the name, or the records with their alias before them.
 fn asked(index: &Index, namespace: &str, name: &str, kind: RecordType) -> String {
+    asked_from(index, (namespace, &[]), name, kind)
+}
+
+fn asked_from(
+    index: &Index,
+    (namespace, addresses): (&str, &[IpAddr]),
+    name: &str,
+    kind: RecordType,
+) -> String {
     let client = Client {
         namespace,
         network: "",
+        addresses,
         cluster_id: "Kubernetes",
         domain: "cluster.local",
     };
@@ -294,7 +311,21 @@ fn names_and_their_answers() {
             SRV,
             "elsewhere",
         ),
-        ("a service alone", "shop", "web", SRV, "elsewhere"),
+        ("a service alone", "shop", "web", SRV, "known"),
+        (
+            "a name that nobody has",
+            "shop",
+            "nothing",
+            SRV,
+            "elsewhere",
+        ),
+        (
+            "a port below a wildcard",
+            "pay",
+            "_http._tcp.a.ports.example.com.pay.svc.cluster.local",
+            SRV,
+            "80 a.ports.example.com",
+        ),
         (
             "names of ports that nobody has said",
             "shop",
@@ -432,5 +463,23 @@ fn a_service_of_the_clients_namespace_comes_first() {
             address,
             "{namespace}"
         );
+    }
+}
+
+#[test]
+fn addresses_are_of_the_clients_families() {
+    let index = world();
+    let (v4, v6) = (ip("10.0.0.50"), ip("fd00::50"));
+    for (case, own, name, kind, expected) in [
+        ("no IPv6", &[v4][..], "web", AAAA, ""),
+        ("an entry's", &[v4], "api.example.com", AAAA, ""),
+        ("IPv4", &[v4], "web", A, "10.1.0.1"),
+        ("IPv6 alone", &[v6], "web", A, ""),
+        ("endpoints", &[v6], "db", AAAA, "fd00:: fd00::1"),
+        ("both", &[v4, v6], "web", AAAA, "fd00:1::1"),
+        ("all of it", &[v4], "web", RecordType::ANY, "10.1.0.1"),
+    ] {
+        let found = asked_from(&index, ("shop", own), name, kind);
+        assert_eq!(found, expected, "{case}");
     }
 }

@@ -91,11 +91,6 @@ fn what_is_no_question_is_ignored_or_refused() {
             refused(ResponseCode::FormErr),
         ),
         (
-            "an update",
-            changed(&|b| b[2] |= 5 << 3),
-            refused(ResponseCode::NotImp),
-        ),
-        (
             "two questions",
             changed(&|b| b[5] = 2),
             refused(ResponseCode::FormErr),
@@ -299,6 +294,46 @@ fn what_another_resolver_says_is_passed_on() {
     assert!(cut.len() <= PLAIN_LIMIT);
     let cut = read(&cut);
     assert!(cut.metadata.truncation && cut.answers.is_empty());
+}
+
+/// What has no question in it has no bytes of one.
+#[test]
+fn a_response_without_the_question_stays_as_it_is() {
+    let bytes = question("a.", Type::A, Some(1232));
+    let query = Query::parse(&bytes).expect("a question");
+    let mut said = query.failure(Code::FormErr);
+    said.drain(12..bytes.len() - 11);
+    said[4..6].fill(0);
+    said[..2].copy_from_slice(&[0, 99]);
+    assert!(query.is_answered_by(&said, 99));
+    let reply = query.passed_on(said.clone(), false, 1232);
+    assert_eq!(reply[..2], bytes[..2]);
+    assert_eq!(reply[2..], said[2..]);
+}
+
+#[test]
+fn an_update_is_for_the_resolver_and_no_question() {
+    let mut bytes = question("example.org.", Type::SOA, None);
+    assert!(Query::parse(&bytes).expect("a question").internet());
+    bytes[2] |= 5 << 3;
+    let update = Query::parse(&bytes).expect("like a question");
+    assert!(!update.internet());
+    let mut done = bytes[..12].to_vec();
+    done[2] |= 0x80;
+    done[4..12].fill(0);
+    assert!(update.is_answered_by(&done, 7));
+    assert_eq!(update.passed_on(done.clone(), false, PLAIN_LIMIT), done);
+    let failed = read(&update.failure(Code::ServFail));
+    assert_eq!(failed.metadata.op_code, OpCode::Update);
+}
+
+#[test]
+fn zones_are_transferred() {
+    for (kind, expected) in [(Type::AXFR, true), (Type::IXFR, true), (Type::SOA, false)] {
+        let bytes = question("example.org.", kind, None);
+        let query = Query::parse(&bytes).expect("a question");
+        assert_eq!(query.is_transfer(), expected, "{kind}");
+    }
 }
 
 #[test]
