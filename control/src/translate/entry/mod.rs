@@ -84,7 +84,7 @@ pub fn services(
     if spec.hosts.is_empty() {
         return Err("spec.hosts: a host is missing".to_owned());
     }
-    for host in checked_hosts(entry)? {
+    for host in checked_hosts(spec, resolution)? {
         let key = NamespacedName::new(namespace, host.as_str());
         if let Some(other) = other_claimant(&key, name, objects, mesh) {
             services
@@ -200,14 +200,19 @@ pub(crate) fn other_claimant(
     Some(format!("ServiceEntry {namespace}/{first}"))
 }
 
-fn checked_hosts(entry: &ServiceEntry) -> Result<Vec<String>, String> {
-    let wrong =
-        |at: usize, host: &str| format!("spec.hosts[{at}]: {host:?} is not the name of a host");
+fn checked_hosts(spec: &ServiceEntrySpec, resolution: Resolution) -> Result<Vec<String>, String> {
+    let wrong = |at: usize, host: &str, what: &str| format!("spec.hosts[{at}]: {host:?} {what}");
+    let served = !spec.endpoints.is_empty() || spec.workload_selector.is_some();
+    let asked_for = resolution == Resolution::Dns && !served;
     let mut checked: Vec<String> = Vec::new();
-    for (at, host) in entry.spec.hosts.iter().enumerate() {
+    for (at, host) in spec.hosts.iter().enumerate() {
         let lower = host.to_ascii_lowercase();
         if !is_host(&lower) {
-            return Err(wrong(at, host));
+            return Err(wrong(at, host, "is not the name of a host"));
+        }
+        if asked_for && lower.starts_with('*') {
+            let what = "is no name that DNS can be asked for: resolution DNS needs endpoints";
+            return Err(wrong(at, host, what));
         }
         if !checked.contains(&lower) {
             checked.push(lower);
@@ -319,19 +324,23 @@ fn identities(spec: &ServiceEntrySpec) -> Result<Vec<Identity>, String> {
 
 /// Whether only clients of its own namespace see it; `None` when nobody does.
 fn private(spec: &ServiceEntrySpec, namespace: &str, notices: &mut Vec<String>) -> Option<bool> {
-    let mut own = false;
-    for to in &spec.export_to {
-        match to.as_str() {
-            "*" => return Some(false),
-            "~" => return None,
-            "." => own = true,
-            to if to == namespace => own = true,
-            to => notices.push(format!(
-                "spec.exportTo: {to:?} is not supported: a ServiceEntry is seen by all, or by its own namespace"
-            )),
-        }
+    let says = |word: &str| spec.export_to.iter().any(|to| to == word);
+    if says("*") {
+        return Some(false);
     }
-    Some(!spec.export_to.is_empty() && own)
+    if says("~") {
+        return None;
+    }
+    let others = spec
+        .export_to
+        .iter()
+        .filter(|to| *to != "." && *to != namespace);
+    notices.extend(others.map(|to| {
+        format!(
+            "spec.exportTo: {to:?} is not supported: only its own namespace sees the ServiceEntry"
+        )
+    }));
+    Some(!spec.export_to.is_empty())
 }
 
 fn load_balancing(entry: &ServiceEntry, resolution: Resolution) -> LoadBalancing {

@@ -99,6 +99,19 @@ fn an_entry_is_a_service_a_host() {
 }
 
 #[test]
+fn an_address_may_serve_twice_with_other_ports() {
+    let index = index(&entry(
+        "a",
+        "hosts: [a.com], ports: [{number: 80, name: http}], resolution: STATIC, endpoints: \
+         [{address: 192.0.2.1, ports: {http: 1}}, {address: 192.0.2.1, ports: {http: 2}}]",
+    ));
+    for (uid, port) in [("shop/a/192.0.2.1", 1), ("shop/a/192.0.2.1/1", 2)] {
+        let served = serves(workload(&index, &format!("ServiceEntry/{uid}")));
+        assert_eq!(served, [format!("shop/a.com 80:{port}")]);
+    }
+}
+
+#[test]
 fn resolutions() {
     for (resolution, mode, addresses, workloads) in [
         ("NONE", Mode::Passthrough, 0, 0),
@@ -152,6 +165,10 @@ fn what_is_wrong_is_named_and_gives_no_service() {
             "spec.resolution: \"MAGIC\" is not supported; NONE, STATIC, DNS and DNS_ROUND_ROBIN are",
         ),
         (
+            "hosts: ['*.a.com'], resolution: DNS",
+            "spec.hosts[0]: \"*.a.com\" is no name that DNS can be asked for: resolution DNS needs endpoints",
+        ),
+        (
             "hosts: [a.com], subjectAltNames: ['spiffe://']",
             "spec.subjectAltNames: \"spiffe://\" is not a SPIFFE id",
         ),
@@ -178,6 +195,8 @@ fn who_sees_an_entry() {
         ("exportTo: ['.'],", Some(true)),
         ("exportTo: [shop],", Some(true)),
         ("exportTo: ['~'],", None),
+        ("exportTo: [other, '*'],", Some(false)),
+        ("exportTo: [other],", Some(true)),
     ] {
         let index = index(&entry("a", &format!("{export_to} hosts: [a.com]")));
         let seen = index

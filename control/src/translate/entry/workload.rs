@@ -47,9 +47,13 @@ pub fn endpoints(
         .map(|host| NamespacedName::new(namespace, host))
         .filter(|key| other_claimant(key, name, objects, mesh).is_none())
         .collect();
-    let uid = |address: &str| -> Arc<str> {
+    let uid = |address: &str, earlier: usize| -> Arc<str> {
+        let again = match earlier {
+            0 => String::new(),
+            number => format!("/{number}"),
+        };
         format!(
-            "{}/{GROUP}/ServiceEntry/{namespace}/{name}/{address}",
+            "{}/{GROUP}/ServiceEntry/{namespace}/{name}/{address}{again}",
             mesh.cluster_id
         )
         .into()
@@ -59,14 +63,16 @@ pub fn endpoints(
             named(endpoint, port.name.as_deref())
         })
     };
-    let make = |endpoint: &WorkloadEntrySpec, services| {
+    // One address may be there again, with other ports.
+    let make = |endpoint: &WorkloadEntrySpec, earlier: &[WorkloadEntrySpec], services| {
+        let same = earlier.iter().filter(|it| it.address == endpoint.address);
         let address = endpoint.address.as_deref().unwrap_or_default();
         let labels = ObjectMeta {
             labels: Some(endpoint.labels.clone()),
             ..ObjectMeta::default()
         };
         let about = About {
-            uid: uid(address),
+            uid: uid(address, same.count()),
             namespace,
             name,
             metadata: &labels,
@@ -83,7 +89,7 @@ pub fn endpoints(
                     address: Some(key.name.to_string()),
                     ..WorkloadEntrySpec::default()
                 };
-                make(&endpoint, vec![(key.clone(), own_ports(&endpoint))])
+                make(&endpoint, &[], vec![(key.clone(), own_ports(&endpoint))])
             })
             .collect();
     }
@@ -91,7 +97,8 @@ pub fn endpoints(
     all.map(|(at, endpoint)| {
         let ports = own_ports(endpoint);
         let services = served.iter().map(|key| (key.clone(), ports.clone()));
-        make(endpoint, services.collect()).map_err(|why| format!("spec.endpoints[{at}].{why}"))
+        let made = make(endpoint, &spec.endpoints[..at], services.collect());
+        made.map_err(|why| format!("spec.endpoints[{at}].{why}"))
     })
     .collect()
 }

@@ -38,14 +38,6 @@ impl<T: Clone + Same> Holders<T> {
         }
     }
 
-    /// The latest claimant.
-    pub(super) fn latest(&self) -> &T {
-        match self {
-            Self::One(one) => one,
-            Self::Many(many) => many.first().expect("holders are never empty"),
-        }
-    }
-
     fn put(&mut self, value: T) {
         let mut all = self.as_slice().to_vec();
         match all.iter_mut().find(|held| held.same(&value)) {

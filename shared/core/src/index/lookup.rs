@@ -16,10 +16,13 @@ impl Index {
     }
 
     /// The workload whose own address this is. Host-network pods have none. While an address
-    /// moves between pods the latest claim counts.
+    /// moves between pods the latest claim counts. What runs on no node, as an endpoint that a
+    /// `ServiceEntry` names, takes no pod's address away.
     #[must_use]
     pub fn workload_at(&self, addr: &NetworkAddr) -> Option<&Arc<Workload>> {
-        self.addresses.get(addr).map(|holders| holders.latest())
+        let claimants = self.addresses.get(addr)?.as_slice();
+        let pod = claimants.iter().find(|it| !it.node.is_empty());
+        pod.or(claimants.first())
     }
 
     /// The service with this `namespace/hostname`.

@@ -53,8 +53,16 @@ fn an_address_moves_while_the_removal_is_late() {
         pod.canonical_name = "renamed".into();
         Change::from(pod)
     };
+    let entry = || {
+        let mut entry = pod("entry", &["10.0.0.1"]);
+        entry.node = "".into();
+        Change::from(entry)
+    };
     let cases = [
         ("in order", vec![old(), remove("old"), new()], Some("new")),
+        ("an entry after a pod", vec![old(), entry()], Some("old")),
+        ("an entry before a pod", vec![entry(), old()], Some("old")),
+        ("an entry alone", vec![entry()], Some("entry")),
         (
             "late removal",
             vec![old(), new(), remove("old")],
