@@ -233,6 +233,9 @@ fn forwarding(lab: &Lab) {
             "{name}"
         );
     }
+    let zone = ["dig", "+tries=1", "+timeout=8", &resolver, "zone.", "AXFR"];
+    let zone = lab.exec("shop/client-1", &zone).success();
+    assert!(zone.contains("XFR size: 3 records (messages 2,"), "{zone}");
     // What the mesh has is the mesh's to say, whoever is asked.
     let [v4, _] = cluster_ips(lab, "shop/echo-1");
     assert_eq!(
@@ -338,6 +341,9 @@ fn hosts_of_entries_have_names_addresses_and_ways() {
         ..Options::default()
     });
     let outside = &addresses(&lab, "plain/outside")[0];
+    let named = "resolution: DNS, endpoints: [{address: outside.plain.svc.cluster.local}]";
+    let named = |name: &str| entry(name, named).replace("targetPort: 8080", "targetPort: 80");
+    let bound = "namespace: shop, labels: {istio.io/use-waypoint: waypoint}}";
     let own =
         "addresses: [192.0.2.77], resolution: STATIC, workloadSelector: {labels: {app: echo}}";
     lab.apply(
@@ -345,8 +351,10 @@ fn hosts_of_entries_have_names_addresses_and_ways() {
             + &entry("outer", &format!("resolution: STATIC, endpoints: [{{address: {outside}}}]"))
             + &entry("own", own)
             // By the name that the cluster's DNS has for a service.
-            + &entry("named", "resolution: DNS, endpoints: [{address: outside.plain.svc.cluster.local}]")
-                .replace("targetPort: 8080", "targetPort: 80")
+            + &named("named")
+            + &named("through").replace("namespace: shop}", bound)
+            + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: waypoint, namespace: shop}\n\
+               spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n"
             + &entry("below", &format!("resolution: STATIC, endpoints: [{{address: {outside}}}]"))
                 .replace("below.internal", "'*.below.internal'")),
     );
@@ -355,6 +363,7 @@ fn hosts_of_entries_have_names_addresses_and_ways() {
         ("outer.internal", "outside", true),
         ("own.internal", "echo-2", false),
         ("named.internal", "outside", true),
+        ("through.internal", "outside", true),
         ("any.below.internal", "outside", true),
     ] {
         let said = records(&lab, "shop/client-1", &[host, "A"]);
@@ -380,6 +389,13 @@ fn hosts_of_entries_have_names_addresses_and_ways() {
             assert!(address.ends_with(&text(&told["value"])), "{told}");
         }
     }
+    let passed = eventually("a line of the waypoint", PATIENCE, || {
+        let log = lab
+            .run(["logs", "-n", "shop", "waypoint/waypoint"])
+            .success();
+        log.contains("through.internal").then_some(log)
+    });
+    assert!(!passed.contains("named.internal"), "{passed}");
     // To the pod of the mesh it is mutual TLS.
     let log = lab.logs("ztunnel/node-2");
     let tunnel = "src.identity=\"spiffe://cluster.local/ns/shop/sa/client-1\"";

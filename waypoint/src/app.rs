@@ -15,7 +15,7 @@ use ambit_net::hbone::{self, Pool};
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
-use ambit_proxy::{Departed, Drain, Drained, Workers};
+use ambit_proxy::{Departed, Drain, Drained, Hosts, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -192,6 +192,7 @@ pub(crate) fn equip(
         config.gateway, config.cluster_domain
     );
     let tls = Arc::<TlsClients>::default();
+    let hosts = Arc::<Hosts>::default();
     let equipped = workers.handles().iter().map(|worker| {
         let _entered = worker.enter();
         let shared = Shared {
@@ -208,6 +209,7 @@ pub(crate) fn equip(
                 certificate: certificate.clone(),
                 clusters: clusters.clone(),
                 tls: tls.clone(),
+                hosts: hosts.clone(),
             },
             http: Engine::new(common.clone(), current),
         };

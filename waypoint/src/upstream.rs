@@ -18,7 +18,9 @@ use ambit_http::refusal::{Flag, Refusal};
 use ambit_net::ca::Wanted;
 use ambit_net::hbone::{Duplex, Pool, Target};
 use ambit_net::sys::Sockets;
+use ambit_proxy::Hosts;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::net::TcpStream;
 
 use crate::io::Io;
 use crate::session::Caller;
@@ -29,6 +31,8 @@ pub(crate) use tls::{Client as TlsClient, Clients as TlsClients};
 /// Who stands behind a tunnel. The destination believes it of the waypoints of what is asked for.
 const CALLER: HeaderName = HeaderName::from_static(hbone::CALLER);
 const CONNECT: Duration = Duration::from_secs(10);
+/// Addresses of a host that are tried for one connection.
+const HOST_ATTEMPTS: usize = 3;
 
 /// The way to an endpoint.
 pub(crate) type Endpoint = Upstream;
@@ -42,6 +46,8 @@ pub(crate) struct Upstreams {
     /// What all workers have come to know of services.
     pub(crate) clusters: Arc<Clusters>,
     pub(crate) tls: Arc<TlsClients>,
+    /// Addresses of endpoints that are known by the names of hosts.
+    pub(crate) hosts: Arc<Hosts>,
 }
 
 /// An endpoint that was chosen.
@@ -163,16 +169,39 @@ impl Upstreams {
     async fn begin(&self, chosen: &Chosen, caller: Option<&Caller>) -> Result<Io, String> {
         let io = match &chosen.endpoint.tunnel {
             Some(_) => self.tunnel(&chosen.endpoint, caller).await?,
-            None => {
-                let sockets = Sockets::default();
-                let connecting = sockets.connect(chosen.endpoint.address, None);
-                Io::Tcp(connecting.await.map_err(|error| error.to_string())?)
-            }
+            None => Io::Tcp(self.dial(&chosen.endpoint).await?),
         };
         match &chosen.tls {
             Some(client) => client.connect(io).await,
             None => Ok(io),
         }
+    }
+
+    /// A host is reached at the first of its addresses that takes the connection, beginning with a random one.
+    async fn dial(&self, endpoint: &Endpoint) -> Result<TcpStream, String> {
+        let sockets = Sockets::default();
+        let Endpoint {
+            workload, address, ..
+        } = endpoint;
+        if !workload.is_host() {
+            let connecting = sockets.connect(*address, None);
+            return connecting.await.map_err(|error| error.to_string());
+        }
+        let host = &workload.hostname;
+        let mut addresses = self.hosts.addresses(host).await.to_vec();
+        let mut failed = format!("{host} has no address");
+        if !addresses.is_empty() {
+            let first = rand::random_range(0..addresses.len());
+            addresses.rotate_left(first);
+        }
+        for ip in addresses.into_iter().take(HOST_ATTEMPTS) {
+            let address = SocketAddr::new(ip, address.port());
+            match sockets.connect(address, None).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failed = format!("{host} at {address}: {error}"),
+            }
+        }
+        Err(failed)
     }
 
     async fn tunnel(&self, endpoint: &Endpoint, caller: Option<&Caller>) -> Result<Io, String> {

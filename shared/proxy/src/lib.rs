@@ -8,9 +8,11 @@ mod control;
 mod departed;
 mod descriptors;
 mod drain;
+mod hosts;
 mod workers;
 
 pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
+pub use hosts::Hosts;
 pub use workers::Workers;

@@ -5,6 +5,7 @@
 //! `local` needs.
 
 mod accept;
+mod attempts;
 mod client;
 mod details;
 mod dial;
@@ -12,7 +13,6 @@ pub mod dns;
 mod failure;
 mod handshakes;
 mod headers;
-mod hosts;
 mod inbound;
 mod local;
 mod outbound;

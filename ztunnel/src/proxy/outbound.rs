@@ -3,27 +3,22 @@
 //! An endpoint that fails before it has seen anything of the connection is left out and the
 //! connection is planned again.
 
-use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
-use ambit_core::plan::{Outbound, OutboundKind, OutboundPlan, Refusal, Tunnel, plan_outbound};
+use ambit_core::plan::{OutboundKind, OutboundPlan, Tunnel};
 use ambit_net::hbone::{Opening, Target};
 use ambit_net::relay::{Far, relay_tcp, relay_tunnel};
 use ambit_net::sys;
 use ambit_telemetry::access::Direction;
 use tokio::net::TcpStream;
 
+use super::attempts::Attempts;
 use super::client::Client;
 use super::{Failure, PodProxy, details, dial, local};
 use crate::connections::{Details, Ends, Open};
-
-/// Endpoints of a service that are tried for one connection.
-const ATTEMPTS: usize = 3;
 
 /// Carries one captured connection.
 pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: SocketAddr) {
@@ -83,11 +78,10 @@ enum Upstream {
 
 /// Connects to where the plan leads, or to where the next plan leads.
 async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
-    let mut tried: Vec<Arc<str>> = Vec::new();
+    let mut attempts = Attempts::default();
     let mut failed: Option<(Details, Failure)> = None;
     loop {
-        let planned = Box::pin(plan_with_hosts(proxy, open.ends(), &tried)).await;
-        let (source, plan) = match (planned, failed.take()) {
+        let (source, plan) = match (attempts.plan(proxy, open.ends()).await, failed.take()) {
             (Ok(planned), _) => planned,
             // No endpoint is left: why the last one failed says more.
             (Err(_), Some((details, failure))) => {
@@ -105,8 +99,7 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
             Err(failure) => match &plan.workload {
                 Some(workload) if failure.may_retry() && plan.service.is_some() => {
                     tracing::debug!(%failure, workload = %workload.uid, "trying another endpoint");
-                    tried.push(workload.uid.clone());
-                    if tried.len() == ATTEMPTS {
+                    if !attempts.go_on_without(&plan, workload) {
                         open.describe(details);
                         return Err(failure);
                     }
@@ -119,69 +112,6 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
             },
         }
     }
-}
-
-/// The addresses of hosts that endpoints are known by.
-type Hosts = HashMap<Arc<str>, Arc<[IpAddr]>>;
-
-/// Plans, and plans again with the addresses of hosts that it turned out to need.
-async fn plan_with_hosts(
-    proxy: &PodProxy,
-    ends: Ends,
-    tried: &[Arc<str>],
-) -> Result<(Arc<Workload>, OutboundPlan), Refusal> {
-    let mut hosts = Hosts::new();
-    let missing = RefCell::default();
-    let planned = plan(proxy, ends, tried, &hosts, &missing);
-    let missing: BTreeSet<Arc<str>> = missing.into_inner();
-    if missing.is_empty() {
-        return planned;
-    }
-    for host in missing {
-        let found = proxy.shared.hosts().addresses(&host).await;
-        hosts.insert(host, found);
-    }
-    plan(proxy, ends, tried, &hosts, &RefCell::default())
-}
-
-fn plan(
-    proxy: &PodProxy,
-    ends: Ends,
-    tried: &[Arc<str>],
-    hosts: &Hosts,
-    missing: &RefCell<BTreeSet<Arc<str>>>,
-) -> Result<(Arc<Workload>, OutboundPlan), Refusal> {
-    let shared = &proxy.shared;
-    let index = shared.index();
-    let source = index
-        .workload(&proxy.pod.uid)
-        .ok_or_else(|| proxy.pod.unknown())?;
-    let local = |workload: &Workload| shared.settings().node_local && shared.serves(&workload.uid);
-    let streams = |address: SocketAddr, identities: &[Identity]| {
-        let identities = identities.into();
-        proxy.pool.streams(&Target {
-            address,
-            identities,
-        })
-    };
-    let outbound = Outbound {
-        source,
-        source_addr: ends.source,
-        destination: ends.destination,
-        local: &local,
-        streams: &streams,
-        hosts: &|host| {
-            let known = hosts.get(host).cloned();
-            if known.is_none() {
-                missing.borrow_mut().insert(host.clone());
-            }
-            known
-        },
-        exclude: tried,
-    };
-    let mut picker = |bound: u32| rand::random_range(0..bound);
-    let plan = plan_outbound(&index, &outbound, &mut picker)?;
-    Ok((source.clone(), plan))
 }
 
 async fn attempt(

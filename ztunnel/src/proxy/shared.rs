@@ -8,10 +8,10 @@ use std::time::Duration;
 use ambit_core::index::Index;
 use ambit_core::plan::HBONE_PORT;
 use ambit_net::hbone::{self, Pool};
+use ambit_proxy::Hosts;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::hosts::Hosts;
 use super::{Handshakes, Pod, dns};
 use crate::connections::Connections;
 

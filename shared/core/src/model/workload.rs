@@ -69,6 +69,12 @@ impl Workload {
             .iter()
             .map(|ip| NetworkAddr::new(self.network.clone(), *ip))
     }
+
+    /// Whether it is known by the name of a host alone.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.addresses.is_empty() && !self.hostname.is_empty()
+    }
 }
 
 /// How a workload is reached.

@@ -3,7 +3,7 @@
 //! A waypoint serves what is bound to it and nothing else: it never becomes a way to an address that
 //! somebody names.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Refusal;
@@ -55,7 +55,7 @@ pub enum BoundTo {
 pub struct Upstream {
     #[allow(missing_docs)]
     pub workload: Arc<Workload>,
-    /// Where the application listens.
+    /// Where the application listens; of a workload that is known by the name of a host alone the port, and no address.
     pub address: SocketAddr,
     /// What it speaks, when declared.
     pub protocol: AppProtocol,
@@ -175,11 +175,17 @@ pub fn upstream_of_endpoint(
     let mapping = service.ports.iter().find(|it| it.service_port == port)?;
     let workload = endpoint.workload();
     let dialled = from.addresses.first().copied();
-    let dialled = dialled.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
-    let ip = reachable_ip(workload, from, dialled)?;
+    let dialled = dialled.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let tunnel = tunnel(workload, &service.subject_alt_names);
+    let ip = match workload.is_host() {
+        // A tunnel is to an address.
+        true if tunnel.is_some() => return None,
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => reachable_ip(workload, from, dialled)?,
+    };
     let port = target_port(service, endpoint.ports(), port)?;
     Some(Upstream {
-        tunnel: tunnel(workload, &service.subject_alt_names),
+        tunnel,
         protocol: mapping.app_protocol,
         workload: workload.clone(),
         address: SocketAddr::new(ip, port),

@@ -20,7 +20,7 @@ pub use gateway::{
     upstream_of_workload,
 };
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
-pub use outbound::{Hop, Hosts, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
+pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use refusal::{Refusal, ResponseFlag};
 pub use target::target_port;

@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::model::{Service, Workload};
 
 /// The addresses of a host, if they are known.
-pub type Hosts<'a> = dyn Fn(&Arc<str>) -> Option<Arc<[IpAddr]>> + 'a;
+type Hosts<'a> = dyn Fn(&Arc<str>) -> Option<Vec<IpAddr>> + 'a;
 
 /// A captured connection.
 #[derive(Clone, Copy)]
@@ -33,8 +33,8 @@ pub struct Outbound<'a> {
     /// Streams that the pod has to a peer at this address with these identities. Among the instances of
     /// a waypoint the less busy one is taken, so that one that was added gets its share.
     pub streams: &'a dyn Fn(SocketAddr, &[Identity]) -> usize,
-    /// The addresses of a host, for an endpoint that has its name in the place of addresses; `None` when they are not known yet. Who is
-    /// asked in vain finds them out, and plans again.
+    /// The addresses of a host, for an endpoint that has its name in the place of addresses: the first that fits is taken. `None` when
+    /// they are not known yet: who is asked in vain finds them out, and plans again.
     pub hosts: &'a Hosts<'a>,
     /// Uids of endpoints that were tried in vain.
     pub exclude: &'a [Arc<str>],

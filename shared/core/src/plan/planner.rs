@@ -210,7 +210,7 @@ impl<'a, P: Picker> Planner<'a, P> {
                  not reachable without a gateway"
             );
         }
-        if let Some(host) = endpoints.iter().find(|e| is_host(e.workload())) {
+        if let Some(host) = endpoints.iter().find(|e| e.workload().is_host()) {
             let host = &host.workload().hostname;
             return format!(
                 "service {key} is served by {host}, which has no address that is reached"
@@ -276,17 +276,12 @@ fn able(
         return None;
     }
     let (from, like) = (outbound.source, dialled.ip());
-    let ip = if is_host(workload) {
+    let ip = if workload.is_host() {
         fitting(&(outbound.hosts)(&workload.hostname)?, from, like)?
     } else {
         reachable_ip(workload, from, like)?
     };
     Some(SocketAddr::new(ip, port(endpoint.ports())?))
-}
-
-/// Whether the workload is known by the name of a host alone.
-fn is_host(workload: &Workload) -> bool {
-    workload.addresses.is_empty() && !workload.hostname.is_empty()
 }
 
 fn plain(

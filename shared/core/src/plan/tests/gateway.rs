@@ -116,6 +116,12 @@ fn the_way_to_an_endpoint_is_a_tunnel_to_its_identity_or_plain() {
     plain.tunnel_protocol = TunnelProtocol::None;
     index.apply(plain.into());
     index.apply(pod("d", &[]).serving("ns/bound", &[(80, 9090)]).into());
+    for (name, tunnel) in [("e", TunnelProtocol::None), ("f", TunnelProtocol::Hbone)] {
+        let mut host = pod(name, &[]).serving("ns/bound", &[(80, 9090)]);
+        host.hostname = "db.example.com".into();
+        host.tunnel_protocol = tunnel;
+        index.apply(host.into());
+    }
     let workload = |name: &str| index.workload(&format!("Kubernetes//Pod/ns/{name}"));
     let me = workload("gw-1").expect("an instance").clone();
     let service = index.service(&key("ns/bound")).expect("a service");
@@ -131,5 +137,8 @@ fn the_way_to_an_endpoint_is_a_tunnel_to_its_identity_or_plain() {
     let as_it_is = ("10.0.0.9:9090".to_owned(), None);
     assert_eq!(way("c", 80), Some(as_it_is), "without a tunnel");
     assert_eq!(way("d", 80), None, "it has no address");
+    let to_be_asked = ("0.0.0.0:9090".to_owned(), None);
+    assert_eq!(way("e", 80), Some(to_be_asked), "a host");
+    assert_eq!(way("f", 80), None, "no tunnel leads to a name");
     assert_eq!(way("a", 81), None, "the service has no such port");
 }

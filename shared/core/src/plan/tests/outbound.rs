@@ -517,7 +517,7 @@ fn an_endpoint_may_be_a_host_s_name() {
         let hosts = |host: &Arc<str>| {
             assert_eq!(&**host, "db.example.com");
             asked.set(asked.get() + 1);
-            known.map(Arc::from)
+            known.map(<[_]>::to_vec)
         };
         let outbound = Outbound {
             hosts: &hosts,

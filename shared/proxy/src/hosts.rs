@@ -12,12 +12,14 @@ use tokio::time::{Instant, timeout};
 
 /// How long addresses are used before they are asked for again. The system's resolver does not tell how long they are good.
 const KEPT: Duration = Duration::from_secs(10);
+/// How long a host is remembered of which nobody asks.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Time for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// What is known of hosts.
 #[derive(Debug, Default)]
-pub(super) struct Hosts {
+pub struct Hosts {
     known: Mutex<HashMap<Arc<str>, Arc<Host>>>,
 }
 
@@ -32,7 +34,7 @@ struct Answer {
 
 impl Hosts {
     /// The addresses of a host; none when it has none. While nobody answers, what it had last.
-    pub(super) async fn addresses(&self, host: &Arc<str>) -> Arc<[IpAddr]> {
+    pub async fn addresses(&self, host: &Arc<str>) -> Arc<[IpAddr]> {
         self.ask(host, |host| async move {
             let found = tokio::net::lookup_host((&*host, 0)).await?;
             Ok(found.map(|found| found.ip().to_canonical()).collect())
@@ -44,7 +46,7 @@ impl Hosts {
     where
         F: Future<Output = io::Result<Vec<IpAddr>>>,
     {
-        let known = self.known.lock().entry(host.clone()).or_default().clone();
+        let known = self.of(host);
         let mut held = known.lock().await;
         if let Some(answer) = held.as_ref().filter(|answer| answer.at.elapsed() < KEPT) {
             return answer.addresses.clone();
@@ -68,6 +70,21 @@ impl Hosts {
         });
         addresses
     }
+
+    /// What is known of a host. A new one takes the place of those that nobody asks of any more.
+    fn of(&self, host: &Arc<str>) -> Arc<Host> {
+        let mut known = self.known.lock();
+        if let Some(found) = known.get(host) {
+            return found.clone();
+        }
+        known.retain(|_, host| host.try_lock().map_or(true, |held| !is_forgotten(&held)));
+        known.entry(host.clone()).or_default().clone()
+    }
+}
+
+fn is_forgotten(answer: &Option<Answer>) -> bool {
+    let age = answer.as_ref().map(|answer| answer.at.elapsed());
+    age.is_some_and(|age| age > REMEMBERED)
 }
 
 #[cfg(test)]
@@ -107,5 +124,24 @@ mod tests {
         let found = hosts.ask(&name, |_| std::future::pending()).await;
         assert!(found.is_empty());
         assert_eq!(start.elapsed(), PATIENCE);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_nobody_asks_of_are_forgotten() {
+        let hosts = Hosts::default();
+        let ask = async |name: &str| {
+            let answer = |_| async { Ok(vec![IpAddr::from([192, 0, 2, 1])]) };
+            hosts.ask(&Arc::from(name), answer).await
+        };
+        ask("old.example.com").await;
+        tokio::time::advance(REMEMBERED / 2).await;
+        ask("young.example.com").await;
+        tokio::time::advance(REMEMBERED / 2 + KEPT).await;
+        ask("new.example.com").await;
+        let mut known: Vec<_> = hosts.known.lock().keys().cloned().collect();
+        known.sort();
+        assert_eq!(
+            known,
+            ["new.example.com".into(), "young.example.com".into()]
+        );
     }
 }
