@@ -68,7 +68,9 @@ pub fn translate(
             .resources
             .push(Resource::Authentication(Arc::new(resource)));
     }
-    outcome.status = Some(target::accepted(&object.metadata, &outcome.problems));
+    outcome.notices.extend(targets.served.notices());
+    let accepted = target::accepted(&object.metadata, &outcome.problems, &targets.served);
+    outcome.status = Some(accepted);
     outcome
 }
 

@@ -150,10 +150,14 @@ fn without_targets_it_has_no_effect() {
 
 #[test]
 fn its_status_says_whether_waypoints_take_it() {
-    let index = of("targetRefs: [{kind: Service, group: '', name: gone}]");
-    let status = status(&index, "RequestAuthentication shop/jwt").expect("a status");
-    assert_eq!(
-        conditions(&status["conditions"]),
-        ["WaypointAccepted=False/TargetNotFound"]
-    );
+    for (service, accepted) in [("gone", "TargetNotFound"), ("web", "AncestorNotBound")] {
+        let index = of(&format!(
+            "targetRefs: [{{kind: Service, group: '', name: {service}}}]"
+        ));
+        let status = status(&index, "RequestAuthentication shop/jwt").expect("a status");
+        assert_eq!(
+            conditions(&status["conditions"]),
+            [format!("WaypointAccepted=False/{accepted}")]
+        );
+    }
 }

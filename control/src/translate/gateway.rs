@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use serde_json::{Value, json};
 
 use super::labels::{GATEWAY_NAME, WAYPOINT_BYPASS, label};
@@ -144,12 +144,7 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
     outcome
         .resources
         .extend(tls::of_service(namespace, name, service, view));
-    view.find::<Namespace>("", namespace);
-    if let Some(named) = waypoint::named_by_service(namespace, service, view.objects) {
-        view.find::<Gateway>(&named.namespace, &named.name);
-        view.find::<Service>(&named.namespace, &named.name);
-    }
-    let Some(binding) = waypoint::binding_of_service(namespace, service, view.objects) else {
+    let Some(binding) = waypoint::binding_of_service(namespace, service, view) else {
         return outcome;
     };
     let Binding {

@@ -75,7 +75,9 @@ pub fn translate(
         };
         outcome.resources.push(Resource::Policy(Arc::new(resource)));
     }
-    outcome.status = Some(target::accepted(&policy.metadata, &outcome.problems));
+    outcome.notices = targets.served.notices();
+    let accepted = target::accepted(&policy.metadata, &outcome.problems, &targets.served);
+    outcome.status = Some(accepted);
     outcome
 }
 

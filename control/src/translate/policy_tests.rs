@@ -6,7 +6,9 @@ use ambit_http::model::policy::PathPattern;
 use ambit_http::model::{Action, Condition, Policy, Resource, TextMatch};
 
 use crate::index::Index;
-use crate::translate::testing::{SERVICES, conditions, index, problems, resource, status};
+use crate::translate::testing::{
+    SERVICES, apply, conditions, index, notices, problems, resource, status,
+};
 
 const OBJECTS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
@@ -56,13 +58,13 @@ fn targets() {
             "shop",
             "{kind: Service, group: '', name: web}",
             Some("Service(shop/web.shop.svc.cluster.local)"),
-            "True/Accepted",
+            "False/AncestorNotBound",
         ),
         (
             "shop",
             "{kind: Service, group: core, name: web}",
             Some("Service(shop/web.shop.svc.cluster.local)"),
-            "True/Accepted",
+            "False/AncestorNotBound",
         ),
         (
             "shop",
@@ -140,6 +142,141 @@ fn targets() {
                 [format!("WaypointAccepted={accepted}")],
                 "{spec}"
             );
+        }
+    }
+}
+
+/// Whether waypoints serve the targets, as objects come and go.
+#[test]
+fn a_policy_is_accepted_by_the_waypoints_of_its_targets() {
+    let service = |name: &str| format!("{{kind: Service, group: '', name: {name}}}");
+    let (web, v2) = (service("web"), service("web-v2"));
+    let both = format!("{web}, {v2}");
+    let gateway = "{kind: Gateway, group: gateway.networking.k8s.io, name: waypoint}";
+    let with_gateway = format!("{web}, {gateway}");
+    let label = |namespace: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, labels: {{{namespace}}}}}\n"
+        )
+    };
+    let named = |name: &str, labels: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop, labels: {{{labels}}}}}\n\
+             spec: {{clusterIPs: [10.96.0.1], ports: [{{name: http, port: 80}}]}}\n"
+        )
+    };
+    let class = |class: &str, labels: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
+             metadata: {{name: waypoint, namespace: shop, labels: {{{labels}}}}}\n\
+             spec: {{gatewayClassName: {class}, listeners: [{{name: mesh, port: 15008, protocol: HBONE}}]}}\n"
+        )
+    };
+    let (ours, workloads) = (
+        class("ambit-waypoint", ""),
+        class("ambit-waypoint", "istio.io/waypoint-for: workload"),
+    );
+    let theirs = class("nginx", "");
+    let use_it = "istio.io/use-waypoint: waypoint";
+    let (bound, unbound) = ("True/Accepted", "False/AncestorNotBound");
+    let what_to_do = "Service shop/web is not bound to a waypoint: label it or its namespace istio.io/use-waypoint=NAME";
+    /// What is applied, and what is said after it.
+    type Step<'a> = (String, &'a str, &'a str);
+    let rows: [(&str, &str, Vec<Step<'_>>); 8] = [
+        (
+            "the service is bound",
+            &web,
+            vec![
+                (String::new(), unbound, what_to_do),
+                (named("web", use_it), bound, ""),
+                (
+                    named("web", "istio.io/use-waypoint: none"),
+                    unbound,
+                    what_to_do,
+                ),
+            ],
+        ),
+        (
+            "its namespace is",
+            &web,
+            vec![
+                (label(use_it), bound, ""),
+                (label("a: b"), unbound, what_to_do),
+            ],
+        ),
+        (
+            "the waypoint comes",
+            &web,
+            vec![
+                (
+                    named("web", "istio.io/use-waypoint: w2"),
+                    unbound,
+                    "Gateway shop/w2, which it names, does not exist",
+                ),
+                (ours.replace("name: waypoint", "name: w2"), bound, ""),
+            ],
+        ),
+        (
+            "it serves pods alone",
+            &web,
+            vec![
+                (
+                    format!("{}---\n{workloads}", label(use_it)),
+                    unbound,
+                    what_to_do,
+                ),
+                (ours.clone(), bound, ""),
+            ],
+        ),
+        (
+            "it is none",
+            &web,
+            vec![
+                (
+                    format!("{}---\n{theirs}", label(use_it)),
+                    unbound,
+                    "is not a waypoint",
+                ),
+                (ours.clone(), bound, ""),
+            ],
+        ),
+        (
+            "one of two",
+            &both,
+            vec![
+                (
+                    named("web", use_it),
+                    "True/PartiallyInvalid",
+                    "Service shop/web-v2 is not bound",
+                ),
+                (named("web-v2", use_it), bound, ""),
+            ],
+        ),
+        (
+            "a service and a waypoint",
+            &with_gateway,
+            vec![(String::new(), "True/PartiallyInvalid", what_to_do)],
+        ),
+        ("a waypoint", gateway, vec![(String::new(), bound, "")]),
+    ];
+    for (name, targets, steps) in rows {
+        let mut index = of(
+            "shop",
+            "",
+            &format!("targetRefs: [{targets}], rules: [{{}}]"),
+        );
+        for (text, expected, said) in steps {
+            apply(&mut index, &text);
+            let object = "AuthorizationPolicy shop/p";
+            let conditions_now = &status(&index, object).expect("a status")["conditions"];
+            let accepted = format!("WaypointAccepted={expected}");
+            assert_eq!(conditions(conditions_now), [accepted], "{name}: {text}");
+            let message = conditions_now[0]["message"].as_str().unwrap_or_default();
+            assert!(message.contains(said), "{name}: {message}");
+            assert_eq!(problems(&index, object), [""; 0], "{name}");
+            let notices = notices(&index, object).join(" ");
+            assert_eq!(notices.is_empty(), expected == bound, "{name}: {notices}");
+            assert!(notices.contains(said), "{name}: {notices}");
         }
     }
 }

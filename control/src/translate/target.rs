@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::labels::USE_WAYPOINT;
 use super::reference::GATEWAY_GROUP;
 use super::status::{fails, holds};
 use super::view::View;
@@ -19,6 +20,17 @@ pub struct Targets {
     pub found: Vec<Target>,
     /// What is wrong.
     pub problems: Vec<String>,
+    /// Whether waypoints serve what is meant.
+    pub served: Served,
+}
+
+/// Whether the targets of a policy are served by waypoints.
+#[derive(Debug, Default, PartialEq)]
+pub struct Served {
+    /// One is.
+    some: bool,
+    /// Those that are not, and what to do.
+    others: Vec<String>,
 }
 
 /// Reads `targetRef` and `targetRefs` of a policy.
@@ -33,8 +45,15 @@ pub fn targets<'a>(
         match target(namespace, reference, view) {
             Ok((target, missing)) => {
                 targets.found.push(target);
-                let missing = missing.map(|why| format!("spec.targetRefs[{at}]: {why}"));
-                targets.problems.extend(missing);
+                match missing {
+                    Some(why) => targets
+                        .problems
+                        .push(format!("spec.targetRefs[{at}]: {why}")),
+                    None => match unserved(namespace, reference, view) {
+                        Some(why) => targets.served.others.push(why),
+                        None => targets.served.some = true,
+                    },
+                }
             }
             Err(why) => targets
                 .problems
@@ -42,6 +61,28 @@ pub fn targets<'a>(
         }
     }
     targets
+}
+
+/// Why no waypoint serves a target that is there. A Gateway serves itself.
+fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<String> {
+    if reference.kind != "Service" {
+        return None;
+    }
+    let name = &reference.name;
+    let service = view.find::<Service>(namespace, name)?;
+    let what = format!("Service {namespace}/{name} is not bound to a waypoint");
+    match waypoint::binding_of_service(namespace, service, view) {
+        None => Some(format!(
+            "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services"
+        )),
+        Some(binding) if binding.missing => {
+            let of = binding.waypoint;
+            Some(format!(
+                "{what}: Gateway {of}, which it names, does not exist"
+            ))
+        }
+        Some(binding) => binding.refused.map(|why| format!("{what}: {why}")),
+    }
 }
 
 /// A target, and what is missing of it.
@@ -100,23 +141,43 @@ fn target(
     }
 }
 
-/// `status` of an Istio policy: whether waypoints take it.
+/// `status` of an Istio policy: whether waypoints take it. A policy that none of them is asked to enforce is as good as
+/// refused; of one that some of its targets go without, the others enforce it.
 #[must_use]
-pub fn accepted(of: &ObjectMeta, problems: &[String]) -> Value {
-    let condition = if problems.is_empty() {
-        holds(
-            of,
-            "WaypointAccepted",
-            "Accepted",
-            "waypoints enforce the policy",
-        )
-    } else {
+pub fn accepted(of: &ObjectMeta, problems: &[String], served: &Served) -> Value {
+    let condition = "WaypointAccepted";
+    let condition = if !problems.is_empty() {
         let reason = if problems.iter().any(|p| p.contains("does not exist")) {
             "TargetNotFound"
         } else {
             "Invalid"
         };
-        fails(of, "WaypointAccepted", reason, &problems.join("; "))
+        fails(of, condition, reason, &problems.join("; "))
+    } else if served.others.is_empty() {
+        holds(of, condition, "Accepted", "waypoints enforce the policy")
+    } else if served.some {
+        holds(
+            of,
+            condition,
+            "PartiallyInvalid",
+            &served.notices().join("; "),
+        )
+    } else {
+        fails(of, condition, "AncestorNotBound", &served.others.join("; "))
     };
     json!({ "conditions": [condition] })
+}
+
+impl Served {
+    /// What the author may not expect.
+    #[must_use]
+    pub fn notices(&self) -> Vec<String> {
+        let notice = |other: &String| format!("not enforced for all targets: {other}");
+        let nowhere = |other: &String| format!("not enforced: {other}");
+        let others = self.others.iter();
+        match self.some {
+            true => others.map(notice).collect(),
+            false => others.map(nowhere).collect(),
+        }
+    }
 }

@@ -34,6 +34,12 @@ spec: {type: ExternalName, externalName: example.com}
 /// An index of these manifests.
 pub(crate) fn index(text: &str) -> Index {
     let mut index = Index::new(Mesh::default());
+    apply(&mut index, text);
+    index
+}
+
+/// Applies more manifests.
+pub(crate) fn apply(index: &mut Index, text: &str) {
     let mut events = Vec::new();
     for document in documents(text) {
         let parsed = parse(&document);
@@ -43,7 +49,6 @@ pub(crate) fn index(text: &str) -> Index {
         events.extend(objects.map(|o| Event::Apply(o, Origin::default())));
     }
     index.apply(events);
-    index
 }
 
 /// The resource of this name.

@@ -6,7 +6,7 @@
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{Destination, GatewayAddress};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Mesh;
@@ -14,6 +14,7 @@ use super::labels::{
     GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, WAYPOINT_FOR,
     label, label_selector,
 };
+use super::view::View;
 use crate::index::objects::Objects;
 use crate::source::gateway::Gateway;
 
@@ -57,14 +58,14 @@ pub fn of_service(
     }
 }
 
-/// The binding of a Service as its status tells it.
+/// The binding of a Service as statuses tell it.
 #[must_use]
-pub fn binding_of_service(
-    namespace: &str,
-    service: &Service,
-    objects: &Objects,
-) -> Option<Binding> {
+pub fn binding_of_service(namespace: &str, service: &Service, view: &View<'_>) -> Option<Binding> {
+    let objects = view.objects;
+    view.find::<Namespace>("", namespace);
     let reference = wanted(namespace, &service.metadata, objects)?;
+    view.find::<Gateway>(&reference.namespace, &reference.name);
+    view.find::<Service>(&reference.namespace, &reference.name);
     let (refused, missing) = match serves(&reference, namespace, objects) {
         Serves::Known {
             services: false, ..
@@ -85,17 +86,6 @@ pub fn binding_of_service(
 pub fn may_be_bypassed(namespace: &str, service: &ObjectMeta, objects: &Objects) -> bool {
     label(service, WAYPOINT_BYPASS).or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
         == Some("allowed")
-}
-
-/// The waypoint that a Service, or its namespace, names: whether or not it is one.
-#[must_use]
-pub fn named_by_service(
-    namespace: &str,
-    service: &Service,
-    objects: &Objects,
-) -> Option<NamespacedName> {
-    let reference = wanted(namespace, &service.metadata, objects)?;
-    Some(NamespacedName::new(reference.namespace, reference.name))
 }
 
 /// What the labels of a Service, or of its namespace, ask for.

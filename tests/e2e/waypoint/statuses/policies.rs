@@ -69,6 +69,15 @@ fn policies_and_services_are_told_whether_a_waypoint_has_them() {
             "not WaypointAccepted (TargetNotFound)",
         ),
         (
+            "a policy of a service without a waypoint",
+            policy("AuthorizationPolicy", "other", rules)
+                .replace("namespace: mesh", "namespace: elsewhere"),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["WaypointAccepted=False/AncestorNotBound"],
+            "label it or its namespace istio.io/use-waypoint=NAME",
+        ),
+        (
             "a policy that makes no sense",
             policy("AuthorizationPolicy", "v1", ", action: SHRUG, rules: [{}]"),
             ("authorizationpolicy", "mesh/p"),
