@@ -247,7 +247,12 @@ impl Walk<'_> {
                         steps.say(at, format_args!("on this node, to{to}"))
                     }
                     OutboundKind::Plain { target } => {
-                        steps.say(at, format_args!("as plain TCP to {target}{to}"));
+                        let pod = if to.is_empty() {
+                            ""
+                        } else {
+                            ", which is not captured"
+                        };
+                        steps.say(at, format_args!("as plain TCP to {target}{to}{pod}"));
                     }
                 }
                 true

@@ -11,13 +11,13 @@ spec: {clusterIPs: [10.96.0.1], selector: {app: web}, ports: [{port: 80, targetP
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: web-1, namespace: shop, labels: {app: web, istio.io/dataplane-mode: ambient}}
+metadata: {name: web-1, namespace: shop, labels: {app: web}, annotations: {ambient.istio.io/redirection: enabled}}
 spec: {serviceAccountName: web, containers: []}
 status: {podIP: 10.0.0.1, conditions: [{type: Ready, status: 'True'}]}
 ---
 apiVersion: v1
 kind: Pod
-metadata: {name: a-1, namespace: shop, labels: {istio.io/dataplane-mode: ambient}}
+metadata: {name: a-1, namespace: shop, annotations: {ambient.istio.io/redirection: enabled}}
 spec: {serviceAccountName: a, containers: []}
 status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}
 ---

@@ -329,21 +329,9 @@ async fn xds_needs_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn admin_answers_agents_and_operators() {
+async fn admin_answers_operators() {
     let control = Control::start(MESH).await;
     assert_eq!(control.admin_text("GET", "/healthz/ready").await.0, 200);
-    let (_, pods) = control.admin("GET", "/v1/pods?node=node-1").await;
-    assert_eq!(pods["kind"], "PodList");
-    assert_eq!(pods["items"].as_array().map(Vec::len), Some(1));
-    assert_eq!(pods["items"][0]["metadata"]["name"], "web-1");
-    assert_eq!(pods["items"][0]["status"]["podIP"], "10.244.1.2");
-    let (_, pods) = control.admin("GET", "/v1/pods").await;
-    assert_eq!(pods["items"].as_array().map(Vec::len), Some(2));
-    let (_, namespaces) = control.admin("GET", "/v1/namespaces").await;
-    assert_eq!(
-        namespaces["items"][0]["metadata"]["labels"]["istio.io/dataplane-mode"],
-        "ambient"
-    );
     for (method, path, status) in [
         ("GET", "/nothing", 404),
         ("GET", "/sync", 405),

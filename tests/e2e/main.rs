@@ -5,6 +5,7 @@ mod dns;
 mod faults;
 mod fixtures;
 mod flows;
+mod joining;
 mod kubelet;
 mod lifecycle;
 mod lifetimes;

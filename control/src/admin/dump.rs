@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::push::ResourceType;
 use crate::push::connections::Connection;
-use crate::source::{Key, Kind};
+use crate::source::Key;
 
 /// Settings, objects, resources, problems. No key, no token.
 #[must_use]
@@ -109,31 +109,4 @@ fn written_back(key: &Key, status: Option<&Value>) -> Value {
         "name": key.name,
         "status": status,
     })
-}
-
-/// A Kubernetes list of pods, of all nodes or of one.
-#[must_use]
-pub fn pods(admin: &Admin, node: Option<&str>) -> Value {
-    let index = admin.state.index();
-    let items: Vec<Value> = match node {
-        Some(node) => index.pods_on(node).map(|(_, pod)| json!(**pod)).collect(),
-        None => {
-            let pods = index.objects().pods.all();
-            pods.map(|(_, _, pod)| json!(**pod)).collect()
-        }
-    };
-    list(Kind::Pod, &items)
-}
-
-/// A Kubernetes list of namespaces.
-#[must_use]
-pub fn namespaces(admin: &Admin) -> Value {
-    let index = admin.state.index();
-    let found = index.objects().namespaces.all();
-    let items: Vec<Value> = found.map(|(_, _, namespace)| json!(**namespace)).collect();
-    list(Kind::Namespace, &items)
-}
-
-fn list(kind: Kind, items: &[Value]) -> Value {
-    json!({"apiVersion": "v1", "kind": format!("{kind}List"), "items": items})
 }

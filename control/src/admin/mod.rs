@@ -1,4 +1,4 @@
-//! The admin server: plain HTTP for operators and for agents without an API server.
+//! The admin server: plain HTTP for operators.
 
 pub mod dump;
 pub mod metrics;
@@ -111,10 +111,6 @@ impl Admin {
             }
             (&Method::GET, "/debug/config_dump") => json(StatusCode::OK, &dump::config(self)),
             (&Method::GET, "/debug/connections") => json(StatusCode::OK, &dump::connections(self)),
-            (&Method::GET, "/v1/pods") => {
-                let node = query.get("node").map(String::as_str);
-                json(StatusCode::OK, &dump::pods(self, node))
-            }
             (&Method::GET, "/statuses") => {
                 let statuses = match query.get("after") {
                     Some(after) => dump::statuses_after(self, after),
@@ -122,7 +118,6 @@ impl Admin {
                 };
                 json(StatusCode::OK, &statuses)
             }
-            (&Method::GET, "/v1/namespaces") => json(StatusCode::OK, &dump::namespaces(self)),
             (&Method::POST, "/sync") => self.sync(query.get("timeout")).await,
             (_, "/sync") => text(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -170,8 +165,8 @@ impl Admin {
     }
 }
 
-const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR \
-    /v1/pods?node=NAME /v1/namespaces, POST /sync?timeout=SECONDS\n";
+const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR, \
+    POST /sync?timeout=SECONDS\n";
 
 fn query(text: &str) -> HashMap<String, String> {
     text.split('&')

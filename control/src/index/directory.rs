@@ -1,4 +1,4 @@
-//! Questions about pods that the CA and agents ask.
+//! Questions about pods that the certificate authority asks.
 
 use std::sync::Arc;
 

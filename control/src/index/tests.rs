@@ -72,6 +72,7 @@ metadata:
   name: web-abc-1
   namespace: shop
   labels: {app: web, pod-template-hash: abc}
+  annotations: {ambient.istio.io/redirection: enabled}
   ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: web-abc, uid: u, controller: true}]
 spec:
   nodeName: node-1
@@ -138,6 +139,8 @@ fn variations_of_the_pod() {
         None => "none".to_owned(),
     };
     let app = "{app: web, pod-template-hash: abc}";
+    let mark = "annotations: {ambient.istio.io/redirection: enabled}";
+    let marked = &*format!("{app}\n  {mark}");
     let with = |label: &str| format!("{{app: web, pod-template-hash: abc, {label}}}");
     let controller =
         |kind: &str, name: &str| format!("kind: {kind}, name: {name}, uid: u, controller: true");
@@ -145,19 +148,20 @@ fn variations_of_the_pod() {
     let waypoint_at =
         |ns: &str, name: &str| format!("Hostname({ns}/{name}.{ns}.svc.cluster.local) 15008");
     let cases: &[(&str, &str, String, Probe, &str)] = &[
+        ("not captured", mark, String::new(), tunnel, "None"),
         (
-            "pod opts out",
-            app,
-            with("istio.io/dataplane-mode: none"),
+            "captured no longer",
+            mark,
+            mark.replace("enabled", "pending"),
             tunnel,
             "None",
         ),
         (
-            "namespace is not in",
+            "captured, and labels say otherwise",
             "{istio.io/dataplane-mode: ambient}",
             "{}".into(),
             tunnel,
-            "None",
+            "Hbone",
         ),
         (
             "host network",
@@ -174,23 +178,16 @@ fn variations_of_the_pod() {
             "true",
         ),
         (
-            "sidecar",
-            "namespace: shop\n  labels: {app",
-            "namespace: shop\n  annotations: {sidecar.istio.io/status: x}\n  labels: {app".into(),
-            tunnel,
-            "None",
-        ),
-        (
             "sidecar's own TLS",
-            app,
-            with("istio.io/dataplane-mode: none, security.istio.io/tlsMode: istio"),
+            marked,
+            with("security.istio.io/tlsMode: istio"),
             tunnel,
             "LegacyIstioMtls",
         ),
         (
             "speaks HBONE itself",
-            app,
-            with("istio.io/dataplane-mode: none, networking.istio.io/tunnel: http"),
+            marked,
+            with("networking.istio.io/tunnel: http"),
             |w| format!("{:?} {}", w.tunnel_protocol, w.native_tunnel),
             "Hbone true",
         ),
@@ -362,19 +359,10 @@ fn gateway(serves: &str) -> String {
 }
 
 #[test]
-fn a_pods_own_labels_decide() {
-    let with = |label: &str| {
-        let out = BASE.replacen("{istio.io/dataplane-mode: ambient}", "{}", 1);
-        out.replacen("{app: web, pod", &format!("{{{label}, app: web, pod"), 1)
-    };
+fn a_pods_own_waypoint_is_one_that_serves_pods() {
+    let with =
+        |label: &str| BASE.replacen("{app: web, pod", &format!("{{{label}, app: web, pod"), 1);
     let mut index = Index::new(Mesh::default());
-    index.apply(events(&with("istio.io/dataplane-mode: ambient")));
-    let found = workload(&index, "web-abc-1");
-    assert_eq!(
-        found.tunnel_protocol,
-        TunnelProtocol::Hbone,
-        "the namespace is not in"
-    );
     index.apply(events(&with("istio.io/use-waypoint: w")));
     assert!(workload(&index, "web-abc-1").waypoint.is_some());
     index.apply(events(&gateway("service")));

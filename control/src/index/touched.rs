@@ -13,8 +13,7 @@ use super::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    DATAPLANE_MODE, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS,
-    label, selects,
+    INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, label, selects,
 };
 use crate::translate::{entry, service, slice, waypoint, workload};
 
@@ -72,7 +71,6 @@ impl Touched {
 
     fn namespace(&mut self, name: &str, old: Option<&Object>, new: Option<&Object>, index: &Index) {
         let read = [
-            DATAPLANE_MODE,
             USE_WAYPOINT,
             USE_WAYPOINT_NAMESPACE,
             INGRESS_USE_WAYPOINT,

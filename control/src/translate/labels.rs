@@ -23,8 +23,8 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub const TUNNEL: &str = "networking.istio.io/tunnel";
 /// `istio`: the pod has a sidecar that speaks its own mutual TLS.
 pub const TLS_MODE: &str = "security.istio.io/tlsMode";
-/// Annotation of a pod with a sidecar.
-pub const SIDECAR_STATUS: &str = "sidecar.istio.io/status";
+/// Annotation of a pod: `enabled` while it is captured, so that callers use a tunnel.
+pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// The network of a pod.
 pub const NETWORK: &str = "topology.istio.io/network";
 /// Annotation of a service, the older form of `spec.trafficDistribution`.

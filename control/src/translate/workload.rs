@@ -10,9 +10,7 @@ use ambit_core::model::{
 };
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 
-use super::labels::{
-    DATAPLANE_MODE, NETWORK, SIDECAR_STATUS, TLS_MODE, TUNNEL, annotation, label, selects,
-};
+use super::labels::{NETWORK, REDIRECTION, TLS_MODE, TUNNEL, annotation, label, selects};
 use super::{Mesh, authorization, entry, peer, ports, service, slice, waypoint};
 use crate::index::objects::Objects;
 
@@ -46,7 +44,7 @@ pub fn translate(
         .map_err(|error| format!("service account {namespace}/{account}: {error}"))?;
     let (workload_type, workload_name) = owner(name, pod);
     let (canonical_name, canonical_revision) = canonical(pod, &workload_name);
-    let tunnel_protocol = tunnel(namespace, pod, objects);
+    let tunnel_protocol = tunnel(pod);
     let native_tunnel = label(&pod.metadata, TUNNEL) == Some("http");
     Ok(Some(Workload {
         uid: uid(namespace, name, mesh),
@@ -106,18 +104,6 @@ pub fn is_over(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Whether a pod is in the mesh: its own label decides, else its namespace's. Never one on its
-/// node's network or with a sidecar.
-#[must_use]
-pub fn enrolled(namespace: &str, pod: &Pod, objects: &Objects) -> bool {
-    if host_network(pod) || annotation(&pod.metadata, SIDECAR_STATUS).is_some() {
-        return false;
-    }
-    label(&pod.metadata, DATAPLANE_MODE)
-        .or_else(|| objects.namespace_label(namespace, DATAPLANE_MODE))
-        == Some("ambient")
-}
-
 /// Where a node is.
 #[must_use]
 pub fn locality(node: &Node) -> Locality {
@@ -158,9 +144,11 @@ fn host_network(pod: &Pod) -> bool {
     spec.and_then(|spec| spec.host_network).unwrap_or_default()
 }
 
-fn tunnel(namespace: &str, pod: &Pod, objects: &Objects) -> TunnelProtocol {
-    let native = label(&pod.metadata, TUNNEL) == Some("http") && !host_network(pod);
-    if native || enrolled(namespace, pod, objects) {
+/// How a pod is reached. Labels say who is to be in the mesh; the annotation says who is, so it alone counts.
+fn tunnel(pod: &Pod) -> TunnelProtocol {
+    let native = label(&pod.metadata, TUNNEL) == Some("http");
+    let captured = annotation(&pod.metadata, REDIRECTION) == Some("enabled");
+    if (native || captured) && !host_network(pod) {
         TunnelProtocol::Hbone
     } else if label(&pod.metadata, TLS_MODE) == Some("istio") {
         TunnelProtocol::LegacyIstioMtls

@@ -1,5 +1,6 @@
 //! Every object of the lab, as the API server of a cluster keeps them.
 
+use ambit_ztunnel::agent::MARK;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
@@ -10,7 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::kind::Kind;
 use super::meta::{new_uid, now};
@@ -297,6 +298,13 @@ fn merge(kind: &Kind, new: &mut Value, current: Option<&Value>) -> Result<(), St
             metadata.insert(field.to_owned(), kept.clone());
         }
     }
+    // Written by the node's agent, not by who applies.
+    if let Some(mark) = current["metadata"]["annotations"].get(MARK) {
+        let annotations = metadata.entry("annotations").or_insert_with(|| json!({}));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(MARK.to_owned(), mark.clone());
+        }
+    }
     if let Some(status) = current.get("status") {
         map.insert("status".to_owned(), status.clone());
     }
@@ -368,6 +376,29 @@ mod tests {
         assert_eq!(now.metadata.generation, Some(2));
         let spec = now.spec.as_ref().expect("a spec");
         assert_eq!(spec.cluster_ip.as_deref(), Some("10.96.0.20"));
+    }
+
+    #[test]
+    fn applying_keeps_the_mark_of_a_captured_pod() {
+        let mut store = Store::default();
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}";
+        assert_eq!(apply(&mut store, namespace), Ok(Applied::Created));
+        let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, annotations: {b: c}}\nspec: {containers: []}";
+        assert_eq!(apply(&mut store, pod), Ok(Applied::Created));
+        let key = Key::new("default", "a");
+        let marked = |store: &Store| {
+            let pod = store.pods.get(&key).expect("stored");
+            pod.metadata.annotations.clone().unwrap_or_default()
+        };
+        store.pods.update(&key, |pod| {
+            let annotations = pod.metadata.annotations.get_or_insert_default();
+            annotations.insert(MARK.to_owned(), "enabled".to_owned());
+        });
+        assert_eq!(apply(&mut store, pod), Ok(Applied::Unchanged));
+        let bare = pod.replace(", annotations: {b: c}", "");
+        assert_eq!(apply(&mut store, &bare), Ok(Applied::Configured));
+        let mark = (MARK.to_owned(), "enabled".to_owned());
+        assert_eq!(marked(&store), [mark].into());
     }
 
     #[test]

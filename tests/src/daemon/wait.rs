@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::api::{Key, Kind, Store};
 use crate::cluster::Cluster;
 use crate::controllers::{container_statuses, is_ready, is_terminating};
+use crate::mesh::unmarked;
 
 /// Waits until `done` says nothing more is missing. It is asked after every change.
 ///
@@ -30,7 +31,8 @@ pub(super) async fn until(
     }
 }
 
-/// Waits until controllers, service addresses and the mesh are as the objects say now. Returns what the
+/// Waits until controllers, service addresses and the mesh are as the objects say now: pods are captured as labels ask
+/// for, and proxies know. Returns what the
 /// mesh has to say about the objects called `mine` and about old mistakes.
 ///
 /// # Errors
@@ -49,6 +51,7 @@ pub(super) async fn in_force(
     let Some(mesh) = cluster.mesh() else {
         return Ok(Vec::new());
     };
+    until(cluster, deadline, |store| Ok(unmarked(store))).await?;
     let wanted = cluster.read(Store::changes);
     let mut synced = mesh.synced();
     loop {

@@ -1,6 +1,7 @@
 //! The mesh in the lab: the control plane, and on every node the agent and the node proxy, as
 //! processes that are watched and started again; the CNI plugin, called as a container runtime does.
 
+mod agents;
 mod ask;
 mod cni;
 mod component;
@@ -26,6 +27,7 @@ use crate::cluster::{Cluster, LabNode};
 use crate::kubelet::Order;
 use crate::net::plan;
 
+pub use agents::unmarked;
 pub use cni::{CniRequest, Plugin};
 pub use component::{Component, ComponentStatus};
 pub use node::{virtual_pod, virtual_pod_name};
@@ -74,6 +76,7 @@ impl Mesh {
         .await?;
 
         control::announce(cluster, &root).map_err(words)?;
+        agents::serve(cluster).map_err(words)?;
         let (told, synced) = watch::channel(Synced::default());
         tokio::spawn(sync::keep(Arc::clone(cluster), source, admin, told));
 

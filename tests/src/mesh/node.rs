@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::cni::Plugin;
 use super::component::Recipe;
-use super::{component_log, control};
+use super::{agents, component_log, control};
 use crate::api::{Key, new_uid, now};
 use crate::cluster::{Cluster, LabNode, VIRTUAL};
 use crate::kubelet::resolv_conf;
@@ -178,7 +178,7 @@ pub(super) fn recipes(
         "--node-name".to_owned(),
         node.name.clone(),
         "--source-url".to_owned(),
-        format!("http://{}:{}", plan::bridge().v4, control::ADMIN_PORT),
+        format!("http://{}:{}", plan::bridge().v4, agents::PORT),
         "--socket".to_owned(),
         text(&files.agent_socket),
         "--zds-socket".to_owned(),

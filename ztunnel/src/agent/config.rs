@@ -13,8 +13,9 @@ pub struct Config {
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
 
-    /// Where pods and namespaces are listed: the control plane's admin address, or `kubernetes`.
-    #[arg(long, env = "SOURCE_URL", default_value = "http://127.0.0.1:15014")]
+    /// Where pods and namespaces are listed and pods are marked: `kubernetes`, or http://HOST:PORT of what stands for an API
+    /// server, as a lab does.
+    #[arg(long, env = "SOURCE_URL", default_value = "kubernetes")]
     pub source_url: String,
 
     /// The namespace of the installation.
@@ -81,6 +82,14 @@ pub struct Config {
     /// Seconds to wait for a node proxy to connect, and for its answer about a pod.
     #[arg(long, env = "PROXY_TIMEOUT", default_value = "20", value_parser = seconds)]
     pub proxy_timeout: Duration,
+
+    /// Seconds for which a pod that leaves the mesh as it runs is captured as before, for its callers to hear of it.
+    #[arg(long, env = "PARTING_TIME", default_value = "2", value_parser = seconds)]
+    pub parting: Duration,
+
+    /// Seconds for the connections of such a pod to end after that: a little more than node proxies give them.
+    #[arg(long, env = "DRAINING_TIME", default_value = "6", value_parser = seconds)]
+    pub draining: Duration,
 }
 
 /// Where the plugin looks for the agent unless told.

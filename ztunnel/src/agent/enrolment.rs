@@ -1,6 +1,5 @@
 //! Pods join the mesh and leave it.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::AsFd;
@@ -16,17 +15,14 @@ use tokio::time::Instant;
 use super::api::{Answer, PodName, Refusal, Request};
 use super::config::Config;
 use super::locks::Locks;
-use super::pod::{Decision, Pod, decide};
+use super::pod::{Decision, Mark, Pod, decide};
 use super::processes::Processes;
-use super::reconcile::{Action, reconcile};
 use super::records::{Record, Records};
 use super::source::Source;
 use crate::capture::{self, Options};
 
 /// Between questions to a source that does not know a starting pod yet.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Between questions to a source that does not answer at the start of the agent.
-const LONG_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the agent does for each pod.
 #[derive(Debug)]
@@ -43,6 +39,10 @@ pub struct Enrolment<S> {
     dns_capture: bool,
     source_timeout: Duration,
     pub(super) proxy_timeout: Duration,
+    /// For callers of a pod that leaves to hear of it.
+    pub(super) parting: Duration,
+    /// For its connections to end.
+    pub(super) draining: Duration,
     /// Who is in the mesh has changed.
     pub(super) changed: Notify,
 }
@@ -72,6 +72,8 @@ impl<S: Source> Enrolment<S> {
             dns_capture: config.dns_capture,
             source_timeout: config.source_timeout,
             proxy_timeout: config.proxy_timeout,
+            parting: config.parting,
+            draining: config.draining,
         })
     }
 
@@ -98,34 +100,6 @@ impl<S: Source> Enrolment<S> {
             tracing::info!(pod, "pod taken over from an earlier agent");
         }
         self.mark_probes().await
-    }
-
-    /// Drops pods that ended while no agent ran. Asks the source until it answers once.
-    pub async fn forget_gone(&self) {
-        let known: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
-        if known.is_empty() {
-            return;
-        }
-        let actions = loop {
-            match tokio::try_join!(self.source.pods(), self.source.namespaces()) {
-                // A control plane that has just started may not have read anything: no cluster is without namespaces.
-                Ok((_, namespaces)) if namespaces.is_empty() => {
-                    tracing::warn!("cannot see yet which pods are gone: nothing is listed");
-                }
-                Ok((pods, namespaces)) => break reconcile(&known, &pods, &namespaces),
-                Err(error) => tracing::warn!(%error, "cannot see yet which pods are gone"),
-            }
-            tokio::time::sleep(LONG_PAUSE).await;
-        };
-        for action in actions {
-            // A change of labels while no agent ran is left to the pod's next start.
-            if let Action::Forget(uid) = action
-                && let Some(record) = self.records.by_uid(&uid)
-                && let Err(error) = self.leave(&record).await
-            {
-                tracing::warn!(uid, %error, "cannot forget a pod that is gone");
-            }
-        }
     }
 
     /// A pod starts. When this returns well it is protected, or not part of the mesh.
@@ -258,15 +232,15 @@ impl<S: Source> Enrolment<S> {
         if netns == self.node {
             return Err(Refusal::of(name, "its network namespace is the node's own"));
         }
-        let record =
-            Record::new(pod, &request.container_id, path, &request.ips).map_err(in_netns)?;
+        let record = Record::new(pod.clone(), &request.container_id, path, &request.ips)
+            .map_err(in_netns)?;
         let refuse = |error: &dyn Display| Refusal::of(name, error);
         // Captured first: from here on nothing passes unprotected, whatever fails.
         let captured = self.capture(&record, &netns).await;
         captured.map_err(|error| refuse(&error))?;
         let deadline = Instant::now() + self.proxy_timeout;
-        let pod = served(&record, &netns).map_err(|error| refuse(&error))?;
-        let given = self.proxies.add(&record.uid, pod, deadline).await;
+        let known = served(&record, &netns).map_err(|error| refuse(&error))?;
+        let given = self.proxies.add(&record.uid, known, deadline).await;
         given.map_err(|error| match error {
             zds::Error::NoProxy { .. } => Refusal::later(name, error),
             error => refuse(&error),
@@ -283,13 +257,16 @@ impl<S: Source> Enrolment<S> {
             return Err(refuse(&error));
         }
         tracing::info!(pod = %name, uid = record.uid, "pod joined the mesh");
-        self.changed.notify_one();
+        // Before anybody hears of its addresses. If it cannot be said now, the pod is protected all the same, and it is
+        // said later.
+        if !self.source.mark(&pod, Mark::Enabled).await {
+            self.changed.notify_one();
+        }
         Ok(())
     }
 
     pub(super) async fn leave(&self, record: &Record) -> io::Result<()> {
-        let deadline = Instant::now() + self.proxy_timeout;
-        self.proxies.delete(&record.uid, deadline).await;
+        self.drop_from_proxies(record).await;
         self.records.remove(&record.uid)?;
         tracing::info!(
             pod = format!("{}/{}", record.namespace, record.name),
@@ -297,6 +274,14 @@ impl<S: Source> Enrolment<S> {
             "pod left the mesh"
         );
         self.mark_probes().await
+    }
+
+    /// Proxies let go of a pod, unless they have.
+    pub(super) async fn drop_from_proxies(&self, record: &Record) {
+        if self.proxies.pods().contains_key(&record.uid) {
+            let deadline = Instant::now() + self.proxy_timeout;
+            self.proxies.delete(&record.uid, deadline).await;
+        }
     }
 
     pub(super) async fn capture(

@@ -2,6 +2,8 @@
 //!
 //! What the source lists is compared with who is in the mesh whenever either changes. What fails is tried again, and is told
 //! where users look if it goes on failing.
+//!
+//! Callers go by a pod's mark. It is the last thing that a pod gets which joins, and the first that one loses which leaves.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -13,7 +15,7 @@ use ambit_telemetry::readiness::Task;
 use tokio::time::Instant;
 
 use super::enrolment::{Enrolment, blocking, served};
-use super::pod::Pod;
+use super::pod::{Mark, Pod};
 use super::reconcile::{Action, reconcile};
 use super::records::Record;
 use super::source::Source;
@@ -66,6 +68,19 @@ impl Failing {
     }
 }
 
+/// What becomes of a pod in the mesh.
+#[derive(Debug, Clone, Copy)]
+enum Settled {
+    /// It does not exist any more.
+    Gone,
+    /// It leaves: nothing new is captured.
+    Yielded,
+    /// It leaves: proxies let its connections end.
+    Dropped,
+    /// It has left.
+    Released,
+}
+
 impl<S: Source> Enrolment<S> {
     /// Keeps the mesh as the labels say, until another agent has taken over: `ours` is false then. `listing` is done when
     /// the source has listed everything once.
@@ -116,10 +131,14 @@ impl<S: Source> Enrolment<S> {
             }
         }
         let mut well = true;
+        let mut leaving = Vec::new();
         for action in reconcile(&enrolled, &pods, &namespaces) {
-            well &= self.act(action, failing).await;
+            match action {
+                Action::Release(pod) => leaving.push(pod),
+                action => well &= self.act(action, failing).await,
+            }
         }
-        well
+        well & self.part(leaving).await
     }
 
     async fn act(&self, action: Action, failing: &mut Failing) -> bool {
@@ -127,7 +146,7 @@ impl<S: Source> Enrolment<S> {
             Action::Enrol(pod) => match self.enrol(&pod).await {
                 Ok(()) => {
                     failing.pods.remove(&pod.uid);
-                    true
+                    self.source.mark(&pod, Mark::Enabled).await
                 }
                 Err(reason) => {
                     if failing.is_news(&pod.uid, &reason, Instant::now()) {
@@ -138,22 +157,64 @@ impl<S: Source> Enrolment<S> {
                     false
                 }
             },
-            Action::Release(uid) => self.settled(&uid, true).await,
-            Action::Forget(uid) => self.settled(&uid, false).await,
-            Action::Mark(pod, captured) => self.source.mark(&pod, captured).await,
+            Action::Release(pod) => self.part(vec![pod]).await,
+            Action::Forget(uid) => self.settled(&uid, Settled::Gone).await,
+            Action::Mark(pod, mark) => self.source.mark(&pod, mark).await,
         }
     }
 
-    async fn settled(&self, uid: &str, released: bool) -> bool {
-        let Some(record) = self.records.by_uid(uid) else {
+    /// Pods that run on leave. Who calls them hears of it and uses no tunnels any more; then nothing more is captured; then
+    /// the proxy lets what it has end, what was about to open included.
+    async fn part(&self, pods: Vec<Pod>) -> bool {
+        if pods.is_empty() {
             return true;
+        }
+        let mut well = true;
+        let mut told = Vec::new();
+        for pod in pods {
+            match self.source.mark(&pod, Mark::Pending).await {
+                true => told.push(pod),
+                false => well = false,
+            }
+        }
+        let (parting, draining) = match told.iter().all(|pod| pod.ended) {
+            true => (Duration::ZERO, Duration::ZERO),
+            false => (self.parting, self.draining),
         };
-        let done = match released {
-            true => self.release(&record).await,
-            false => self.leave(&record).await,
+        tokio::time::sleep(parting).await;
+        for (how, pause) in [
+            (Settled::Yielded, parting / 2),
+            (Settled::Dropped, draining),
+        ] {
+            for pod in &told {
+                well &= self.settled(&pod.uid, how).await;
+            }
+            tokio::time::sleep(pause).await;
+        }
+        for pod in told {
+            let released = self.settled(&pod.uid, Settled::Released).await;
+            well &= released && self.source.mark(&pod, Mark::None).await;
+        }
+        well
+    }
+
+    async fn settled(&self, uid: &str, how: Settled) -> bool {
+        let known = || self.records.by_uid(uid);
+        let Some(record) = known() else { return true };
+        let name = format!("{}/{}", record.namespace, record.name);
+        let _alone = self.locks.lock(&name).await;
+        let Some(record) = known() else { return true };
+        let done = match how {
+            Settled::Gone => self.leave(&record).await,
+            Settled::Yielded => self.yield_traffic(&record).await,
+            Settled::Dropped => {
+                self.drop_from_proxies(&record).await;
+                Ok(())
+            }
+            Settled::Released => self.release(&record).await,
         };
         if let Err(error) = &done {
-            tracing::warn!(uid, %error, "a pod cannot leave the mesh");
+            tracing::warn!(pod = name, uid, %error, "a pod cannot leave the mesh");
         }
         done.is_ok()
     }
@@ -191,7 +252,6 @@ impl<S: Source> Enrolment<S> {
         let _ = self.outside.remove(&record.uid);
         let name = format!("{}/{}", record.namespace, record.name);
         tracing::info!(pod = name, uid = record.uid, "running pod joined the mesh");
-        self.changed.notify_one();
         Ok(())
     }
 
@@ -210,16 +270,23 @@ impl<S: Source> Enrolment<S> {
         }
     }
 
-    /// A pod that runs on leaves: its traffic goes its own way first, then the proxy lets go of it.
+    /// New connections of a pod that runs on go their own way.
+    async fn yield_traffic(&self, record: &Record) -> io::Result<()> {
+        let Ok(netns) = record.open() else {
+            return Ok(());
+        };
+        let yielded = blocking(move || capture::yield_traffic(&netns)).await;
+        yielded.map_err(io::Error::other)
+    }
+
+    /// A pod that runs on leaves: its traffic goes its own way, and the proxy has let go of it.
     pub(super) async fn release(&self, record: &Record) -> io::Result<()> {
         if let Ok(netns) = record.open() {
             let removed = blocking(move || capture::remove(&netns)).await;
             removed.map_err(io::Error::other)?;
             self.outside.insert(record.clone())?;
         }
-        self.leave(record).await?;
-        self.changed.notify_one();
-        Ok(())
+        self.leave(record).await
     }
 
     /// Every pod of the node leaves, and the node is as it was.
@@ -241,7 +308,7 @@ impl<S: Source> Enrolment<S> {
                 ..Pod::default()
             };
             if heard {
-                heard = self.source.mark(&pod, false).await;
+                heard = self.source.mark(&pod, Mark::None).await;
             }
         }
         let node = self.node.clone();

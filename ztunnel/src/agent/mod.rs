@@ -32,7 +32,7 @@ use tokio::time::Instant;
 pub use config::Config;
 pub use enrolment::Enrolment;
 pub use kubernetes::{CALLS, Call, KubernetesSource};
-pub use pod::{Decision, Labels, Pod, decide};
+pub use pod::{Decision, Labels, MARK, Mark, Pod, decide};
 pub use reconcile::{Action, reconcile};
 pub use source::{HttpSource, Source, SourceError};
 
@@ -48,17 +48,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     match config.source_url.as_str() {
         "kubernetes" => {
             let connected = KubernetesSource::connect(&config.node_name, &config.pod_namespace);
-            run_with(&config, connected.await?, true).await
+            run_with(&config, connected.await?).await
         }
         url => {
             let source = HttpSource::new(url, &config.node_name)?;
-            run_with(&config, source, false).await
+            run_with(&config, source).await
         }
     }
 }
 
-/// `follows`: the source tells changes, so pods join and leave while they run.
-async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyhow::Result<()> {
+async fn run_with<S: Source>(config: &Config, source: S) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let recovering = readiness.task("recovering the pods of an earlier agent");
     for path in [&config.zds_socket, &config.socket] {
@@ -74,14 +73,9 @@ async fn run_with<S: Source>(config: &Config, source: S, follows: bool) -> anyho
     drop(recovering);
 
     let admin = admin::serve(config, &readiness, &enrolment).await?;
-    let listing = follows.then(|| readiness.task("listing pods and namespaces"));
-    let (tidy, still_ours) = (enrolment.clone(), ours.clone());
-    tokio::spawn(async move {
-        match listing {
-            Some(listing) => tidy.follow(listing, still_ours).await,
-            None => tidy.forget_gone().await,
-        }
-    });
+    let listing = readiness.task("listing pods and namespaces");
+    let (following, still_ours) = (enrolment.clone(), ours.clone());
+    tokio::spawn(async move { following.follow(listing, still_ours).await });
     let installation = config.install.then(|| setup::Installation::new(config));
     if let Some(installation) = installation.clone() {
         let still_ours = ours.clone();

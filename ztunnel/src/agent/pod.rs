@@ -3,23 +3,57 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Deserialize;
+use k8s_openapi::api::core::v1 as core;
 
 /// On a namespace or a pod: `ambient` is in the mesh, `none` is not.
 const MODE: &str = "istio.io/dataplane-mode";
 /// On pods that have a sidecar proxy of their own.
-pub(super) const SIDECAR: &str = "sidecar.istio.io/status";
+const SIDECAR: &str = "sidecar.istio.io/status";
+/// A namespace or service account that is not said.
+const DEFAULT: &str = "default";
 
 /// On pods: whether their DNS is captured, whatever the agent does with others.
 const DNS_CAPTURE: &str = "ambient.istio.io/dns-capture";
-/// `enabled` on pods that are captured.
-pub(super) const MARK: &str = "ambient.istio.io/redirection";
+/// How pods are marked: the annotation of a [`Mark`].
+pub const MARK: &str = "ambient.istio.io/redirection";
 
 /// Kubernetes labels.
 pub type Labels = BTreeMap<String, String>;
 
+/// Whether a pod is captured, as everybody sees it. Callers in the mesh use a tunnel if it is enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Mark {
+    /// It is not.
+    #[default]
+    None,
+    /// It still is, and leaves.
+    Pending,
+    /// It is.
+    Enabled,
+}
+
+impl Mark {
+    /// The annotation's value; there is none on a pod that is not captured.
+    #[must_use]
+    pub fn value(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Pending => Some("pending"),
+            Self::Enabled => Some("enabled"),
+        }
+    }
+
+    fn of(annotation: Option<&String>) -> Self {
+        match annotation.map(String::as_str) {
+            Some("enabled") => Self::Enabled,
+            Some("pending") => Self::Pending,
+            _ => Self::None,
+        }
+    }
+}
+
 /// What the agent has to know of a pod.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Pod {
     /// Its UID.
     pub uid: String,
@@ -39,10 +73,37 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Its containers have ended for good.
     pub ended: bool,
-    /// It is marked as captured.
-    pub marked: bool,
+    /// How it is marked.
+    pub mark: Mark,
     /// Whether its DNS is captured, if it says so itself.
     pub dns_capture: Option<bool>,
+}
+
+impl From<&core::Pod> for Pod {
+    fn from(pod: &core::Pod) -> Self {
+        let (metadata, spec, status) = (&pod.metadata, pod.spec.as_ref(), pod.status.as_ref());
+        let annotation = |name| metadata.annotations.as_ref()?.get(name);
+        let account = spec.and_then(|spec| spec.service_account_name.as_deref());
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let ips = status.and_then(|status| status.pod_ips.as_ref());
+        let ips = ips.into_iter().flatten();
+        Self {
+            uid: metadata.uid.clone().unwrap_or_default(),
+            namespace: metadata.namespace.as_deref().unwrap_or(DEFAULT).to_owned(),
+            name: metadata.name.clone().unwrap_or_default(),
+            service_account: account
+                .filter(|name| !name.is_empty())
+                .unwrap_or(DEFAULT)
+                .to_owned(),
+            labels: metadata.labels.clone().unwrap_or_default(),
+            host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
+            sidecar: annotation(SIDECAR).is_some(),
+            ips: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
+            ended: matches!(phase, Some("Succeeded" | "Failed")),
+            mark: Mark::of(annotation(MARK)),
+            dns_capture: dns_capture(annotation(DNS_CAPTURE)),
+        }
+    }
 }
 
 impl Pod {
@@ -82,76 +143,15 @@ pub fn decide(pod: &Pod, namespace: &Labels) -> Decision {
     }
 }
 
-/// Whether the DNS of a pod with these annotations is captured, if they say so.
-pub(super) fn dns_capture(annotations: &BTreeMap<String, String>) -> Option<bool> {
-    annotations
-        .get(DNS_CAPTURE)?
-        .to_ascii_lowercase()
-        .parse()
-        .ok()
-}
-
-/// A Kubernetes object, of which only what is used here is read.
-#[derive(Debug, Deserialize)]
-pub(super) struct Object {
-    metadata: Metadata,
-    #[serde(default)]
-    spec: Spec,
-}
-
-#[derive(Debug, Deserialize)]
-struct Metadata {
-    name: String,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    uid: Option<String>,
-    #[serde(default)]
-    labels: Option<Labels>,
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Spec {
-    #[serde(default)]
-    service_account_name: Option<String>,
-    #[serde(default)]
-    host_network: Option<bool>,
-}
-
-impl Object {
-    pub(super) fn into_pod(self) -> Pod {
-        let annotations = self.metadata.annotations.unwrap_or_default();
-        Pod {
-            uid: self.metadata.uid.unwrap_or_default(),
-            namespace: self.metadata.namespace.unwrap_or_else(default),
-            name: self.metadata.name,
-            service_account: self
-                .spec
-                .service_account_name
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(default),
-            labels: self.metadata.labels.unwrap_or_default(),
-            host_network: self.spec.host_network.unwrap_or_default(),
-            sidecar: annotations.contains_key(SIDECAR),
-            dns_capture: dns_capture(&annotations),
-            ..Pod::default()
-        }
-    }
-
-    pub(super) fn into_namespace(self) -> (String, Labels) {
-        (self.metadata.name, self.metadata.labels.unwrap_or_default())
-    }
-}
-
-fn default() -> String {
-    "default".into()
+/// Whether the DNS of a pod with this annotation is captured, if it says so.
+fn dns_capture(annotation: Option<&String>) -> Option<bool> {
+    annotation?.to_ascii_lowercase().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn labels(mode: Option<&str>) -> Labels {
@@ -209,37 +209,55 @@ mod tests {
             (Some("true"), Some(true)),
             (Some(""), None),
         ] {
-            let annotations = value.map(|value| (DNS_CAPTURE.to_owned(), value.to_owned()));
-            let annotations = annotations.into_iter().collect();
-            assert_eq!(dns_capture(&annotations), expected, "{value:?}");
+            let annotation = value.map(str::to_owned);
+            assert_eq!(dns_capture(annotation.as_ref()), expected, "{value:?}");
         }
     }
 
     #[test]
-    fn objects_are_read_with_kubernetes_defaults() {
-        let read = |json: &str| serde_json::from_str::<Object>(json).expect("an object");
-        let bare = read(r#"{"metadata": {"name": "a"}}"#).into_pod();
-        assert_eq!(
-            (bare.namespace, bare.service_account),
-            ("default".into(), "default".into())
-        );
-        let full = read(
-            r#"{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b", "uid": "u",
-                "labels": {"app": "a"}, "annotations": {"sidecar.istio.io/status": "{}",
-                "ambient.istio.io/dns-capture": "false"}},
-                "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []}, "status": {}}"#,
-        );
-        let expected = Pod {
-            uid: "u".into(),
-            namespace: "b".into(),
-            name: "a".into(),
-            service_account: "s".into(),
-            labels: [("app".into(), "a".into())].into(),
-            host_network: true,
-            sidecar: true,
-            dns_capture: Some(false),
+    fn pods_are_read_as_they_are() {
+        let read = |value| Pod::from(&serde_json::from_value(value).expect("a pod"));
+        let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
+                "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}",
+                    "ambient.istio.io/dns-capture": "false"}},
+            "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
+            "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
+        let named = Pod {
+            uid: "u".to_owned(),
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
             ..Pod::default()
         };
-        assert_eq!(full.into_pod(), expected);
+        let expected = Pod {
+            service_account: "s".to_owned(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            host_network: true,
+            sidecar: true,
+            ips: ["10.0.0.1", "fd00::1"]
+                .map(|ip| ip.parse().expect("an address"))
+                .to_vec(),
+            ended: true,
+            mark: Mark::Enabled,
+            dns_capture: Some(false),
+            ..named.clone()
+        };
+        assert_eq!(read(object), expected);
+        let bare = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u"}});
+        let expected = Pod {
+            service_account: "default".to_owned(),
+            ..named
+        };
+        assert_eq!(read(bare), expected);
+        let nowhere = read(json!({"metadata": {"name": "web"}}));
+        assert_eq!(nowhere.namespace, "default");
+    }
+
+    #[test]
+    fn marks_are_annotations() {
+        for mark in [Mark::None, Mark::Pending, Mark::Enabled] {
+            let annotation = mark.value().map(str::to_owned);
+            assert_eq!(Mark::of(annotation.as_ref()), mark);
+        }
+        assert_eq!(Mark::of(Some(&"other".to_owned())), Mark::None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::pod::{Decision, Labels, Pod, decide};
+use super::pod::{Decision, Labels, Mark, Pod, decide};
 
 /// What is to be done about one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,11 +11,11 @@ pub enum Action {
     /// yet is still on its way through the CNI plugin.
     Enrol(Pod),
     /// It is in the mesh and should not be any more.
-    Release(String),
+    Release(Pod),
     /// It is in the mesh and does not exist any more.
     Forget(String),
     /// It is captured, or not any more, and its annotation says otherwise.
-    Mark(Pod, bool),
+    Mark(Pod, Mark),
 }
 
 /// Compares the UIDs that are enrolled with the pods of this node.
@@ -35,7 +35,7 @@ pub fn reconcile(
         .iter()
         .filter_map(|uid| match by_uid.get(uid.as_str()) {
             None => Some(Action::Forget(uid.clone())),
-            Some(pod) if !wanted(pod) => Some(Action::Release(uid.clone())),
+            Some(pod) if !wanted(pod) => Some(Action::Release((*pod).clone())),
             Some(_) => None,
         });
     let new = by_uid
@@ -44,8 +44,9 @@ pub fn reconcile(
         .map(|pod| Action::Enrol((*pod).clone()));
     let marks = by_uid.values().filter_map(|pod| {
         let captured = enrolled.contains(&pod.uid);
-        let settled = captured == wanted(pod) && captured != pod.marked;
-        settled.then(|| Action::Mark((*pod).clone(), captured))
+        let mark = if captured { Mark::Enabled } else { Mark::None };
+        let is_wrong = captured == wanted(pod) && pod.mark != mark;
+        is_wrong.then(|| Action::Mark((*pod).clone(), mark))
     });
     left.chain(new).chain(marks).collect()
 }
@@ -56,10 +57,10 @@ mod tests {
 
     #[test]
     fn differences_become_actions() {
-        let pod = |uid: &str, namespace: &str, marked: bool, ips: &[&str]| Pod {
+        let pod = |uid: &str, namespace: &str, mark: Mark, ips: &[&str]| Pod {
             uid: uid.into(),
             namespace: namespace.into(),
-            marked,
+            mark,
             ips: ips
                 .iter()
                 .map(|ip| ip.parse().expect("an address"))
@@ -67,17 +68,21 @@ mod tests {
             ..Pod::default()
         };
         let pods = [
-            pod("1", "in", true, &["10.0.0.1"]),
-            pod("2", "in", true, &["10.0.0.2"]),
-            pod("3", "out", false, &["10.0.0.3"]),
-            pod("4", "unknown", false, &["10.0.0.4"]),
-            pod("5", "in", false, &[]),
-            pod("6", "in", false, &["10.0.0.6"]),
-            pod("7", "out", true, &["10.0.0.7"]),
+            pod("1", "in", Mark::Enabled, &["10.0.0.1"]),
+            pod("2", "in", Mark::Enabled, &["10.0.0.2"]),
+            pod("3", "out", Mark::None, &["10.0.0.3"]),
+            pod("4", "unknown", Mark::None, &["10.0.0.4"]),
+            pod("5", "in", Mark::None, &[]),
+            pod("6", "in", Mark::None, &["10.0.0.6"]),
+            pod("7", "out", Mark::Enabled, &["10.0.0.7"]),
+            pod("8", "out", Mark::Pending, &["10.0.0.8"]),
+            pod("9", "in", Mark::Pending, &["10.0.0.9"]),
         ];
         let marks = [
-            Action::Mark(pods[5].clone(), true),
-            Action::Mark(pods[6].clone(), false),
+            Action::Mark(pods[5].clone(), Mark::Enabled),
+            Action::Mark(pods[6].clone(), Mark::None),
+            Action::Mark(pods[7].clone(), Mark::None),
+            Action::Mark(pods[8].clone(), Mark::Enabled),
         ];
         let ambient = [("istio.io/dataplane-mode".into(), "ambient".into())];
         let namespaces = [
@@ -90,21 +95,21 @@ mod tests {
             reconcile(&enrolled, &pods, &namespaces)
         };
         let rows: [(&str, &[&str], Option<Action>); 4] = [
-            ("as it should be", &["1", "2", "6"], None),
+            ("as it should be", &["1", "2", "6", "9"], None),
             (
                 "labelled",
-                &["1", "6"],
+                &["1", "6", "9"],
                 Some(Action::Enrol(pods[1].clone())),
             ),
             (
                 "out",
-                &["1", "2", "3", "6"],
-                Some(Action::Release("3".into())),
+                &["1", "2", "3", "6", "9"],
+                Some(Action::Release(pods[2].clone())),
             ),
             (
                 "gone",
-                &["1", "2", "6", "9"],
-                Some(Action::Forget("9".into())),
+                &["0", "1", "2", "6", "9"],
+                Some(Action::Forget("0".into())),
             ),
         ];
         for (name, enrolled, action) in rows {

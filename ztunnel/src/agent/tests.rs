@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ambit_net::netlink::route::Handle;
@@ -25,6 +26,12 @@ struct Listed {
     pods: Arc<Mutex<Vec<Pod>>>,
     /// Namespaces that were put into the mesh besides `in`.
     labelled: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// No mark is taken.
+    away: Arc<AtomicBool>,
+    /// The marks that were taken, and whether the pod was captured then.
+    marks: Arc<Mutex<Vec<(String, Mark, bool)>>>,
+    /// Where the pods' namespaces are.
+    folder: PathBuf,
 }
 
 impl Source for Listed {
@@ -43,10 +50,21 @@ impl Source for Listed {
         Ok(namespaces.into())
     }
 
-    async fn mark(&self, pod: &Pod, captured: bool) -> bool {
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    async fn mark(&self, pod: &Pod, mark: Mark) -> bool {
+        if self.away.load(Ordering::Relaxed) {
+            return false;
+        }
+        let netns = Netns::open(&self.folder.join(&pod.name)).expect("a namespace");
+        let missing = verify(&netns, Options::default()).expect("listed");
+        let marked = (pod.name.clone(), mark, missing.is_empty());
+        self.marks.lock().push(marked);
         let mut pods = self.pods.lock();
         for listed in pods.iter_mut().filter(|listed| listed.uid == pod.uid) {
-            listed.marked = captured;
+            listed.mark = mark;
         }
         true
     }
@@ -64,11 +82,14 @@ struct Node {
 
 impl Node {
     async fn start(pods: &[(&'static str, &str)]) -> Self {
-        let listed = Listed::default();
+        let folder = tempfile::tempdir().expect("a folder");
         let made = pods.iter().map(|(name, _)| (*name, namespace()));
         let mut node = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            listed,
+            listed: Listed {
+                folder: folder.path().to_owned(),
+                ..Listed::default()
+            },
+            folder,
             enrolment: None,
             tasks: Vec::new(),
             pods: made.collect(),
@@ -120,6 +141,8 @@ impl Node {
             dns_capture: false,
             source_timeout: Duration::from_millis(300),
             proxy_timeout: Duration::from_millis(500),
+            parting: Duration::ZERO,
+            draining: Duration::ZERO,
         }
     }
 
@@ -131,7 +154,7 @@ impl Node {
         let enrolment = Enrolment::open(&config, self.listed.clone(), proxies.clone());
         let enrolment = Arc::new(enrolment.expect("opened"));
         enrolment.recover().await.expect("recovered");
-        enrolment.forget_gone().await;
+        enrolment.pass(&mut late::Failing::default()).await;
         self.enrolment = Some(enrolment.clone());
         self.tasks = vec![
             tokio::spawn(async move { proxies.run().await }),
@@ -152,8 +175,13 @@ impl Node {
 
     fn marked(&self) -> Vec<String> {
         let pods = self.listed.pods.lock();
-        let marked = pods.iter().filter(|pod| pod.marked);
+        let marked = pods.iter().filter(|pod| pod.mark == Mark::Enabled);
         marked.map(|pod| pod.name.clone()).collect()
+    }
+
+    /// The marks since this was asked last.
+    fn marks(&self) -> Vec<(String, Mark, bool)> {
+        std::mem::take(&mut self.listed.marks.lock())
     }
 
     /// The agent is killed and another one starts.
@@ -474,6 +502,58 @@ fn pods_join_and_leave_while_they_run() {
         node.listed.pods.lock()[0].ended = true;
         assert!(node.pass().await);
         assert_eq!(proxy.asked(), ["del uid-web"]);
+    });
+}
+
+#[test]
+fn callers_hear_of_a_pod_after_it_joined_and_before_it_leaves() {
+    node(|| async {
+        let node = Node::start(&[("web", "in"), ("late", "out")]).await;
+        let _proxy = node.proxy().await;
+        let mark = |name: &str, mark, captured| (name.to_owned(), mark, captured);
+        node.cni("ADD", "web", "in").await.expect("started");
+        assert_eq!(node.marks(), [mark("web", Mark::Enabled, true)]);
+        node.cni("ADD", "late", "out").await.expect("not ours");
+        assert_eq!(node.marks(), []);
+
+        node.listed.labelled.lock().insert("out");
+        assert!(node.pass().await);
+        assert_eq!(node.marks(), [mark("late", Mark::Enabled, true)]);
+        node.listed.labelled.lock().clear();
+        assert!(node.pass().await);
+        let parted = [
+            mark("late", Mark::Pending, true),
+            mark("late", Mark::None, false),
+        ];
+        assert_eq!(node.marks(), parted);
+    });
+}
+
+#[test]
+fn a_mark_that_cannot_be_made_is_made_later() {
+    node(|| async {
+        let node = Node::start(&[("web", "in"), ("late", "out")]).await;
+        let _proxy = node.proxy().await;
+        node.cni("ADD", "late", "out").await.expect("not ours");
+        node.listed.away.store(true, Ordering::Relaxed);
+        node.cni("ADD", "web", "in").await.expect("started");
+        assert_eq!(node.missing("web"), Vec::<String>::new());
+        node.listed.labelled.lock().insert("out");
+        assert!(!node.pass().await);
+        assert_eq!(node.missing("late"), Vec::<String>::new());
+        node.listed.away.store(false, Ordering::Relaxed);
+        assert!(node.pass().await);
+        assert_eq!(node.marked(), ["web", "late"]);
+
+        // Who is not told goes on calling through tunnels.
+        node.listed.away.store(true, Ordering::Relaxed);
+        node.listed.labelled.lock().clear();
+        assert!(!node.pass().await);
+        assert_eq!(node.missing("late"), Vec::<String>::new());
+        node.listed.away.store(false, Ordering::Relaxed);
+        assert!(node.pass().await);
+        assert_eq!(node.missing("late")[0], "table inet ambit is missing");
+        assert_eq!(node.marked(), ["web"]);
     });
 }
 

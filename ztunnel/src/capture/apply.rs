@@ -8,7 +8,7 @@ use ambit_net::netlink::{self, nft, route};
 use ambit_net::sys::Netns;
 use nix::errno::Errno;
 
-use super::rules::{Options, Redirection, host, redirection};
+use super::rules::{Options, Redirection, host, redirection, yielding};
 
 /// Says whether IPv6 is off in the namespace of the thread that reads it.
 const IPV6_OFF: &str = "/proc/sys/net/ipv6/conf/lo/disable_ipv6";
@@ -30,6 +30,14 @@ pub enum Error {
 /// When the kernel refuses; the pod's traffic then goes as before.
 pub fn apply(netns: &Netns, options: Options) -> Result<(), Error> {
     inside(netns, || set(&redirection(options)))
+}
+
+/// Captures no new connection of the pod in `netns`. Those that the proxy has go on.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn yield_traffic(netns: &Netns) -> Result<(), Error> {
+    inside(netns, || set(&yielding()))
 }
 
 /// Releases the traffic of the pod in `netns`, whatever part of the redirection is there.

@@ -87,11 +87,21 @@ pub fn redirection(options: Options) -> Redirection {
     if options.dns {
         table = table.chain(dns_zone_in()).chain(dns_zone_out());
     }
-    let table = table
-        .chain(mark_in())
-        .chain(mark_out())
-        .chain(inbound())
-        .chain(outbound(options));
+    let table = table.chain(mark_in()).chain(mark_out());
+    led_back(table.chain(inbound()).chain(outbound(options)))
+}
+
+/// What is left of it while a pod leaves: connections that are translated stay so for as long as there are chains that
+/// could translate, and replies return to the proxy.
+#[must_use]
+pub fn yielding() -> Redirection {
+    let table = Table::new(Family::Inet, NAME);
+    let table = table.chain(mark_in()).chain(mark_out());
+    led_back(table.chain(inbound_hook()).chain(outbound_hook()))
+}
+
+/// With the routes by which replies return.
+fn led_back(table: Table) -> Redirection {
     let policy = |family| PolicyRule {
         family,
         mark: Some(REPLIES),
@@ -164,19 +174,27 @@ fn mark_out() -> Chain {
     )
 }
 
-fn inbound() -> Chain {
-    let mut chain = Chain::base(
+fn inbound_hook() -> Chain {
+    Chain::base(
         "inbound",
         ChainKind::Nat,
         Hook::Prerouting,
         priority::DSTNAT,
-    );
+    )
+}
+
+fn outbound_hook() -> Chain {
+    Chain::base("outbound", ChainKind::Nat, Hook::Output, priority::DSTNAT)
+}
+
+fn inbound() -> Chain {
+    let mut chain = inbound_hook();
     for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
         chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
     }
     loopbacks().into_iter().fold(chain, |chain, loopback| {
         chain.rule(
-            tcp()
+            opening()
                 .not_destination(loopback)
                 .not_destination_port(HBONE_PORT)
                 .not_mark(PROXY)
@@ -187,7 +205,7 @@ fn inbound() -> Chain {
 }
 
 fn outbound(options: Options) -> Chain {
-    let mut chain = Chain::base("outbound", ChainKind::Nat, Hook::Output, priority::DSTNAT);
+    let mut chain = outbound_hook();
     if options.dns {
         chain = chain.rule(
             udp()
@@ -199,7 +217,7 @@ fn outbound(options: Options) -> Chain {
         );
         for loopback in loopbacks() {
             chain = chain.rule(
-                tcp()
+                opening()
                     .not_destination(loopback)
                     .destination_port(53)
                     .not_mark(PROXY)
@@ -225,7 +243,7 @@ fn outbound(options: Options) -> Chain {
     }
     loopbacks().into_iter().fold(chain, |chain, loopback| {
         chain.rule(
-            tcp()
+            opening()
                 .not_destination(loopback)
                 .not_mark(PROXY)
                 .redirect(OUTBOUND_PORT)
@@ -257,6 +275,11 @@ fn dns_zone_in() -> Chain {
 
 fn tcp() -> Rule {
     Rule::new().protocol(Protocol::Tcp)
+}
+
+/// A connection that was there before its pod was captured goes on as it was: to translate it would break it.
+fn opening() -> Rule {
+    tcp().opening()
 }
 
 fn udp() -> Rule {

