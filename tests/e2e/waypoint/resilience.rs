@@ -7,7 +7,7 @@ use ambit_lab::harness::Lab;
 use super::call::Call;
 use super::scene::{CLIENT, http_route, lab};
 
-fn attempts(lab: &Lab, server: &str, path: &str) -> u64 {
+pub(super) fn attempts(lab: &Lab, server: &str, path: &str) -> u64 {
     let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
     counts[path].as_u64().unwrap_or_default()
 }
