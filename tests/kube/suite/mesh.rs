@@ -17,6 +17,17 @@ spec:
   rules: [{from: [{source: {namespaces: [shop]}}]}]
 ";
 
+const SHELF: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: shelf, namespace: shop}
+spec:
+  hosts: [shelf.internal]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 8080}]
+  resolution: STATIC
+  workloadSelector: {labels: {app: web}}
+";
+
 const LONELY: &str = "
 apiVersion: v1
 kind: Pod
@@ -83,6 +94,18 @@ fn installed_joined_by_label_and_removed() {
     cluster.kubectl(&["delete", "-n", "shop", "authorizationpolicy/nobody"]);
     eventually("the policy is gone", PATIENCE, || {
         (asked().code == 0).then_some(())
+    });
+
+    cluster.plane.apply(SHELF);
+    let shelf = eventually("the addresses of a host in its status", PATIENCE, || {
+        let entry = cluster.plane.object("serviceentry", "shop", "shelf")?;
+        let given = entry["status"]["addresses"].as_array()?;
+        given[0]["value"].as_str().map(str::to_owned)
+    });
+    assert!(shelf.starts_with("240.240."), "{shelf}");
+    eventually("the host's name leads to the pods", PATIENCE, || {
+        let asked = cluster.get(&client, "http://shelf.internal/");
+        (asked.code == 0).then_some(())
     });
 
     cluster.kubectl(&["label", "ns", "shed", "istio.io/dataplane-mode=ambient"]);
