@@ -2,12 +2,17 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Bytes that may wait for the writer before lines are dropped.
 const LIMIT: usize = 4 * 1024 * 1024;
+/// Lines wait this long for others that go out with them: who logs a request need not wake a thread for each.
+const GATHER: Duration = Duration::from_millis(10);
+/// With so many bytes they wait no longer.
+const ENOUGH: usize = 64 * 1024;
 
 /// A cloneable place for whole lines. Never blocks on the reader of the output.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ struct Shared {
 struct State {
     waiting: Vec<u8>,
     writing: bool,
+    /// Somebody waits for them to be written.
+    urgent: bool,
     dropped: u64,
 }
 
@@ -56,10 +63,11 @@ impl Sink {
             state.dropped += 1;
             return;
         }
-        let was_empty = state.waiting.is_empty();
+        let before = state.waiting.len();
         state.waiting.extend_from_slice(lines);
+        let enough = before < ENOUGH && state.waiting.len() >= ENOUGH;
         drop(state);
-        if was_empty {
+        if before == 0 || enough {
             self.0.filled.notify_one();
         }
     }
@@ -67,9 +75,12 @@ impl Sink {
     /// Waits until everything queued so far has been written. For the end of a process.
     pub fn flush(&self) {
         let mut state = self.0.state.lock();
+        state.urgent = true;
+        self.0.filled.notify_one();
         while state.writing || !state.waiting.is_empty() {
             self.0.written.wait(&mut state);
         }
+        state.urgent = false;
     }
 
     /// Lines that were dropped because the reader was too slow.
@@ -88,6 +99,12 @@ impl Shared {
             self.written.notify_all();
             while state.waiting.is_empty() {
                 self.filled.wait(&mut state);
+            }
+            let until = Instant::now() + GATHER;
+            while state.waiting.len() < ENOUGH && !state.urgent {
+                if self.filled.wait_until(&mut state, until).timed_out() {
+                    break;
+                }
             }
             std::mem::swap(&mut batch, &mut state.waiting);
             state.writing = true;

@@ -103,6 +103,45 @@ fn timestamps_are_utc() {
     }
 }
 
+/// An output that counts what it is given at once.
+#[derive(Clone, Default)]
+struct Counted(Arc<Mutex<Vec<usize>>>);
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().push(bytes.len());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_that_follow_closely_are_written_together() {
+    let counted = Counted::default();
+    let sink = Sink::new(counted.clone());
+    for _ in 0..1000 {
+        sink.write_lines(b"a line\n");
+    }
+    sink.flush();
+    let written = counted.0.lock().clone();
+    assert_eq!(written.iter().sum::<usize>(), 7000);
+    assert!(written.len() < 100, "{written:?}");
+}
+
+#[test]
+fn a_line_needs_nobody_to_follow_it() {
+    let captured = Captured::default();
+    let sink = Sink::new(captured.clone());
+    sink.write_lines(b"alone\n");
+    while captured.text().is_empty() {
+        std::thread::yield_now();
+    }
+    assert_eq!(captured.text(), "alone\n");
+}
+
 /// An output whose reader has stopped reading, until it is released.
 struct Stuck(std::sync::mpsc::Receiver<()>);
 
