@@ -14,8 +14,9 @@ use crate::shared::Shared;
 const SERVE: usize = 3;
 /// What it costs the worker that has its connection.
 const CARRY: usize = 1;
-/// Home may have that much more to do than the idlest worker: four tunnels.
-const SLACK: usize = 4 * (SERVE + CARRY);
+/// Home may have that much more to do than the idlest worker: sixteen tunnels. What goes to another worker costs both of them
+/// a wake-up each way.
+const SLACK: usize = 16 * (SERVE + CARRY);
 
 /// All workers.
 pub(crate) struct Crew(Vec<Worker>);

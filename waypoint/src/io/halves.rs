@@ -70,19 +70,17 @@ impl ReadHalf {
                 buffer.extend_from_slice(&piece);
                 Poll::Ready(Ok(piece.len()))
             }
-            Self::Tcp(reader) => loop {
+            Self::Tcp(reader) => {
                 ready!(reader.as_ref().poll_read_ready(cx))?;
                 let held = buffer.capacity() > 0;
                 buffer.reserve(most);
-                match reader.try_read_buf(buffer) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        if !held && buffer.is_empty() {
-                            *buffer = BytesMut::new();
-                        }
-                    }
-                    read => return Poll::Ready(read),
+                // Unlike `try_read`, this one remembers that a read that was not filled has taken everything.
+                let read = pin!(reader.read_buf(buffer)).poll(cx);
+                if read.is_pending() && !held {
+                    *buffer = BytesMut::new();
                 }
-            },
+                read
+            }
             Self::Other(reader) => {
                 buffer.reserve(most);
                 // A read that is given up has taken nothing.
