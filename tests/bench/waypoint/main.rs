@@ -46,7 +46,8 @@ struct Cli {
     /// Readers of the row of slow readers.
     #[arg(long, default_value_t = 100)]
     readers: u32,
-    /// Connections of the row of held connections: 20,000 need as many descriptors for every process on the way (`ulimit -n`).
+    /// Connections of the row of held connections, up to 10,000 from one client; each needs a descriptor in its client and in
+    /// the node proxy there (`ulimit -n`).
     #[arg(long, default_value_t = 5_000)]
     connections: u32,
     /// Routes of the rows of many routes.
@@ -83,11 +84,13 @@ fn main() -> anyhow::Result<()> {
     let mut ways = vec![Way::Direct, Way::Ambit];
     ways.extend(envoy.as_ref().map(|_| Way::Envoy));
     let machine = Machine::observe(Duration::from_secs(1));
+    let clients = cli.connections.div_ceil(rows::HELD_BY_ONE).max(1) as usize;
+    let more_clients = scene::more_clients(clients - 1);
     let lab = Lab::start(&Options {
         mesh: true,
-        manifests: scene::objects(&program("echo"), &ways),
+        manifests: scene::objects(&program("echo"), &ways, &more_clients),
         arguments: vec![
-            "--nodes=3".to_owned(),
+            format!("--nodes={}", scene::NODES + more_clients.len()),
             format!(
                 "--image=ambit/waypoint=env WAYPOINT_WORKER_THREADS={} {}",
                 cli.workers,
@@ -109,6 +112,7 @@ fn main() -> anyhow::Result<()> {
     });
     let bench = Bench {
         lab: &lab,
+        more_clients,
         variants: variants.collect(),
         time: cli.time,
     };

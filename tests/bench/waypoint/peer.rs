@@ -81,6 +81,7 @@ impl Peer<'_> {
         json!({
             "name": "node-proxy",
             "type": "STATIC",
+            "circuit_breakers": no_limits(),
             "load_assignment": endpoint("node-proxy", &socket(self.server, 15008)),
             "transport_socket": {"name": "tls", "typed_config": tls},
             "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
@@ -164,9 +165,21 @@ fn internal_cluster(name: &str, listener: &str) -> Value {
     json!({
         "name": name,
         "type": "STATIC",
+        "circuit_breakers": no_limits(),
         "load_assignment": endpoint(name, &address),
         "transport_socket": {"name": "internal", "typed_config": internal},
     })
+}
+
+/// Istio sets none, Envoy would have 1,024.
+fn no_limits() -> Value {
+    let most = u32::MAX;
+    json!({"thresholds": [{
+        "max_connections": most,
+        "max_pending_requests": most,
+        "max_requests": most,
+        "max_retries": most,
+    }]})
 }
 
 fn endpoint(cluster: &str, address: &Value) -> Value {

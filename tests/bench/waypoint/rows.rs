@@ -8,13 +8,16 @@ use serde_json::Value;
 
 use crate::Cli;
 use crate::process::Processes;
-use crate::scene::{self, CLIENT, Way};
+use crate::scene::{self, CLIENT, NAMESPACE, Way};
 use crate::table::{Quantity, Table};
 
 /// How often memory is looked at while it grows.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a changed route may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connections that one client holds.
+pub(crate) const HELD_BY_ONE: u32 = 10_000;
 
 /// A way with its waypoint, if it has one.
 pub(crate) struct Variant {
@@ -24,6 +27,8 @@ pub(crate) struct Variant {
 
 pub(crate) struct Bench<'a> {
     pub(crate) lab: &'a Lab,
+    /// Beside the first, for what it cannot hold.
+    pub(crate) more_clients: Vec<String>,
     pub(crate) variants: Vec<Variant>,
     pub(crate) time: Duration,
 }
@@ -127,14 +132,27 @@ impl Bench<'_> {
         let words = [
             "slow", &url, "-c", &count, "--rate", "256Ki", "-d", &time, "--json",
         ];
-        self.growth(variant, readers, &words, Quantity::SlowStreamMemory, table)
+        let one = [CLIENT.to_owned()];
+        self.growth(
+            variant,
+            readers,
+            &one,
+            &words,
+            Quantity::SlowStreamMemory,
+            table,
+        )
     }
 
     /// Growth of the waypoint for each of many connections that have all been used.
     fn held(&self, variant: &Variant, connections: u32, table: &mut Table) -> anyhow::Result<()> {
         let url = variant.way.url("size=128");
+        let more = self.more_clients.iter();
+        let mut clients = vec![CLIENT.to_owned()];
+        clients.extend(more.map(|client| format!("{NAMESPACE}/{client}")));
+        let each = connections / clients.len() as u32;
         // Each is used twice.
-        let (count, requests) = (connections.to_string(), (2 * connections).to_string());
+        let (count, requests) = (each.to_string(), (2 * each).to_string());
+        let rate = (2_000 / clients.len()).to_string();
         let words = [
             "http",
             &url,
@@ -143,7 +161,7 @@ impl Bench<'_> {
             "-n",
             &requests,
             "--rate",
-            "2000",
+            &rate,
             "--timeout",
             "60s",
             "--json",
@@ -151,16 +169,19 @@ impl Bench<'_> {
         self.growth(
             variant,
             connections,
+            &clients,
             &words,
             Quantity::ConnectionMemory,
             table,
         )
     }
 
+    /// Memory that the waypoint takes for each of `each` while all clients run the same.
     fn growth(
         &self,
         variant: &Variant,
         each: u32,
+        clients: &[String],
         words: &[&str],
         quantity: Quantity,
         table: &mut Table,
@@ -179,13 +200,16 @@ impl Bench<'_> {
                 }
                 most
             });
-            let ran = self.lab.load(CLIENT, words);
+            let running = clients.iter();
+            let running =
+                running.map(|client| scope.spawn(move || self.lab.load(client, words).success()));
+            let running: Vec<_> = running.collect();
+            let ran: Vec<_> = running.into_iter().map(|it| it.join()).collect();
             over.store(true, Ordering::Relaxed);
             let most = looking.join();
-            let _ = ran.success();
-            most
+            ran.into_iter().find_map(Result::err).map_or(most, Err)
         });
-        let most = most.map_err(|_| anyhow::anyhow!("memory could not be read"))?;
+        let most = most.map_err(|_| anyhow::anyhow!("a client failed"))?;
         let name = variant.way.name();
         table.add(quantity, name, (most - before) / f64::from(each) / 1e3);
         Ok(())

@@ -1,4 +1,5 @@
-//! The cluster that is measured: a client on node-1, servers on node-2, waypoints on node-3.
+//! The cluster that is measured: a client on node-1, servers on node-2, waypoints on node-3; more clients on nodes of
+//! their own where one process cannot hold all connections.
 
 use std::path::Path;
 
@@ -7,7 +8,14 @@ use serde_json::{Value, json};
 pub(crate) const NAMESPACE: &str = "mesh";
 /// The pod that runs `load`.
 pub(crate) const CLIENT: &str = "mesh/client";
+/// Nodes without those of more clients.
+pub(crate) const NODES: usize = 3;
 const PORT: u16 = 8080;
+
+/// Pods that only hold connections.
+pub(crate) fn more_clients(count: usize) -> Vec<String> {
+    (1..=count).map(|at| format!("client-{at}")).collect()
+}
 
 /// A way from the client to a server of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +44,7 @@ impl Way {
 }
 
 /// Everything but Envoy's pod.
-pub(crate) fn objects(echo: &Path, ways: &[Way]) -> String {
+pub(crate) fn objects(echo: &Path, ways: &[Way], more_clients: &[String]) -> String {
     let mut items = vec![
         json!({
             "apiVersion": "v1",
@@ -52,6 +60,9 @@ pub(crate) fn objects(echo: &Path, ways: &[Way]) -> String {
         route("ambit", "/"),
     ];
     items.extend(pod("client", "node-1", echo));
+    for (at, client) in more_clients.iter().enumerate() {
+        items.extend(pod(client, &format!("node-{}", NODES + at + 1), echo));
+    }
     for way in ways {
         let name = way.name();
         items.extend(pod(&format!("server-{name}"), "node-2", echo));
