@@ -27,6 +27,18 @@ impl NetworkAddr {
     }
 }
 
+/// Whether something else than the asking host can be at an address: loopback, unspecified, link-local and multicast ones
+/// mean each host its own, so nobody may name them for others (as with EndpointSlices of Kubernetes).
+#[must_use]
+pub fn is_elsewhere(ip: IpAddr) -> bool {
+    let link_local = match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let ip = ip.to_canonical();
+    !(link_local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+}
+
 impl fmt::Display for NetworkAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.ip)
@@ -106,6 +118,33 @@ mod tests {
             mapped,
             NetworkAddr::new("", "10.0.0.1".parse().expect("an address"))
         );
+    }
+
+    #[test]
+    fn addresses_that_mean_each_host_its_own_are_nowhere_else() {
+        for (text, elsewhere) in [
+            ("192.0.2.1", true),
+            ("10.0.0.1", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("127.0.0.1", false),
+            ("127.8.0.1", false),
+            ("::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("0.0.0.0", false),
+            ("::", false),
+            ("169.254.169.254", false),
+            ("fe80::1", false),
+            ("224.0.0.1", false),
+            ("ff02::1", false),
+            ("255.255.255.255", false),
+        ] {
+            assert_eq!(
+                is_elsewhere(text.parse().expect("an address")),
+                elsewhere,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::addr::is_elsewhere;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -37,7 +38,8 @@ impl Hosts {
     pub async fn addresses(&self, host: &Arc<str>) -> Arc<[IpAddr]> {
         self.ask(host, |host| async move {
             let found = tokio::net::lookup_host((&*host, 0)).await?;
-            Ok(found.map(|found| found.ip().to_canonical()).collect())
+            let found = found.map(|found| found.ip().to_canonical());
+            Ok(found.filter(|ip| is_elsewhere(*ip)).collect())
         })
         .await
     }

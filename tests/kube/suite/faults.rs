@@ -102,7 +102,10 @@ fn odd_objects(plane: &ControlPlane, replica: &mut Replica) {
             "spec.rules",
         ),
         (|object| object["spec"]["unheard"] = json!(1), "unheard"),
-        (|object| object["spec"] = json!([]), "spec"),
+        (
+            |object| object["spec"] = json!("seven"),
+            "spec: invalid type",
+        ),
     ];
     plane.apply(&route("odd", "web"));
     eventually("the route to be known", PATIENCE, || {

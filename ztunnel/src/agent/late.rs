@@ -159,8 +159,32 @@ impl<S: Source> Enrolment<S> {
             },
             Action::Release(pod) => self.part(vec![pod]).await,
             Action::Forget(uid) => self.settled(&uid, Settled::Gone).await,
-            Action::Mark(pod, mark) => self.source.mark(&pod, mark).await,
+            Action::Mark(pod, mark) => {
+                self.is_as_marked(&pod, mark).await && self.source.mark(&pod, mark).await
+            }
         }
+    }
+
+    /// Who is said to be captured is: an agent before this one may have begun to let the pod go.
+    async fn is_as_marked(&self, pod: &Pod, mark: Mark) -> bool {
+        let _alone = self.locks.lock(&pod.full_name()).await;
+        let Some(record) = self.records.by_uid(&pod.uid) else {
+            return mark != Mark::Enabled;
+        };
+        if mark != Mark::Enabled {
+            return true;
+        }
+        let captured = match record.open() {
+            Ok(netns) => self
+                .capture(&record, &netns)
+                .await
+                .map_err(io::Error::other),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &captured {
+            tracing::warn!(pod = pod.full_name(), %error, "a pod's redirection cannot be brought up to date");
+        }
+        captured.is_ok()
     }
 
     /// Pods that run on leave. Who calls them hears of it and uses no tunnels any more; then nothing more is captured; then

@@ -88,7 +88,12 @@ pub fn redirection(options: Options) -> Redirection {
         table = table.chain(dns_zone_in()).chain(dns_zone_out());
     }
     let table = table.chain(mark_in()).chain(mark_out());
-    led_back(table.chain(inbound()).chain(outbound(options)))
+    led_back(
+        table
+            .chain(inbound())
+            .chain(outbound(options))
+            .chain(guard()),
+    )
 }
 
 /// What is left of it while a pod leaves: connections that are translated stay so for as long as there are chains that
@@ -172,6 +177,29 @@ fn mark_out() -> Chain {
             .restore_mark()
             .comment("replies return to the proxy"),
     )
+}
+
+/// What opens a connection comes to the proxy or not at all. A packet that looks like one of an older connection is not
+/// translated, and nor is then an opening one between the same ports.
+fn guard() -> Chain {
+    let mut chain = Chain::base("guard", ChainKind::Filter, Hook::Input, priority::FILTER).rule(
+        Rule::new()
+            .input("lo")
+            .accept()
+            .comment("connections of the proxy, and the pod's to itself"),
+    );
+    for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
+        chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
+    }
+    for port in [INBOUND_PORT, HBONE_PORT] {
+        chain = chain.rule(
+            tcp()
+                .destination_port(port)
+                .accept()
+                .comment("to the proxy"),
+        );
+    }
+    chain.rule(opening().drop().comment("past the proxy"))
 }
 
 fn inbound_hook() -> Chain {

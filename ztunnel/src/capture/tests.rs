@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use ambit_net::netlink::conntrack;
 use ambit_net::netlink::route::{Handle, Ip, Route};
 use ambit_net::netlink::testing::{isolated, namespace, within};
 use ambit_net::sys::{Netns, PROXY_MARK, Sockets};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
 
@@ -185,6 +185,49 @@ fn what_others_send_meets_the_proxy_unless_it_is_hbone_or_a_probe() {
         remove_host().expect("removed");
         let _client = connect(at(POD[0], 80)).expect("captured again");
         plain.accept().expect("accepted");
+    });
+}
+
+/// A packet as of an established connection, with a signature (RFC 2385) that nobody agreed to: the receiver answers
+/// nothing, and takes what follows for the same connection.
+fn stray(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    const ACK: u8 = 0x10;
+    let mut segment = [from.port().to_be_bytes(), to.port().to_be_bytes()].concat();
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 1, 10 << 4, ACK, 4, 0, 0, 0, 0, 0]);
+    segment.extend([1, 1, 19, 18]);
+    segment.extend([0; 16]);
+    let length = u16::try_from(segment.len()).expect("short").to_be_bytes();
+    let (source, destination) = (from.ip().octets(), to.ip().octets());
+    let pseudo = [&source[..], &destination, &[0, 6], &length, &segment].concat();
+    let words = pseudo.chunks(2);
+    let sum: u32 = words
+        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("folded");
+    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    segment
+}
+
+#[test]
+fn a_stray_packet_opens_no_way_around_the_proxy() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        let (plain, app) = within(&pod, || (listen(INBOUND_PORT), listen(80)));
+        let own = SocketAddrV4::new([10, 1, 0, 1].into(), 40_000);
+        let to = SocketAddrV4::new([10, 1, 0, 2].into(), 80);
+        let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP)).expect("a raw socket");
+        raw.send_to(&stray(own, to), &SocketAddr::V4(to).into())
+            .expect("sent");
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        client.bind(&SocketAddr::V4(own).into()).expect("bound");
+        let connected = client.connect_timeout(&SocketAddr::V4(to).into(), Duration::from_secs(2));
+        app.set_nonblocking(true).expect("set");
+        app.accept().expect_err("past the proxy");
+        // Nobody, or the proxy where the stray packet left nothing behind.
+        plain.set_nonblocking(true).expect("set");
+        assert_eq!(connected.is_ok(), plain.accept().is_ok());
     });
 }
 

@@ -26,7 +26,7 @@ pub struct Origin {
     pub dns: bool,
     /// Connections a pod may have.
     pub limits: Limits,
-    /// Time a removed pod's connections have to end.
+    /// Time connections have to end when the process does; those of a removed pod have less.
     pub grace: Duration,
 }
 

@@ -1,6 +1,7 @@
 //! Brings together what the node agent announces and what discovery describes.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use serde::Serialize;
@@ -8,6 +9,10 @@ use tokio::task::JoinSet;
 
 use super::announced::{Described, Entry, Serving};
 use super::{Announced, Host, State};
+
+/// What connections of a pod have that leaves the mesh as it runs. The agent takes its rules away a second later
+/// (`DRAINING_TIME`), and what went on then would break without an end.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// The pods of this node.
 pub struct Manager {
@@ -111,7 +116,7 @@ impl Manager {
         };
         tracing::info!(uid, pod = entry.announced.key(), "pod removed");
         if let Some(serving) = entry.serving {
-            self.stop(serving);
+            self.stop(serving, self.host.origin.grace.min(LEAVING));
         }
         while self.draining.try_join_next().is_some() {}
     }
@@ -149,7 +154,7 @@ impl Manager {
     pub async fn shutdown(mut self) {
         for (_, entry) in std::mem::take(&mut self.pods) {
             if let Some(serving) = entry.serving {
-                self.stop(serving);
+                self.stop(serving, self.host.origin.grace);
             }
         }
         while self.draining.join_next().await.is_some() {}
@@ -198,10 +203,9 @@ impl Manager {
         Ok(())
     }
 
-    fn stop(&mut self, serving: Serving) {
+    fn stop(&mut self, serving: Serving, grace: Duration) {
         let Serving { pod, drain } = serving;
         self.host.shared.remove_pod(&pod);
-        let grace = self.host.origin.grace;
         self.draining.spawn(drain.run(grace));
     }
 }

@@ -1,6 +1,6 @@
 //! Addresses for hosts of ServiceEntries that have none of their own, in the ranges that Istio takes them from.
 //!
-//! An address follows from the host's name. Whoever has one keeps it: by what the status says, else by age. So it is the same after
+//! An address follows from namespace, entry and host. Whoever has one keeps it: by what the status says, else by age. So it is the same after
 //! a restart, and a new entry never takes the address of an older one.
 
 use std::collections::{BTreeMap, BTreeSet};

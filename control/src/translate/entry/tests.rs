@@ -188,6 +188,18 @@ fn what_is_wrong_is_named_and_gives_no_service() {
 }
 
 #[test]
+fn an_endpoint_is_no_address_that_means_each_host_its_own() {
+    for address in ["127.0.0.1", "'::1'", "169.254.169.254", "0.0.0.0"] {
+        let spec =
+            format!("hosts: [a.com], resolution: STATIC, endpoints: [{{address: {address}}}]");
+        let index = index(&entry("a", &spec));
+        let said = problems(&index, "ServiceEntry shop/a").join("; ");
+        assert!(said.contains("each host its own"), "{address}: {said}");
+        assert_eq!(index.workloads().count(), 0, "{address}");
+    }
+}
+
+#[test]
 fn who_sees_an_entry() {
     for (export_to, private) in [
         ("", Some(false)),

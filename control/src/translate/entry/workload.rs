@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ambit_core::addr::NamespacedName;
+use ambit_core::addr::{NamespacedName, is_elsewhere};
 use ambit_core::identity::Identity;
 use ambit_core::model::{
     Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
@@ -199,6 +199,11 @@ impl About<'_> {
     ) -> Result<Workload, String> {
         let address = spec.address.as_deref().unwrap_or_default();
         let (addresses, hostname) = match address.parse::<IpAddr>() {
+            Ok(ip) if !is_elsewhere(ip) => {
+                return Err(format!(
+                    "address: {address:?} means each host its own (loopback, link-local, multicast): it is no endpoint"
+                ));
+            }
             Ok(ip) => (vec![ip.to_canonical()], String::new()),
             Err(_) if may_be_host && is_host(&address.to_ascii_lowercase()) => {
                 (Vec::new(), address.to_ascii_lowercase())

@@ -186,19 +186,32 @@ impl<'a> Asked<'a> {
             .next()
     }
 
-    /// A service that the client sees and that has an address, or is headless.
+    /// A service that the client sees and that has an address, or is headless. Nobody speaks for another namespace's names in
+    /// the cluster, and a wildcard that takes in all of them is nobody's.
     fn service(&self, host: &str) -> Option<&'a Service> {
+        if host.starts_with('*') && format!(".{}", self.client.domain).ends_with(&host[1..]) {
+            return None;
+        }
         let service = self
             .index
             .service_by_hostname(host, self.client.namespace)?;
+        let of = self.cluster_namespace(host);
+        if of.is_some_and(|of| *of != *service.key.namespace) {
+            return None;
+        }
         let answers = service.vips.iter().any(host_route) || self.of_cluster(host);
         answers.then_some(&**service)
     }
 
     /// A name that the cluster's own DNS has too.
     fn of_cluster(&self, host: &str) -> bool {
-        let rest = host.strip_suffix(self.client.domain);
-        rest.is_some_and(|rest| rest.ends_with(".svc."))
+        self.cluster_namespace(host).is_some()
+    }
+
+    /// The namespace that such a name belongs to.
+    fn cluster_namespace<'h>(&self, host: &'h str) -> Option<&'h str> {
+        let rest = host.strip_suffix(self.client.domain)?;
+        rest.strip_suffix(".svc.")?.rsplit('.').next()
     }
 
     /// An endpoint of a headless service by what is before the service's name.
