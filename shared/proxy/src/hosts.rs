@@ -34,7 +34,8 @@ struct Answer {
 }
 
 impl Hosts {
-    /// The addresses of a host; none when it has none. While nobody answers, what it had last.
+    /// The addresses of a host; none when it never had any. While nobody answers, or the answer is that there is no such host
+    /// (which the system's resolver does not tell apart), what it had last.
     pub async fn addresses(&self, host: &Arc<str>) -> Arc<[IpAddr]> {
         self.ask(host, |host| async move {
             let found = tokio::net::lookup_host((&*host, 0)).await?;
@@ -127,6 +128,7 @@ mod tests {
         assert!(found.is_empty());
         assert_eq!(start.elapsed(), PATIENCE);
     }
+
     #[tokio::test(start_paused = true)]
     async fn hosts_that_nobody_asks_of_are_forgotten() {
         let hosts = Hosts::default();
