@@ -31,26 +31,27 @@ impl Index {
         keys.collect()
     }
 
-    /// What is gone goes first, unless another object has the host now.
+    /// What is gone goes first, unless another object's service has the host now.
     pub(super) fn translate_entries(
         &mut self,
         names: &BTreeSet<NamespacedName>,
         changes: &mut Changes,
     ) {
-        let mut set = Vec::new();
+        let (mut set, mut gone) = (Vec::new(), BTreeSet::new());
         for name in names {
             let services = self.services_of_entry(name);
             let now: BTreeSet<_> = services.iter().map(|service| service.key.clone()).collect();
             let before = self.entry_services.remove(name).unwrap_or_default();
-            for key in before.difference(&now) {
-                if !self.is_claimed(key) {
-                    self.remove_service(key, changes);
-                }
-            }
+            gone.extend(before.difference(&now).cloned());
             if !now.is_empty() {
                 self.entry_services.insert(name.clone(), now);
             }
             set.extend(services);
+        }
+        for key in gone {
+            if !self.is_served(&key) {
+                self.remove_service(&key, changes);
+            }
         }
         for service in set {
             self.set_service(service, changes);
@@ -88,9 +89,10 @@ impl Index {
         services
     }
 
-    fn is_claimed(&self, key: &NamespacedName) -> bool {
-        // No object has the empty name.
-        entry::other_claimant(key, "", &self.objects, &self.mesh).is_some()
+    /// Whether an entry or a Service of Kubernetes gives this service.
+    fn is_served(&self, key: &NamespacedName) -> bool {
+        self.entry_services.values().any(|keys| keys.contains(key))
+            || entry::service_named(key, &self.objects, &self.mesh).is_some()
     }
 
     fn translate_endpoints(&mut self, name: &NamespacedName, changes: &mut Changes) {

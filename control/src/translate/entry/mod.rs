@@ -174,6 +174,19 @@ pub(super) fn selecting(
     found
 }
 
+/// The Service of Kubernetes whose name in the cluster this key is.
+pub(crate) fn service_named<'k>(
+    key: &'k NamespacedName,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Option<&'k str> {
+    let namespace = &*key.namespace;
+    let suffix = format!(".{namespace}.svc.{}", mesh.cluster_domain);
+    let name = key.name.strip_suffix(suffix.as_str())?;
+    let found = objects.services.find(namespace, name)?;
+    (!service::is_external(found)).then_some(name)
+}
+
 /// Who has the host of this key, if it is not the entry `name`: a Service, or an older entry of the namespace, or one whose name
 /// comes first.
 pub(crate) fn other_claimant(
@@ -183,12 +196,8 @@ pub(crate) fn other_claimant(
     mesh: &Mesh,
 ) -> Option<String> {
     let namespace = &*key.namespace;
-    let suffix = format!(".{namespace}.svc.{}", mesh.cluster_domain);
-    if let Some(service_name) = key.name.strip_suffix(suffix.as_str())
-        && let Some(found) = objects.services.find(namespace, service_name)
-        && !service::is_external(found)
-    {
-        return Some(format!("Service {namespace}/{service_name}"));
+    if let Some(service) = service_named(key, objects, mesh) {
+        return Some(format!("Service {namespace}/{service}"));
     }
     let entries = objects.service_entries.within(namespace);
     let claimants = entries.filter(|(_, entry)| hosts(entry).any(|host| *host == *key.name));

@@ -327,6 +327,8 @@ fn changes_lead_to_the_same_as_all_at_once() {
             "hosts: [z.com], resolution: STATIC, workloadSelector: {labels: {app: other}}",
         ),
         POD.replace("app: web", "app: other"),
+        entry("b", "hosts: [x.com, y.com], exportTo: ['~']"),
+        entry("a", "hosts: [z.com], resolution: DNS"),
     ];
     let mut index = Index::new(Default::default());
     let mut kept: std::collections::BTreeMap<Key, crate::source::Object> = Default::default();
