@@ -19,6 +19,7 @@ use crate::source::networking::DestinationRule;
 use crate::source::object::for_each_kind;
 use crate::source::{Key, Kind, Object};
 use crate::translate::entry::allocation::Allocation;
+use crate::translate::entry::claims::Claims;
 
 /// Objects of one kind.
 #[derive(Debug, Clone)]
@@ -94,11 +95,29 @@ macro_rules! tables {
             $(pub $table: Table<$kind>,)*
             /// The addresses that hosts of ServiceEntries are given; follows from all of these.
             pub allocation: Allocation,
+            /// Which ServiceEntries name a host; follows from them.
+            pub claims: Claims,
         }
 
         impl Objects {
             /// Stores an object, or removes it, and gives the one it replaces.
             pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
+                let entry = match &object {
+                    Some(Object::ServiceEntry(entry)) => Some(entry.clone()),
+                    _ => None,
+                };
+                let old = self.replace(key, object);
+                if key.kind == Kind::ServiceEntry {
+                    let old = match &old {
+                        Some(Object::ServiceEntry(entry)) => Some(&**entry),
+                        _ => None,
+                    };
+                    self.claims.change(&key.namespace, &key.name, old, entry.as_deref());
+                }
+                old
+            }
+
+            fn replace(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
                 match key.kind {
                     $(Kind::$kind => {
                         let object = match object {

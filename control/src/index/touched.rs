@@ -104,8 +104,9 @@ impl Touched {
     }
 
     fn entries_of_host(&mut self, namespace: &str, host: &str, index: &Index) {
-        for (name, entry) in index.objects.service_entries.within(namespace) {
-            if entry::hosts(entry).any(|of| of == host) {
+        let objects = &index.objects;
+        for name in objects.claims.of(&NamespacedName::new(namespace, host)) {
+            if let Some(entry) = objects.service_entries.find(namespace, name) {
                 let name = NamespacedName::new(namespace, name.clone());
                 self.entry_alone(&name, entry, index);
             }

@@ -62,10 +62,12 @@ impl Allocation {
                 let kept = held(claim, family).filter(|ip| taken.insert(*ip));
                 allocation.hosts.entry(claim.host.clone()).or_default()[family] = kept;
             }
+            let mut left = true;
             for claim in &claims {
                 let given = &mut allocation.hosts.entry(claim.host.clone()).or_default()[family];
-                if given.is_none() {
+                if given.is_none() && left {
                     *given = free(&claim.host, family, &mut taken);
+                    left = given.is_some();
                 }
             }
         }

@@ -1,12 +1,12 @@
 //! ServiceEntries and WorkloadEntries: services that Kubernetes does not know, and who serves them.
 
 pub mod allocation;
+pub mod claims;
 #[cfg(test)]
 mod tests;
 pub mod workload;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
@@ -20,6 +20,9 @@ use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, labe
 use super::{Mesh, ports, service, waypoint};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, ServiceEntrySpec};
+
+/// Hosts of an entry (as Istio's definition of the kind has it).
+const MOST_HOSTS: usize = 256;
 
 /// How the endpoints of an entry are found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,12 @@ pub fn services(
     if spec.hosts.is_empty() {
         return Err("spec.hosts: a host is missing".to_owned());
     }
+    if spec.hosts.len() > MOST_HOSTS {
+        let count = spec.hosts.len();
+        return Err(format!(
+            "spec.hosts: {count} are too many: an entry has at most {MOST_HOSTS}"
+        ));
+    }
     for host in checked_hosts(spec, resolution)? {
         let key = NamespacedName::new(namespace, host.as_str());
         if let Some(other) = other_claimant(&key, name, objects, mesh) {
@@ -142,7 +151,7 @@ pub fn status(
 
 /// The hosts of an entry as they are looked up, without those that are none.
 pub(crate) fn hosts(entry: &ServiceEntry) -> impl Iterator<Item = String> + '_ {
-    let hosts = entry.spec.hosts.iter();
+    let hosts = entry.spec.hosts.iter().take(MOST_HOSTS);
     hosts
         .map(|host| host.to_ascii_lowercase())
         .filter(|host| is_host(host))
@@ -199,14 +208,8 @@ pub(crate) fn other_claimant(
     if let Some(service) = service_named(key, objects, mesh) {
         return Some(format!("Service {namespace}/{service}"));
     }
-    let entries = objects.service_entries.within(namespace);
-    let claimants = entries.filter(|(_, entry)| hosts(entry).any(|host| *host == *key.name));
-    let first = claimants.min_by_key(|(name, entry)| {
-        let created = entry.metadata.creation_timestamp.as_ref();
-        (created.map(|time| time.0), (*name).clone())
-    });
-    let (first, _): (&Arc<str>, _) = first.filter(|(first, _)| ***first != *name)?;
-    Some(format!("ServiceEntry {namespace}/{first}"))
+    let first = objects.claims.of(key).next()?;
+    (**first != *name).then(|| format!("ServiceEntry {namespace}/{first}"))
 }
 
 fn checked_hosts(spec: &ServiceEntrySpec, resolution: Resolution) -> Result<Vec<String>, String> {

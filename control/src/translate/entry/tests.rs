@@ -188,6 +188,17 @@ fn what_is_wrong_is_named_and_gives_no_service() {
 }
 
 #[test]
+fn an_entry_has_so_many_hosts() {
+    for (count, found) in [(256, 256), (257, 0)] {
+        let hosts: Vec<String> = (0..count).map(|at| format!("{at}.com")).collect();
+        let index = index(&entry("a", &format!("hosts: [{}]", hosts.join(", "))));
+        assert_eq!(index.services().count(), found);
+        let said = problems(&index, "ServiceEntry shop/a");
+        assert_eq!(said.is_empty(), found == count, "{said:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_is_no_address_that_means_each_host_its_own() {
     for address in ["127.0.0.1", "'::1'", "169.254.169.254", "0.0.0.0"] {
         let spec =
@@ -471,10 +482,9 @@ fn who_has_an_address_keeps_it() {
 #[test]
 fn hundreds_of_hosts_have_addresses_of_their_own() {
     let hosts: Vec<String> = (0..300).map(|n| format!("h{n}.example.com")).collect();
-    let index = index(&entry(
-        "many",
-        &format!("hosts: [{}], resolution: STATIC", hosts.join(", ")),
-    ));
+    let spec = |hosts: &[String]| format!("hosts: [{}], resolution: STATIC", hosts.join(", "));
+    let (some, others) = hosts.split_at(150);
+    let index = index(&(entry("some", &spec(some)) + &entry("others", &spec(others))));
     let all: BTreeSet<String> = index
         .services()
         .flat_map(|service| service.vips.iter().map(|vip| vip.net.to_string()))
