@@ -46,6 +46,8 @@ const TABLE: u32 = 100;
 const PRIORITY: u32 = 32764;
 /// Connection tracking zone of DNS between the proxy and the resolvers.
 const DNS_ZONE: u16 = 1;
+/// Of what others open. Their connections and those that the proxy makes in their name may have the same ports.
+const CALLERS_ZONE: u16 = 2;
 const NAME: &str = "ambit";
 const HOST_NAME: &str = "ambit-host";
 
@@ -83,9 +85,9 @@ impl fmt::Display for Redirection {
 /// The redirection of a pod.
 #[must_use]
 pub fn redirection(options: Options) -> Redirection {
-    let mut table = Table::new(Family::Inet, NAME);
+    let mut table = Table::new(Family::Inet, NAME).chain(zones_in(options));
     if options.dns {
-        table = table.chain(dns_zone_in()).chain(dns_zone_out());
+        table = table.chain(dns_zone_out());
     }
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(
@@ -100,7 +102,7 @@ pub fn redirection(options: Options) -> Redirection {
 /// could translate, and replies return to the proxy.
 #[must_use]
 pub fn yielding() -> Redirection {
-    let table = Table::new(Family::Inet, NAME);
+    let table = Table::new(Family::Inet, NAME).chain(zones_in(Options::default()));
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(table.chain(inbound_hook()).chain(outbound_hook()))
 }
@@ -291,13 +293,28 @@ fn dns_zone_out() -> Chain {
     )
 }
 
-fn dns_zone_in() -> Chain {
-    Chain::base("dns-in", ChainKind::Filter, Hook::Prerouting, priority::RAW).rule(
-        udp()
-            .source_port(53)
-            .not_mark(PROXY)
-            .action(Action::Zone(DNS_ZONE))
-            .comment("answers to the proxy"),
+fn zones_in(options: Options) -> Chain {
+    let mut chain = Chain::base(
+        "zones-in",
+        ChainKind::Filter,
+        Hook::Prerouting,
+        priority::RAW,
+    );
+    if options.dns {
+        chain = chain.rule(
+            udp()
+                .source_port(53)
+                .not_mark(PROXY)
+                .action(Action::Zone(DNS_ZONE))
+                .comment("answers to the proxy"),
+        );
+    }
+    // Of all protocols: an ICMP error belongs to the connection it is about.
+    chain.rule(
+        Rule::new()
+            .not_input("lo")
+            .action(Action::OriginalZone(CALLERS_ZONE))
+            .comment("what others open, in a zone of its own"),
     )
 }
 

@@ -342,6 +342,89 @@ fn connections_go_on_when_the_pod_joins_and_when_it_leaves() {
     });
 }
 
+/// Connects from a port that is given, as the proxy does or not.
+fn connect_from(from: SocketAddr, to: SocketAddr, mark: Option<u32>) -> TcpStream {
+    let domain = Domain::for_address(from);
+    let socket = Socket::new(domain, Type::STREAM, None).expect("a socket");
+    if let Some(mark) = mark {
+        socket.set_mark(mark).expect("marked");
+        match domain {
+            Domain::IPV4 => socket.set_ip_transparent_v4(true).expect("set"),
+            _ => socket.set_ip_transparent_v6(true).expect("set"),
+        }
+    }
+    socket.set_reuse_address(true).expect("set");
+    socket.bind(&from.into()).expect("bound");
+    let patience = Duration::from_secs(2);
+    socket
+        .connect_timeout(&to.into(), patience)
+        .expect("connected");
+    socket.into()
+}
+
+#[test]
+fn a_callers_port_may_be_one_that_the_proxy_has_too() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        let (plain, app) = within(&pod, || (listen(INBOUND_PORT), listen(80)));
+        let mut port = 40_000;
+        for (host, caller) in POD.into_iter().zip(NODE) {
+            let callers = |port| {
+                let client = connect_from(at(caller, port), at(host, 80), None);
+                (client, plain.accept().expect("accepted").0)
+            };
+            let proxys = |port| {
+                let connect = || connect_from(at(caller, port), at(host, 80), Some(PROXY_MARK));
+                (within(&pod, connect), app.accept().expect("accepted").0)
+            };
+            for callers_first in [true, false] {
+                port += 1;
+                let both = if callers_first {
+                    let first = callers(port);
+                    [first, proxys(port)]
+                } else {
+                    let first = proxys(port);
+                    [callers(port), first]
+                };
+                assert_eq!(original(&both[0].1), at(host, 80));
+                for (one, other) in &both {
+                    talk(one, other);
+                    talk(other, one);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_proxy_leaves_alone_what_callers_had_with_the_pod_before() {
+    isolated(|| {
+        let pod = pod();
+        let app = within(&pod, || listen(80));
+        let before: Vec<_> = (0..8)
+            .map(|n| {
+                let client = connect_from(at(NODE[0], 40_000 + n), at(POD[0], 80), None);
+                (client, app.accept().expect("accepted").0)
+            })
+            .collect();
+        let _netns = captured(&pod);
+        within(&pod, || {
+            // The kernel gives the very ports of the callers.
+            let range = "/proc/sys/net/ipv4/ip_local_port_range";
+            std::fs::write(range, "40000 40007").expect("set");
+            for _ in 0..16 {
+                let proxy = proxy_connect(at(POD[0], 80), Some(ip(NODE[0])));
+                talk(&proxy, &app.accept().expect("accepted").0);
+            }
+        });
+        for (client, server) in &before {
+            talk(client, server);
+            talk(server, client);
+        }
+    });
+}
+
 /// How many parts of a redirection are not there.
 fn missing_all(netns: &Netns) -> usize {
     verify(netns, Options::default()).expect("listed").len()

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -11,6 +12,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use super::Netns;
 
 const BACKLOG: i32 = 4096;
+/// Ports above those that Linux gives to clients (`ip_local_port_range`).
+const FOREIGN_PORTS: RangeInclusive<u16> = 61_000..=65_535;
+/// How many of them are tried.
+const PORT_TRIES: usize = 3;
 const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
 const KEEPALIVE_PROBES: u32 = 9;
 
@@ -71,7 +76,8 @@ impl Sockets {
     }
 
     /// Connects to `destination`, from `source` when given: an address of somebody else, to which
-    /// the namespace's rules route the replies back (`IP_TRANSPARENT`, port chosen by the kernel).
+    /// the namespace's rules route the replies back (`IP_TRANSPARENT`). The port is one that its owner is not likely to
+    /// have towards the same destination; when many of those are taken, one that the kernel draws.
     ///
     /// # Errors
     /// As the kernel says.
@@ -80,13 +86,37 @@ impl Sockets {
         destination: SocketAddr,
         source: Option<IpAddr>,
     ) -> io::Result<TcpStream> {
+        if let Some(source) = source {
+            for _ in 0..PORT_TRIES {
+                let port = rand::random_range(FOREIGN_PORTS);
+                let from = SocketAddr::new(source, port);
+                match self.connect_from(destination, Some(from)).await {
+                    Err(error) if in_use(&error) => {}
+                    result => return result,
+                }
+            }
+        }
+        let source = source.map(|source| SocketAddr::new(source, 0));
+        self.connect_from(destination, source).await
+    }
+
+    async fn connect_from(
+        &self,
+        destination: SocketAddr,
+        source: Option<SocketAddr>,
+    ) -> io::Result<TcpStream> {
         let socket = self.socket(destination)?;
         socket.set_tcp_nodelay(true)?;
         keepalive(&socket)?;
         if let Some(source) = source {
             transparent(&socket, destination)?;
-            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-            socket.bind(&SocketAddr::new(source, 0).into())?;
+            if source.port() == 0 {
+                setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+            } else {
+                // Towards another destination the port is free.
+                socket.set_reuse_address(true)?;
+            }
+            socket.bind(&source.into())?;
         }
         TcpSocket::from_std_stream(socket.into())
             .connect(destination)
@@ -156,6 +186,14 @@ fn transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
         socket.set_ip_transparent_v4(true)?;
         socket.set_freebind_v4(true)
     }
+}
+
+/// Whether the port is taken: by a listener, or towards the same destination.
+fn in_use(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+    )
 }
 
 /// Whether a socket could not be made because its namespace has no IPv6.

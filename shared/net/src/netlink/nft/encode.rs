@@ -290,6 +290,17 @@ fn address(out: &mut Message, side: Side, net: IpNet, not: bool) {
     compare(out, not, &octets(net.network()));
 }
 
+fn zone(out: &mut Message, number: u16, direction: Option<u8>) {
+    immediate(out, 0, &number.to_ne_bytes());
+    expression(out, "ct", |out| {
+        out.attr_be32(nf::CT_KEY, nf::CT_ZONE);
+        if let Some(direction) = direction {
+            out.attr(nf::CT_DIRECTION, &[direction]);
+        }
+        out.attr_be32(nf::CT_SREG, register(0));
+    });
+}
+
 fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
     match action {
         Action::Counter => expression(out, "counter", |_| {}),
@@ -300,13 +311,8 @@ fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
             load_mark(out, MarkOf::Connection);
             store_mark(out, MarkOf::Packet);
         }
-        Action::Zone(zone) => {
-            immediate(out, 0, &zone.to_ne_bytes());
-            expression(out, "ct", |out| {
-                out.attr_be32(nf::CT_KEY, nf::CT_ZONE);
-                out.attr_be32(nf::CT_SREG, register(0));
-            });
-        }
+        Action::Zone(number) => zone(out, *number, None),
+        Action::OriginalZone(number) => zone(out, *number, Some(nf::CT_ORIGINAL)),
         Action::Redirect(port) => {
             immediate(out, 0, &port.to_be_bytes());
             expression(out, "redir", |out| {

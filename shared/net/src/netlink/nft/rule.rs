@@ -141,6 +141,8 @@ pub enum Action {
     RestoreMark,
     /// Track its connection apart from those of other zones.
     Zone(u16),
+    /// Track its connection apart by what opens it alone: the ways back share the default zone.
+    OriginalZone(u16),
     /// Do not track it.
     NoTrack,
     /// Translate its destination to this host, another port.
@@ -292,6 +294,12 @@ impl Rule {
     #[must_use]
     pub fn input(self, name: impl Into<String>) -> Self {
         self.device(Way::In, name.into(), false)
+    }
+
+    /// Packets that came by any other device.
+    #[must_use]
+    pub fn not_input(self, name: impl Into<String>) -> Self {
+        self.device(Way::In, name.into(), true)
     }
 
     /// Packets that leave by this device.

@@ -132,6 +132,7 @@ impl Display for Action {
             Action::SetMark(of, mark) => show_set_mark(f, *of, *mark),
             Action::RestoreMark => f.write_str("meta mark set ct mark"),
             Action::Zone(zone) => write!(f, "ct zone set {zone}"),
+            Action::OriginalZone(zone) => write!(f, "ct original zone set {zone}"),
             Action::NoTrack => f.write_str("notrack"),
             Action::Redirect(port) => write!(f, "redirect to :{port}"),
             Action::Dnat(to, spread) => show_dnat(f, to, *spread),

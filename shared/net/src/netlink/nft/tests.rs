@@ -278,7 +278,8 @@ fn filters_reject_and_leave_untracked() {
             let udp = |port| Rule::new().protocol(Protocol::Udp).destination_port(port);
             let raw = Chain::base("raw", ChainKind::Filter, Hook::Prerouting, priority::RAW)
                 .rule(udp(5005).action(Action::NoTrack))
-                .rule(udp(53).action(Action::Zone(1)));
+                .rule(udp(53).action(Action::Zone(1)))
+                .rule(udp(54).action(Action::OriginalZone(2)));
             let mut nft = force(&Table::new(family, "test").chain(input).chain(raw));
             for host in loopback
                 .into_iter()
