@@ -8,10 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_net::sys::Netns;
 use ambit_telemetry::readiness::Task;
+use futures_util::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::enrolment::{Enrolment, blocking, served};
@@ -81,12 +84,19 @@ enum Settled {
     Released,
 }
 
+/// Whether no other agent has taken over.
+pub(super) trait Ours: Fn() -> bool + Clone + Send + 'static {}
+
+impl<T: Fn() -> bool + Clone + Send + 'static> Ours for T {}
+
 impl<S: Source> Enrolment<S> {
     /// Keeps the mesh as the labels say, until another agent has taken over: `ours` is false then. `listing` is done when
     /// the source has listed everything once.
-    pub(super) async fn follow(&self, listing: Task, ours: impl Fn() -> bool) {
+    pub(super) async fn follow(self: &Arc<Self>, listing: Task, ours: impl Ours) {
         let mut listing = Some(listing);
         let mut failing = Failing::default();
+        let mut departing = BTreeSet::new();
+        let mut departures = JoinSet::new();
         let mut again = None;
         loop {
             let waited = async {
@@ -99,12 +109,27 @@ impl<S: Source> Enrolment<S> {
                 () = self.source.changed() => {}
                 () = self.changed.notified() => {}
                 () = waited => {}
+                Some(left) = departures.join_next() => {
+                    let left: BTreeSet<String> = left.expect("a departure does not panic");
+                    departing.retain(|uid| !left.contains(uid));
+                }
             }
             if !ours() {
                 tracing::info!("a newer agent sees to the pods of this node");
                 return;
             }
-            let well = self.pass(&mut failing).await;
+            let (well, leaving) = self.compare(&departing, &mut failing).await;
+            if !leaving.is_empty() {
+                let uids: BTreeSet<String> = leaving.iter().map(|pod| pod.uid.clone()).collect();
+                departing.extend(uids.clone());
+                let (own, ours) = (self.clone(), ours.clone());
+                departures.spawn(async move {
+                    if !own.part(leaving, ours).await {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                    uids
+                });
+            }
             again = (!well).then_some(AGAIN);
             if listing.is_some() && (well || self.source.pods().await.is_ok()) {
                 listing = None;
@@ -112,14 +137,18 @@ impl<S: Source> Enrolment<S> {
         }
     }
 
-    /// Compares once, and acts. Whether all is well.
-    pub(super) async fn pass(&self, failing: &mut Failing) -> bool {
+    /// Compares once, and acts, but for pods that are leaving. Whether all is well, and who has to leave.
+    pub(super) async fn compare(
+        &self,
+        departing: &BTreeSet<String>,
+        failing: &mut Failing,
+    ) -> (bool, Vec<Pod>) {
         let listed = tokio::try_join!(self.source.pods(), self.source.namespaces());
         let (pods, namespaces) = match listed {
             Ok(listed) => listed,
             Err(error) => {
                 tracing::debug!(%error, "pods are not compared");
-                return false;
+                return (false, Vec::new());
             }
         };
         let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
@@ -130,15 +159,14 @@ impl<S: Source> Enrolment<S> {
                 let _ = self.outside.remove(&outside.uid);
             }
         }
+        let mut changes = reconcile(&enrolled, &pods, &namespaces);
+        changes.leaving.retain(|pod| !departing.contains(&pod.uid));
+        changes.actions.retain(|it| !departing.contains(it.uid()));
         let mut well = true;
-        let mut leaving = Vec::new();
-        for action in reconcile(&enrolled, &pods, &namespaces) {
-            match action {
-                Action::Release(pod) => leaving.push(pod),
-                action => well &= self.act(action, failing).await,
-            }
+        for action in changes.actions {
+            well &= self.act(action, failing).await;
         }
-        well & self.part(leaving).await
+        (well, changes.leaving)
     }
 
     async fn act(&self, action: Action, failing: &mut Failing) -> bool {
@@ -157,7 +185,6 @@ impl<S: Source> Enrolment<S> {
                     false
                 }
             },
-            Action::Release(pod) => self.part(vec![pod]).await,
             Action::Forget(uid) => self.settled(&uid, Settled::Gone).await,
             Action::Mark(pod, mark) => {
                 self.is_as_marked(&pod, mark).await && self.source.mark(&pod, mark).await
@@ -188,38 +215,33 @@ impl<S: Source> Enrolment<S> {
     }
 
     /// Pods that run on leave. Who calls them hears of it and uses no tunnels any more; then nothing more is captured; then
-    /// the proxy lets what it has end, what was about to open included.
-    async fn part(&self, pods: Vec<Pod>) -> bool {
-        if pods.is_empty() {
-            return true;
-        }
-        let mut well = true;
-        let mut told = Vec::new();
-        for pod in pods {
-            match self.source.mark(&pod, Mark::Pending).await {
-                true => told.push(pod),
-                false => well = false,
-            }
-        }
+    /// the proxy lets what it has end, what was about to open included. Whether they have left; another agent that takes over
+    /// begins anew with them.
+    pub(super) async fn part(&self, pods: Vec<Pod>, ours: impl Ours) -> bool {
+        let marked = join_all(pods.iter().map(|pod| self.source.mark(pod, Mark::Pending))).await;
+        let mut well = marked.iter().all(|&marked| marked);
+        let told = pods.iter().zip(marked).filter(|(_, marked)| *marked);
+        let told: Vec<&Pod> = told.map(|(pod, _)| pod).collect();
         let (parting, draining) = match told.iter().all(|pod| pod.ended) {
             true => (Duration::ZERO, Duration::ZERO),
             false => (self.parting, self.draining),
         };
-        tokio::time::sleep(parting).await;
-        for (how, pause) in [
-            (Settled::Yielded, parting / 2),
-            (Settled::Dropped, draining),
+        for (pause, how) in [
+            (parting, Settled::Yielded),
+            (parting / 2, Settled::Dropped),
+            (draining, Settled::Released),
         ] {
-            for pod in &told {
-                well &= self.settled(&pod.uid, how).await;
-            }
             tokio::time::sleep(pause).await;
+            if !ours() {
+                return false;
+            }
+            let settled = join_all(told.iter().map(|pod| self.settled(&pod.uid, how))).await;
+            well &= settled.iter().all(|&settled| settled);
         }
-        for pod in told {
-            let released = self.settled(&pod.uid, Settled::Released).await;
-            well &= released && self.source.mark(&pod, Mark::None).await;
-        }
-        well
+        let has_left = |pod: &&&Pod| self.records.by_uid(&pod.uid).is_none();
+        let left = told.iter().filter(has_left);
+        let marked = join_all(left.map(|pod| self.source.mark(pod, Mark::None))).await;
+        well && marked.iter().all(|&marked| marked)
     }
 
     async fn settled(&self, uid: &str, how: Settled) -> bool {

@@ -10,12 +10,30 @@ pub enum Action {
     /// It should be in the mesh and is not: its namespace or itself was labelled after its start. One that has no address
     /// yet is still on its way through the CNI plugin.
     Enrol(Pod),
-    /// It is in the mesh and should not be any more.
-    Release(Pod),
     /// It is in the mesh and does not exist any more.
     Forget(String),
     /// It is captured, or not any more, and its annotation says otherwise.
     Mark(Pod, Mark),
+}
+
+impl Action {
+    /// Of which pod.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        match self {
+            Self::Enrol(pod) | Self::Mark(pod, _) => &pod.uid,
+            Self::Forget(uid) => uid,
+        }
+    }
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In the mesh, and should not be any more: they leave together, which takes a while.
+    pub leaving: Vec<Pod>,
+    /// What is done at once, one after the other.
+    pub actions: Vec<Action>,
 }
 
 /// Compares the UIDs that are enrolled with the pods of this node.
@@ -24,20 +42,21 @@ pub fn reconcile(
     enrolled: &BTreeSet<String>,
     pods: &[Pod],
     namespaces: &BTreeMap<String, Labels>,
-) -> Vec<Action> {
+) -> Changes {
     let none = Labels::new();
     let wanted = |pod: &Pod| {
         let labels = namespaces.get(&pod.namespace).unwrap_or(&none);
         decide(pod, labels) == Decision::Enrol
     };
     let by_uid: BTreeMap<&str, &Pod> = pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect();
-    let left = enrolled
+    let gone = enrolled
         .iter()
-        .filter_map(|uid| match by_uid.get(uid.as_str()) {
-            None => Some(Action::Forget(uid.clone())),
-            Some(pod) if !wanted(pod) => Some(Action::Release((*pod).clone())),
-            Some(_) => None,
-        });
+        .filter(|uid| !by_uid.contains_key(uid.as_str()))
+        .map(|uid| Action::Forget(uid.clone()));
+    let leaving = by_uid
+        .values()
+        .filter(|pod| enrolled.contains(&pod.uid) && !wanted(pod))
+        .map(|pod| (*pod).clone());
     let new = by_uid
         .values()
         .filter(|pod| wanted(pod) && !enrolled.contains(&pod.uid) && !pod.ips.is_empty())
@@ -48,7 +67,10 @@ pub fn reconcile(
         let is_wrong = captured == wanted(pod) && pod.mark != mark;
         is_wrong.then(|| Action::Mark((*pod).clone(), mark))
     });
-    left.chain(new).chain(marks).collect()
+    Changes {
+        leaving: leaving.collect(),
+        actions: gone.chain(new).chain(marks).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -94,26 +116,30 @@ mod tests {
             let enrolled = enrolled.iter().map(|uid| (*uid).into()).collect();
             reconcile(&enrolled, &pods, &namespaces)
         };
-        let rows: [(&str, &[&str], Option<Action>); 4] = [
-            ("as it should be", &["1", "2", "6", "9"], None),
+        let leaves = |pod: &Pod| Changes {
+            leaving: vec![pod.clone()],
+            ..Changes::default()
+        };
+        let does = |action: Action| Changes {
+            actions: vec![action],
+            ..Changes::default()
+        };
+        let rows: [(&str, &[&str], Changes); 4] = [
+            ("as it should be", &["1", "2", "6", "9"], Changes::default()),
             (
                 "labelled",
                 &["1", "6", "9"],
-                Some(Action::Enrol(pods[1].clone())),
+                does(Action::Enrol(pods[1].clone())),
             ),
-            (
-                "out",
-                &["1", "2", "3", "6", "9"],
-                Some(Action::Release(pods[2].clone())),
-            ),
+            ("out", &["1", "2", "3", "6", "9"], leaves(&pods[2])),
             (
                 "gone",
                 &["0", "1", "2", "6", "9"],
-                Some(Action::Forget("0".into())),
+                does(Action::Forget("0".into())),
             ),
         ];
-        for (name, enrolled, action) in rows {
-            let expected: Vec<_> = action.into_iter().chain(marks.clone()).collect();
+        for (name, enrolled, mut expected) in rows {
+            expected.actions.extend(marks.clone());
             assert_eq!(plan(enrolled), expected, "{name}");
         }
     }

@@ -78,6 +78,14 @@ struct Node {
     tasks: Vec<JoinHandle<()>>,
     /// Namespaces by pod name.
     pods: BTreeMap<&'static str, OwnedFd>,
+    draining: Duration,
+}
+
+/// Compares the labels with the mesh once, and lets leave who has to. Whether all is well.
+async fn pass(enrolment: &Enrolment<Listed>) -> bool {
+    let mut failing = late::Failing::default();
+    let (well, leaving) = enrolment.compare(&BTreeSet::new(), &mut failing).await;
+    well & enrolment.part(leaving, || true).await
 }
 
 impl Node {
@@ -93,6 +101,7 @@ impl Node {
             enrolment: None,
             tasks: Vec::new(),
             pods: made.collect(),
+            draining: Duration::ZERO,
         };
         for (name, fd) in &node.pods {
             within(fd, || {
@@ -142,7 +151,7 @@ impl Node {
             source_timeout: Duration::from_millis(300),
             proxy_timeout: Duration::from_millis(500),
             parting: Duration::ZERO,
-            draining: Duration::ZERO,
+            draining: self.draining,
         }
     }
 
@@ -154,7 +163,7 @@ impl Node {
         let enrolment = Enrolment::open(&config, self.listed.clone(), proxies.clone());
         let enrolment = Arc::new(enrolment.expect("opened"));
         enrolment.recover().await.expect("recovered");
-        enrolment.pass(&mut late::Failing::default()).await;
+        pass(&enrolment).await;
         self.enrolment = Some(enrolment.clone());
         self.tasks = vec![
             tokio::spawn(async move { proxies.run().await }),
@@ -168,9 +177,7 @@ impl Node {
 
     /// Compares the labels with the mesh until nothing is to be done; whether all is well.
     async fn pass(&self) -> bool {
-        let mut failing = late::Failing::default();
-        let first = self.enrolment().pass(&mut failing).await;
-        first & self.enrolment().pass(&mut failing).await
+        pass(self.enrolment()).await & pass(self.enrolment()).await
     }
 
     fn marked(&self) -> Vec<String> {
@@ -526,6 +533,39 @@ fn callers_hear_of_a_pod_after_it_joined_and_before_it_leaves() {
             mark("late", Mark::None, false),
         ];
         assert_eq!(node.marks(), parted);
+    });
+}
+
+#[test]
+fn who_leaves_keeps_nobody_from_joining() {
+    node(|| async {
+        let mut node = Node::start(&[("web", "in"), ("late", "out")]).await;
+        node.draining = Duration::from_secs(3600);
+        node.restart().await;
+        let _proxy = node.proxy().await;
+        node.cni("ADD", "web", "in").await.expect("started");
+        node.cni("ADD", "late", "out").await.expect("not ours");
+        let (readiness, following) = (Readiness::default(), node.enrolment.clone());
+        let following = following.expect("it runs");
+        let listing = readiness.task("listing");
+        node.tasks.push(tokio::spawn(async move {
+            following.follow(listing, || true).await;
+        }));
+        let marked = async |name: &str, mark| {
+            node.enrolment().changed.notify_one();
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+            let is_it = |it: &(String, Mark, bool)| it.0 == name && it.1 == mark;
+            while !node.listed.marks.lock().iter().any(is_it) {
+                assert!(tokio::time::Instant::now() < deadline, "{name} {mark:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let out = ("istio.io/dataplane-mode".to_owned(), "none".to_owned());
+        node.listed.pods.lock()[0].labels.extend([out]);
+        marked("web", Mark::Pending).await;
+        node.listed.labelled.lock().insert("out");
+        marked("late", Mark::Enabled).await;
+        assert!(!node.marks().iter().any(|it| it.1 == Mark::None));
     });
 }
 
