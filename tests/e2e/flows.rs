@@ -48,7 +48,7 @@ impl Flow {
     }
 }
 
-/// Every connection that the proxy of `node` has logged.
+/// Every connection that the proxy of `node` has logged so far.
 pub(crate) fn flows(lab: &Lab, node: &str) -> Vec<Flow> {
     let log = lab.logs(&format!("ztunnel/{node}"));
     let lines = log.lines().filter(|line| line.contains("\"access\""));
@@ -58,11 +58,17 @@ pub(crate) fn flows(lab: &Lab, node: &str) -> Vec<Flow> {
         .collect()
 }
 
-/// The first connection at `node` that has all these fields. It is waited for: a proxy writes the
-/// line when the connection is over for both ends.
+/// The first connection at `node` that has all these fields.
 pub(crate) fn flow(lab: &Lab, node: &str, fields: &[(&str, &str)]) -> Flow {
-    eventually(&format!("{fields:?} at {node}"), PATIENCE, || {
-        flows(lab, node).into_iter().find(|flow| flow.has(fields))
+    let what = format!("{fields:?}");
+    flow_that(lab, node, &what, |flow| flow.has(fields))
+}
+
+/// The first connection at `node` of which `wanted` is true. It is waited for: a proxy writes the line when the
+/// connection is over for both ends, and several lines together.
+pub(crate) fn flow_that(lab: &Lab, node: &str, what: &str, wanted: impl Fn(&Flow) -> bool) -> Flow {
+    eventually(&format!("{what} at {node}"), PATIENCE, || {
+        flows(lab, node).into_iter().find(&wanted)
     })
 }
 

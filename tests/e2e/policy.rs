@@ -6,7 +6,7 @@ use std::time::Duration;
 use ambit_lab::harness::{Lab, eventually};
 
 use crate::fixtures::{addresses, client, echo, namespace, service};
-use crate::flows::{flow, flows, metric, start};
+use crate::flows::{flow, flow_that, metric, start};
 
 const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -167,11 +167,9 @@ fn rules_decide_by_identity_port_and_address() {
     for (case, spec, callers) in cases {
         expect(&lab, case, &policy("shop", "rule", spec), callers);
     }
-    let refused = flows(&lab, "node-2");
-    let friend = refused.iter().find(|flow| {
+    let _ = flow_that(&lab, "node-2", "a line that names the policy", |flow| {
         flow.text("src.workload") == "friend" && flow.text("error").contains("shop/rule")
     });
-    assert!(friend.is_some(), "no line names the policy: {refused:?}");
     let denied = [("reporter", "destination"), ("response_flags", "DENY")];
     let denied = metric(
         &lab,
@@ -350,15 +348,12 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
     assert_eq!(foe.code, 0, "{foe}");
     for (caller, ran) in [("friend", friend), ("neighbour", neighbour)] {
         assert_ne!(ran.code, 0, "{ran}");
-        let closed = flows(&lab, "node-2").into_iter().find(|flow| {
+        let what = format!("{caller}'s live connection closed");
+        let _ = flow_that(&lab, "node-2", &what, |flow| {
             flow.text("src.workload") == caller
                 && flow.text("error").contains("shop/live")
                 && flow.number("bytes_recv") > 0
         });
-        assert!(
-            closed.is_some(),
-            "{caller}'s live connection was not closed: {ran}"
-        );
     }
     let _ = flow(
         &lab,

@@ -4,7 +4,7 @@
 use ambit_lab::harness::Lab;
 
 use crate::fixtures::{addresses, client, cluster_ips, echo, host, namespace, service, text};
-use crate::flows::{flow, flows, identity, local, metric, start, tunnelled};
+use crate::flows::{flow, flow_that, flows, identity, local, metric, start, tunnelled};
 
 /// How many bytes the integrity tests send each way; the figure of a release is 1073741824.
 const TRANSFER: &str = "AMBIT_TEST_TRANSFER_BYTES";
@@ -361,14 +361,9 @@ fn outside_and_mesh_talk_in_plain_text_until_strict() {
         }
         let _ = lab.get("shop/client-1", &format!("http://{server}/"));
     }
-    let refused = flows(&lab, "node-2")
-        .into_iter()
-        .rfind(|flow| flow.text("src.workload") == "stranger");
-    let refused = refused.expect("a line for the refusal");
-    assert!(
-        refused.text("error").contains("denied by policy"),
-        "{refused:?}"
-    );
+    let _ = flow_that(&lab, "node-2", "a refusal by policy", |flow| {
+        flow.text("src.workload") == "stranger" && flow.text("error").contains("denied by policy")
+    });
     // What is outside does not ask for identities.
     assert!(out("shop/client-1") && out("shop/client-2"));
     lab.delete(strict);

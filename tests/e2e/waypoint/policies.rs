@@ -234,6 +234,8 @@ fn a_live_connection_ends_when_a_policy_denies_it() {
     });
     assert_ne!(denied.code, 0, "{denied}");
     assert_eq!(other.code, 0, "{other}");
-    let log = lab.logs(WAYPOINT);
-    assert!(log.contains("connection ended by a policy"), "{log}");
+    eventually("a line of the connection's end", PATIENCE, || {
+        let log = lab.logs(WAYPOINT);
+        log.contains("connection ended by a policy").then_some(())
+    });
 }

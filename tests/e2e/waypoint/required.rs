@@ -8,7 +8,7 @@ use ambit_lab::harness::{Lab, eventually};
 use super::call::Call;
 use super::scene::{CLIENT, OTHER, STRANGER, lab};
 use crate::fixtures::{addresses, host};
-use crate::flows::{flow, identity};
+use crate::flows::{flow_that, identity};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,14 +51,11 @@ fn nobody_gets_around_a_waypoint() {
         !reached(&lab, CLIENT, &direct("mesh/v2")),
         "also on the node of the server"
     );
-    let line = flow(
-        &lab,
-        "node-1",
-        &[("direction", "outbound"), ("src.workload", "client")],
-    );
-    let _ = line;
-    let log = lab.logs("ztunnel/node-1");
-    assert!(log.contains("waypoint"), "no line says why: {log}");
+    let _ = flow_that(&lab, "node-1", "a line that says why", |flow| {
+        flow.text("direction") == "outbound"
+            && flow.text("src.workload") == "client"
+            && flow.text("error").contains("waypoint")
+    });
     lab.apply(&gateway);
     assert!(reached(&lab, CLIENT, "v1.mesh/"));
 }

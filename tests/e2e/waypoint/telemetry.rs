@@ -8,7 +8,7 @@ use ambit_lab::harness::eventually;
 use super::call::Call;
 use super::rows::get;
 use super::scene::{CLIENT, OTHER, http_route, lab, service};
-use super::told::{Labels, line, lines, series};
+use super::told::{Labels, line, series, so_many_lines};
 use crate::flows::identity;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -119,9 +119,7 @@ fn every_request_is_counted_and_told() {
     }
 
     let denied = "\" 403 RBAC direct_response \"";
-    let lines = lines(&lab, &["/closed"]);
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    for line in lines {
+    for line in so_many_lines(&lab, 2, &["/closed"]) {
         assert!(line.contains(denied), "{line}");
         assert!(line.contains("mesh/closed"), "{line}");
         assert!(line.contains(&spiffe(other)), "{line}");

@@ -139,6 +139,7 @@ fn a_backend_is_who_its_policy_says() {
     // A change back needs no restart.
     lab.apply(&policy(&good));
     assert_eq!(get("/again").status, 200);
+    let _ = line(&lab, &["/again"]);
     assert_eq!(
         lines(&lab, &["\" 400 "]).len(),
         1,

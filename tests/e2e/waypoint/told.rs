@@ -34,19 +34,25 @@ fn parse(labels: &str) -> Labels {
         .collect()
 }
 
-/// The one line of the access log that holds all of `parts`. It is waited for: a line is written when its
-/// request is over, which a client may know before.
+/// The one line of the access log that holds all of `parts`.
 pub(super) fn line(lab: &Lab, parts: &[&str]) -> String {
-    let what = format!("a line with {parts:?}");
-    let found = eventually(&what, PATIENCE, || {
-        let lines = lines(lab, parts);
-        (!lines.is_empty()).then_some(lines)
-    });
-    assert_eq!(found.len(), 1, "{parts:?}: {found:#?}");
+    let found = so_many_lines(lab, 1, parts);
     found.into_iter().next().unwrap_or_default()
 }
 
-/// The lines of the access log that hold all of `parts`.
+/// The lines of the access log that hold all of `parts`, so many and no more. They are waited for: a line is written when
+/// its request is over, which a client may know before.
+pub(super) fn so_many_lines(lab: &Lab, count: usize, parts: &[&str]) -> Vec<String> {
+    let what = format!("{count} lines with {parts:?}");
+    let found = eventually(&what, PATIENCE, || {
+        let lines = lines(lab, parts);
+        (lines.len() >= count).then_some(lines)
+    });
+    assert_eq!(found.len(), count, "{parts:?}: {found:#?}");
+    found
+}
+
+/// The lines of the access log so far that hold all of `parts`.
 pub(super) fn lines(lab: &Lab, parts: &[&str]) -> Vec<String> {
     let log = lab.logs(WAYPOINT);
     let lines = log.lines().filter(|line| line.contains("HTTP/"));

@@ -37,6 +37,14 @@ pub(super) fn outbound(source: &Arc<Workload>, plan: &OutboundPlan) -> Details {
     }
 }
 
+/// A connection that a pod opened and that leads nowhere.
+pub(super) fn nowhere(source: &Arc<Workload>, dialled: SocketAddr) -> Details {
+    Details {
+        source: Some(source.clone()),
+        ..Details::unknown(dialled)
+    }
+}
+
 /// A connection that arrived at a pod; `plan` when it leads somewhere.
 pub(super) fn inbound(
     index: &Index,

@@ -88,7 +88,12 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
                 open.describe(details);
                 return Err(failure);
             }
-            (Err(refusal), None) => return Err(refusal.into()),
+            (Err(refusal), None) => {
+                if let Some(source) = proxy.shared.index().workload(&proxy.pod.uid) {
+                    open.describe(details::nowhere(source, open.ends().destination));
+                }
+                return Err(refusal.into());
+            }
         };
         let details = details::outbound(&source, &plan);
         match attempt(proxy, open, &source, &plan).await {
