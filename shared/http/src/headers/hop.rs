@@ -47,6 +47,6 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     let lines = headers.get_all(name).iter();
     let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    let elements = elements.filter_map(|element| std::str::from_utf8(element).ok());
-    elements.map(|element| element.split(';').next().unwrap_or_default().trim())
+    let tokens = elements.filter_map(|element| element.split(|byte| *byte == b';').next());
+    tokens.filter_map(|token| std::str::from_utf8(token.trim_ascii()).ok())
 }
