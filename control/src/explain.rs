@@ -231,7 +231,8 @@ impl Walk<'_> {
             destination: self.dialled(),
             local: &|_| false,
             streams: &|_, _| 0,
-            hosts: &|_| None,
+            // Which addresses a host has is not asked here: it is named below.
+            hosts: &|_| Some(vec![self.dialled().ip()]),
             exclude: &[],
         };
         match plan_outbound(self.mesh, &outbound, &mut First) {
@@ -247,6 +248,11 @@ impl Walk<'_> {
                         steps.say(at, format_args!("on this node, to{to}"))
                     }
                     OutboundKind::Plain { target } => {
+                        let host = plan.workload.as_ref().filter(|workload| workload.is_host());
+                        let target = match host {
+                            Some(host) => format!("{}:{}", host.hostname, target.port()),
+                            None => target.to_string(),
+                        };
                         let pod = if to.is_empty() {
                             ""
                         } else {

@@ -184,3 +184,31 @@ fn what_could_not_be_asked_is_no_yes() {
         );
     }
 }
+
+#[test]
+fn an_endpoint_that_is_a_host_is_named() {
+    let host = "---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: far, namespace: shop, labels: {app: far}}
+spec: {address: db.example.com, ports: {http: 8443}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIPs: [10.96.0.2], selector: {app: far}, ports: [{name: http, port: 80}]}
+";
+    let a = "---
+apiVersion: v1
+kind: Pod
+metadata: {name: a-1, namespace: shop, annotations: {ambient.istio.io/redirection: enabled}}
+spec: {serviceAccountName: a, containers: []}
+status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}
+";
+    let answer = ask(&(host.to_owned() + a), "shop/a", Method::GET, "/");
+    let said = answer.to_string();
+    assert!(
+        said.contains("as plain TCP to db.example.com:8443 shop/far, which is not captured"),
+        "{said}"
+    );
+}

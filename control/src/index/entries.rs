@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ambit_core::addr::NamespacedName;
 
 use super::touched::Touched;
-use super::{Changes, Index, Report};
+use super::{Changes, Index, Report, key_of};
 use crate::source::{Key, Kind};
 use crate::translate::entry::{self, allocation::Allocation};
 
@@ -20,13 +20,10 @@ impl Index {
         let differs = self.objects.allocation.differs(&new);
         self.objects.allocation = new;
         let keys = differs.into_iter().map(|(namespace, name)| {
-            let entry = NamespacedName::new(namespace.clone(), name.clone());
+            let entry = NamespacedName::new(namespace, name);
+            let key = key_of(Kind::ServiceEntry, &entry);
             touched.entries.insert(entry);
-            Key {
-                kind: Kind::ServiceEntry,
-                namespace,
-                name,
-            }
+            key
         });
         keys.collect()
     }
@@ -91,7 +88,13 @@ impl Index {
 
     /// Whether an entry or a Service of Kubernetes gives this service.
     fn is_served(&self, key: &NamespacedName) -> bool {
-        self.entry_services.values().any(|keys| keys.contains(key))
+        let of_entry = |name: &Arc<str>| {
+            let entry = NamespacedName::new(key.namespace.clone(), name.clone());
+            self.entry_services
+                .get(&entry)
+                .is_some_and(|keys| keys.contains(key))
+        };
+        self.objects.claims.of(key).any(of_entry)
             || entry::service_named(key, &self.objects, &self.mesh).is_some()
     }
 
@@ -105,24 +108,14 @@ impl Index {
         let found = match result {
             Some(Ok(found)) => found,
             Some(Err(error)) => {
-                let report = Report {
-                    problems: vec![error],
-                    notices: Vec::new(),
-                };
-                self.set_report(Kind::ServiceEntry, name, report);
+                let report = self.reports.entry(key_of(Kind::ServiceEntry, name));
+                report.or_default().problems.push(error);
                 Vec::new()
             }
             None => Vec::new(),
         };
-        let now: BTreeSet<Arc<str>> = found.iter().map(|w| w.uid.clone()).collect();
-        let before = self.entry_workloads.remove(name).unwrap_or_default();
-        for workload in found {
-            self.set_workload(workload, changes);
-        }
-        for uid in before.difference(&now) {
-            self.remove_workload(uid, changes);
-        }
-        if !now.is_empty() {
+        let before = self.entry_workloads.remove(name);
+        if let Some(now) = self.replace_workloads(before, found, changes) {
             self.entry_workloads.insert(name.clone(), now);
         }
     }

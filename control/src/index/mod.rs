@@ -71,6 +71,14 @@ struct Report {
     notices: Vec<String>,
 }
 
+fn key_of(kind: Kind, name: &NamespacedName) -> Key {
+    Key {
+        kind,
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+    }
+}
+
 impl Index {
     /// An index without objects.
     #[must_use]
@@ -232,17 +240,27 @@ impl Index {
         let found = self
             .accept(Kind::EndpointSlice, name, result)
             .unwrap_or_default();
+        let before = self.slice_workloads.remove(name);
+        if let Some(now) = self.replace_workloads(before, found, changes) {
+            self.slice_workloads.insert(name.clone(), now);
+        }
+    }
+
+    /// Sets what an object gives now and removes what it gives no more. The uids of what it gives, if anything.
+    fn replace_workloads(
+        &mut self,
+        before: Option<BTreeSet<Arc<str>>>,
+        found: Vec<Workload>,
+        changes: &mut Changes,
+    ) -> Option<BTreeSet<Arc<str>>> {
         let now: BTreeSet<Arc<str>> = found.iter().map(|w| w.uid.clone()).collect();
-        let before = self.slice_workloads.remove(name).unwrap_or_default();
         for workload in found {
             self.set_workload(workload, changes);
         }
-        for uid in before.difference(&now) {
+        for uid in before.unwrap_or_default().difference(&now) {
             self.remove_workload(uid, changes);
         }
-        if !now.is_empty() {
-            self.slice_workloads.insert(name.clone(), now);
-        }
+        Some(now).filter(|now| !now.is_empty())
     }
 
     fn set_service(&mut self, found: Service, changes: &mut Changes) {
@@ -336,11 +354,7 @@ impl Index {
     }
 
     fn set_report(&mut self, kind: Kind, name: &NamespacedName, report: Report) {
-        let key = Key {
-            kind,
-            namespace: name.namespace.clone(),
-            name: name.name.clone(),
-        };
+        let key = key_of(kind, name);
         if report == Report::default() {
             self.reports.remove(&key);
         } else {

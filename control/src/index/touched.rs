@@ -25,7 +25,7 @@ pub(super) struct Touched {
     pub(super) slices: BTreeSet<NamespacedName>,
     pub(super) entries: BTreeSet<NamespacedName>,
     pub(super) workload_entries: BTreeSet<NamespacedName>,
-    /// A ServiceEntry is not what it was.
+    /// Hosts of ServiceEntries may have other addresses.
     pub(super) allocation: bool,
     pub(super) policies: BTreeSet<NamespacedName>,
     pub(super) peers: BTreeSet<NamespacedName>,
@@ -54,11 +54,14 @@ impl Touched {
             Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
             Some(Object::Gateway(_)) => self.gateway(index),
             Some(Object::ServiceEntry(_)) => {
-                self.allocation = true;
-                for object in [old, new] {
-                    if let Some(Object::ServiceEntry(entry)) = object {
-                        self.entry(&name, entry, index);
-                    }
+                let entries = [old, new].map(|object| match object {
+                    Some(Object::ServiceEntry(entry)) => Some(&**entry),
+                    _ => None,
+                });
+                let (allocation, key) = (&index.objects.allocation, (&*key.namespace, &*key.name));
+                self.allocation |= allocation.is_touched(key, entries[0], entries[1]);
+                for entry in entries.into_iter().flatten() {
+                    self.entry(&name, entry, index);
                 }
             }
             Some(Object::WorkloadEntry(_)) => {

@@ -51,6 +51,12 @@ pub fn of_slice(service: &Service, ports: &[EndpointPort]) -> Vec<PortMapping> {
         .collect()
 }
 
+/// A port, if the number is one.
+#[must_use]
+pub fn valid(number: i64) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
 /// The names of a service's TCP ports.
 #[must_use]
 pub fn names(service: &Service) -> Vec<PortName> {

@@ -172,12 +172,10 @@ impl Served {
     /// What the author may not expect.
     #[must_use]
     pub fn notices(&self) -> Vec<String> {
-        let notice = |other: &String| format!("not enforced for all targets: {other}");
-        let nowhere = |other: &String| format!("not enforced: {other}");
+        let where_not = if self.some { " for all targets" } else { "" };
         let others = self.others.iter();
-        match self.some {
-            true => others.map(notice).collect(),
-            false => others.map(nowhere).collect(),
-        }
+        others
+            .map(|other| format!("not enforced{where_not}: {other}"))
+            .collect()
     }
 }

@@ -44,11 +44,11 @@ pub fn is_waypoint(gateway: &Gateway) -> bool {
 #[must_use]
 pub fn of_service(
     namespace: &str,
-    service: &ObjectMeta,
+    metadata: &ObjectMeta,
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<GatewayAddress> {
-    let reference = wanted(namespace, service, objects)?;
+    let reference = wanted(namespace, metadata, objects)?;
     match serves(&reference, namespace, objects) {
         Serves::Known {
             services: false, ..
@@ -83,16 +83,16 @@ pub fn binding_of_service(namespace: &str, service: &Service, view: &View<'_>) -
 
 /// Whether the waypoint of a Service may be gone around: its own label decides, else its namespace's.
 #[must_use]
-pub fn may_be_bypassed(namespace: &str, service: &ObjectMeta, objects: &Objects) -> bool {
-    label(service, WAYPOINT_BYPASS).or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
+pub fn may_be_bypassed(namespace: &str, metadata: &ObjectMeta, objects: &Objects) -> bool {
+    label(metadata, WAYPOINT_BYPASS).or_else(|| objects.namespace_label(namespace, WAYPOINT_BYPASS))
         == Some("allowed")
 }
 
 /// What the labels of a Service, or of its namespace, ask for.
-fn wanted(namespace: &str, service: &ObjectMeta, objects: &Objects) -> Option<Reference> {
-    match chosen(service, namespace) {
+fn wanted(namespace: &str, metadata: &ObjectMeta, objects: &Objects) -> Option<Reference> {
+    match chosen(metadata, namespace) {
         // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
-        Choice::Unsaid if label(service, GATEWAY_NAME).is_some() => None,
+        Choice::Unsaid if label(metadata, GATEWAY_NAME).is_some() => None,
         Choice::Unsaid => of_namespace(namespace, objects),
         Choice::None => None,
         Choice::Waypoint(reference) => Some(reference),

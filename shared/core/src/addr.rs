@@ -39,6 +39,14 @@ pub fn is_elsewhere(ip: IpAddr) -> bool {
     !(link_local || ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
+/// Whether this is a name of DNS (RFC 1123, section 2.1; underscores as resolvers have them).
+#[must_use]
+pub fn is_dns_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(allowed);
+    name.len() <= 253 && name.split('.').all(label)
+}
+
 impl fmt::Display for NetworkAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.network, self.ip)
@@ -144,6 +152,26 @@ mod tests {
                 elsewhere,
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn names_of_dns() {
+        let (long, longer) = (["a"; 127].join("."), ["a"; 128].join("."));
+        for (name, is_one) in [
+            ("a", true),
+            ("A-1.example_2.com", true),
+            (&long, true),
+            (&longer, false),
+            (&"a".repeat(63), true),
+            (&"a".repeat(64), false),
+            ("", false),
+            ("a..b", false),
+            ("a.", false),
+            ("*.a", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_dns_name(name), is_one, "{name:?}");
         }
     }
 

@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ambit_core::addr::is_dns_name;
+
 /// All that is wrong so far.
 #[derive(Default)]
 pub(super) struct Check {
@@ -34,11 +36,7 @@ impl Check {
 }
 
 pub(super) fn is_host(name: &str) -> bool {
-    let label = |label: &str| {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        !label.is_empty() && label.len() <= 63 && label.bytes().all(allowed)
-    };
-    name.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(label))
+    name.parse::<std::net::IpAddr>().is_ok() || is_dns_name(name)
 }
 
 /// `90s`, `15m` or `24h`: at least a second, at most ten years.

@@ -1,15 +1,15 @@
 //! Addresses for hosts of ServiceEntries that have none of their own, in the ranges that Istio takes them from.
 //!
 //! An address follows from namespace, entry and host. Whoever has one keeps it: by what the status says, else by age. So it is the same after
-//! a restart, and a new entry never takes the address of an older one.
+//! a restart, and a new entry does not take the address of an older one, unless it names it in its spec.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use ambit_http::balance::hash;
 
-use super::{Resolution, hosts};
+use super::{Resolution, age, hosts};
 use crate::index::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::translate::labels::label;
@@ -18,6 +18,9 @@ use crate::translate::labels::label;
 const ALLOCATE: &str = "networking.istio.io/enable-autoallocate-ip";
 /// The numbers that an address of 240.240.0.0/16 or of 2001:2::/48 is made of; not those of the network and of broadcast.
 const NUMBERS: std::ops::RangeInclusive<u16> = 1..=u16::MAX - 1;
+
+/// Addresses of each family that hosts of one namespace have: a quarter, so that others have some.
+pub(super) const MOST_OF_A_NAMESPACE: usize = 16_384;
 
 /// A host of an entry: namespace, entry, host.
 type Host = (Arc<str>, Arc<str>, String);
@@ -55,26 +58,37 @@ impl Allocation {
                 }));
             }
         }
-        claims.sort_by_key(|claim| (age(&claim.entry.metadata), claim.host.clone()));
+        claims.sort_by(|a, b| {
+            let age = |claim: &Claim<'_>| age(&claim.entry.metadata);
+            (age(a), &a.host).cmp(&(age(b), &b.host))
+        });
         let mut allocation = Self::default();
         for family in [0, 1] {
-            for claim in &claims {
-                let kept = held(claim, family).filter(|ip| taken.insert(*ip));
-                allocation.hosts.entry(claim.host.clone()).or_default()[family] = kept;
-            }
-            let mut left = true;
-            for claim in &claims {
-                let given = &mut allocation.hosts.entry(claim.host.clone()).or_default()[family];
-                if given.is_none() && left {
-                    *given = free(&claim.host, family, &mut taken);
-                    left = given.is_some();
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            let mut all_taken = false;
+            for is_new in [false, true] {
+                for claim in &claims {
+                    let given = allocation.hosts.entry(claim.host.clone()).or_default();
+                    let given = &mut given[family];
+                    let count = counts.entry(&claim.host.0).or_default();
+                    if given.is_some() || *count == MOST_OF_A_NAMESPACE {
+                        continue;
+                    }
+                    if !is_new {
+                        let held = held(claim.entry, &claim.host.2, family);
+                        *given = held.filter(|ip| taken.insert(*ip));
+                    } else if !all_taken {
+                        *given = free(&claim.host, family, &mut taken);
+                        all_taken = given.is_none();
+                    }
+                    *count += usize::from(given.is_some());
                 }
             }
         }
         allocation
     }
 
-    /// The addresses of a host, IPv4 first; none when it has its own, or when all are taken.
+    /// The addresses of a host, IPv4 first; none when it has its own, or when all are taken or its namespace has too many.
     pub fn addresses(
         &self,
         namespace: &str,
@@ -84,6 +98,32 @@ impl Allocation {
         let host = (namespace.into(), name.into(), host.to_owned());
         let found = self.hosts.get(&host).copied().unwrap_or_default();
         found.into_iter().flatten()
+    }
+
+    /// Whether an entry that was `old` and is `new` may make a difference to anybody's addresses. A status that says what is so
+    /// makes none.
+    #[must_use]
+    pub fn is_touched(
+        &self,
+        (namespace, name): (&str, &str),
+        old: Option<&ServiceEntry>,
+        new: Option<&ServiceEntry>,
+    ) -> bool {
+        let (Some(old), Some(new)) = (old, new) else {
+            return true;
+        };
+        let read = |entry: &ServiceEntry| {
+            let (hosts, addresses) = (entry.spec.hosts.clone(), entry.spec.addresses.clone());
+            (wants(entry), age(&entry.metadata), hosts, addresses)
+        };
+        let says_otherwise = |host: String| {
+            let said = [0, 1].map(|family| held(new, &host, family));
+            !said
+                .into_iter()
+                .flatten()
+                .eq(self.addresses(namespace, name, &host))
+        };
+        read(old) != read(new) || (wants(new) && hosts(new).any(says_otherwise))
     }
 
     /// Entries, as namespace and name, whose addresses are others in `new`.
@@ -96,25 +136,20 @@ impl Allocation {
     }
 }
 
-fn wants(entry: &ServiceEntry) -> bool {
+/// Whether hosts of the entry are given addresses.
+pub(super) fn wants(entry: &ServiceEntry) -> bool {
     let off = label(&entry.metadata, ALLOCATE).is_some_and(|it| it.eq_ignore_ascii_case("false"));
     let resolution = Resolution::of(&entry.spec);
     entry.spec.addresses.is_empty() && !off && resolution.is_ok_and(|it| it != Resolution::None)
 }
 
-/// Those without a time of creation are as old as can be.
-fn age(metadata: &ObjectMeta) -> String {
-    let created = metadata.creation_timestamp.as_ref();
-    created.map(|time| time.0.to_string()).unwrap_or_default()
-}
-
-/// The address that the status says.
-fn held(claim: &Claim<'_>, family: usize) -> Option<IpAddr> {
-    let status = claim.entry.status.as_ref()?;
+/// The address of a host that the status says.
+fn held(entry: &ServiceEntry, host: &str, family: usize) -> Option<IpAddr> {
+    let status = entry.status.as_ref()?;
     let mut said = status
         .addresses
         .iter()
-        .filter(|it| it.host.eq_ignore_ascii_case(&claim.host.2));
+        .filter(|it| it.host.eq_ignore_ascii_case(host));
     said.find_map(|it| it.value.parse().ok().filter(|ip| is_in_range(*ip, family)))
 }
 
@@ -128,7 +163,8 @@ fn is_in_range(ip: IpAddr, family: usize) -> bool {
 /// The first free address from the one that follows from the host's name.
 fn free(host: &Host, family: usize, taken: &mut BTreeSet<IpAddr>) -> Option<IpAddr> {
     let (first, count) = (*NUMBERS.start(), NUMBERS.len() as u64);
-    let start = digest(host) % count;
+    let (namespace, name, of) = host;
+    let start = hash(format!("{namespace}/{name}/{of}").as_bytes()) % count;
     let numbers = (0..count).map(|step| {
         let number = (start + step) % count;
         first + u16::try_from(number).expect("there are fewer than 65,536 of them")
@@ -143,19 +179,4 @@ fn address(number: u16, family: usize) -> IpAddr {
         0 => Ipv4Addr::new(240, 240, high, low).into(),
         _ => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, number).into(),
     }
-}
-
-/// FNV-1a, which is the same in every version of every program.
-fn digest((namespace, name, host): &Host) -> u64 {
-    let parts = [
-        namespace.as_bytes(),
-        b"/",
-        name.as_bytes(),
-        b"/",
-        host.as_bytes(),
-    ];
-    let bytes = parts.into_iter().flatten();
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use ambit_core::addr::NamespacedName;
 use k8s_openapi::jiff::Timestamp;
 
-use super::hosts;
+use super::{age, hosts};
 use crate::source::entry::ServiceEntry;
 
 /// By namespace and host, who names it, the one that has it first.
 #[derive(Debug, Clone, Default)]
 pub struct Claims(BTreeMap<NamespacedName, BTreeSet<Claim>>);
 
-/// When the entry was made, and its name. One without a time is as old as can be.
+/// When the entry was made, and its name.
 type Claim = (Option<Timestamp>, Arc<str>);
 
 impl Claims {
@@ -25,10 +25,7 @@ impl Claims {
         old: Option<&ServiceEntry>,
         new: Option<&ServiceEntry>,
     ) {
-        let claim = |entry: &ServiceEntry| -> Claim {
-            let created = entry.metadata.creation_timestamp.as_ref();
-            (created.map(|time| time.0), name.clone())
-        };
+        let claim = |entry: &ServiceEntry| -> Claim { (age(&entry.metadata), name.clone()) };
         let key = |host: String| NamespacedName::new(namespace.clone(), host);
         for (entry, host) in old
             .iter()

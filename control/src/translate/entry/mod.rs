@@ -6,14 +6,16 @@ pub mod claims;
 mod tests;
 pub mod workload;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ambit_core::addr::NamespacedName;
+use ambit_core::addr::{NamespacedName, is_dns_name};
 use ambit_core::identity::Identity;
 use ambit_core::model::service::{IpFamilies, LoadBalancing, Mode};
 use ambit_core::model::{PortMapping, PortName, Service as MeshService, Vip};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label, selects};
@@ -78,22 +80,14 @@ pub fn services(
     let ports = of_ports(&spec.ports)?;
     let identities = identities(spec)?;
     let mut services = Services::default();
-    let private = match private(spec, namespace, &mut services.notices) {
-        Some(private) => private,
-        None => return Ok(services),
+    let Some(private) = private(spec, namespace, &mut services.notices) else {
+        return Ok(services);
     };
     let ingress = label(&entry.metadata, INGRESS_USE_WAYPOINT)
         .or_else(|| objects.namespace_label(namespace, INGRESS_USE_WAYPOINT));
-    if spec.hosts.is_empty() {
-        return Err("spec.hosts: a host is missing".to_owned());
-    }
-    if spec.hosts.len() > MOST_HOSTS {
-        let count = spec.hosts.len();
-        return Err(format!(
-            "spec.hosts: {count} are too many: an entry has at most {MOST_HOSTS}"
-        ));
-    }
-    for host in checked_hosts(spec, resolution)? {
+    let mut without = Vec::new();
+    check_hosts(spec, resolution)?;
+    for host in hosts(entry) {
         let key = NamespacedName::new(namespace, host.as_str());
         if let Some(other) = other_claimant(&key, name, objects, mesh) {
             services
@@ -102,12 +96,15 @@ pub fn services(
             continue;
         }
         let allocated = objects.allocation.addresses(namespace, name, &host);
-        let allocated = allocated.map(|ip| vip(IpNet::from(ip), mesh));
+        let allocated: Vec<_> = allocated.map(|ip| vip(IpNet::from(ip), mesh)).collect();
+        if allocated.is_empty() && allocation::wants(entry) {
+            without.push(host);
+        }
         services.found.push(MeshService {
             name: name.into(),
             key,
             vips: if own.is_empty() {
-                allocated.collect()
+                allocated
             } else {
                 own.clone()
             },
@@ -122,6 +119,13 @@ pub fn services(
             ip_families: IpFamilies::Automatic,
             port_names: port_names(&spec.ports),
         });
+    }
+    if let Some(first) = without.first() {
+        services.notices.push(format!(
+            "hosts without an address: {} ({first} ...): the namespace has {} automatic ones, or all are taken; name some in spec.addresses",
+            without.len(),
+            allocation::MOST_OF_A_NAMESPACE
+        ));
     }
     Ok(services)
 }
@@ -149,12 +153,13 @@ pub fn status(
     (said || !addresses.is_empty()).then(|| json!({ "addresses": addresses }))
 }
 
-/// The hosts of an entry as they are looked up, without those that are none.
+/// The hosts of an entry as they are looked up, each once, without those that are none.
 pub(crate) fn hosts(entry: &ServiceEntry) -> impl Iterator<Item = String> + '_ {
     let hosts = entry.spec.hosts.iter().take(MOST_HOSTS);
+    let mut seen = BTreeSet::new();
     hosts
         .map(|host| host.to_ascii_lowercase())
-        .filter(|host| is_host(host))
+        .filter(move |host| is_host(host) && seen.insert(host.clone()))
 }
 
 /// The services, with their ports on this workload, of the entries that select it.
@@ -212,11 +217,19 @@ pub(crate) fn other_claimant(
     (**first != *name).then(|| format!("ServiceEntry {namespace}/{first}"))
 }
 
-fn checked_hosts(spec: &ServiceEntrySpec, resolution: Resolution) -> Result<Vec<String>, String> {
+fn check_hosts(spec: &ServiceEntrySpec, resolution: Resolution) -> Result<(), String> {
+    if spec.hosts.is_empty() {
+        return Err("spec.hosts: a host is missing".to_owned());
+    }
+    if spec.hosts.len() > MOST_HOSTS {
+        let count = spec.hosts.len();
+        return Err(format!(
+            "spec.hosts: {count} are too many: an entry has at most {MOST_HOSTS}"
+        ));
+    }
     let wrong = |at: usize, host: &str, what: &str| format!("spec.hosts[{at}]: {host:?} {what}");
     let served = !spec.endpoints.is_empty() || spec.workload_selector.is_some();
     let asked_for = resolution == Resolution::Dns && !served;
-    let mut checked: Vec<String> = Vec::new();
     for (at, host) in spec.hosts.iter().enumerate() {
         let lower = host.to_ascii_lowercase();
         if !is_host(&lower) {
@@ -226,23 +239,18 @@ fn checked_hosts(spec: &ServiceEntrySpec, resolution: Resolution) -> Result<Vec<
             let what = "is no name that DNS can be asked for: resolution DNS needs endpoints";
             return Err(wrong(at, host, what));
         }
-        if !checked.contains(&lower) {
-            checked.push(lower);
-        }
     }
-    Ok(checked)
+    Ok(())
 }
 
-/// A name of DNS (RFC 1123, section 2.1), or one with `*.` before it.
+/// A name of DNS, or one with `*.` before it.
 fn is_host(host: &str) -> bool {
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    name.len() <= 253
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        })
+    is_dns_name(host.strip_prefix("*.").unwrap_or(host))
+}
+
+/// When an object was made. One without a time is as old as can be.
+fn age(metadata: &ObjectMeta) -> Option<Timestamp> {
+    metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
 fn vips(spec: &ServiceEntrySpec, mesh: &Mesh) -> Result<Vec<Vip>, String> {
@@ -268,14 +276,13 @@ fn vip(net: IpNet, mesh: &Mesh) -> Vip {
 }
 
 fn of_ports(entries: &[EntryPort]) -> Result<Vec<PortMapping>, String> {
-    let valid = |number: i64| (1..=65535).contains(&number);
     for (at, port) in entries.iter().enumerate() {
         for (field, number) in [
             ("number", Some(port.number)),
             ("targetPort", port.target_port),
         ] {
             let unset = field == "targetPort" && number == Some(0);
-            if number.is_some_and(|number| !valid(number)) && !unset {
+            if number.is_some_and(|number| ports::valid(number).is_none()) && !unset {
                 return Err(format!(
                     "spec.ports[{at}].{field}: a port is from 1 to 65535"
                 ));
@@ -290,7 +297,6 @@ pub(super) fn mappings(
     entries: &[EntryPort],
     port_on: impl Fn(&EntryPort) -> Option<u16>,
 ) -> Vec<PortMapping> {
-    let number = |number: i64| u16::try_from(number).ok().filter(|port| *port != 0);
     entries
         .iter()
         .filter(|port| {
@@ -300,8 +306,8 @@ pub(super) fn mappings(
                 .is_some_and(|it| it.eq_ignore_ascii_case("udp"))
         })
         .filter_map(|port| {
-            let service_port = number(port.number)?;
-            let target = port_on(port).or(port.target_port.and_then(number));
+            let service_port = ports::valid(port.number)?;
+            let target = port_on(port).or(port.target_port.and_then(ports::valid));
             Some(PortMapping {
                 service_port,
                 target_port: target.unwrap_or(service_port),

@@ -177,14 +177,31 @@ fn what_is_wrong_is_named_and_gives_no_service() {
         assert_eq!(problems(&index, "ServiceEntry shop/a"), [said]);
         assert!(hosts(&index).is_empty(), "{spec}");
     }
-    let spec =
-        "hosts: [a.com], resolution: STATIC, endpoints: [{address: 192.0.2.1}, {address: b.com}]";
-    let index = index(&entry("a", spec));
-    assert_eq!(
-        problems(&index, "ServiceEntry shop/a"),
-        ["spec.endpoints[1].address: \"b.com\" is not an IP address, as resolution STATIC has it"]
-    );
-    assert_eq!(index.workloads().count(), 0, "all or none");
+    for (resolution, endpoint, said) in [
+        (
+            "STATIC",
+            "address: b.com",
+            "address: \"b.com\" is not an IP address, as resolution STATIC has it",
+        ),
+        (
+            "DNS",
+            "address: '*.b.com'",
+            "address: \"*.b.com\" is neither an IP address nor the name of a host",
+        ),
+        (
+            "STATIC",
+            "address: 192.0.2.2, ports: {http: 70000}",
+            "ports.http: a port is from 1 to 65535",
+        ),
+    ] {
+        let spec = format!(
+            "hosts: [a.com], resolution: {resolution}, endpoints: [{{address: 192.0.2.1}}, {{{endpoint}}}]"
+        );
+        let index = index(&entry("a", &spec));
+        let said = format!("spec.endpoints[1].{said}");
+        assert_eq!(problems(&index, "ServiceEntry shop/a"), [said]);
+        assert_eq!(index.workloads().count(), 0, "all or none");
+    }
 }
 
 #[test]
@@ -477,6 +494,39 @@ fn who_has_an_address_keeps_it() {
     assert_eq!(of(&both, "b.com"), first);
     assert_ne!(of(&both, "a.com")[0], first[0]);
     assert_ne!(of(&both, "a.com")[1], first[1]);
+}
+
+#[test]
+fn a_host_that_is_named_twice_has_one_address() {
+    let twice = entry("a", "hosts: [a.com, A.com], resolution: STATIC");
+    let first = index(&twice);
+    let said = status(&first, "ServiceEntry shop/a").expect("a status");
+    assert_eq!(
+        said["addresses"].as_array().map(Vec::len),
+        Some(2),
+        "{said}"
+    );
+    let again = index(&(twice + &format!("status: {said}\n")));
+    assert_eq!(vips(&again, "a.com"), vips(&first, "a.com"));
+    assert_eq!(status(&again, "ServiceEntry shop/a"), Some(said));
+}
+
+#[test]
+fn a_namespace_leaves_addresses_to_others() {
+    let spec = |from: usize| {
+        let hosts: Vec<String> = (from..from + 256).map(|n| format!("h{n}.com")).collect();
+        format!("hosts: [{}], resolution: STATIC", hosts.join(", "))
+    };
+    let many = (0..65).map(|n| entry(&format!("e{n:02}"), &spec(n * 256)));
+    let index = index(&many.collect::<String>());
+    let with = index.services().filter(|service| !service.vips.is_empty());
+    assert_eq!(with.count(), 16_384);
+    let said = notices(&index, "ServiceEntry shop/e64");
+    assert_eq!(said.len(), 1);
+    assert!(
+        said[0].contains("without an address: 256 (h16384.com ...)"),
+        "{said:?}"
+    );
 }
 
 #[test]

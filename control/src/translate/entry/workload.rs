@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ambit_core::addr::{NamespacedName, is_elsewhere};
+use ambit_core::addr::{NamespacedName, is_dns_name, is_elsewhere};
 use ambit_core::identity::Identity;
 use ambit_core::model::{
     Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Resolution, hosts, is_host, mappings, other_claimant, selecting};
+use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
 use crate::translate::labels::{TUNNEL, label, selects};
@@ -177,8 +177,7 @@ fn of_kubernetes(
 }
 
 fn named(endpoint: &WorkloadEntrySpec, port: Option<&str>) -> Option<u16> {
-    let number = endpoint.ports.get(port?)?;
-    u16::try_from(*number).ok().filter(|port| *port != 0)
+    ports::valid(*endpoint.ports.get(port?)?)
 }
 
 /// What is known of a workload besides what its spec says.
@@ -197,6 +196,11 @@ impl About<'_> {
         may_be_host: bool,
         mesh: &Mesh,
     ) -> Result<Workload, String> {
+        for (name, number) in &spec.ports {
+            if ports::valid(*number).is_none() {
+                return Err(format!("ports.{name}: a port is from 1 to 65535"));
+            }
+        }
         let address = spec.address.as_deref().unwrap_or_default();
         let (addresses, hostname) = match address.parse::<IpAddr>() {
             Ok(ip) if !is_elsewhere(ip) => {
@@ -205,7 +209,7 @@ impl About<'_> {
                 ));
             }
             Ok(ip) => (vec![ip.to_canonical()], String::new()),
-            Err(_) if may_be_host && is_host(&address.to_ascii_lowercase()) => {
+            Err(_) if may_be_host && is_dns_name(address) => {
                 (Vec::new(), address.to_ascii_lowercase())
             }
             Err(_) => {

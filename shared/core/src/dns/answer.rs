@@ -13,7 +13,7 @@ use crate::model::service::IpFamilies;
 use crate::model::{Health, Service, Vip, Workload, WorkloadType};
 
 /// Seconds that an answer may be kept.
-pub const TTL: u32 = 30;
+pub(super) const TTL: u32 = 30;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]

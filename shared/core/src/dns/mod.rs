@@ -9,7 +9,7 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Client, Data, Records, TTL, answer};
+pub use answer::{Answer, Client, Data, Records, answer};
 pub use message::{Code, Malformed, Query, RecordType};
 pub use reply::code;
 

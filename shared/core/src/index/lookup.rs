@@ -21,7 +21,7 @@ impl Index {
     #[must_use]
     pub fn workload_at(&self, addr: &NetworkAddr) -> Option<&Arc<Workload>> {
         let claimants = self.addresses.get(addr)?.as_slice();
-        let pod = claimants.iter().find(|it| !it.node.is_empty());
+        let pod = claimants.iter().find(|it| it.is_pod());
         pod.or(claimants.first())
     }
 
@@ -39,13 +39,17 @@ impl Index {
 
     /// The service with this virtual IP, as a client of that namespace sees it: exact addresses
     /// before ranges, longer prefixes before shorter; see [`Index::service_by_hostname`] for ties.
+    /// The address of a pod is no service's of another namespace, whatever a `ServiceEntry` says.
     #[must_use]
     pub fn service_at(&self, addr: &NetworkAddr, client_namespace: &str) -> Option<&Arc<Service>> {
         let seen = |claimants| preferred(claimants, client_namespace);
         let exact = self.vips.get(addr).map(|holders| holders.as_slice());
-        exact
+        let service = exact
             .and_then(seen)
-            .or_else(|| self.ranges.find(addr, seen))
+            .or_else(|| self.ranges.find(addr, seen))?;
+        let at_address = self.workload_at(addr);
+        let taken = |it: &Arc<Workload>| it.is_pod() && it.namespace != service.key.namespace;
+        (!at_address.is_some_and(taken)).then_some(service)
     }
 
     /// The service with this hostname, as a client of that namespace sees it: one of its own

@@ -70,6 +70,12 @@ impl Workload {
             .map(|ip| NetworkAddr::new(self.network.clone(), *ip))
     }
 
+    /// Whether it runs on a node, and has its address from there.
+    #[must_use]
+    pub fn is_pod(&self) -> bool {
+        !self.node.is_empty()
+    }
+
     /// Whether it is known by the name of a host alone.
     #[must_use]
     pub fn is_host(&self) -> bool {

@@ -12,10 +12,6 @@ const A: RecordType = RecordType::A;
 const AAAA: RecordType = RecordType::AAAA;
 const SRV: RecordType = RecordType::SRV;
 
-fn named(service_key: &str, vips: &[&str]) -> Service {
-    service(service_key, vips)
-}
-
 /// The service `name` of a namespace, as the cluster names it.
 fn of_cluster(namespace: &str, name: &str, vips: &[&str]) -> Service {
     let key = format!("{namespace}/{name}.{namespace}.svc.cluster.local");
@@ -24,7 +20,7 @@ fn of_cluster(namespace: &str, name: &str, vips: &[&str]) -> Service {
             port: 80,
             name: "http".into(),
         }],
-        ..named(&key, vips)
+        ..service(&key, vips)
     }
 }
 
@@ -46,7 +42,7 @@ fn world() -> Index {
     far.vips[0].network = "far".into();
     let private = Service {
         namespace_private: true,
-        ..named("pay/secret.example.com", &["240.240.0.9"])
+        ..service("pay/secret.example.com", &["240.240.0.9"])
     };
     let v4_only = Service {
         ip_families: IpFamilies::V4,
@@ -62,7 +58,7 @@ fn world() -> Index {
     single.services = vec![(key("shop/v4.shop.svc.cluster.local"), Vec::new())];
     let ports = Service {
         port_names: of_cluster("shop", "any", &[]).port_names,
-        ..named("shop/*.ports.example.com", &["240.240.0.5"])
+        ..service("shop/*.ports.example.com", &["240.240.0.5"])
     };
     let mut elsewhere = member(8, Health::Healthy);
     elsewhere.network = "far".into();
@@ -76,18 +72,18 @@ fn world() -> Index {
         far.into(),
         private.into(),
         ports.into(),
-        named("shop/api.example.com", &["240.240.0.1", "2001:2::1"]).into(),
-        named("shop/*.wild.example.com", &["240.240.0.2"]).into(),
-        named("shop/*.deep.wild.example.com", &["240.240.0.3"]).into(),
-        named("shop/exact.wild.example.com", &["240.240.0.4"]).into(),
-        named("shop/no-address.example.com", &[]).into(),
-        named("evil/*.evil.svc.cluster.local", &["240.240.0.20"]).into(),
-        named("evil/*.shop.svc.cluster.local", &["240.240.0.21"]).into(),
-        named("evil/db-0.db.shop.svc.cluster.local", &["240.240.0.22"]).into(),
-        named("evil/*.svc.cluster.local", &["240.240.0.23"]).into(),
-        named("evil/*.cluster.local", &["240.240.0.24"]).into(),
-        named("evil/*.local", &["240.240.0.25"]).into(),
-        named("shop/range.example.com", &["10.9.0.0/16"]).into(),
+        service("shop/api.example.com", &["240.240.0.1", "2001:2::1"]).into(),
+        service("shop/*.wild.example.com", &["240.240.0.2"]).into(),
+        service("shop/*.deep.wild.example.com", &["240.240.0.3"]).into(),
+        service("shop/exact.wild.example.com", &["240.240.0.4"]).into(),
+        service("shop/no-address.example.com", &[]).into(),
+        service("evil/*.evil.svc.cluster.local", &["240.240.0.20"]).into(),
+        service("evil/*.shop.svc.cluster.local", &["240.240.0.21"]).into(),
+        service("evil/db-0.db.shop.svc.cluster.local", &["240.240.0.22"]).into(),
+        service("evil/*.svc.cluster.local", &["240.240.0.23"]).into(),
+        service("evil/*.cluster.local", &["240.240.0.24"]).into(),
+        service("evil/*.local", &["240.240.0.25"]).into(),
+        service("shop/range.example.com", &["10.9.0.0/16"]).into(),
         member(0, Health::Healthy).into(),
         member(1, Health::Healthy).into(),
         member(2, Health::Unhealthy).into(),
@@ -484,8 +480,8 @@ fn names_and_their_answers() {
 #[test]
 fn a_service_of_the_clients_namespace_comes_first() {
     let index = index([
-        named("a/api.example.com", &["240.240.0.1"]).into(),
-        named("b/api.example.com", &["240.240.0.2"]).into(),
+        service("a/api.example.com", &["240.240.0.1"]).into(),
+        service("b/api.example.com", &["240.240.0.2"]).into(),
     ]);
     for (namespace, address) in [
         ("a", "240.240.0.1"),

@@ -91,13 +91,16 @@ impl Naive {
     }
 
     fn service_at(&self, ip: IpAddr, client: &str) -> Option<&Service> {
-        (0..=32).rev().find_map(|length| {
+        let found = (0..=32).rev().find_map(|length| {
             let holding = self.services.iter().filter(|service| {
                 let mut vips = service.vips.iter();
                 vips.any(|vip| vip.net.prefix_len() == length && vip.net.contains(&ip))
             });
             Self::preferred(holding, client)
-        })
+        })?;
+        let pod = self.workload_at(ip).filter(|pod| !pod.node.is_empty());
+        let is_theirs = |pod: &Workload| pod.namespace != found.key.namespace;
+        (!pod.is_some_and(is_theirs)).then_some(found)
     }
 
     fn endpoints(&self, service: &str) -> BTreeSet<(String, bool)> {

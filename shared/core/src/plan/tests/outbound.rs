@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::balance::{First, Seeded};
-use crate::fixtures::{identity, index, ip, pod, ports, service, sock};
+use crate::fixtures::{identity, index, ip, pod, pod_in, ports, service, sock};
 use crate::identity::Identity;
 use crate::index::{Change, Index};
 use crate::model::service::Mode;
@@ -297,6 +297,41 @@ fn services() {
     ];
     for (case, destination, expected) in cases {
         assert_eq!(shown(&plan(&index, destination)), expected, "{case}");
+    }
+}
+
+#[test]
+fn an_address_of_a_pod_is_for_nobody_elses_service() {
+    let mut elsewhere = pod_in("other", "vm", &["192.168.0.7"]);
+    elsewhere.node = "".into();
+    let index = index([
+        pod_in("other", "theirs", &["10.0.0.1"]).into(),
+        pod("own", &["10.0.0.2"]).into(),
+        elsewhere.into(),
+        web("web", &["10.0.0.3"]).into(),
+        service(
+            "ns/web",
+            &["10.0.0.1", "10.0.0.2", "192.168.0.7", "10.0.1.0/24"],
+        )
+        .into(),
+        pod_in("other", "ranged", &["10.0.1.7"]).into(),
+        client().into(),
+    ]);
+    let of_service = "hbone 10.0.0.3:15008 for 10.0.0.3:8080 as web [web web]";
+    for (address, expected) in [
+        (
+            "10.0.0.1:80",
+            "hbone 10.0.0.1:15008 for 10.0.0.1:80 as theirs [theirs -]",
+        ),
+        ("10.0.0.2:80", of_service),
+        ("192.168.0.7:80", of_service),
+        ("10.0.1.6:80", of_service),
+        (
+            "10.0.1.7:80",
+            "hbone 10.0.1.7:15008 for 10.0.1.7:80 as ranged [ranged -]",
+        ),
+    ] {
+        assert_eq!(shown(&plan(&index, address)), expected, "{address}");
     }
 }
 
