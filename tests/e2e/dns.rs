@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use ambit_lab::harness::{Lab, Options, eventually, program};
 
-use crate::fixtures::{addresses, client, cluster_ips, echo, namespace, service, text};
+use crate::fixtures::{AMBIENT, addresses, client, cluster_ips, echo, namespace, service, text};
 
-const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The answers of a headless service that are too long for a datagram without EDNS.
 const MANY: u8 = 40;

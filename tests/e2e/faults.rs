@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
-use crate::fixtures::{addresses, client, namespace, service, shop};
+use crate::fixtures::{AMBIENT, addresses, client, namespace, service, shop};
 use crate::flows::{metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 
 fn ambient() -> String {
     shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))

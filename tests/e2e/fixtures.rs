@@ -5,6 +5,9 @@ use std::sync::OnceLock;
 use ambit_lab::harness::{Lab, Options};
 use serde_json::Value;
 
+/// The label by which a namespace is in the mesh.
+pub(crate) const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
+
 /// Two nodes without the mesh, with one echo server and one client on each. Read only.
 pub(crate) fn plain() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();

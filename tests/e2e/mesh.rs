@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use ambit_lab::harness::{self, Lab, Options, eventually};
 
-use crate::fixtures::{client, echo, service, shop, text};
+use crate::fixtures::{AMBIENT, client, echo, service, shop, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 
 fn ambient() -> String {
     shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))

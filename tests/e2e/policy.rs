@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use ambit_lab::harness::{Lab, eventually};
 
-use crate::fixtures::{addresses, client, echo, namespace, service};
+use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service};
 use crate::flows::{flow, flow_that, metric, start};
 
-const AMBIENT: &str = "istio.io/dataplane-mode: ambient";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Who calls: a pod, and whether the proxies tell it from the others by its identity.

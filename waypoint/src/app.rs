@@ -189,7 +189,7 @@ pub(crate) fn equip(
     let namespace = mesh.pod_namespace.as_str();
     let hostname = format!(
         "{}.{namespace}.svc.{}",
-        config.gateway, config.cluster_domain
+        config.gateway, config.mesh.cluster_domain
     );
     let tls = Arc::<TlsClients>::default();
     let hosts = Arc::<Hosts>::default();

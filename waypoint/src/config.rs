@@ -14,8 +14,6 @@ pub struct Config {
     pub mesh: Mesh,
     /// The name of its Gateway, and of its service.
     pub gateway: String,
-    /// Suffix of service hostnames.
-    pub cluster_domain: String,
     /// Discovery and certificates.
     pub control_plane: ControlPlane,
     /// Threads that carry traffic.
@@ -107,11 +105,6 @@ impl Config {
                 _ => gateway,
             },
             mesh,
-            cluster_domain: reader.value(
-                "CLUSTER_DOMAIN",
-                "suffix of service hostnames",
-                "cluster.local".to_owned(),
-            ),
             control_plane: ControlPlane::read(reader),
             workers: match workers {
                 Workers::Count(0) => processors,

@@ -3,7 +3,7 @@
 mod roots;
 mod tls;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +59,8 @@ pub(crate) struct Chosen {
     pub(crate) tls: Option<Arc<TlsClient>>,
     /// How long TCP and handshakes may take.
     pub(crate) patience: Duration,
+    /// The waypoint's addresses: a host is reached from one of their families.
+    own: Vec<IpAddr>,
 }
 
 impl Chosen {
@@ -69,6 +71,7 @@ impl Chosen {
             counted: None,
             tls: self.tls.clone(),
             patience: self.patience,
+            own: self.own.clone(),
         }
     }
 }
@@ -113,7 +116,13 @@ impl Upstreams {
             None => None,
         };
         let patience = traffic.and_then(|it| it.limits.connect_timeout);
+        let is_host = endpoint.workload.is_host();
         Ok(Chosen {
+            own: if is_host {
+                me.addresses.clone()
+            } else {
+                Vec::new()
+            },
             endpoint,
             counted: Some(counted),
             tls,
@@ -133,6 +142,7 @@ impl Upstreams {
             counted: None,
             tls: None,
             patience: CONNECT,
+            own: Vec::new(),
         }
     }
 
@@ -169,7 +179,7 @@ impl Upstreams {
     async fn begin(&self, chosen: &Chosen, caller: Option<&Caller>) -> Result<Io, String> {
         let io = match &chosen.endpoint.tunnel {
             Some(_) => self.tunnel(&chosen.endpoint, caller).await?,
-            None => Io::Tcp(self.dial(&chosen.endpoint).await?),
+            None => Io::Tcp(self.dial(chosen).await?),
         };
         match &chosen.tls {
             Some(client) => client.connect(io).await,
@@ -178,27 +188,27 @@ impl Upstreams {
     }
 
     /// A host is reached at the first of its addresses that takes the connection, beginning with a random one.
-    async fn dial(&self, endpoint: &Endpoint) -> Result<TcpStream, String> {
+    async fn dial(&self, chosen: &Chosen) -> Result<TcpStream, String> {
         let sockets = Sockets::default();
         let Endpoint {
             workload, address, ..
-        } = endpoint;
+        } = &chosen.endpoint;
         if !workload.is_host() {
             let connecting = sockets.connect(*address, None);
             return connecting.await.map_err(|error| error.to_string());
         }
         let host = &workload.hostname;
-        let mut addresses = self.hosts.addresses(host).await.to_vec();
-        let mut failed = format!("{host} has no address");
-        if !addresses.is_empty() {
-            let first = rand::random_range(0..addresses.len());
-            addresses.rotate_left(first);
-        }
-        for ip in addresses.into_iter().take(HOST_ATTEMPTS) {
+        let mut addresses = self.hosts.addresses(host, &chosen.own).await;
+        addresses.truncate(HOST_ATTEMPTS);
+        let mut failed = format!("{host} has no address that is reached");
+        // A silent one leaves time for the next.
+        let share = chosen.patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        for ip in addresses {
             let address = SocketAddr::new(ip, address.port());
-            match sockets.connect(address, None).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failed = format!("{host} at {address}: {error}"),
+            match tokio::time::timeout(share, sockets.connect(address, None)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => failed = format!("{host} at {address}: {error}"),
+                Err(_) => failed = format!("{host} at {address}: no answer in {share:?}"),
             }
         }
         Err(failed)

@@ -84,7 +84,7 @@ impl<S: Source> Enrolment<S> {
     /// When the records or the node's own rules cannot be changed.
     pub async fn recover(self: &Arc<Self>) -> io::Result<()> {
         for record in self.records.all() {
-            let pod = format!("{}/{}", record.namespace, record.name);
+            let pod = record.full_name();
             let netns = match record.open() {
                 Ok(netns) => netns,
                 Err(error) => {
@@ -194,19 +194,16 @@ impl<S: Source> Enrolment<S> {
         };
         let pod = pods.iter().find(same).ok_or_else(|| {
             let listed = pods.len();
-            format!("the control plane does not list it on this node ({listed} others)")
+            format!("it is not listed on this node ({listed} others)")
         })?;
         let namespaces = self
             .source
             .namespaces()
             .await
             .map_err(|error| error.to_string())?;
-        let labels = namespaces.get(&pod.namespace).ok_or_else(|| {
-            format!(
-                "the control plane does not list its namespace {}",
-                pod.namespace
-            )
-        })?;
+        let labels = namespaces
+            .get(&pod.namespace)
+            .ok_or_else(|| format!("its namespace {} is not listed", pod.namespace))?;
         Ok((pod.clone(), decide(pod, labels)))
     }
 
@@ -269,7 +266,7 @@ impl<S: Source> Enrolment<S> {
         self.drop_from_proxies(record).await;
         self.records.remove(&record.uid)?;
         tracing::info!(
-            pod = format!("{}/{}", record.namespace, record.name),
+            pod = record.full_name(),
             uid = record.uid,
             "pod left the mesh"
         );

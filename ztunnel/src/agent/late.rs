@@ -1,11 +1,10 @@
 //! Pods that are labelled while they run, and pods whose label goes.
 //!
-//! What the source lists is compared with who is in the mesh whenever either changes. What fails is tried again, and is told
-//! where users look if it goes on failing.
+//! What the source lists is compared with who is in the mesh whenever either changes. What fails is tried again.
 //!
 //! Callers go by a pod's mark. It is the last thing that a pod gets which joins, and the first that one loses which leaves.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::enrolment::{Enrolment, blocking, served};
+use super::failing::Failing;
 use super::pod::{Mark, Pod};
 use super::reconcile::{Action, reconcile};
 use super::records::Record;
@@ -26,50 +26,6 @@ use crate::capture;
 
 /// After something failed.
 const AGAIN: Duration = Duration::from_secs(2);
-/// What fails for this long is told. A sandbox that is being made anew looks like a failure for a moment.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Of one pod no more than one failure is told in this time, and of all pods of the node no more than [`MANY`].
-const WINDOW: Duration = Duration::from_secs(300);
-const MANY: usize = 20;
-
-/// Pods that could not be captured, and what was told of them.
-#[derive(Debug, Default)]
-pub(super) struct Failing {
-    /// By uid.
-    pods: BTreeMap<String, Failed>,
-    /// When something was told, of whichever pod.
-    told: VecDeque<Instant>,
-}
-
-#[derive(Debug)]
-struct Failed {
-    since: Instant,
-    told: Option<(Instant, String)>,
-}
-
-impl Failing {
-    /// Whether this failure is to be told: it has lasted, is not the one that was told last, and not too much was told.
-    fn is_news(&mut self, uid: &str, reason: &str, now: Instant) -> bool {
-        let is_old = |told: &Instant| now >= *told + WINDOW;
-        while self.told.front().is_some_and(is_old) {
-            self.told.pop_front();
-        }
-        let fresh = || Failed {
-            since: now,
-            told: None,
-        };
-        let failed = self.pods.entry(uid.to_owned()).or_insert_with(fresh);
-        let told = |(when, what): &(Instant, String)| what == reason || now < *when + WINDOW;
-        let is_told = failed.told.as_ref().is_some_and(told);
-        if now < failed.since + PATIENCE || is_told || self.told.len() >= MANY {
-            return false;
-        }
-        failed.told = Some((now, reason.to_owned()));
-        self.told.push_back(now);
-        true
-    }
-}
 
 /// What becomes of a pod in the mesh.
 #[derive(Debug, Clone, Copy)]
@@ -143,6 +99,8 @@ impl<S: Source> Enrolment<S> {
         departing: &BTreeSet<String>,
         failing: &mut Failing,
     ) -> (bool, Vec<Pod>) {
+        // Before the lists: who joins meanwhile is in those, and is not taken for one that is gone.
+        let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
         let listed = tokio::try_join!(self.source.pods(), self.source.namespaces());
         let (pods, namespaces) = match listed {
             Ok(listed) => listed,
@@ -151,9 +109,8 @@ impl<S: Source> Enrolment<S> {
                 return (false, Vec::new());
             }
         };
-        let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
         let there: BTreeSet<&str> = pods.iter().map(|pod| pod.uid.as_str()).collect();
-        failing.pods.retain(|uid, _| there.contains(uid.as_str()));
+        failing.retain(|uid| there.contains(uid));
         for outside in self.outside.all() {
             if !there.contains(outside.uid.as_str()) {
                 let _ = self.outside.remove(&outside.uid);
@@ -173,12 +130,12 @@ impl<S: Source> Enrolment<S> {
         match action {
             Action::Enrol(pod) => match self.enrol(&pod).await {
                 Ok(()) => {
-                    failing.pods.remove(&pod.uid);
+                    failing.ends(&pod.uid);
                     self.source.mark(&pod, Mark::Enabled).await
                 }
                 Err(reason) => {
                     if failing.is_news(&pod.uid, &reason, Instant::now()) {
-                        let name = format!("{}/{}", pod.namespace, pod.name);
+                        let name = pod.full_name();
                         tracing::warn!(pod = name, reason, "a pod cannot join the mesh");
                         self.source.complain(&pod, &reason).await;
                     }
@@ -247,7 +204,7 @@ impl<S: Source> Enrolment<S> {
     async fn settled(&self, uid: &str, how: Settled) -> bool {
         let known = || self.records.by_uid(uid);
         let Some(record) = known() else { return true };
-        let name = format!("{}/{}", record.namespace, record.name);
+        let name = record.full_name();
         let _alone = self.locks.lock(&name).await;
         let Some(record) = known() else { return true };
         let done = match how {
@@ -296,7 +253,7 @@ impl<S: Source> Enrolment<S> {
             return Err(error.to_string());
         }
         let _ = self.outside.remove(&record.uid);
-        let name = format!("{}/{}", record.namespace, record.name);
+        let name = record.full_name();
         tracing::info!(pod = name, uid = record.uid, "running pod joined the mesh");
         Ok(())
     }
@@ -361,43 +318,5 @@ impl<S: Source> Enrolment<S> {
         blocking(move || node.run(|| capture::remove_host().map_err(Into::into))).await?;
         self.records.clear()?;
         done
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_goes_on_failing_is_told_once() {
-        let mut failing = Failing::default();
-        let start = Instant::now();
-        let cases = [
-            (0, "a", false),
-            (9, "a", false),
-            (10, "a", true),
-            (20, "a", false),
-            (21, "b", false),
-            (310, "a", false),
-            (311, "b", true),
-            (312, "a", false),
-        ];
-        for (second, reason, news) in cases {
-            let now = start + Duration::from_secs(second);
-            assert_eq!(failing.is_news("u", reason, now), news, "{second} {reason}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_node_full_of_failures_tells_some_of_them() {
-        let mut failing = Failing::default();
-        let start = Instant::now();
-        let mut told = |second| {
-            let now = start + Duration::from_secs(second);
-            let pods = (0..100).map(|pod| pod.to_string());
-            pods.filter(|pod| failing.is_news(pod, "a", now)).count()
-        };
-        let counts = [0, 10, 11, 309, 310, 700].map(&mut told);
-        assert_eq!(counts, [0, MANY, 0, 0, MANY, MANY]);
     }
 }

@@ -11,6 +11,7 @@ mod config;
 mod doubt;
 mod enrolment;
 mod exchange;
+mod failing;
 mod kubernetes;
 mod late;
 mod locks;

@@ -54,6 +54,11 @@ impl Record {
         })
     }
 
+    /// `NAMESPACE/NAME`.
+    pub(super) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
     /// The pod's namespace, if it is still the one at the path.
     pub(super) fn open(&self) -> io::Result<Netns> {
         let netns = Netns::open(&self.netns)?;

@@ -83,7 +83,7 @@ struct Node {
 
 /// Compares the labels with the mesh once, and lets leave who has to. Whether all is well.
 async fn pass(enrolment: &Enrolment<Listed>) -> bool {
-    let mut failing = late::Failing::default();
+    let mut failing = failing::Failing::default();
     let (well, leaving) = enrolment.compare(&BTreeSet::new(), &mut failing).await;
     well & enrolment.part(leaving, || true).await
 }
@@ -366,12 +366,12 @@ fn whatever_fails_fails_the_start_with_its_reason() {
         );
         let unknown = refused("unknown", "in").await;
         assert!(
-            unknown.ends_with("the control plane does not list it on this node (3 others)"),
+            unknown.ends_with("it is not listed on this node (3 others)"),
             "{unknown}"
         );
         let lost = refused("lost", "nowhere").await;
         assert!(
-            lost.ends_with("the control plane does not list its namespace nowhere"),
+            lost.ends_with("its namespace nowhere is not listed"),
             "{lost}"
         );
         std::fs::remove_file(node.path("web")).expect("removed");

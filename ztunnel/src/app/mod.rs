@@ -123,7 +123,7 @@ fn settings(config: &Config) -> Settings {
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,
         dns: dns::Settings {
-            domain: config.dns.cluster_domain.as_str().into(),
+            domain: config.mesh.cluster_domain.as_str().into(),
             timeout: config.dns.timeout,
         },
     }

@@ -11,8 +11,6 @@ use serde::Serialize;
 pub struct Dns {
     /// Whether questions of pods are answered. The node agent says which pods' are led here.
     pub capture: bool,
-    /// The domain of the cluster's services.
-    pub cluster_domain: String,
     /// Time for the resolver that a pod asked.
     #[serde(serialize_with = "value::duration")]
     pub timeout: Duration,
@@ -32,11 +30,6 @@ impl Dns {
                 "ISTIO_META_DNS_CAPTURE",
                 "answers the DNS questions of pods on port 15053 of their loopback addresses",
                 true,
-            ),
-            cluster_domain: reader.value(
-                "CLUSTER_DOMAIN",
-                "domain of the cluster's services",
-                "cluster.local".to_owned(),
             ),
             timeout: reader.value(
                 "AMBIT_DNS_TIMEOUT",

@@ -107,18 +107,13 @@ impl Attempts {
     }
 
     async fn find(&mut self, proxy: &PodProxy, hosts: BTreeSet<Arc<str>>) {
+        let source = proxy.shared.index().workload(&proxy.pod.uid).cloned();
+        let own = source.as_ref().map_or(&[][..], |pod| &pod.addresses);
         let found = hosts.into_iter().map(|host| async move {
-            let addresses = proxy.shared.hosts().addresses(&host).await;
-            (host, addresses.to_vec())
+            let addresses = proxy.shared.hosts().addresses(&host, own).await;
+            (host, addresses)
         });
-        for (host, mut addresses) in join_all(found).await {
-            // The first that fits is taken, and no address is to have all connections.
-            if !addresses.is_empty() {
-                let first = rand::random_range(0..addresses.len());
-                addresses.rotate_left(first);
-            }
-            self.hosts.insert(host, addresses);
-        }
+        self.hosts.extend(join_all(found).await);
     }
 }
 

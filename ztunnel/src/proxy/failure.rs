@@ -19,7 +19,7 @@ pub enum Failure {
     Closed(Refusal),
     /// Local: there is no certificate to show.
     Identity(Box<CaError>),
-    /// Local: the pod has as many connections of a kind as it may have.
+    /// Local: the pod has as many connections or questions of a kind as it may have.
     Limit {
         /// How many.
         limit: u32,
@@ -103,7 +103,7 @@ impl fmt::Display for Failure {
             Self::Identity(error) => error.fmt(f),
             Self::Limit { limit, variable } => write!(
                 f,
-                "the pod has {limit} connections, which is its limit ({variable})"
+                "the pod has {limit} open, which is its limit ({variable})"
             ),
             Self::Cut => f.write_str("cut: the proxy or the pod is ending"),
             Self::Accept(error) => write!(f, "downstream: {error}"),

@@ -126,10 +126,13 @@ impl Pod {
         })
     }
 
-    /// Takes one of the pod's open DNS questions, for as long as the permit is held; else how many it may have.
-    pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, u32> {
+    /// Takes one of the pod's open DNS questions, for as long as the permit is held.
+    pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let permit = self.questions.clone().try_acquire_owned();
-        permit.map_err(|_| self.limits.dns_queries)
+        permit.map_err(|_| Failure::Limit {
+            limit: self.limits.dns_queries,
+            variable: "AMBIT_DNS_QUERIES_PER_POD",
+        })
     }
 
     /// HBONE connections from peers, handshakes included.

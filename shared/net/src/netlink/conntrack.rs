@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockProtocol;
 
 use super::message::{Message, attributes};
+use super::route::Ip;
 use super::socket::Socket;
 use super::{Error, Failure};
 
@@ -63,12 +64,7 @@ impl Handle {
     }
 
     fn find(&mut self, client: SocketAddr, local: SocketAddr) -> Result<SocketAddr, Failure> {
-        let family = if client.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
-        let family = u8::try_from(family).expect("the families of IP are small");
+        let family = Ip::of(client.ip()).number();
         let mut message = Message::new(GET, 0).fixed(&[family, 0, 0, 0]);
         // As its answer goes, for that is how it is seen here.
         message.nest(TUPLE_REPLY, |m| tuple(m, local, client));

@@ -25,6 +25,8 @@ pub struct Mesh {
     pub network: String,
     /// Trust domain of the mesh.
     pub trust_domain: TrustDomain,
+    /// Domain of the cluster's services.
+    pub cluster_domain: String,
     /// The namespace whose policies may apply to the whole mesh.
     pub root_namespace: Namespace,
     /// Kubernetes node this proxy runs on.
@@ -54,6 +56,11 @@ impl Mesh {
                 "TRUST_DOMAIN",
                 "trust domain of the mesh",
                 TrustDomain("cluster.local".to_owned()),
+            ),
+            cluster_domain: reader.value(
+                "CLUSTER_DOMAIN",
+                "domain of the cluster's services",
+                "cluster.local".to_owned(),
             ),
             root_namespace: reader.value(
                 "AMBIT_ROOT_NAMESPACE",

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use ambit_core::dns::{self, Answer, Client, Code, LONGEST, Query};
 use ambit_core::model::Workload;
-use tokio::sync::OwnedSemaphorePermit;
 
 pub use listen::Listeners;
 
@@ -62,8 +61,8 @@ impl Transport {
 enum Failure {
     #[error("nobody has said yet who the pod is")]
     Undescribed,
-    #[error("the pod has {0} questions open, which is its limit (AMBIT_DNS_QUERIES_PER_POD)")]
-    Limit(u32),
+    #[error("{0}")]
+    Limit(super::Failure),
     #[error("it was for no resolver: {0}")]
     Nobody(io::Error),
     #[error("{resolver} does not answer within {limit:?}")]
@@ -134,7 +133,7 @@ async fn reply(
     query: &Query,
     via: Transport,
     looked: Look,
-    asked: io::Result<SocketAddr>,
+    asked: &io::Result<SocketAddr>,
     mut tally: Tally,
 ) -> Vec<u8> {
     let looked = match looked {
@@ -168,13 +167,7 @@ async fn reply(
 }
 
 fn fail(query: &Query, failure: &Failure, tally: Tally) -> Vec<u8> {
-    tally.failed(query, failure);
-    query.failure(failure.code())
-}
-
-impl PodProxy {
-    /// Takes one of the pod's open questions, for as long as the permit is held.
-    fn admit_question(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.pod.admit_question().map_err(Failure::Limit)
-    }
+    let reply = query.failure(failure.code());
+    tally.failed(query, failure, &reply);
+    reply
 }

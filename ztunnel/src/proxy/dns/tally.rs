@@ -62,12 +62,11 @@ impl Tally {
     }
 
     /// Nobody has answered.
-    pub(super) fn failed(self, query: &Query, failure: &Failure) {
+    pub(super) fn failed(self, query: &Query, failure: &Failure, reply: &[u8]) {
         counter!("istio_dns_requests_total", &self.labels).increment(1);
         self.count_upstream();
         counter!("istio_dns_upstream_failures_total", &self.labels).increment(1);
-        let reply = query.failure(failure.code());
-        self.log(query, failure, &reply);
+        self.log(query, failure, reply);
     }
 
     fn count_upstream(&self) {

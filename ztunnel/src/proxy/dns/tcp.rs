@@ -21,11 +21,11 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Answers one client, a question at a time. It counts as one open question for as long as it is connected.
 pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: SocketAddr) {
     let asked = sys::original_dst(&stream);
-    let result = match proxy.admit_question() {
+    let result = match proxy.pod.admit_question() {
         Ok(_permit) => converse(&proxy, stream, asked).await,
         Err(failure) => {
             sys::reset(stream);
-            Err(io::Error::other(failure))
+            Err(io::Error::other(failure.to_string()))
         }
     };
     if let Err(error) = result {
@@ -48,15 +48,13 @@ async fn converse(
             return Ok(());
         };
         let reply = match Query::parse(&message) {
-            Ok(query) if query.is_transfer() => {
-                match transfer(proxy, &query, again(&asked)).await {
-                    Ok(mut resolver) => {
-                        copy_bidirectional(&mut stream, &mut resolver).await?;
-                        return Ok(());
-                    }
-                    Err(reply) => reply,
+            Ok(query) if query.is_transfer() => match transfer(proxy, &query, &asked).await {
+                Ok(mut resolver) => {
+                    copy_bidirectional(&mut stream, &mut resolver).await?;
+                    return Ok(());
                 }
-            }
+                Err(reply) => reply,
+            },
             Ok(query) => {
                 let mut tally = Tally::begin(proxy, Transport::Tcp, &query);
                 match look(proxy, &query, Transport::Tcp, &mut tally) {
@@ -64,10 +62,7 @@ async fn converse(
                         tally.answered(&query, &reply);
                         reply
                     }
-                    looked => {
-                        let asked = again(&asked);
-                        reply(proxy, &query, Transport::Tcp, looked, asked, tally).await
-                    }
+                    looked => reply(proxy, &query, Transport::Tcp, looked, &asked, tally).await,
                 }
             }
             Err(Malformed::Refused(reply)) => reply,
@@ -82,7 +77,7 @@ async fn converse(
 async fn transfer(
     proxy: &PodProxy,
     query: &Query,
-    asked: io::Result<SocketAddr>,
+    asked: &io::Result<SocketAddr>,
 ) -> Result<TcpStream, Vec<u8>> {
     let mut tally = Tally::begin(proxy, Transport::Tcp, query);
     tally.forwarded();
@@ -112,11 +107,4 @@ pub(super) async fn write(stream: &mut TcpStream, message: &[u8]) -> io::Result<
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     let framed = [&length.to_be_bytes(), message].concat();
     stream.write_all(&framed).await
-}
-
-fn again(asked: &io::Result<SocketAddr>) -> io::Result<SocketAddr> {
-    match asked {
-        Ok(asked) => Ok(*asked),
-        Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-    }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::super::{PodProxy, accept};
 use super::tally::Tally;
-use super::{Look, Transport, fail, look, reply};
+use super::{Failure, Look, Transport, fail, look, reply};
 
 /// Wait after an error of the socket, which would come again at once.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -67,6 +67,8 @@ impl Server {
     /// For ever.
     async fn receive(&mut self) {
         loop {
+            // What is read at once costs nothing of its own: a flood is not to stop the worker.
+            tokio::task::consume_budget().await;
             let received = match self.socket.readable().await {
                 Ok(()) => self.next(),
                 Err(error) => Err(error),
@@ -103,9 +105,12 @@ impl Server {
             tally.answered(&query, &reply);
             return send(&self.socket, &reply, client);
         }
-        let permit = match self.proxy.admit_question() {
+        let permit = match self.proxy.pod.admit_question() {
             Ok(permit) => permit,
-            Err(failure) => return send(&self.socket, &fail(&query, &failure, tally), client),
+            Err(failure) => {
+                let reply = fail(&query, &Failure::Limit(failure), tally);
+                return send(&self.socket, &reply, client);
+            }
         };
         let asked = self.original_destination(client);
         if let Err(error) = &asked {
@@ -117,7 +122,7 @@ impl Server {
             self.open.subscribe(),
         );
         accept::spawn_until_cut(&self.proxy, Duration::ZERO, async move {
-            let reply = reply(&proxy, &query, Transport::Udp, looked, asked, tally).await;
+            let reply = reply(&proxy, &query, Transport::Udp, looked, &asked, tally).await;
             send(&socket, &reply, client);
             drop((socket, permit, open));
         });

@@ -19,10 +19,10 @@ pub(super) async fn ask(
     sockets: &Sockets,
     query: &Query,
     via: Transport,
-    asked: io::Result<SocketAddr>,
+    asked: &io::Result<SocketAddr>,
     limit: Duration,
 ) -> Result<Vec<u8>, Failure> {
-    let resolver = asked.map_err(Failure::Nobody)?;
+    let resolver = resolver(asked)?;
     let asking = async {
         match via {
             Transport::Udp => by_udp(sockets, query, resolver).await,
@@ -36,16 +36,22 @@ pub(super) async fn ask(
 pub(super) async fn transfer(
     sockets: &Sockets,
     query: &Query,
-    asked: io::Result<SocketAddr>,
+    asked: &io::Result<SocketAddr>,
     limit: Duration,
 ) -> Result<TcpStream, Failure> {
-    let resolver = asked.map_err(Failure::Nobody)?;
+    let resolver = resolver(asked)?;
     let asking = async {
         let mut stream = sockets.connect(resolver, None).await?;
         tcp::write(&mut stream, query.message()).await?;
         Ok(stream)
     };
     within(resolver, limit, asking).await
+}
+
+fn resolver(asked: &io::Result<SocketAddr>) -> Result<SocketAddr, Failure> {
+    let nobody =
+        |error: &io::Error| Failure::Nobody(io::Error::new(error.kind(), error.to_string()));
+    asked.as_ref().copied().map_err(nobody)
 }
 
 async fn within<T>(
@@ -65,6 +71,7 @@ async fn by_udp(sockets: &Sockets, query: &Query, resolver: SocketAddr) -> io::R
     let id = rand::random();
     socket.send(&query.forwarded(id)).await?;
     loop {
+        tokio::task::consume_budget().await;
         socket.readable().await?;
         match receive(&socket) {
             Ok(response) if query.is_answered_by(&response, id) => return Ok(response),

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::constants as nf;
-use super::family_of;
 use super::rule::{Action, Field, MarkOf, Rule, Side, Spread, Test, Verdict, Way};
 use super::table::Family;
 use crate::netlink::Mark;
@@ -280,7 +279,7 @@ fn test(out: &mut Message, test: &Test) {
 }
 
 fn address(out: &mut Message, side: Side, net: IpNet, not: bool) {
-    let family = family_of(net.addr());
+    let family = Ip::of(net.addr());
     test(out, &Test::Family(family));
     load_field(out, Field::Address(family, side), 0);
     if net.prefix_len() < net.max_prefix_len() {
@@ -322,7 +321,7 @@ fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
         Action::Dnat(to, spread) => dnat(out, to, *spread, map),
         Action::Snat(ip) => {
             immediate(out, 0, &octets(*ip));
-            nat(out, nf::NAT_SOURCE, family_of(*ip), None);
+            nat(out, nf::NAT_SOURCE, Ip::of(*ip), None);
         }
         Action::Masquerade => expression(out, "masq", |_| {}),
         Action::Reject { reset: true } => expression(out, "reject", |out| {
@@ -369,7 +368,7 @@ fn dnat(out: &mut Message, to: &[SocketAddr], spread: Spread, map: MapOf<'_>) {
     let Some(first) = to.first() else {
         return;
     };
-    let family = family_of(first.ip());
+    let family = Ip::of(first.ip());
     let port_word = octets(first.ip()).len() / 4;
     if to.len() == 1 {
         immediate(out, 0, &octets(first.ip()));

@@ -11,12 +11,9 @@ mod show;
 mod table;
 mod verify;
 
-use std::net::IpAddr;
-
 use nix::sys::socket::SockProtocol;
 
 use super::Error;
-use super::route::Ip;
 use super::socket::Socket;
 
 pub use batch::Batch;
@@ -77,13 +74,6 @@ impl Handle {
     /// The elements of its sets are not compared.
     pub fn differences(&mut self, table: &Table) -> Result<Vec<String>, Error> {
         verify::differences(&mut self.socket, table)
-    }
-}
-
-fn family_of(ip: IpAddr) -> Ip {
-    match ip {
-        IpAddr::V4(_) => Ip::V4,
-        IpAddr::V6(_) => Ip::V6,
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use super::Protocol;
 use super::rule::{Action, Field, MarkOf, Rule, Side, Spread, Test, Verdict, Way};
 use super::table::{Chain, Family, Key, Set, Table};
-use super::{Protocol, family_of};
 use crate::netlink::Mark;
 use crate::netlink::route::Ip;
 
@@ -85,7 +85,7 @@ impl Display for Test {
             Test::Family(Ip::V6) => f.write_str("meta nfproto ipv6"),
             Test::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Test::Address { side, net, not } => {
-                let field = Field::Address(family_of(net.addr()), *side);
+                let field = Field::Address(Ip::of(net.addr()), *side);
                 write!(f, "{field} {}", unless(*not))?;
                 show_net(f, *net)
             }

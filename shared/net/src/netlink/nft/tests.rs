@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, U
 use std::time::Duration;
 
 use super::*;
+use crate::netlink::route::Ip;
 use crate::netlink::testing::isolated;
 use crate::netlink::{Mark, route};
 
@@ -283,7 +284,7 @@ fn filters_reject_and_leave_untracked() {
             let mut nft = force(&Table::new(family, "test").chain(input).chain(raw));
             for host in loopback
                 .into_iter()
-                .filter(|host| family.sees(family_of(*host)))
+                .filter(|host| family.sees(Ip::of(*host)))
             {
                 for port in [81, 82] {
                     let refused = connect(SocketAddr::new(host, port)).expect_err("refused");

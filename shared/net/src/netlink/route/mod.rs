@@ -5,6 +5,8 @@ mod link;
 mod policy;
 mod table;
 
+use std::net::IpAddr;
+
 use nix::sys::socket::SockProtocol;
 
 use super::Error;
@@ -28,7 +30,16 @@ impl Ip {
     /// Both, for what is done twice.
     pub const BOTH: [Ip; 2] = [Ip::V4, Ip::V6];
 
-    fn number(self) -> u8 {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    pub(crate) fn number(self) -> u8 {
         let number = match self {
             Ip::V4 => libc::AF_INET,
             Ip::V6 => libc::AF_INET6,
