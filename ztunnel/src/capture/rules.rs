@@ -46,8 +46,8 @@ const TABLE: u32 = 100;
 const PRIORITY: u32 = 32764;
 /// Connection tracking zone of DNS between the proxy and the resolvers.
 const DNS_ZONE: u16 = 1;
-/// Of what others open. Their connections and those that the proxy makes in their name may have the same ports.
-const CALLERS_ZONE: u16 = 2;
+/// Of what the proxy opens in a caller's name: the caller may have the same ports.
+const PROXY_ZONE: u16 = 2;
 const NAME: &str = "ambit";
 const HOST_NAME: &str = "ambit-host";
 
@@ -85,9 +85,9 @@ impl fmt::Display for Redirection {
 /// The redirection of a pod.
 #[must_use]
 pub fn redirection(options: Options) -> Redirection {
-    let mut table = Table::new(Family::Inet, NAME).chain(zones_in(options));
+    let mut table = Table::new(Family::Inet, NAME).chain(zones_out(options));
     if options.dns {
-        table = table.chain(dns_zone_out());
+        table = table.chain(dns_zone_in());
     }
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(
@@ -102,7 +102,7 @@ pub fn redirection(options: Options) -> Redirection {
 /// could translate, and replies return to the proxy.
 #[must_use]
 pub fn yielding() -> Redirection {
-    let table = Table::new(Family::Inet, NAME).chain(zones_in(Options::default()));
+    let table = Table::new(Family::Inet, NAME).chain(zones_out(Options::default()));
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(table.chain(inbound_hook()).chain(outbound_hook()))
 }
@@ -182,7 +182,7 @@ fn mark_out() -> Chain {
 }
 
 /// What opens a connection comes to the proxy or not at all. A packet that looks like one of an older connection is not
-/// translated, and nor is then an opening one between the same ports.
+/// translated, and nor is then an opening one between the same ports: its answer makes the kernel forget what it took it for.
 fn guard() -> Chain {
     let mut chain = Chain::base("guard", ChainKind::Filter, Hook::Input, priority::FILTER).rule(
         Rule::new()
@@ -201,7 +201,14 @@ fn guard() -> Chain {
                 .comment("to the proxy"),
         );
     }
-    chain.rule(opening().drop().comment("past the proxy"))
+    chain
+        .rule(
+            opening()
+                .tracked()
+                .reset()
+                .comment("past the proxy, in another connection's place"),
+        )
+        .rule(opening().drop().comment("past the proxy"))
 }
 
 fn inbound_hook() -> Chain {
@@ -282,39 +289,35 @@ fn outbound(options: Options) -> Chain {
     })
 }
 
-/// The proxy and the pod may use the same port towards a resolver: apart, they do not collide.
-fn dns_zone_out() -> Chain {
-    Chain::base("dns-out", ChainKind::Filter, Hook::Output, priority::RAW).rule(
-        udp()
-            .destination_port(53)
-            .mark(PROXY)
-            .action(Action::Zone(DNS_ZONE))
-            .comment("DNS of the proxy, in a zone of its own"),
-    )
-}
-
-fn zones_in(options: Options) -> Chain {
-    let mut chain = Chain::base(
-        "zones-in",
-        ChainKind::Filter,
-        Hook::Prerouting,
-        priority::RAW,
-    );
+/// The proxy may use the same ports as the pod towards a resolver, and the same as a caller towards the pod: apart, they do not
+/// collide. Ways back from the pod are in the default zone, where nothing tells them from others.
+fn zones_out(options: Options) -> Chain {
+    let mut chain = Chain::base("zones-out", ChainKind::Filter, Hook::Output, priority::RAW);
     if options.dns {
         chain = chain.rule(
             udp()
-                .source_port(53)
-                .not_mark(PROXY)
+                .destination_port(53)
+                .mark(PROXY)
                 .action(Action::Zone(DNS_ZONE))
-                .comment("answers to the proxy"),
+                .comment("DNS of the proxy, in a zone of its own"),
         );
     }
-    // Of all protocols: an ICMP error belongs to the connection it is about.
     chain.rule(
-        Rule::new()
-            .not_input("lo")
-            .action(Action::OriginalZone(CALLERS_ZONE))
-            .comment("what others open, in a zone of its own"),
+        tcp()
+            .mark(PROXY)
+            .output("lo")
+            .action(Action::OriginalZone(PROXY_ZONE))
+            .comment("connections of the proxy to the pod, in a zone of their own"),
+    )
+}
+
+fn dns_zone_in() -> Chain {
+    Chain::base("dns-in", ChainKind::Filter, Hook::Prerouting, priority::RAW).rule(
+        udp()
+            .source_port(53)
+            .not_mark(PROXY)
+            .action(Action::Zone(DNS_ZONE))
+            .comment("answers to the proxy"),
     )
 }
 

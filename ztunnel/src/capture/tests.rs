@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ambit_net::netlink::conntrack;
@@ -422,6 +423,38 @@ fn the_proxy_leaves_alone_what_callers_had_with_the_pod_before() {
             talk(client, server);
             talk(server, client);
         }
+    });
+}
+
+#[test]
+fn talks_go_on_while_the_redirection_comes_and_goes() {
+    isolated(|| {
+        let pod = pod();
+        let netns = Netns::from_fd(pod.try_clone().expect("a copy")).expect("a namespace");
+        let app = within(&pod, || listen(80));
+        let before: Vec<_> = (0..8)
+            .map(|n| {
+                let client = connect(at(POD[n % 2], 80)).expect("connected");
+                (client, app.accept().expect("accepted").0)
+            })
+            .collect();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (client, server) in &before {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        talk(client, server);
+                        talk(server, client);
+                    }
+                });
+            }
+            for _ in 0..10 {
+                apply(&netns, Options::default()).expect("applied");
+                yield_traffic(&netns).expect("yielded");
+                remove(&netns).expect("removed");
+            }
+            done.store(true, Ordering::Relaxed);
+        });
     });
 }
 

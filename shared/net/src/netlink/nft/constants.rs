@@ -79,9 +79,12 @@ pub(super) const CT_DREG: u16 = 1;
 pub(super) const CT_KEY: u16 = 2;
 pub(super) const CT_DIRECTION: u16 = 3;
 pub(super) const CT_SREG: u16 = 4;
+pub(super) const CT_STATUS: u32 = 2;
 pub(super) const CT_MARK: u32 = 3;
 pub(super) const CT_ZONE: u32 = 17;
 pub(super) const CT_ORIGINAL: u8 = 0;
+/// `IPS_CONFIRMED`.
+pub(super) const STATUS_CONFIRMED: u32 = 1 << 3;
 
 pub(super) const PAYLOAD_DREG: u16 = 1;
 pub(super) const PAYLOAD_BASE: u16 = 2;

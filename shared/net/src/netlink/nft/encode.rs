@@ -121,11 +121,15 @@ fn load_meta(out: &mut Message, key: u32, word: usize) {
 fn load_mark(out: &mut Message, of: MarkOf) {
     match of {
         MarkOf::Packet => load_meta(out, nf::META_MARK, 0),
-        MarkOf::Connection => expression(out, "ct", |out| {
-            out.attr_be32(nf::CT_KEY, nf::CT_MARK);
-            out.attr_be32(nf::CT_DREG, register(0));
-        }),
+        MarkOf::Connection => load_ct(out, nf::CT_MARK),
     }
+}
+
+fn load_ct(out: &mut Message, key: u32) {
+    expression(out, "ct", |out| {
+        out.attr_be32(nf::CT_KEY, key);
+        out.attr_be32(nf::CT_DREG, register(0));
+    });
 }
 
 fn store_mark(out: &mut Message, of: MarkOf) {
@@ -257,6 +261,11 @@ fn test(out: &mut Message, test: &Test) {
             load_payload(out, 0, (nf::TRANSPORT_HEADER, 13, 1));
             mask(out, &[fin | syn | rst | ack], &[0]);
             compare(out, false, &[syn]);
+        }
+        Test::Tracked => {
+            load_ct(out, nf::CT_STATUS);
+            mask(out, &nf::STATUS_CONFIRMED.to_ne_bytes(), &[0; 4]);
+            compare(out, true, &[0; 4]);
         }
         // Any owner will do. Without a socket there is none to load, and the rule ends.
         Test::FromSocket => {

@@ -95,6 +95,8 @@ pub enum Test {
     },
     /// It opens a TCP connection. Needs a protocol test before it.
     Opening,
+    /// Its connection is one that the kernel tracks already.
+    Tracked,
     /// It was sent by a socket of this host.
     FromSocket,
     /// Fields that are a member of a set (or not).
@@ -269,6 +271,12 @@ impl Rule {
         self.test(Test::Opening)
     }
 
+    /// Packets of connections that the kernel tracks already.
+    #[must_use]
+    pub fn tracked(self) -> Self {
+        self.test(Test::Tracked)
+    }
+
     /// Packets with this mark.
     #[must_use]
     pub fn mark(self, mark: Mark) -> Self {
@@ -294,12 +302,6 @@ impl Rule {
     #[must_use]
     pub fn input(self, name: impl Into<String>) -> Self {
         self.device(Way::In, name.into(), false)
-    }
-
-    /// Packets that came by any other device.
-    #[must_use]
-    pub fn not_input(self, name: impl Into<String>) -> Self {
-        self.device(Way::In, name.into(), true)
     }
 
     /// Packets that leave by this device.

@@ -116,6 +116,7 @@ impl Display for Test {
                 write!(f, "{word} {}{name:?}", unless(*not))
             }
             Test::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
+            Test::Tracked => f.write_str("ct status confirmed"),
             Test::FromSocket => f.write_str("meta skuid >= 0"),
             Test::InSet { fields, set, not } => {
                 show_fields(f, fields)?;
