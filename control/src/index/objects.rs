@@ -102,19 +102,12 @@ macro_rules! tables {
         impl Objects {
             /// Stores an object, or removes it, and gives the one it replaces.
             pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
-                let entry = match &object {
-                    Some(Object::ServiceEntry(entry)) => Some(entry.clone()),
-                    _ => None,
-                };
-                let old = self.replace(key, object);
-                if key.kind == Kind::ServiceEntry {
-                    let old = match &old {
-                        Some(Object::ServiceEntry(entry)) => Some(&**entry),
-                        _ => None,
-                    };
-                    self.claims.change(&key.namespace, &key.name, old, entry.as_deref());
-                }
-                old
+                let entry = |object: &Option<Object>| object.as_ref()?.service_entry().cloned();
+                let new = entry(&object);
+                let replaced = self.replace(key, object);
+                let old = entry(&replaced);
+                self.claims.change(&key.namespace, &key.name, old.as_deref(), new.as_deref());
+                replaced
             }
 
             fn replace(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {

@@ -54,10 +54,7 @@ impl Touched {
             Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
             Some(Object::Gateway(_)) => self.gateway(index),
             Some(Object::ServiceEntry(_)) => {
-                let entries = [old, new].map(|object| match object {
-                    Some(Object::ServiceEntry(entry)) => Some(&**entry),
-                    _ => None,
-                });
+                let entries = [old, new].map(|object| object?.service_entry().map(|it| &**it));
                 let (allocation, key) = (&index.objects.allocation, (&*key.namespace, &*key.name));
                 self.allocation |= allocation.is_touched(key, entries[0], entries[1]);
                 for entry in entries.into_iter().flatten() {

@@ -104,6 +104,17 @@ macro_rules! objects {
 for_each_kind!(objects);
 
 impl Object {
+    /// The ServiceEntry that it is.
+    #[must_use]
+    pub fn service_entry(&self) -> Option<&Arc<ServiceEntry>> {
+        match self {
+            Self::ServiceEntry(entry) => Some(entry),
+            _ => None,
+        }
+    }
+}
+
+impl Object {
     /// Its key. An object of a namespaced kind that names none is in `default`.
     #[must_use]
     pub fn key(&self) -> Key {

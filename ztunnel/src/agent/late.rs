@@ -116,9 +116,7 @@ impl<S: Source> Enrolment<S> {
                 let _ = self.outside.remove(&outside.uid);
             }
         }
-        let mut changes = reconcile(&enrolled, &pods, &namespaces);
-        changes.leaving.retain(|pod| !departing.contains(&pod.uid));
-        changes.actions.retain(|it| !departing.contains(it.uid()));
+        let changes = reconcile(&enrolled, departing, &pods, &namespaces);
         let mut well = true;
         for action in changes.actions {
             well &= self.act(action, failing).await;

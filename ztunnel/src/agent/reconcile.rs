@@ -16,17 +16,6 @@ pub enum Action {
     Mark(Pod, Mark),
 }
 
-impl Action {
-    /// Of which pod.
-    #[must_use]
-    pub fn uid(&self) -> &str {
-        match self {
-            Self::Enrol(pod) | Self::Mark(pod, _) => &pod.uid,
-            Self::Forget(uid) => uid,
-        }
-    }
-}
-
 /// What is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -36,10 +25,11 @@ pub struct Changes {
     pub actions: Vec<Action>,
 }
 
-/// Compares the UIDs that are enrolled with the pods of this node.
+/// Compares the UIDs that are enrolled with the pods of this node. Nothing is to be done about those that are leaving already.
 #[must_use]
 pub fn reconcile(
     enrolled: &BTreeSet<String>,
+    leaving: &BTreeSet<String>,
     pods: &[Pod],
     namespaces: &BTreeMap<String, Labels>,
 ) -> Changes {
@@ -48,12 +38,16 @@ pub fn reconcile(
         let labels = namespaces.get(&pod.namespace).unwrap_or(&none);
         decide(pod, labels) == Decision::Enrol
     };
-    let by_uid: BTreeMap<&str, &Pod> = pods.iter().map(|pod| (pod.uid.as_str(), pod)).collect();
-    let gone = enrolled
+    let by_uid: BTreeMap<&str, &Pod> = pods
         .iter()
+        .filter(|pod| !leaving.contains(&pod.uid))
+        .map(|pod| (pod.uid.as_str(), pod))
+        .collect();
+    let gone = enrolled
+        .difference(leaving)
         .filter(|uid| !by_uid.contains_key(uid.as_str()))
         .map(|uid| Action::Forget(uid.clone()));
-    let leaving = by_uid
+    let unwanted = by_uid
         .values()
         .filter(|pod| enrolled.contains(&pod.uid) && !wanted(pod))
         .map(|pod| (*pod).clone());
@@ -68,7 +62,7 @@ pub fn reconcile(
         is_wrong.then(|| Action::Mark((*pod).clone(), mark))
     });
     Changes {
-        leaving: leaving.collect(),
+        leaving: unwanted.collect(),
         actions: gone.chain(new).chain(marks).collect(),
     }
 }
@@ -114,7 +108,7 @@ mod tests {
         .into();
         let plan = |enrolled: &[&str]| {
             let enrolled = enrolled.iter().map(|uid| (*uid).into()).collect();
-            reconcile(&enrolled, &pods, &namespaces)
+            reconcile(&enrolled, &BTreeSet::new(), &pods, &namespaces)
         };
         let leaves = |pod: &Pod| Changes {
             leaving: vec![pod.clone()],
@@ -142,5 +136,10 @@ mod tests {
             expected.actions.extend(marks.clone());
             assert_eq!(plan(enrolled), expected, "{name}");
         }
+        // Whatever would be done about each of them.
+        let enrolled = ["0", "1", "3"].map(String::from).into();
+        let leaving = (0..10).map(|uid| uid.to_string()).collect();
+        let changes = reconcile(&enrolled, &leaving, &pods, &namespaces);
+        assert_eq!(changes, Changes::default());
     }
 }
