@@ -1,6 +1,7 @@
 //! What goes wrong around a mesh that carries traffic: servers are replaced, a proxy runs out of descriptors,
 //! a pod is cut off.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -202,6 +203,16 @@ fn who_was_cut_off_is_reached_again_at_once() {
         let url = format!("http://{server}/");
         lab.load("shop/client-1", &["get", "--fail", "--timeout", "2s", &url])
     };
+    // Several at a time, so that every worker of the proxy has to do with it.
+    let all = |server: &'static str| {
+        let get = &get;
+        thread::scope(|scope| {
+            let asked: Vec<_> = (0..6)
+                .map(|_| scope.spawn(move || get(server).code))
+                .collect();
+            asked.into_iter().all(|it| it.join().expect("a code") == 0)
+        })
+    };
     assert_eq!(get("echo-2").code, 0);
     // What node-2 sends to the client is lost, without a word to anybody.
     let hosts = addresses(&lab, "shop/client-1").map(|it| match it.contains(':') {
@@ -220,17 +231,22 @@ fn who_was_cut_off_is_reached_again_at_once() {
     assert_eq!(get("echo-1").code, 0, "the rest of the mesh goes on");
     let outage = Duration::from_secs(8);
     while cut.elapsed() < outage {
-        let _ = get("echo-2");
+        let _ = all("echo-2");
     }
     route("del");
     let healed = Instant::now();
     eventually("the server to be reached", PATIENCE, || {
-        (get("echo-2").code == 0).then_some(())
+        all("echo-2").then_some(())
     });
     let took = healed.elapsed();
     eprintln!("reached {took:?} after an outage of {outage:?}");
+    // Linux before 6.15 cannot be told to try again every second: it waits as long as it has waited so far.
+    let limit = match Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
+        true => Duration::from_secs(3),
+        false => outage + Duration::from_secs(3),
+    };
     assert!(
-        took < Duration::from_secs(3),
+        took < limit,
         "it took {took:?} after an outage of {outage:?}"
     );
 }

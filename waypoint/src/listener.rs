@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens for one worker; several listen on the same port and the kernel deals connections out.
 pub(crate) fn listen() -> std::io::Result<TcpListener> {
-    Sockets::default().listen_any(HBONE_PORT, Listen::Plain)
+    Sockets::default().listen_any(HBONE_PORT, Listen::Hbone)
 }
 
 /// Serves every connection until the drain begins; tunnels may finish until it cuts.

@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -18,7 +19,7 @@ use nix::sys::socket::{
 /// How many descriptors one message may carry.
 const MOST_DESCRIPTORS: usize = 3;
 
-/// Sends `bytes` with `descriptors` beside them. Returns how many bytes were taken.
+/// Sends `bytes` with `descriptors` beside them. Returns how many bytes were taken. A signal does not interrupt it.
 ///
 /// # Errors
 /// As the kernel says.
@@ -29,17 +30,18 @@ pub fn send_with_descriptors(
 ) -> io::Result<usize> {
     let rights = [ControlMessage::ScmRights(descriptors)];
     let control: &[ControlMessage<'_>] = if descriptors.is_empty() { &[] } else { &rights };
-    let sent = sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(bytes)],
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?;
-    Ok(sent)
+    let slices = [IoSlice::new(bytes)];
+    let flags = MsgFlags::MSG_NOSIGNAL;
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &slices, control, flags, None) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
 }
 
-/// Receives into `buffer`, and the descriptors that came along.
+/// Receives into `buffer`, and the descriptors that came along. A signal does not interrupt it, also on a socket with
+/// a time limit, where the kernel starts no call again (signal(7)).
 ///
 /// # Errors
 /// As the kernel says; [`io::ErrorKind::WouldBlock`] on a non-blocking socket with nothing to read.
@@ -47,6 +49,15 @@ pub fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
+    loop {
+        match receive(socket, buffer) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> nix::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(
@@ -126,8 +137,39 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
+    use std::os::unix::thread::JoinHandleExt;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, sigaction};
 
     use super::*;
+
+    extern "C" fn nothing(_: libc::c_int) {}
+
+    #[test]
+    fn a_signal_does_not_interrupt() {
+        let handler = SigHandler::Handler(nothing);
+        let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+        // SAFETY: the handler does nothing, and nobody else in this process has to do with the signal.
+        unsafe { sigaction(Signal::SIGURG, &action) }.expect("a handler");
+        let (left, right) = UnixStream::pair().expect("a socket pair");
+        right
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("a limit");
+        let receiving = thread::spawn(move || {
+            let mut buffer = [0; 16];
+            receive_with_descriptors(right.as_fd(), &mut buffer).map(|(length, _)| length)
+        });
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(50) && !receiving.is_finished() {
+            // SAFETY: the thread has not been joined, so it is one.
+            unsafe { libc::pthread_kill(receiving.as_pthread_t(), libc::SIGURG) };
+            thread::yield_now();
+        }
+        let _ = send_with_descriptors(left.as_fd(), b"hello", &[]);
+        assert_eq!(receiving.join().expect("joined").expect("a message"), 5);
+    }
 
     #[test]
     fn a_descriptor_crosses_a_socket() {

@@ -80,7 +80,7 @@ impl Listeners {
         Ok(Self {
             outbound: open(OUTBOUND_PORT, Listen::Plain)?,
             passthrough: open(PASSTHROUGH_PORT, Listen::Plain)?,
-            hbone: open(HBONE_PORT, Listen::Plain)?,
+            hbone: open(HBONE_PORT, Listen::Hbone)?,
             dns: None,
         })
     }

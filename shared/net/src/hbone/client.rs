@@ -16,7 +16,7 @@ use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
 use super::window::{Windows, windows};
 use super::{Error, Settings, Stage, Target};
-use crate::sys::{Sockets, bound_loss, round_trip};
+use crate::sys::{Sockets, round_trip};
 use crate::tls::{self, Certified};
 
 /// A connection that takes streams.
@@ -45,9 +45,8 @@ pub(super) async fn dial(
         .client_config(&target.identities)
         .map_err(|error| Error::new(Stage::Tls, error))?;
     let tcp = deadline
-        .run(Stage::Connect, sockets.connect(target.address, None))
+        .run(Stage::Connect, sockets.connect_to_proxy(target.address))
         .await?;
-    bound_loss(&tcp).map_err(|error| Error::new(Stage::Connect, error))?;
     let peer = ServerName::IpAddress(target.address.ip().into());
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))

@@ -13,7 +13,7 @@ use super::expiry::Expiry;
 use super::io::deferred;
 use super::window::{Windows, windows};
 use super::{Settings, Stream};
-use crate::sys::{bound_loss, round_trip};
+use crate::sys::round_trip;
 use crate::tls;
 
 /// A peer's request for a tunnel. Dropping it resets the stream.
@@ -27,7 +27,7 @@ pub struct Connect {
 /// became true, the peer's certificate expired or the connection is of age. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
 ///
 /// # Errors
-/// When the handshake takes too long, the connection breaks, the peer acknowledges nothing for 20 s, or tunnels outlast the peer's
+/// When the handshake takes too long, the connection breaks, or tunnels outlast the peer's
 /// certificate by more than [`Settings::expired_grace`].
 pub async fn serve(
     stream: tls::Stream,
@@ -41,8 +41,6 @@ pub async fn serve(
         at: stream.peer_not_after(now).unwrap_or(now),
         grace: settings.expired_grace,
     };
-    // Fails only on a socket that is gone already, which the handshake finds out.
-    let _ = bound_loss(stream.tcp());
     let windows = windows(settings, round_trip(stream.tcp()), settings.max_streams);
     let (io, flusher) = deferred(stream);
     let mut handshake = std::pin::pin!(builder(settings, windows).handshake::<_, Bytes>(io));

@@ -13,7 +13,7 @@ mod round_trip;
 mod sockets;
 
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
-pub use loss::bound_loss;
+use loss::bound_loss;
 pub use netns::Netns;
 pub use original_dst::original_dst;
 pub use round_trip::round_trip;

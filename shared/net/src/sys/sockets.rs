@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-use super::Netns;
+use super::{Netns, bound_loss};
 
 const BACKLOG: i32 = 4096;
 /// Ports above those that Linux gives to clients (`ip_local_port_range`).
@@ -33,8 +33,8 @@ pub struct Sockets {
 pub enum Listen {
     /// An ordinary service.
     Plain,
-    /// It accepts connections addressed elsewhere (`IP_TRANSPARENT`).
-    Transparent,
+    /// Other proxies of the mesh connect; see [`Sockets::connect_to_proxy`].
+    Hbone,
 }
 
 impl Sockets {
@@ -54,8 +54,8 @@ impl Sockets {
         // What is accepted inherits these (tcp(7)), for no system call at all.
         socket.set_tcp_nodelay(true)?;
         keepalive(&socket)?;
-        if kind == Listen::Transparent {
-            transparent(&socket, address)?;
+        if kind == Listen::Hbone {
+            bound_loss(&socket)?;
         }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -100,14 +100,25 @@ impl Sockets {
         self.connect_from(destination, source).await
     }
 
+    /// Connects to another proxy of the mesh. How long it and the network between may be silent is bounded from the
+    /// first packet on ([`bound_loss`]).
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub async fn connect_to_proxy(&self, destination: SocketAddr) -> io::Result<TcpStream> {
+        let socket = self.client(destination)?;
+        bound_loss(&socket)?;
+        TcpSocket::from_std_stream(socket.into())
+            .connect(destination)
+            .await
+    }
+
     async fn connect_from(
         &self,
         destination: SocketAddr,
         source: Option<SocketAddr>,
     ) -> io::Result<TcpStream> {
-        let socket = self.socket(destination)?;
-        socket.set_tcp_nodelay(true)?;
-        keepalive(&socket)?;
+        let socket = self.client(destination)?;
         if let Some(source) = source {
             transparent(&socket, destination)?;
             if source.port() == 0 {
@@ -143,6 +154,14 @@ impl Sockets {
         let socket = self.made(destination, Type::DGRAM, Protocol::UDP)?;
         socket.connect(&destination.into())?;
         UdpSocket::from_std(socket.into())
+    }
+
+    /// A socket to connect with.
+    fn client(&self, destination: SocketAddr) -> io::Result<Socket> {
+        let socket = self.socket(destination)?;
+        socket.set_tcp_nodelay(true)?;
+        keepalive(&socket)?;
+        Ok(socket)
     }
 
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
@@ -227,6 +246,21 @@ mod tests {
             let (time, probes) = (socket.tcp_keepalive_time(), socket.tcp_keepalive_retries());
             assert_eq!(time.expect("an option"), KEEPALIVE_TIME);
             assert_eq!(probes.expect("an option"), KEEPALIVE_PROBES);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_a_proxy_gives_up_after_a_while() {
+        let sockets = Sockets::default();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = sockets.listen(any, Listen::Hbone).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let (dialled, accepted) =
+            tokio::join!(sockets.connect_to_proxy(address), listener.accept());
+        for stream in [dialled.expect("dialled"), accepted.expect("accepted").0] {
+            let timeout = SockRef::from(&stream).tcp_user_timeout();
+            let timeout = timeout.expect("an option").expect("a limit");
+            assert!(timeout < Duration::from_secs(60), "{timeout:?}");
         }
     }
 }
