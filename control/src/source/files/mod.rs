@@ -7,12 +7,18 @@ pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use std::{fs, io};
 
 use super::parse::{documents, parse};
 use super::{Batch, Event, Key, Object, Origin, Problem};
+
+/// A file that was changed so shortly before it was read may have been changed again within the same tick of the file
+/// system's clock: it is read again.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// The folder and what it held when it was last scanned.
 #[derive(Debug)]
@@ -25,11 +31,41 @@ pub struct Folder {
 #[derive(Debug, Default)]
 struct File {
     content: u64,
+    /// What the file system said of what was read; none while that may not tell it from what comes next.
+    stamp: Option<Stamp>,
     objects: Vec<(Object, Origin)>,
     /// For policies that cannot be read and are not among the objects.
     instead: Vec<(Object, Origin)>,
     problems: Vec<Problem>,
     unhandled: Vec<Problem>,
+}
+
+/// What the file system says of a file, which differs after every change of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// This, if it was made long enough before `now` to differ after the next change.
+    fn settled(self, now: SystemTime) -> Option<Self> {
+        let seconds = u64::try_from(self.changed.0).ok()?;
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds + 1);
+        let since = now.duration_since(changed).ok()?;
+        (since >= SETTLED).then_some(self)
+    }
 }
 
 impl Folder {
@@ -58,16 +94,26 @@ impl Folder {
         let mut paths = BTreeMap::new();
         walk(&self.root, "", &mut paths)?;
         self.files.retain(|name, _| paths.contains_key(name));
-        for (name, path) in paths {
+        let now = SystemTime::now();
+        for (name, (path, stamp)) in paths {
+            let known = self.files.get(&name);
+            if known.is_some_and(|known| known.stamp == Some(stamp)) {
+                continue;
+            }
             match fs::read(&path) {
-                Ok(bytes) => self.read(&name, &bytes),
+                Ok(bytes) => {
+                    self.read(&name, &bytes);
+                    if let Some(file) = self.files.get_mut(&name) {
+                        file.stamp = stamp.settled(now);
+                    }
+                }
                 // Removed between the walk and now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     self.files.remove(&name);
                 }
                 Err(error) => {
                     let file = self.files.entry(name.clone()).or_default();
-                    file.content = 0;
+                    (file.content, file.stamp) = (0, None);
                     file.problems = vec![whole(&name, format!("cannot be read: {error}"))];
                 }
             }
@@ -204,7 +250,11 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish().max(1)
 }
 
-fn walk(folder: &Path, prefix: &str, found: &mut BTreeMap<Arc<str>, PathBuf>) -> io::Result<()> {
+fn walk(
+    folder: &Path,
+    prefix: &str,
+    found: &mut BTreeMap<Arc<str>, (PathBuf, Stamp)>,
+) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -226,7 +276,7 @@ fn walk(folder: &Path, prefix: &str, found: &mut BTreeMap<Arc<str>, PathBuf>) ->
             .iter()
             .any(|extension| name.ends_with(extension))
         {
-            found.insert(relative.into(), path);
+            found.insert(relative.into(), (path, Stamp::of(&metadata)));
         }
     }
     Ok(())

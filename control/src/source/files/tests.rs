@@ -164,3 +164,40 @@ fn a_missing_folder_is_an_error_and_removes_nothing() {
     fs::create_dir(case.dir.path()).expect("created");
     assert_eq!(case.scan().0, ["-Pod default/a"]);
 }
+
+#[test]
+fn what_has_not_changed_is_not_read_again() {
+    let mut case = Case::new();
+    case.write("a.yaml", &pod("a", "n1"));
+    assert_eq!(case.scan().0, ["+Pod default/a a.yaml"]);
+    // Just written: the next change may look the same to the file system.
+    let file = |case: &mut Case| case.folder.files.get_mut("a.yaml").map(std::mem::take);
+    let read = file(&mut case).expect("a file");
+    assert_eq!(read.stamp, None);
+
+    // Of a while ago: what it says is known, and it is only looked at.
+    let path = case.dir.path().join("a.yaml");
+    let stamp = || Some(Stamp::of(&fs::metadata(&path).expect("a file")));
+    let known = case.folder.files.get_mut("a.yaml").expect("a file");
+    (known.stamp, known.objects) = (stamp(), read.objects);
+    assert!(case.scan().0.is_empty());
+    assert_eq!(case.folder.files["a.yaml"].content, 0, "it was read");
+
+    case.write("a.yaml", &pod("a", "other"));
+    assert_eq!(case.scan().0, ["+Pod default/a a.yaml"]);
+}
+
+#[test]
+fn a_stamp_of_just_now_is_none() {
+    let changed = (1_000, 999_999_999);
+    let stamp = Stamp {
+        device: 1,
+        inode: 2,
+        size: 3,
+        changed,
+    };
+    for (now, settled) in [(999, false), (1_002, false), (1_003, true), (5_000, true)] {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
+        assert_eq!(stamp.settled(now).is_some(), settled, "{now:?}");
+    }
+}
