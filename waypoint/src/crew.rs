@@ -1,15 +1,20 @@
-//! Which worker serves a tunnel.
+//! Which worker serves a connection, and which a tunnel.
 //!
-//! The frames and the TLS of an HBONE connection stay with the worker that accepted it; its tunnels may run
-//! anywhere. A tunnel stays at home, where it costs least, unless home has more to do than another worker.
+//! The kernel deals connections out by chance, and a few of them can be all that a waypoint has: a new one goes to the
+//! worker with the least to do. Its frames and its TLS stay there; its tunnels may run anywhere. A tunnel stays at home,
+//! where it costs least, unless home has more to do than another worker.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::shared::Shared;
 
+/// What a connection counts for beside its tunnels: those that it will have.
+const CONNECTION: usize = 4 * (SERVE + CARRY);
 /// What a tunnel costs the worker that serves it.
 const SERVE: usize = 3;
 /// What it costs the worker that has its connection.
@@ -34,10 +39,11 @@ pub(crate) struct Member {
     number: usize,
 }
 
-/// A tunnel's place; left when it is dropped.
-struct Place {
-    home: Member,
+/// A part of what a worker has to do; done when it is dropped.
+struct Share {
+    crew: Arc<Crew>,
     at: usize,
+    cost: usize,
 }
 
 impl Crew {
@@ -71,50 +77,84 @@ impl Member {
         &self.crew.0[self.number].shared
     }
 
+    /// Serves a connection that was accepted here, here or elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be handed over.
+    pub(crate) fn spawn_connection<F>(
+        &self,
+        stream: TcpStream,
+        serve: impl FnOnce(Self, TcpStream) -> F,
+    ) -> io::Result<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let at = self.choose(0);
+        let share = self.share(at, CONNECTION);
+        let member = Self {
+            crew: self.crew.clone(),
+            number: at,
+        };
+        let runtime = member.runtime().clone();
+        let stream = match at == self.number {
+            true => stream,
+            false => {
+                let _entered = runtime.enter();
+                TcpStream::from_std(stream.into_std()?)?
+            }
+        };
+        let work = serve(member, stream);
+        runtime.spawn(async move {
+            work.await;
+            drop(share);
+        });
+        Ok(())
+    }
+
     /// Runs the tunnel of a connection that is here, here or elsewhere.
     pub(crate) fn spawn_tunnel<F>(&self, tunnel: impl FnOnce(Arc<Shared>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let workers = &self.crew.0;
-        let loads = workers.iter().map(|it| it.load.load(Ordering::Relaxed));
-        let at = choose(loads, self.number);
-        let place = Place::take(self.clone(), at);
-        let work = tunnel(workers[at].shared.clone());
-        workers[at].runtime.spawn(async move {
+        let at = self.choose(SLACK);
+        let shares = [self.share(at, SERVE), self.share(self.number, CARRY)];
+        let worker = &self.crew.0[at];
+        let work = tunnel(worker.shared.clone());
+        worker.runtime.spawn(async move {
             work.await;
-            drop(place);
+            drop(shares);
         });
     }
-}
 
-impl Place {
-    fn take(home: Member, at: usize) -> Self {
-        let workers = &home.crew.0;
-        workers[at].load.fetch_add(SERVE, Ordering::Relaxed);
-        workers[home.number]
-            .load
-            .fetch_add(CARRY, Ordering::Relaxed);
-        Self { home, at }
+    fn share(&self, at: usize, cost: usize) -> Share {
+        self.crew.0[at].load.fetch_add(cost, Ordering::Relaxed);
+        Share {
+            crew: self.crew.clone(),
+            at,
+            cost,
+        }
+    }
+
+    fn choose(&self, slack: usize) -> usize {
+        let workers = self.crew.0.iter();
+        let loads = workers.map(|it| it.load.load(Ordering::Relaxed));
+        choose(loads, self.number, slack)
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
-        let workers = &self.home.crew.0;
-        workers[self.at].load.fetch_sub(SERVE, Ordering::Relaxed);
-        workers[self.home.number]
-            .load
-            .fetch_sub(CARRY, Ordering::Relaxed);
+        let worker = &self.crew.0[self.at];
+        worker.load.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
-/// The idlest worker, or `home` while that is not much busier.
-fn choose(loads: impl Iterator<Item = usize> + Clone, home: usize) -> usize {
+/// The idlest worker, or `home` while that has no more than `slack` more to do.
+fn choose(loads: impl Iterator<Item = usize> + Clone, home: usize, slack: usize) -> usize {
     let idlest = loads.clone().enumerate().min_by_key(|(_, load)| *load);
     let own = loads.clone().nth(home).unwrap_or(0);
     match idlest {
-        Some((at, load)) if own > load + SLACK => at,
+        Some((at, load)) if own > load + slack => at,
         _ => home,
     }
 }
@@ -133,8 +173,19 @@ mod tests {
             (&[SLACK + 9, 5, 2], 0, 2),
             (&[9], 0, 0),
         ] {
-            assert_eq!(choose(loads.iter().copied(), home), at, "{loads:?} {home}");
+            let chosen = choose(loads.iter().copied(), home, SLACK);
+            assert_eq!(chosen, at, "{loads:?} {home}");
         }
+    }
+
+    #[test]
+    fn connections_are_dealt_out_evenly() {
+        let mut loads = [0; 3];
+        for at in [0, 0, 0, 2, 2, 2] {
+            let at = choose(loads.iter().copied(), at, 0);
+            loads[at] += CONNECTION;
+        }
+        assert_eq!(loads, [2 * CONNECTION; 3]);
     }
 
     #[test]
@@ -142,7 +193,7 @@ mod tests {
         for count in [2, 4] {
             let mut loads = vec![0; count];
             for _ in 0..1_000 {
-                let at = choose(loads.iter().copied(), 0);
+                let at = choose(loads.iter().copied(), 0, SLACK);
                 loads[at] += SERVE;
                 loads[0] += CARRY;
             }

@@ -39,14 +39,12 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let serving = connection(
-                    worker.clone(),
-                    stream,
-                    SocketAddr::new(peer.ip().to_canonical(), peer.port()),
-                    settings.clone(),
-                    drained.clone(),
-                );
-                tokio::spawn(serving);
+                let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+                let (settings, drained) = (settings.clone(), drained.clone());
+                let serving = |worker, stream| connection(worker, stream, peer, settings, drained);
+                if let Err(error) = worker.spawn_connection(stream, serving) {
+                    tracing::warn!(%peer, %error, "a connection cannot be handed over");
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
