@@ -80,26 +80,19 @@ async fn serve(
     let version = if h2c { Version::Http2 } else { Version::Http1 };
     while let Ok((stream, peer)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        let session = Session {
-            caller: Caller {
-                identity: shared.me.clone(),
-                address: peer,
-                workload: None,
-            },
-            target: GatewayTarget {
-                bound: BoundTo::Service(service.clone()),
-                address: SocketAddr::new(peer.ip(), PORT),
-                protocol: AppProtocol::Unknown,
-                services: vec![service.key.clone()],
-            },
-            shared: shared.clone(),
+        let caller = Caller {
+            identity: shared.me.clone(),
+            address: peer,
+            workload: None,
         };
-        tokio::spawn(http::serve(
-            Arc::new(session),
-            Io::Tcp(stream),
-            Bytes::new(),
-            version,
-        ));
+        let target = GatewayTarget {
+            bound: BoundTo::Service(service.clone()),
+            address: SocketAddr::new(peer.ip(), PORT),
+            protocol: AppProtocol::Unknown,
+            services: vec![service.key.clone()],
+        };
+        let session = Session::new(caller, target, shared.clone());
+        tokio::spawn(http::serve(session, Io::Tcp(stream), Bytes::new(), version));
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
+use ambit_http::headers;
 
+use crate::http::LastSeries;
 use crate::shared::Shared;
 
 /// Who opened it.
@@ -23,6 +25,23 @@ pub(crate) struct Caller {
 /// A connection that was agreed to.
 pub(crate) struct Session {
     pub(crate) caller: Caller,
+    /// What its requests say of it.
+    pub(crate) peer: headers::Peer,
     pub(crate) target: GatewayTarget,
     pub(crate) shared: Arc<Shared>,
+    /// Where its last request was counted.
+    pub(crate) series: LastSeries,
+}
+
+impl Session {
+    pub(crate) fn new(caller: Caller, target: GatewayTarget, shared: Arc<Shared>) -> Arc<Self> {
+        let peer = headers::Peer::new(caller.address.ip());
+        Arc::new(Self {
+            peer: peer.verified(&shared.me, &caller.identity),
+            caller,
+            target,
+            shared,
+            series: LastSeries::default(),
+        })
+    }
 }

@@ -50,11 +50,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
         return;
     };
     let mut io = Io::Tunnel(Duplex::from(stream));
-    let session = Arc::new(Session {
-        caller,
-        target,
-        shared,
-    });
+    let session = Session::new(caller, target, shared);
     let Some((inner, first)) = detect(&session, &mut io).await else {
         return;
     };

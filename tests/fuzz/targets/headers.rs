@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use ambit_core::identity::Identity;
-use ambit_http::headers::{Hop, Received, TraceContext, is_ours, receive, request_id};
+use ambit_http::headers::{Hop, Peer, Received, TraceContext, is_ours, receive, request_id};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
@@ -36,16 +36,19 @@ fuzz_target!(|bytes: &[u8]| {
     let trusted_hops = u8::try_from(colons).unwrap_or(u8::MAX);
     let sent = parse(bytes);
     let (proxy, client) = (identity("waypoint"), identity("web"));
+    let unknown = Peer::new(IpAddr::from([10, 0, 0, 7]));
+    let known = unknown.clone().verified(&proxy, &client);
+    let is_known = trusted_hops % 2 == 0;
     let hop = Hop {
-        peer: IpAddr::from([10, 0, 0, 7]),
-        client: (trusted_hops % 2 == 0).then_some(&client),
-        proxy: &proxy,
+        peer: if is_known { &known } else { &unknown },
         trusted_hops,
         scheme: "http",
     };
+    let client_cert = is_known.then(|| format!("By={proxy};URI={client}"));
+    let wanted = (trusted_hops > 0, client_cert.as_deref());
     let mut found = sent.clone();
     let received = receive(&mut found, &hop);
-    ours_alone(&found, &hop);
+    ours_alone(&found, wanted);
     let named = named(&sent);
     for name in sent.keys() {
         let text = name.as_str();
@@ -67,7 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
     for name in found.keys().map(HeaderName::as_str) {
         assert!(!PREFIXES.iter().any(|it| name.starts_with(it)), "{name}");
     }
-    said(&found, &hop);
+    said(&found, wanted);
 });
 
 fn parse(bytes: &[u8]) -> HeaderMap {
@@ -104,7 +107,8 @@ fn named(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-fn ours_alone(headers: &HeaderMap, hop: &Hop<'_>) {
+/// `wanted` is whether proxies in front are believed, and the client's certificate.
+fn ours_alone(headers: &HeaderMap, wanted: (bool, Option<&str>)) {
     for name in headers.keys() {
         let text = name.as_str();
         assert!(!text.contains('_'), "{name}");
@@ -119,27 +123,21 @@ fn ours_alone(headers: &HeaderMap, hop: &Hop<'_>) {
     }
     let te: Vec<_> = headers.get_all("te").iter().collect();
     assert!(te.is_empty() || te == ["trailers"], "{te:?}");
-    said(headers, hop);
+    said(headers, wanted);
 }
 
-fn said(headers: &HeaderMap, hop: &Hop<'_>) {
+fn said(headers: &HeaderMap, (believed, client_cert): (bool, Option<&str>)) {
     let [addresses, protos, clients] =
         SAID.map(|name| headers.get_all(name).iter().collect::<Vec<_>>());
     assert_eq!(addresses.len(), 1);
     let list = addresses[0].as_bytes();
     assert!(list.ends_with(b"10.0.0.7"));
-    assert!(hop.trusted_hops > 0 || list == b"10.0.0.7");
+    assert!(believed || list == b"10.0.0.7");
     assert!(
-        protos == ["http"] || hop.trusted_hops > 0 && protos == ["https"],
+        protos == ["http"] || believed && protos == ["https"],
         "{protos:?}"
     );
-    let wanted = hop
-        .client
-        .map(|client| format!("By={};URI={client}", hop.proxy));
-    assert_eq!(
-        clients,
-        wanted.iter().map(String::as_str).collect::<Vec<_>>()
-    );
+    assert_eq!(clients, client_cert.iter().copied().collect::<Vec<_>>());
 }
 
 /// The id of the request and its trace.

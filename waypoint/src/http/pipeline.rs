@@ -113,9 +113,7 @@ async fn decide(
 ) -> Result<Response, No> {
     let snapshot = session.shared.snapshot();
     let hop = headers::Hop {
-        peer: session.caller.address.ip(),
-        client: Some(&session.caller.identity),
-        proxy: &session.shared.me,
+        peer: &session.peer,
         trusted_hops: 0,
         scheme: "http",
     };

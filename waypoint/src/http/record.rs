@@ -1,5 +1,6 @@
 //! What is told of a request when it is over: its metrics, its line in the access log, its span.
 
+mod series;
 mod span;
 
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use super::h1::Carried;
 use super::message::{Request, Response};
 use crate::session::Session;
 use crate::upstream::{Chosen, Endpoint};
+
+pub(crate) use series::LastSeries;
 
 /// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left.
 pub(super) struct Record {
@@ -226,10 +229,8 @@ impl Record {
         let duration = self.started.elapsed();
         let received = self.body.as_ref().map_or(0, Repeatable::received) + self.carried_up;
         let telemetry = &self.session.shared.http.telemetry;
-        telemetry
-            .metrics
-            .series(&self.labels())
-            .count(duration, received, self.sent);
+        let series = self.session.series.of(self, &telemetry.metrics);
+        series.count(duration, received, self.sent);
         if let (Some(tracing), Some(trace)) = (&telemetry.tracing, self.trace)
             && trace.sampled
         {

@@ -10,7 +10,6 @@ use super::names::XFF;
 /// The client after the trusted proxies: the last of them, `peer`, has appended the address of the one
 /// before it, and so on. When the list is too short or an entry is no address, `peer`.
 pub(super) fn client_ip(headers: &HeaderMap, peer: IpAddr, trusted_hops: u8) -> IpAddr {
-    let peer = peer.to_canonical();
     let Some(skip) = usize::from(trusted_hops).checked_sub(1) else {
         return peer;
     };
@@ -28,12 +27,10 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     ip.map(|ip| ip.to_canonical())
 }
 
-/// The peer, behind what is there already if that is believed.
-pub(super) fn list(headers: &HeaderMap, peer: IpAddr, believed: bool) -> HeaderValue {
-    let peer = peer.to_canonical().to_string();
-    let lines = headers.get_all(XFF).iter().filter(|_| believed);
+/// The peer, behind what is there already.
+pub(super) fn list(headers: &HeaderMap, peer: &HeaderValue) -> HeaderValue {
     let mut list = Vec::new();
-    for line in lines {
+    for line in headers.get_all(XFF) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }

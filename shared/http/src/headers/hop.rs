@@ -20,7 +20,22 @@ pub(super) fn strip_request(headers: &mut HeaderMap) -> Option<HeaderValue> {
     upgrade
 }
 
+/// What [`strip`] takes away and looks at.
+static OF_CONNECTION: [HeaderName; 7] = [
+    CONNECTION,
+    UPGRADE,
+    TE,
+    TRANSFER_ENCODING,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    HTTP2_SETTINGS,
+];
+
 fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    // Most messages have none of them.
+    if !headers.keys().any(|name| OF_CONNECTION.contains(name)) {
+        return None;
+    }
     let upgrade = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let upgrade = headers.remove(UPGRADE).filter(|_| upgrade);
     if headers.contains_key(CONNECTION) {
@@ -34,10 +49,7 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
             }
         }
     }
-    for name in [CONNECTION, TE, TRANSFER_ENCODING] {
-        headers.remove(name);
-    }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS] {
+    for name in &OF_CONNECTION {
         headers.remove(name);
     }
     upgrade

@@ -18,6 +18,6 @@ pub use forwarded::xfcc;
 pub use hop::strip_response;
 pub(crate) use names::is_frame;
 pub use names::{XFCC, is_ours};
-pub use receive::{Hop, Received, receive};
+pub use receive::{Hop, Peer, Received, receive};
 pub use request_id::request_id;
 pub use trace::TraceContext;

@@ -10,15 +10,42 @@ use super::forwarded::{client_ip, list, xfcc};
 use super::hop::strip_request;
 use super::names::{XF_PROTO, XFCC, XFF, is_reserved, remove_names};
 
+/// The TCP peer that opened a connection to the mesh, and what is said of it: the same for all of its requests.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: IpAddr,
+    forwarded_for: HeaderValue,
+    client_cert: Option<HeaderValue>,
+}
+
+impl Peer {
+    /// A peer that nothing is known of but its address.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let text = HeaderValue::try_from(address.to_string());
+        Self {
+            address,
+            forwarded_for: text.expect("an address is printable ASCII"),
+            client_cert: None,
+        }
+    }
+
+    /// With the identity of `client`, which `proxy` has verified.
+    #[must_use]
+    pub fn verified(self, proxy: &Identity, client: &Identity) -> Self {
+        Self {
+            client_cert: Some(xfcc(proxy, client)),
+            ..self
+        }
+    }
+}
+
 /// Whom a request comes from.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
-    /// The TCP peer that opened the connection to the mesh.
-    pub peer: IpAddr,
-    /// Its verified identity.
-    pub client: Option<&'a Identity>,
-    /// Our own.
-    pub proxy: &'a Identity,
+    /// Who opened the connection.
+    pub peer: &'a Peer,
     /// Proxies in front of the mesh whose `x-forwarded-for` is believed; 0 believes none.
     pub trusted_hops: u8,
     /// `http` or `https`: how the client spoke to the mesh.
@@ -55,13 +82,16 @@ pub fn receive(headers: &mut HeaderMap, hop: &Hop<'_>) -> Received {
     let known = |proto: &&HeaderValue| *proto == "http" || *proto == "https";
     let proto = headers.get(XF_PROTO).filter(|_| believed).filter(known);
     let received = Received {
-        client_ip: client_ip(headers, hop.peer, hop.trusted_hops),
+        client_ip: client_ip(headers, hop.peer.address, hop.trusted_hops),
         upgrade,
-        forwarded_for: list(headers, hop.peer, believed),
+        forwarded_for: match believed {
+            true => list(headers, &hop.peer.forwarded_for),
+            false => hop.peer.forwarded_for.clone(),
+        },
         proto: proto
             .cloned()
             .unwrap_or(HeaderValue::from_static(hop.scheme)),
-        xfcc: hop.client.map(|client| xfcc(hop.proxy, client)),
+        xfcc: hop.peer.client_cert.clone(),
     };
     received.say(headers);
     received

@@ -6,12 +6,14 @@ fn identity(account: &str) -> Identity {
     Identity::new("cluster.local", "shop", account).expect("valid")
 }
 
-/// From a peer without identity, and nobody is trusted.
-fn hop(proxy: &Identity) -> Hop<'_> {
+fn peer() -> Peer {
+    Peer::new(ip("10.0.0.7"))
+}
+
+/// From a peer, and nobody is trusted.
+fn hop(peer: &Peer) -> Hop<'_> {
     Hop {
-        peer: ip("10.0.0.7"),
-        client: None,
-        proxy,
+        peer,
         trusted_hops: 0,
         scheme: "http",
     }
@@ -109,10 +111,9 @@ fn what_is_not_the_clients_to_say_goes() {
             &[],
         ),
     ];
-    let proxy = identity("waypoint");
     for (case, sent, left) in rows {
         let mut found = headers_lossy(sent);
-        let received = receive(&mut found, &hop(&proxy));
+        let received = receive(&mut found, &hop(&peer()));
         assert_eq!(received.upgrade, None, "{case}");
         let mut wanted = headers_lossy(left);
         wanted.insert("x-forwarded-for", HeaderValue::from_static("10.0.0.7"));
@@ -137,7 +138,7 @@ fn headers_lossy(pairs: &[(&'static str, &str)]) -> HeaderMap {
 #[test]
 fn an_upgrade_is_told_and_taken_away() {
     let mut sent = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
-    let received = receive(&mut sent, &hop(&identity("waypoint")));
+    let received = receive(&mut sent, &hop(&peer()));
     assert_eq!(
         received.upgrade,
         Some(HeaderValue::from_static("websocket"))
@@ -176,7 +177,7 @@ fn the_client_is_found_behind_trusted_proxies() {
         ("IPv6 with a port", &["[fd00::1]:80"], 1, "fd00::1"),
         ("mapped", &["[::ffff:1.1.1.1]"], 1, "1.1.1.1"),
     ];
-    let proxy = identity("waypoint");
+    let unverified = peer();
     for (case, lines, trusted, wanted) in rows {
         let pairs: Vec<_> = lines
             .iter()
@@ -184,7 +185,7 @@ fn the_client_is_found_behind_trusted_proxies() {
             .collect();
         let hop = Hop {
             trusted_hops: trusted,
-            ..hop(&proxy)
+            ..hop(&unverified)
         };
         let found = receive(&mut headers(&pairs), &hop).client_ip;
         assert_eq!(found, ip(wanted), "{case}");
@@ -194,13 +195,9 @@ fn the_client_is_found_behind_trusted_proxies() {
 #[test]
 fn our_words_replace_all_others() {
     let (proxy, client) = (identity("waypoint"), identity("web"));
-    let hop = Hop {
-        peer: ip("::ffff:10.0.0.7"),
-        client: Some(&client),
-        proxy: &proxy,
-        trusted_hops: 0,
-        scheme: "http",
-    };
+    let unknown = Peer::new(ip("::ffff:10.0.0.7"));
+    let known = unknown.clone().verified(&proxy, &client);
+    let hop = hop(&known);
     let forged = || {
         headers(&[
             ("x-forwarded-for", "6.6.6.6"),
@@ -225,7 +222,7 @@ fn our_words_replace_all_others() {
     received.forward(&mut filtered);
     assert_eq!(filtered, wanted);
     let believing = Hop {
-        client: None,
+        peer: &unknown,
         trusted_hops: 1,
         ..hop
     };
