@@ -23,42 +23,40 @@ const CARRY: usize = 1;
 /// a wake-up each way.
 const SLACK: usize = 16 * (SERVE + CARRY);
 
-/// All workers.
-pub(crate) struct Crew(Vec<Worker>);
+/// All workers, and what each works with.
+pub(crate) struct Crew<S = Shared>(Vec<Worker<S>>);
 
-struct Worker {
+struct Worker<S> {
     runtime: Handle,
-    shared: Arc<Shared>,
-    load: AtomicUsize,
+    shared: Arc<S>,
+    load: Arc<AtomicUsize>,
 }
 
 /// A worker of a crew, by its number.
-#[derive(Clone)]
-pub(crate) struct Member {
-    crew: Arc<Crew>,
+pub(crate) struct Member<S = Shared> {
+    crew: Arc<Crew<S>>,
     number: usize,
 }
 
 /// A part of what a worker has to do; done when it is dropped.
-struct Share {
-    crew: Arc<Crew>,
-    at: usize,
+struct Burden {
+    load: Arc<AtomicUsize>,
     cost: usize,
 }
 
-impl Crew {
+impl<S> Crew<S> {
     /// Of runtimes and what each works with.
-    pub(crate) fn new(workers: impl IntoIterator<Item = (Handle, Arc<Shared>)>) -> Arc<Self> {
+    pub(crate) fn new(workers: impl IntoIterator<Item = (Handle, Arc<S>)>) -> Arc<Self> {
         let worker = |(runtime, shared)| Worker {
             runtime,
             shared,
-            load: AtomicUsize::new(0),
+            load: Arc::default(),
         };
         Arc::new(Self(workers.into_iter().map(worker).collect()))
     }
 
     /// Each of them.
-    pub(crate) fn members(self: &Arc<Self>) -> impl Iterator<Item = Member> {
+    pub(crate) fn members(self: &Arc<Self>) -> impl Iterator<Item = Member<S>> {
         (0..self.0.len()).map(|number| Member {
             crew: self.clone(),
             number,
@@ -66,14 +64,23 @@ impl Crew {
     }
 }
 
-impl Member {
+impl<S> Clone for Member<S> {
+    fn clone(&self) -> Self {
+        Self {
+            crew: self.crew.clone(),
+            number: self.number,
+        }
+    }
+}
+
+impl<S> Member<S> {
     /// Where it runs.
     pub(crate) fn runtime(&self) -> &Handle {
         &self.crew.0[self.number].runtime
     }
 
     /// What this one works with.
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<S> {
         &self.crew.0[self.number].shared
     }
 
@@ -90,7 +97,7 @@ impl Member {
         F: Future<Output = ()> + Send + 'static,
     {
         let at = self.choose(0);
-        let share = self.share(at, CONNECTION);
+        let burden = self.burden(at, CONNECTION);
         let member = Self {
             crew: self.crew.clone(),
             number: at,
@@ -106,33 +113,30 @@ impl Member {
         let work = serve(member, stream);
         runtime.spawn(async move {
             work.await;
-            drop(share);
+            drop(burden);
         });
         Ok(())
     }
 
     /// Runs the tunnel of a connection that is here, here or elsewhere.
-    pub(crate) fn spawn_tunnel<F>(&self, tunnel: impl FnOnce(Arc<Shared>) -> F)
+    pub(crate) fn spawn_tunnel<F>(&self, tunnel: impl FnOnce(Arc<S>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let at = self.choose(SLACK);
-        let shares = [self.share(at, SERVE), self.share(self.number, CARRY)];
+        let burdens = [self.burden(at, SERVE), self.burden(self.number, CARRY)];
         let worker = &self.crew.0[at];
         let work = tunnel(worker.shared.clone());
         worker.runtime.spawn(async move {
             work.await;
-            drop(shares);
+            drop(burdens);
         });
     }
 
-    fn share(&self, at: usize, cost: usize) -> Share {
-        self.crew.0[at].load.fetch_add(cost, Ordering::Relaxed);
-        Share {
-            crew: self.crew.clone(),
-            at,
-            cost,
-        }
+    fn burden(&self, at: usize, cost: usize) -> Burden {
+        let load = self.crew.0[at].load.clone();
+        load.fetch_add(cost, Ordering::Relaxed);
+        Burden { load, cost }
     }
 
     fn choose(&self, slack: usize) -> usize {
@@ -142,10 +146,9 @@ impl Member {
     }
 }
 
-impl Drop for Share {
+impl Drop for Burden {
     fn drop(&mut self) {
-        let worker = &self.crew.0[self.at];
-        worker.load.fetch_sub(self.cost, Ordering::Relaxed);
+        self.load.fetch_sub(self.cost, Ordering::Relaxed);
     }
 }
 
@@ -161,7 +164,66 @@ fn choose(loads: impl Iterator<Item = usize> + Clone, home: usize, slack: usize)
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::runtime::Runtime;
+
     use super::*;
+
+    fn runtime() -> Runtime {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build();
+        runtime.expect("a runtime")
+    }
+
+    fn loads(crew: &Crew<usize>) -> Vec<usize> {
+        let loads = crew.0.iter().map(|it| it.load.load(Ordering::Relaxed));
+        loads.collect()
+    }
+
+    /// All are accepted by one worker, and each tells which one serves it.
+    #[test]
+    fn connections_are_served_by_every_worker() {
+        let runtimes = [runtime(), runtime()];
+        let workers = runtimes.iter().enumerate();
+        let workers = workers.map(|(at, it)| (it.handle().clone(), Arc::new(at)));
+        let crew = Crew::new(workers);
+        let home = crew.members().next().expect("a worker");
+        runtimes[0].block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            let mut clients = Vec::new();
+            for _ in 0..4 {
+                clients.push(TcpStream::connect(address).await.expect("connected"));
+                let (stream, _) = listener.accept().await.expect("accepted");
+                let serve = |worker: Member<usize>, mut stream: TcpStream| async move {
+                    let at = u8::try_from(**worker.shared()).expect("a small number");
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).await.is_ok() {
+                        stream.write_all(&[at]).await.expect("sent");
+                    }
+                };
+                home.spawn_connection(stream, serve).expect("spawned");
+            }
+            assert_eq!(loads(&crew), [2 * CONNECTION; 2]);
+            let mut served = Vec::new();
+            for client in &mut clients {
+                client.write_all(&[0]).await.expect("sent");
+                served.push(client.read_u8().await.expect("an answer"));
+            }
+            assert_eq!(served, [0, 1, 0, 1]);
+            drop(clients);
+            let over = async {
+                while loads(&crew) != [0; 2] {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let over = tokio::time::timeout(Duration::from_secs(10), over).await;
+            over.expect("nothing is left to do");
+        });
+    }
 
     #[test]
     fn a_tunnel_stays_at_home_unless_another_worker_is_much_idler() {
@@ -176,16 +238,6 @@ mod tests {
             let chosen = choose(loads.iter().copied(), home, SLACK);
             assert_eq!(chosen, at, "{loads:?} {home}");
         }
-    }
-
-    #[test]
-    fn connections_are_dealt_out_evenly() {
-        let mut loads = [0; 3];
-        for at in [0, 0, 0, 2, 2, 2] {
-            let at = choose(loads.iter().copied(), at, 0);
-            loads[at] += CONNECTION;
-        }
-        assert_eq!(loads, [2 * CONNECTION; 3]);
     }
 
     #[test]

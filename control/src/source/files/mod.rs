@@ -7,6 +7,7 @@ pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,17 +92,20 @@ impl Folder {
     /// # Errors
     /// The folder itself cannot be read; nothing has changed then.
     pub fn scan(&mut self) -> io::Result<Batch> {
+        self.scan_at(SystemTime::now())
+    }
+
+    fn scan_at(&mut self, now: SystemTime) -> io::Result<Batch> {
         let mut paths = BTreeMap::new();
         walk(&self.root, "", &mut paths)?;
         self.files.retain(|name, _| paths.contains_key(name));
-        let now = SystemTime::now();
         for (name, (path, stamp)) in paths {
             let known = self.files.get(&name);
             if known.is_some_and(|known| known.stamp == Some(stamp)) {
                 continue;
             }
-            match fs::read(&path) {
-                Ok(bytes) => {
+            match read(&path) {
+                Ok((bytes, stamp)) => {
                     self.read(&name, &bytes);
                     if let Some(file) = self.files.get_mut(&name) {
                         file.stamp = stamp.settled(now);
@@ -248,6 +252,15 @@ fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
     hasher.finish().max(1)
+}
+
+/// What is in a file, and the stamp of the very file that it was in.
+fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+    let mut file = fs::File::open(path)?;
+    let stamp = Stamp::of(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok((bytes, stamp))
 }
 
 fn walk(

@@ -169,22 +169,23 @@ fn a_missing_folder_is_an_error_and_removes_nothing() {
 fn what_has_not_changed_is_not_read_again() {
     let mut case = Case::new();
     case.write("a.yaml", &pod("a", "n1"));
-    assert_eq!(case.scan().0, ["+Pod default/a a.yaml"]);
-    // Just written: the next change may look the same to the file system.
-    let file = |case: &mut Case| case.folder.files.get_mut("a.yaml").map(std::mem::take);
-    let read = file(&mut case).expect("a file");
-    assert_eq!(read.stamp, None);
-
-    // Of a while ago: what it says is known, and it is only looked at.
-    let path = case.dir.path().join("a.yaml");
-    let stamp = || Some(Stamp::of(&fs::metadata(&path).expect("a file")));
-    let known = case.folder.files.get_mut("a.yaml").expect("a file");
-    (known.stamp, known.objects) = (stamp(), read.objects);
+    let start = SystemTime::now();
+    let stamp = |case: &Case| case.folder.files["a.yaml"].stamp;
+    // Just written: its next change may look the same to the file system.
+    for (seconds, is_known) in [(0, false), (1, false), (60, true)] {
+        let now = start + Duration::from_secs(seconds);
+        case.folder.scan_at(now).expect("readable");
+        assert_eq!(stamp(&case).is_some(), is_known, "{seconds}");
+    }
+    // It is only looked at: what was read of it stays, also where it is not what is there.
+    let file = case.folder.files.get_mut("a.yaml").expect("a file");
+    file.content = 1;
     assert!(case.scan().0.is_empty());
-    assert_eq!(case.folder.files["a.yaml"].content, 0, "it was read");
+    assert_eq!(case.folder.files["a.yaml"].content, 1, "it was read");
 
     case.write("a.yaml", &pod("a", "other"));
     assert_eq!(case.scan().0, ["+Pod default/a a.yaml"]);
+    assert_ne!(case.folder.files["a.yaml"].content, 1);
 }
 
 #[test]

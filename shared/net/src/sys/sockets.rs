@@ -101,7 +101,7 @@ impl Sockets {
     }
 
     /// Connects to another proxy of the mesh. How long it and the network between may be silent is bounded from the
-    /// first packet on ([`bound_loss`]).
+    /// first packet on (`loss.rs`).
     ///
     /// # Errors
     /// As the kernel says.

@@ -5,7 +5,7 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
@@ -28,6 +28,7 @@ pub trait Counted {
 #[derive(Debug)]
 pub struct Table<S> {
     hasher: DefaultHashBuilder,
+    retirements: AtomicU64,
     shards: [RwLock<HashTable<Entry<S>>>; SHARDS],
 }
 
@@ -49,6 +50,7 @@ impl<S> Default for Table<S> {
     fn default() -> Self {
         Self {
             hasher: DefaultHashBuilder::default(),
+            retirements: AtomicU64::new(0),
             shards: std::array::from_fn(|_| RwLock::default()),
         }
     }
@@ -81,6 +83,7 @@ impl<S: Counted> Table<S> {
     /// Marks the series with a party (namespace, workload name) that is gone from the mesh. They are shown once
     /// more and then dropped, unless somebody still holds or finds them.
     pub fn retire(&self, mut gone: impl FnMut(&str, &str) -> bool) {
+        self.retirements.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
             for entry in shard.read().iter() {
                 let parties = entry.series.parties().workloads();
@@ -89,6 +92,12 @@ impl<S: Counted> Table<S> {
                 }
             }
         }
+    }
+
+    /// How often series were retired. Whoever remembers a series without holding it looks it up again after that.
+    #[must_use]
+    pub fn retirements(&self) -> u64 {
+        self.retirements.load(Ordering::Relaxed)
     }
 
     /// The number of series.

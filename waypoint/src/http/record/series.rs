@@ -16,6 +16,8 @@ pub(crate) struct LastSeries(Mutex<Option<Last>>);
 /// Nothing of it keeps what is gone.
 #[derive(Debug)]
 struct Last {
+    /// Of all series, when this one was looked up.
+    retirements: u64,
     endpoint: Weak<Workload>,
     service: Weak<Service>,
     of: Ended,
@@ -64,8 +66,10 @@ impl Ended {
 impl LastSeries {
     /// The series of a request of this connection.
     pub(super) fn of(&self, record: &Record, all: &Requests) -> Arc<RequestSeries> {
+        let retirements = all.retirements();
         let mut last = self.0.lock();
-        if let Some(last) = last.as_ref().filter(|last| last.is(record))
+        let known = last.as_ref().filter(|last| last.retirements == retirements);
+        if let Some(last) = known.filter(|last| last.is(record))
             && let Some(series) = last.series.upgrade()
         {
             return series;
@@ -73,6 +77,7 @@ impl LastSeries {
         let series = all.series(&record.labels());
         let endpoint = record.endpoint.as_ref().map(|it| &it.workload);
         *last = Some(Last {
+            retirements,
             endpoint: endpoint.map(Arc::downgrade).unwrap_or_default(),
             service: record
                 .service
