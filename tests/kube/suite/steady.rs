@@ -162,7 +162,10 @@ fn chain_is_rewritten(cluster: &Cluster) {
 
 fn node_reboots(cluster: &Cluster, client: &str) {
     let far = || cluster.get(client, "http://far.shop/");
-    let _ = far().success();
+    // Its pod has just been replaced, and the old one went without waiting for anybody.
+    eventually("the new pod is reached", PATIENCE, || {
+        (far().code == 0).then_some(())
+    });
     let of_node = |selector: &str| {
         let pods = cluster.plane.pods_of("shop", selector);
         let here = pods

@@ -7,7 +7,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::super::{Deliveries, Delivery, Rescan};
 use super::Folder;
@@ -51,7 +51,7 @@ pub async fn run(
                 Some(request) => asked = Some(request),
                 None => return Ok(()),
             },
-            () = changed.notified() => settle(&changed).await,
+            () = changed.notified() => asked = settle(&changed, &mut requests).await,
         }
     }
 }
@@ -83,12 +83,15 @@ async fn scan(mut folder: Folder, deliveries: &Deliveries) -> (Folder, Result<u6
 
 const STOPPING: &str = "the control plane is stopping";
 
-async fn settle(changed: &Notify) {
+/// Waits for the end of a burst of changes, or for somebody who asks: all that he has written is there.
+async fn settle(changed: &Notify, requests: &mut mpsc::Receiver<Rescan>) -> Option<Rescan> {
     let end = Instant::now() + LONGEST;
     loop {
         let quiet = (Instant::now() + QUIET).min(end);
-        if timeout_at(quiet, changed.notified()).await.is_err() {
-            return;
+        tokio::select! {
+            asked = requests.recv() => return asked,
+            () = changed.notified() => {}
+            () = sleep_until(quiet) => return None,
         }
     }
 }
