@@ -46,7 +46,7 @@ struct Cli {
     /// Readers of the row of slow readers.
     #[arg(long, default_value_t = 100)]
     readers: u32,
-    /// Connections of the row of held connections, up to 10,000 from one client; each needs a descriptor in its client and in
+    /// Connections of the row of held connections, up to 5,000 from one client; each needs three descriptors in its client and one in
     /// the node proxy there (`ulimit -n`).
     #[arg(long, default_value_t = 5_000)]
     connections: u32,

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connections that one client holds.
-pub(crate) const HELD_BY_ONE: u32 = 10_000;
+pub(crate) const HELD_BY_ONE: u32 = 5_000;
 
 /// A way with its waypoint, if it has one.
 pub(crate) struct Variant {
