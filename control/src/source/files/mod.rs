@@ -104,7 +104,7 @@ impl Folder {
             if known.is_some_and(|known| known.stamp == Some(stamp)) {
                 continue;
             }
-            match read(&path) {
+            match read_stamped(&path) {
                 Ok((bytes, stamp)) => {
                     self.read(&name, &bytes);
                     if let Some(file) = self.files.get_mut(&name) {
@@ -255,7 +255,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// What is in a file, and the stamp of the very file that it was in.
-fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+fn read_stamped(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     let mut file = fs::File::open(path)?;
     let stamp = Stamp::of(&file.metadata()?);
     let mut bytes = Vec::new();

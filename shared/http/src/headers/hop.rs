@@ -37,7 +37,7 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         return None;
     }
     let upgrade = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let upgrade = headers.remove(UPGRADE).filter(|_| upgrade);
+    let upgrade = headers.get(UPGRADE).filter(|_| upgrade).cloned();
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| token.parse().ok())

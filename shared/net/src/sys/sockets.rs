@@ -232,14 +232,23 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_is_accepted_has_the_options_of_what_is_dialled() {
+    /// Both ends of a connection: to a listener of that kind, as `dial` connects.
+    async fn ends<F>(kind: Listen, dial: impl FnOnce(Sockets, SocketAddr) -> F) -> [TcpStream; 2]
+    where
+        F: Future<Output = io::Result<TcpStream>>,
+    {
         let sockets = Sockets::default();
         let any = (Ipv4Addr::LOCALHOST, 0).into();
-        let listener = sockets.listen(any, Listen::Plain).expect("a listener");
+        let listener = sockets.listen(any, kind).expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let (dialled, accepted) = tokio::join!(sockets.connect(address, None), listener.accept());
-        for stream in [dialled.expect("dialled"), accepted.expect("accepted").0] {
+        let (dialled, accepted) = tokio::join!(dial(sockets, address), listener.accept());
+        [dialled.expect("dialled"), accepted.expect("accepted").0]
+    }
+
+    #[tokio::test]
+    async fn what_is_accepted_has_the_options_of_what_is_dialled() {
+        let dial = |sockets: Sockets, to| async move { sockets.connect(to, None).await };
+        for stream in ends(Listen::Plain, dial).await {
             let socket = SockRef::from(&stream);
             assert!(socket.tcp_nodelay().expect("an option"));
             assert!(socket.keepalive().expect("an option"));
@@ -251,13 +260,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_to_a_proxy_gives_up_after_a_while() {
-        let sockets = Sockets::default();
-        let any = (Ipv4Addr::LOCALHOST, 0).into();
-        let listener = sockets.listen(any, Listen::Hbone).expect("a listener");
-        let address = listener.local_addr().expect("an address");
-        let (dialled, accepted) =
-            tokio::join!(sockets.connect_to_proxy(address), listener.accept());
-        for stream in [dialled.expect("dialled"), accepted.expect("accepted").0] {
+        let dial = |sockets: Sockets, to| async move { sockets.connect_to_proxy(to).await };
+        for stream in ends(Listen::Hbone, dial).await {
             let timeout = SockRef::from(&stream).tcp_user_timeout();
             let timeout = timeout.expect("an option").expect("a limit");
             assert!(timeout < Duration::from_secs(60), "{timeout:?}");
