@@ -91,6 +91,7 @@ pub async fn run(
     let common = Arc::new(Common::new(Telemetry {
         log: RequestLog::new(&logging),
         metrics: metrics.requests().clone(),
+        connections: metrics.traffic().clone(),
         tracing: tracing(&config),
     }));
     let workers = Workers::start(config.workers)?;
@@ -243,6 +244,7 @@ async fn sweep(everywhere: Everywhere, departed: Arc<Departed>, metrics: Metrics
             let gone =
                 |namespace: &str, name: &str| gone.contains(&(namespace.into(), name.into()));
             metrics.requests().retire(gone);
+            metrics.traffic().retire(gone);
         }
     }
 }

@@ -1,20 +1,25 @@
 //! What is not HTTP, relayed as it is: judged once as a connection, routed by TLSRoute and TCPRoute.
 
+mod record;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::Workload;
 use ambit_core::plan::BoundTo;
-use ambit_http::authz::{self, Decision, Facts};
+use ambit_http::authz::{self, Decision, Facts, Verdict};
 use ambit_http::balance::Wish;
 use ambit_http::breaker::Kind;
 use ambit_http::config::Scope;
+use ambit_http::model::RouteRule;
 use ambit_http::model::route::BackendRef;
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_http::retry::Outcome;
 use bytes::Bytes;
 use tokio::sync::watch;
+
+use record::Record;
 
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
@@ -34,43 +39,38 @@ enum Destination {
 
 /// Carries one connection. A client that is refused sees its connection reset.
 pub(crate) async fn serve(session: &Session, io: Io, first: Bytes, sni: Option<&str>) {
-    let caller = &session.caller;
-    let target = session.target.address;
+    let mut record = Record::new(session);
     // From now on: what changes while it is judged judges it again.
     let mut policies = session.shared.policies.clone();
     policies.mark_unchanged();
-    let opened = match decide(session, &session.shared.snapshot(), sni) {
-        Ok(destination) => open(session, &destination).await,
+    let opened = match decide(session, sni, &mut record) {
+        Ok(destination) => open(session, &destination, &mut record).await,
         Err(refusal) => Err(refusal),
     };
-    let (chosen, mut upstream) = match opened {
+    let mut upstream = match opened {
         Ok(opened) => opened,
-        Err(refusal) => {
-            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, flag = %refusal.flag, reason = %refusal, "connection refused");
-            return;
-        }
+        Err(refusal) => return record.refuse(&refusal),
     };
-    let endpoint = &chosen.endpoint;
-    let mut downstream = Prefixed::new(first, io);
-    let carried = tokio::select! {
-        carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream) => carried,
-        refusal = denied(session, sni, policies) => {
-            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, flag = %refusal.flag, reason = %refusal, "connection ended by a policy");
-            return;
-        }
-    };
-    match carried {
-        Ok((sent, received)) => {
-            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, sent, received, "connection complete");
-        }
-        Err(error) => {
-            tracing::info!(peer = %caller.address, caller = %caller.identity, %target, upstream = %endpoint.address, %error, "connection broke");
-        }
+    let mut downstream = record.opened(Prefixed::new(first, io));
+    tokio::select! {
+        carried = tokio::io::copy_bidirectional(&mut downstream, &mut upstream.io) => record.ended(&carried.map(drop)),
+        refusal = denied(session, sni, policies) => record.refuse(&refusal),
     }
 }
 
+/// A connection that an endpoint has taken.
+struct Upstream {
+    io: Io,
+    /// It counts as one of the endpoint's as long as this is held.
+    _chosen: Chosen,
+}
+
 /// Connects to an endpoint that agrees to it; to another one when the first does not.
-async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, Io), Refusal> {
+async fn open(
+    session: &Session,
+    destination: &Destination,
+    record: &mut Record<'_>,
+) -> Result<Upstream, Refusal> {
     let upstreams = &session.shared.upstreams;
     let mut tried: Vec<Arc<str>> = Vec::new();
     loop {
@@ -93,6 +93,7 @@ async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, I
                 )?
             }
         };
+        record.attempt(&chosen.endpoint);
         let connected = upstreams.establish(&chosen, Some(&session.caller)).await;
         if let Some(counted) = &chosen.counted {
             let outcome = match &connected {
@@ -106,7 +107,12 @@ async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, I
             counted.report(&outcome, Instant::now());
         }
         let reason = match connected {
-            Ok(upstream) => return Ok((chosen, upstream)),
+            Ok(io) => {
+                return Ok(Upstream {
+                    io,
+                    _chosen: chosen,
+                });
+            }
             Err(reason) => reason,
         };
         let uid = chosen.endpoint.workload.uid.clone();
@@ -124,14 +130,26 @@ async fn open(session: &Session, destination: &Destination) -> Result<(Chosen, I
 
 fn decide(
     session: &Session,
-    snapshot: &Snapshot,
     sni: Option<&str>,
+    record: &mut Record<'_>,
 ) -> Result<Destination, Refusal> {
-    authorize(session, snapshot, sni)?;
+    let snapshot = session.shared.snapshot();
+    let verdict = judge(session, &snapshot, sni);
+    record.verdict(&verdict);
+    enforce(&verdict)?;
     let port = session.target.address.port();
     match &session.target.bound {
         BoundTo::Workload(workload) => Ok(Destination::Workload(workload.clone())),
-        BoundTo::Service(service) => backend(snapshot, &service.key, port, sni),
+        BoundTo::Service(service) => {
+            let rule = snapshot.config.opaque_route(&service.key, port, sni)?;
+            record.rule = rule.map(|rule| rule.key.clone());
+            let (service, port) = match rule {
+                Some(rule) => backend(rule)?,
+                None => (service.key.clone(), port),
+            };
+            record.service = snapshot.index.service(&service).cloned();
+            Ok(Destination::Service(service, port))
+        }
     }
 }
 
@@ -142,14 +160,14 @@ async fn denied(
     mut policies: watch::Receiver<()>,
 ) -> Refusal {
     while policies.changed().await.is_ok() {
-        if let Err(refusal) = authorize(session, &session.shared.snapshot(), sni) {
+        if let Err(refusal) = enforce(&judge(session, &session.shared.snapshot(), sni)) {
             return refusal;
         }
     }
     std::future::pending().await
 }
 
-fn authorize(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Result<(), Refusal> {
+fn judge(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Verdict {
     let ip = session.caller.address.ip().to_canonical();
     let facts = Facts {
         source: Some(&session.caller.identity),
@@ -164,8 +182,11 @@ fn authorize(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Resul
         services: &session.target.services,
     };
     let policies = snapshot.config.policies(scope);
-    let verdict = authz::authorize(policies.map(|it| &**it), &facts);
-    match verdict.decision {
+    authz::authorize(policies.map(|it| &**it), &facts)
+}
+
+fn enforce(verdict: &Verdict) -> Result<(), Refusal> {
+    match &verdict.decision {
         Decision::Allow => Ok(()),
         Decision::Deny => Err(verdict.reason.refusal()),
         Decision::Ask(_) => Err(Refusal::new(
@@ -176,19 +197,11 @@ fn authorize(session: &Session, snapshot: &Snapshot, sni: Option<&str>) -> Resul
     }
 }
 
-/// The service port that a rule sends a connection to; the dialled one without a rule.
-fn backend(
-    snapshot: &Snapshot,
-    service: &NamespacedName,
-    port: u16,
-    sni: Option<&str>,
-) -> Result<Destination, Refusal> {
-    let Some(rule) = snapshot.config.opaque_route(service, port, sni)? else {
-        return Ok(Destination::Service(service.clone(), port));
-    };
+/// The service port that a rule sends a connection to.
+fn backend(rule: &RouteRule) -> Result<(NamespacedName, u16), Refusal> {
     let mut picker = |bound: u32| rand::random_range(0..bound);
     match ambit_http::route::draw(rule, &mut picker)? {
-        BackendRef::Service { service, port } => Ok(Destination::Service(service.clone(), *port)),
+        BackendRef::Service { service, port } => Ok((service.clone(), *port)),
         BackendRef::Invalid { reason } => Err(Refusal::new(
             500,
             Flag::NoClusterFound,

@@ -57,6 +57,7 @@ pub async fn run(
         common: Arc::new(Common::new(Telemetry {
             log: RequestLog::new(logging),
             metrics: metrics.requests().clone(),
+            connections: metrics.traffic().clone(),
             tracing: None,
         })),
         clusters: Arc::default(),

@@ -190,7 +190,8 @@ impl Index {
     fn translate_policy(&mut self, name: &NamespacedName, changes: &mut Changes) {
         let object = self.objects.policies.find(&name.namespace, &name.name);
         let outcome = object.map(|object| {
-            translate::authorization::translate(&name.namespace, &name.name, object, &self.mesh)
+            let (namespace, name) = (&name.namespace, &name.name);
+            translate::authorization::translate(namespace, name, object, &self.objects, &self.mesh)
         });
         let outcome = self.report(Kind::AuthorizationPolicy, name, outcome);
         self.set_policy(name.clone(), outcome.policy, changes);

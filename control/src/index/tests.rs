@@ -611,6 +611,84 @@ fn selectors_reach_as_far_as_their_namespace() {
     }
 }
 
+/// A policy of the Service `web`.
+fn targeted(spec: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: targeted, namespace: shop}}\n\
+         spec: {{targetRefs: [{{group: '', kind: Service, name: web}}], {spec}}}\n"
+    )
+}
+
+/// What is attached to a Service that no waypoint serves is enforced by node proxies, never more widely.
+#[test]
+fn node_proxies_stand_in_for_a_waypoint_that_nobody_named() {
+    let only_get = "rules: [{to: [{operation: {methods: [GET]}}]}]";
+    let from = "rules: [{from: [{source: {namespaces: [far]}}]}]";
+    for (case, spec, expected) in [
+        (
+            "what a connection tells",
+            from.to_owned(),
+            Some("Allow 1 far"),
+        ),
+        (
+            "what it does not tell",
+            only_get.to_owned(),
+            Some("Allow 0 "),
+        ),
+        (
+            "in a DENY",
+            format!("action: DENY, {only_get}"),
+            Some("Deny 1 "),
+        ),
+        (
+            "nobody to ask",
+            format!("action: CUSTOM, provider: {{name: opa}}, {from}"),
+            Some("Deny 1 "),
+        ),
+        ("a report", format!("action: AUDIT, {from}"), None),
+    ] {
+        let mut index = base();
+        index.apply(events(&targeted(&spec)));
+        let enforced = |index: &Index| {
+            let pod = workload(index, "web-abc-1");
+            let key = pod.authorization_policies.first()?;
+            let policy = index.policies().find(|it| it.key == *key);
+            let policy = policy.expect("a policy that a workload names");
+            let clauses = policy.rules.iter().flat_map(|rule| &rule.clauses);
+            let fields = clauses.flat_map(|clause| &clause.matches);
+            let namespaces = fields.flat_map(|found| &found.namespaces);
+            let namespaces: Vec<String> = namespaces
+                .map(|it| match it {
+                    ambit_core::model::StringMatch::Exact(it) => it.to_string(),
+                    other => format!("{other:?}"),
+                })
+                .collect();
+            let (action, rules) = (policy.action, policy.rules.len());
+            Some(format!("{action:?} {rules} {}", namespaces.join(",")))
+        };
+        assert_eq!(enforced(&index).as_deref(), expected, "{case}");
+
+        // Bound, it is the waypoint's; also while that is not there, as then nobody gets through.
+        let bound = "name: web, namespace: shop, labels: {istio.io/use-waypoint: w}}";
+        index.apply(events(&BASE.replace("name: web, namespace: shop}", bound)));
+        assert_eq!(enforced(&index), None, "{case}: bound to what is not there");
+        index.apply(events(&gateway("service")));
+        assert_eq!(enforced(&index), None, "{case}: bound");
+        // A waypoint for pods does not serve what is sent to a service.
+        index.apply(events(&gateway("workload")));
+        assert_eq!(enforced(&index).as_deref(), expected, "{case}: not served");
+        index.apply(events(&gateway("service")));
+        index.apply(events(BASE));
+        assert_eq!(
+            enforced(&index).as_deref(),
+            expected,
+            "{case}: bound no more"
+        );
+        index.apply(delete(Kind::AuthorizationPolicy, "shop", "targeted"));
+        assert_eq!(enforced(&index), None, "{case}: deleted");
+    }
+}
+
 #[test]
 fn problems_name_the_object_and_go_with_it() {
     let mut index = base();
@@ -739,6 +817,11 @@ fn pool() -> Vec<Object> {
         text.push_str("\n---\n");
     }
     text.push_str(FOR_WAYPOINTS);
+    // Attached to a Service that waypoints come and go for.
+    text.push_str(&format!("{}\n---\n", targeted("action: DENY, rules: [{}]")));
+    let labelled = "name: web, namespace: shop, labels: {istio.io/use-waypoint: w}}";
+    let bound = BASE.replace("name: web, namespace: shop}", labelled);
+    text.push_str(&format!("{bound}\n---\n"));
     for (namespace, selector) in [
         ("shop", "{app: web}"),
         ("shop", "{}"),
@@ -819,7 +902,7 @@ fn policies_come_before_routes_and_go_after_them() {
     let text = "
 apiVersion: v1
 kind: Service
-metadata: {name: web, namespace: shop}
+metadata: {name: web, namespace: shop, labels: {istio.io/use-waypoint: w}}
 spec: {clusterIPs: [10.96.0.1], ports: [{port: 80}]}
 ---
 apiVersion: gateway.networking.k8s.io/v1

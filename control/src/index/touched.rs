@@ -13,9 +13,10 @@ use super::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, label, selects,
+    GATEWAY_NAME, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS,
+    label, selects,
 };
-use crate::translate::{entry, service, slice, waypoint, workload};
+use crate::translate::{entry, service, slice, target, waypoint, workload};
 
 /// Objects to translate again.
 #[derive(Debug, Default)]
@@ -84,6 +85,9 @@ impl Touched {
             add_within(&mut self.pods, &index.objects.pods, name);
             add_within(&mut self.services, &index.objects.services, name);
             add_within(&mut self.entries, &index.objects.service_entries, name);
+            let entries = &index.objects.workload_entries;
+            add_within(&mut self.workload_entries, entries, name);
+            add_within(&mut self.policies, &index.objects.policies, name);
         }
     }
 
@@ -142,18 +146,18 @@ impl Touched {
         index: &Index,
     ) {
         let (old, new) = (service_of(old), service_of(new));
-        // Labels and addresses of a service are no business of its endpoints.
-        let endpoints_differ = old.map(|s| &s.spec) != new.map(|s| &s.spec);
-        for service in [old, new]
-            .into_iter()
-            .flatten()
-            .filter(|_| endpoints_differ)
-        {
-            let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
-            if let Some(selector) = selector.filter(|_| service::has_selector(service)) {
-                self.workloads_with(&name.namespace, selector, index);
-            } else {
-                self.slices_of(&name, index);
+        // Other labels and the addresses of a service are no business of its endpoints.
+        let binding = |service: &Service| {
+            [USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, GATEWAY_NAME]
+                .map(|name| label(&service.metadata, name).map(ToOwned::to_owned))
+        };
+        let bound_differently = old.map(binding) != new.map(binding);
+        if bound_differently {
+            add_within(&mut self.policies, &index.objects.policies, &name.namespace);
+        }
+        if bound_differently || old.map(|s| &s.spec) != new.map(|s| &s.spec) {
+            for service in [old, new].into_iter().flatten() {
+                self.endpoints(&name, service, index);
             }
         }
         if old.and_then(waypoint::role) != new.and_then(waypoint::role) {
@@ -162,6 +166,15 @@ impl Touched {
         let host = index.mesh.service_key(&name.namespace, &name.name).name;
         self.entries_of_host(&name.namespace, &host, index);
         self.services.insert(name);
+    }
+
+    fn endpoints(&mut self, name: &NamespacedName, service: &Service, index: &Index) {
+        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+        if let Some(selector) = selector.filter(|_| service::has_selector(service)) {
+            self.workloads_with(&name.namespace, selector, index);
+        } else {
+            self.slices_of(name, index);
+        }
     }
 
     /// Anyone may be bound to it.
@@ -178,6 +191,11 @@ impl Touched {
             self.entries
                 .insert(NamespacedName::new(namespace.clone(), entry.clone()));
         }
+        for (namespace, policy, _) in index.objects.policies.all() {
+            self.policies
+                .insert(NamespacedName::new(namespace.clone(), policy.clone()));
+        }
+        self.all_workload_entries(index);
     }
 
     fn slices_of(&mut self, service: &NamespacedName, index: &Index) {
@@ -213,8 +231,16 @@ impl Touched {
         index: &Index,
     ) {
         for object in [old, new] {
-            if let Some(Object::AuthorizationPolicy(policy)) = object
-                && let Some(selector) = &policy.spec.selector
+            let Some(Object::AuthorizationPolicy(policy)) = object else {
+                continue;
+            };
+            for service in target::services(&policy.spec) {
+                if let Some(found) = index.objects.services.find(&name.namespace, service) {
+                    let service = NamespacedName::new(name.namespace.clone(), service);
+                    self.endpoints(&service, found, index);
+                }
+            }
+            if let Some(selector) = &policy.spec.selector
                 && !selector.match_labels.is_empty()
             {
                 if name.namespace == index.mesh.root_namespace {

@@ -2,13 +2,15 @@
 //!
 //! What a connection cannot tell - an HTTP method, a value that makes no sense - is judged so that
 //! access never widens: in a DENY the field counts as matched, in an ALLOW the whole rule is gone.
+//!
+//! A policy of a Service is for its waypoint. While the Service is bound to none, node proxies stand in for it.
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::model::{self, Action, Clause, Match, Scope};
+use ambit_core::model::{self, Action, Clause, Match, PortMapping, Scope};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::labels::{DRY_RUN, annotation, selects};
-use super::{Mesh, PolicyOutcome, values};
+use super::{Mesh, PolicyOutcome, target, values, waypoint};
 use crate::index::objects::Objects;
 use crate::source::istio::{AuthorizationPolicy, Condition, Operation, Rule, Selector, Source};
 
@@ -18,17 +20,21 @@ pub fn translate(
     namespace: &str,
     name: &str,
     policy: &AuthorizationPolicy,
+    objects: &Objects,
     mesh: &Mesh,
 ) -> PolicyOutcome {
     let spec = &policy.spec;
     let mut outcome = PolicyOutcome::default();
+    let targeted = is_targeted(policy);
     // Those are for waypoints, see `policy`.
-    if is_targeted(policy) {
+    if targeted && unserved(namespace, policy, objects, mesh).next().is_none() {
         return outcome;
     }
     let action = match spec.action.as_deref() {
         None | Some("" | "ALLOW") => Some(Action::Allow),
         Some("DENY") => Some(Action::Deny),
+        // Nobody is there to ask.
+        Some("CUSTOM") if targeted => None,
         Some("AUDIT" | "CUSTOM") => {
             let action = spec.action.as_deref().unwrap_or_default();
             let notice = format!("action {action} has no effect on node proxies");
@@ -58,19 +64,28 @@ pub fn translate(
     };
     outcome.policy = Some(model::AuthorizationPolicy {
         key: NamespacedName::new(namespace, name),
-        scope: scope(namespace, spec.selector.as_ref(), mesh),
+        scope: match targeted {
+            true => Scope::WorkloadSelector,
+            false => scope(namespace, spec.selector.as_ref(), mesh),
+        },
         action: action.unwrap_or(Action::Deny),
         rules,
         dry_run: annotation(&policy.metadata, DRY_RUN) == Some("true"),
     });
+    if targeted {
+        // The translation for waypoints says what there is to say, see `policy`.
+        (outcome.problems, outcome.notices) = Default::default();
+    }
     outcome
 }
 
-/// Policies of node proxies with a selector that selects a pod of `namespace` with this metadata.
+/// Policies that node proxies enforce for a workload of `namespace` with this metadata that serves `services`: those with
+/// a selector that selects it, and those of its services that no waypoint serves.
 #[must_use]
 pub fn selecting(
     namespace: &str,
     metadata: &ObjectMeta,
+    services: &[(NamespacedName, Vec<PortMapping>)],
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<NamespacedName> {
@@ -78,20 +93,40 @@ pub fn selecting(
     if namespace != &*mesh.root_namespace {
         namespaces.push(namespace);
     }
-    namespaces
-        .into_iter()
-        .flat_map(|of| {
-            let of_namespace = objects.policies.within(of);
-            of_namespace
-                .filter(|(_, policy)| for_node_proxies(policy))
-                .filter(|(_, policy)| {
-                    let selector = policy.spec.selector.as_ref();
-                    has_labels(selector)
-                        && selector.is_some_and(|s| selects(&s.match_labels, metadata))
-                })
-                .map(move |(name, _)| NamespacedName::new(of, name.clone()))
-        })
-        .collect()
+    let selecting = namespaces.into_iter().flat_map(|of| {
+        let of_namespace = objects.policies.within(of);
+        of_namespace
+            .filter(|(_, policy)| for_node_proxies(policy))
+            .filter(|(_, policy)| {
+                let selector = policy.spec.selector.as_ref();
+                has_labels(selector) && selector.is_some_and(|s| selects(&s.match_labels, metadata))
+            })
+            .map(move |(name, _)| NamespacedName::new(of, name.clone()))
+    });
+    let of_services = objects.policies.within(namespace).filter(|(_, policy)| {
+        let mut unserved = unserved(namespace, policy, objects, mesh);
+        for_node_proxies_instead(policy)
+            && unserved.any(|service| services.iter().any(|(key, _)| *key == service))
+    });
+    let of_services = of_services.map(|(name, _)| NamespacedName::new(namespace, name.clone()));
+    selecting.chain(of_services).collect()
+}
+
+/// The Services a policy is attached to that are bound to no waypoint. One that is bound to a waypoint that is not
+/// there is not reached at all.
+fn unserved<'a>(
+    namespace: &'a str,
+    policy: &'a AuthorizationPolicy,
+    objects: &'a Objects,
+    mesh: &'a Mesh,
+) -> impl Iterator<Item = NamespacedName> + 'a {
+    target::services(&policy.spec).filter_map(move |name| {
+        let service = objects.services.find(namespace, name)?;
+        let waypoint = waypoint::of_service(namespace, &service.metadata, objects, mesh);
+        waypoint
+            .is_none()
+            .then(|| mesh.service_key(namespace, name))
+    })
 }
 
 /// Whether a selector is there and says something.
@@ -102,6 +137,10 @@ pub fn has_labels(selector: Option<&Selector>) -> bool {
 
 fn for_node_proxies(policy: &AuthorizationPolicy) -> bool {
     !is_targeted(policy) && !matches!(policy.spec.action.as_deref(), Some("CUSTOM" | "AUDIT"))
+}
+
+fn for_node_proxies_instead(policy: &AuthorizationPolicy) -> bool {
+    is_targeted(policy) && policy.spec.action.as_deref() != Some("AUDIT")
 }
 
 /// Attached to a Gateway, a Service and the like: for waypoints.

@@ -12,7 +12,13 @@ fn of(spec: &str) -> PolicyOutcome {
 fn in_namespace(namespace: &str, spec: &str) -> PolicyOutcome {
     let text = format!("metadata: {{name: p}}\nspec: {spec}\n");
     let policy: AuthorizationPolicy = serde_saphyr::from_str(&text).expect("a policy");
-    translate(namespace, "p", &policy, &Mesh::default())
+    translate(
+        namespace,
+        "p",
+        &policy,
+        &Objects::default(),
+        &Mesh::default(),
+    )
 }
 
 /// Rules as text: clauses joined by `&`, matches by `|`, fields by `,`. `always` has no clause.
@@ -399,7 +405,7 @@ fn dry_run_is_an_annotation() {
             "metadata: {{name: p, annotations: {{istio.io/dry-run: '{value}'}}}}\nspec: {{}}\n"
         );
         let policy: AuthorizationPolicy = serde_saphyr::from_str(&text).expect("a policy");
-        let outcome = translate("shop", "p", &policy, &Mesh::default());
+        let outcome = translate("shop", "p", &policy, &Objects::default(), &Mesh::default());
         assert_eq!(outcome.policy.map(|p| p.dry_run), Some(dry_run));
     }
 }

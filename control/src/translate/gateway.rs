@@ -144,7 +144,7 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
     outcome
         .resources
         .extend(tls::of_service(namespace, name, service, view));
-    let Some(binding) = waypoint::binding_of_service(namespace, service, view) else {
+    let Some(binding) = waypoint::binding_of_service(namespace, &service.metadata, view) else {
         return outcome;
     };
     let Binding {

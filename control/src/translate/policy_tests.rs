@@ -118,7 +118,7 @@ fn targets() {
             "shop",
             "{kind: ServiceEntry, group: networking.istio.io, name: x}",
             None,
-            "False/Invalid",
+            "False/TargetNotFound",
         ),
         (
             "shop",
@@ -295,9 +295,9 @@ fn without_targets_it_is_for_node_proxies() {
     let index = of(
         "shop",
         "",
-        "targetRefs: [{kind: Service, group: '', name: web}], rules: [{}]",
+        "targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: w}], rules: [{}]",
     );
-    assert_eq!(index.policies().count(), 0, "and with targets it is not");
+    assert_eq!(index.policies().count(), 0, "and of a waypoint it is not");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What an Istio policy is attached to: `targetRefs` of waypoints and of what they serve.
 
+use ambit_core::addr::NamespacedName;
 use ambit_http::model::Target;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,9 +10,10 @@ use super::labels::USE_WAYPOINT;
 use super::reference::GATEWAY_GROUP;
 use super::status::{fails, holds};
 use super::view::View;
-use super::waypoint;
+use super::{entry, waypoint};
+use crate::source::entry::ServiceEntry;
 use crate::source::gateway::Gateway;
-use crate::source::istio::TargetRef;
+use crate::source::istio::{AuthorizationPolicySpec, TargetRef};
 
 /// The targets that are meant, and why some of them are none.
 #[derive(Debug, Default, PartialEq)]
@@ -33,6 +35,14 @@ pub struct Served {
     others: Vec<String>,
 }
 
+/// The names of the Services that a policy is attached to.
+pub fn services(spec: &AuthorizationPolicySpec) -> impl Iterator<Item = &str> {
+    let references = spec.target_ref.iter().chain(&spec.target_refs);
+    let services =
+        references.filter(|it| it.kind == "Service" && matches!(&*it.group, "" | "core"));
+    services.map(|it| it.name.as_str())
+}
+
 /// Reads `targetRef` and `targetRefs` of a policy.
 #[must_use]
 pub fn targets<'a>(
@@ -43,8 +53,8 @@ pub fn targets<'a>(
     let mut targets = Targets::default();
     for (at, reference) in references.into_iter().enumerate() {
         match target(namespace, reference, view) {
-            Ok((target, missing)) => {
-                targets.found.push(target);
+            Ok((found, missing)) => {
+                targets.found.extend(found);
                 match missing {
                     Some(why) => targets
                         .problems
@@ -65,15 +75,20 @@ pub fn targets<'a>(
 
 /// Why no waypoint serves a target that is there. A Gateway serves itself.
 fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<String> {
-    if reference.kind != "Service" {
-        return None;
-    }
-    let name = &reference.name;
-    let service = view.find::<Service>(namespace, name)?;
-    let what = format!("Service {namespace}/{name} is not bound to a waypoint");
-    match waypoint::binding_of_service(namespace, service, view) {
+    let (kind, name) = (&reference.kind, &reference.name);
+    let (metadata, meanwhile) = match kind.as_str() {
+        "Service" => {
+            let service = view.find::<Service>(namespace, name)?;
+            let meanwhile = "; until then node proxies stand in, and deny what they cannot judge";
+            (&service.metadata, meanwhile)
+        }
+        "ServiceEntry" => (&view.find::<ServiceEntry>(namespace, name)?.metadata, ""),
+        _ => return None,
+    };
+    let what = format!("{kind} {namespace}/{name} is not bound to a waypoint");
+    match waypoint::binding_of_service(namespace, metadata, view) {
         None => Some(format!(
-            "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services"
+            "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services{meanwhile}"
         )),
         Some(binding) if binding.missing => {
             let of = binding.waypoint;
@@ -85,12 +100,12 @@ fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<S
     }
 }
 
-/// A target, and what is missing of it.
+/// A target, which is each of its hosts for a ServiceEntry, and what is missing of it.
 fn target(
     namespace: &str,
     reference: &TargetRef,
     view: &View<'_>,
-) -> Result<(Target, Option<String>), String> {
+) -> Result<(Vec<Target>, Option<String>), String> {
     let name = reference.name.as_str();
     if reference
         .namespace
@@ -107,7 +122,7 @@ fn target(
             let missing = view.find::<Service>(namespace, name).is_none();
             let target = Target::Service(view.service_key(namespace, name));
             Ok((
-                target,
+                vec![target],
                 missing.then(|| format!("Service {namespace}/{name} does not exist")),
             ))
         }
@@ -119,8 +134,8 @@ fn target(
                 }
                 Some(_) => None,
             };
-            let key = ambit_core::addr::NamespacedName::new(namespace, name);
-            Ok((Target::Waypoint(key), missing))
+            let key = NamespacedName::new(namespace, name);
+            Ok((vec![Target::Waypoint(key)], missing))
         }
         (GATEWAY_GROUP, "GatewayClass") => {
             if namespace != &*view.mesh.root_namespace {
@@ -132,10 +147,16 @@ fn target(
             if !waypoint::CLASSES.contains(&name) {
                 return Err(format!("GatewayClass {name} is not one of waypoints"));
             }
-            Ok((Target::Mesh, None))
+            Ok((vec![Target::Mesh], None))
         }
         ("networking.istio.io", "ServiceEntry") => {
-            Err("a ServiceEntry is not served by waypoints".to_owned())
+            let Some(found) = view.find::<ServiceEntry>(namespace, name) else {
+                let missing = format!("ServiceEntry {namespace}/{name} does not exist");
+                return Ok((Vec::new(), Some(missing)));
+            };
+            let hosts = entry::hosts(found);
+            let key = |host| Target::Service(NamespacedName::new(namespace, host));
+            Ok((hosts.map(key).collect(), None))
         }
         (group, kind) => Err(format!("{kind} of group {group:?} cannot be a target")),
     }

@@ -58,12 +58,16 @@ pub fn of_service(
     }
 }
 
-/// The binding of a Service as statuses tell it.
+/// The binding of a Service or a ServiceEntry as statuses tell it.
 #[must_use]
-pub fn binding_of_service(namespace: &str, service: &Service, view: &View<'_>) -> Option<Binding> {
+pub fn binding_of_service(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    view: &View<'_>,
+) -> Option<Binding> {
     let objects = view.objects;
     view.find::<Namespace>("", namespace);
-    let reference = wanted(namespace, &service.metadata, objects)?;
+    let reference = wanted(namespace, metadata, objects)?;
     view.find::<Gateway>(&reference.namespace, &reference.name);
     view.find::<Service>(&reference.namespace, &reference.name);
     let (refused, missing) = match serves(&reference, namespace, objects) {

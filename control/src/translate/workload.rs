@@ -45,6 +45,7 @@ pub fn translate(
     let (workload_type, workload_name) = owner(name, pod);
     let (canonical_name, canonical_revision) = canonical(pod, &workload_name);
     let tunnel_protocol = tunnel(pod);
+    let services = services(namespace, name, pod, objects, mesh);
     let native_tunnel = label(&pod.metadata, TUNNEL) == Some("http");
     Ok(Some(Workload {
         uid: uid(namespace, name, mesh),
@@ -64,9 +65,9 @@ pub fn translate(
         canonical_revision,
         workload_type,
         workload_name,
-        authorization_policies: policies(namespace, pod, objects, mesh),
+        authorization_policies: policies(namespace, pod, &services, objects, mesh),
         health: health(namespace, name, pod, objects),
-        services: services(namespace, name, pod, objects, mesh),
+        services,
         application_tunnel: None,
         locality: node
             .and_then(|node| objects.nodes.find("", node))
@@ -211,9 +212,15 @@ fn of_entries(
     entry::selecting(namespace, &pod.metadata, |_| None, objects, mesh)
 }
 
-/// Policies with a selector that selects this pod.
-fn policies(namespace: &str, pod: &Pod, objects: &Objects, mesh: &Mesh) -> Vec<NamespacedName> {
-    let mut found = authorization::selecting(namespace, &pod.metadata, objects, mesh);
+/// Policies that its node proxy enforces for this pod alone.
+fn policies(
+    namespace: &str,
+    pod: &Pod,
+    services: &[(NamespacedName, Vec<PortMapping>)],
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Vec<NamespacedName> {
+    let mut found = authorization::selecting(namespace, &pod.metadata, services, objects, mesh);
     found.extend(peer::selecting(namespace, &pod.metadata, objects, mesh));
     found.sort();
     found

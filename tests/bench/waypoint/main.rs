@@ -6,6 +6,7 @@
 mod figures;
 #[path = "../machine.rs"]
 mod machine;
+mod one;
 mod peer;
 #[path = "../process.rs"]
 mod process;
@@ -117,13 +118,15 @@ fn main() -> anyhow::Result<()> {
         time: cli.time,
     };
     let table = bench.run(&cli)?;
+    drop(lab);
+    let one = one::measure(&cli, &waypoint)?;
     if let Some(path) = &cli.json {
         std::fs::write(path, serde_json::to_string_pretty(&table)?)?;
     }
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "{}\n{}",
+        "{}\n{}\n{one}",
         about(&machine, &cli),
         table.markdown("ambit")
     )?;

@@ -123,6 +123,21 @@ pub(crate) fn envoy(command: &str) -> String {
     text(&[account(name), pod, service])
 }
 
+/// Routes that no request follows and each is compared with: the waypoint is what limits who sends it requests.
+pub(crate) fn costly_routes(count: usize) -> String {
+    let routes: Vec<Value> = (0..count)
+        .map(|at| {
+            let mut route = route(&format!("costly-{at}"), "/");
+            let host = format!("[a-z]+{at}.(x|y)+z");
+            route["spec"]["rules"][0]["matches"] = json!([{
+                "headers": [{"type": "RegularExpression", "name": "host", "value": host}],
+            }]);
+            route
+        })
+        .collect();
+    text(&routes)
+}
+
 /// A route `NAME` of the service behind our waypoint, with a header of its own.
 pub(crate) fn route(name: &str, prefix: &str) -> Value {
     route_with(name, prefix, name)

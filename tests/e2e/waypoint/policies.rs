@@ -7,9 +7,9 @@ use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
 use super::scene::{CLIENT, CONSUMER, OTHER, lab};
-use super::told::WAYPOINT;
+use super::told::{line, lines, series};
 use crate::fixtures::{addresses, host};
-use crate::flows::metric;
+use crate::flows::{identity, metric};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -185,7 +185,21 @@ fn headers_hosts_and_dry_runs() {
         "name: rule, annotations: {istio.io/dry-run: \"true\"},",
     );
     lab.apply(&dry);
-    assert_eq!(status(&lab, get("/")), 200);
+    assert_eq!(status(&lab, get("/dry")), 200);
+    let line = line(&lab, &["GET /dry "]);
+    assert!(
+        line.contains("dry-run policy mesh/rule would deny"),
+        "{line}"
+    );
+    let counted = series(&lab, "ambit_policy_reports_total");
+    let [(labels, count)] = &counted[..] else {
+        panic!("{counted:?}");
+    };
+    assert_eq!(
+        (&*labels["policy"], &*labels["effect"]),
+        ("mesh/rule", "deny")
+    );
+    assert!(*count >= 1.0, "{count}");
 }
 
 /// What cannot be done as it was asked for is refused, never left out.
@@ -234,8 +248,11 @@ fn a_live_connection_ends_when_a_policy_denies_it() {
     });
     assert_ne!(denied.code, 0, "{denied}");
     assert_eq!(other.code, 0, "{other}");
-    eventually("a line of the connection's end", PATIENCE, || {
-        let log = lab.logs(WAYPOINT);
-        log.contains("connection ended by a policy").then_some(())
+    // Those that came later have carried nothing.
+    let line = eventually("a line of the connection's end", PATIENCE, || {
+        let lines = lines(&lab, &["\"- - -\" 0 RBAC "]);
+        lines.into_iter().find(|it| !it.contains("rule 0\" 0 0 "))
     });
+    assert!(line.contains("mesh/live"), "{line}");
+    assert!(line.contains(&identity("mesh", "client")), "{line}");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
-use super::scene::{CLIENT, OTHER, STRANGER, lab};
+use super::scene::{CLIENT, CONSUMER, OTHER, STRANGER, lab};
 use crate::fixtures::{addresses, host};
 use crate::flows::{flow_that, identity};
 
@@ -58,6 +58,39 @@ fn nobody_gets_around_a_waypoint() {
     });
     lab.apply(&gateway);
     assert!(reached(&lab, CLIENT, "v1.mesh/"));
+}
+
+/// A policy of a service that no waypoint serves: node proxies stand in, and deny what they cannot judge.
+#[test]
+fn a_policy_without_its_waypoint_fails_closed() {
+    let lab = lab();
+    let allow = |rule: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: closed, namespace: elsewhere}}\n\
+             spec: {{targetRefs: [{{kind: Service, group: \"\", name: other}}], rules: [{{{rule}}}]}}\n"
+        )
+    };
+    let url = "other.elsewhere/";
+    assert!(reached(&lab, CLIENT, url));
+    let from = allow("from: [{source: {namespaces: [mesh]}}]");
+    let said = lab.try_apply(&from).success();
+    assert!(said.contains("is not bound to a waypoint"), "{said}");
+    assert!(reached(&lab, CLIENT, url));
+    assert!(!reached(&lab, CONSUMER, url));
+    let only_get = allow("to: [{operation: {methods: [GET]}}]");
+    let _ = lab.try_apply(&only_get).success();
+    assert!(!reached(&lab, CLIENT, url));
+
+    // Its waypoint comes, and judges it.
+    let labelled = "namespace: elsewhere, labels: {istio.io/use-waypoint: w}}";
+    let bound = super::scene::service("elsewhere", "other", "version: other");
+    let bound = bound.replace("namespace: elsewhere}", labelled);
+    lab.apply(&(super::scene::gateway("elsewhere", "w", "") + &bound));
+    assert!(reached(&lab, CLIENT, url));
+    assert!(reached(&lab, CONSUMER, url));
+    let posted = Call::get(CLIENT, url).data("x").answer(&lab);
+    assert_eq!(posted.status, 403, "{posted:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use ambit_lab::harness::eventually;
 use super::call::Call;
 use super::rows::get;
 use super::scene::{CLIENT, OTHER, http_route, lab, service};
-use super::told::{Labels, line, series, so_many_lines};
+use super::told::{Labels, line, lines, series, so_many_lines};
 use crate::flows::identity;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -129,6 +129,75 @@ fn every_request_is_counted_and_told() {
     assert!(gone.contains("nobody.mesh.svc.cluster.local"), "{gone}");
     let broken = line(&lab, &["/broken"]);
     assert!(broken.contains("\" 500 - via_upstream \"-\""), "{broken}");
+}
+
+/// What is not HTTP: every connection once, with the bytes it carried.
+#[test]
+fn every_relayed_connection_is_counted_and_told() {
+    let lab = lab();
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {name: raw, namespace: mesh}\nspec:\n  \
+         targetRefs: [{kind: Service, group: \"\", name: v2}]\n  action: DENY\n  \
+         rules: [{to: [{operation: {ports: [\"9090\"]}}]}]\n";
+    lab.apply(&(deny.to_owned() + &service("mesh", "nobody", "version: nobody")));
+    let talk = |to: &str| lab.load(CLIENT, &["rr", "--json", "-n", "10", to]);
+    assert_eq!(talk("v1.mesh:9090").json()["errors"]["total"], 0);
+    for refused in ["v2.mesh:9090", "nobody.mesh:9090"] {
+        assert_ne!(talk(refused).code, 0, "{refused}");
+    }
+    let [client, v1] = ["client", "v1"].map(|it| identity("mesh", it));
+    for (service, flag, parts) in [
+        ("v1", "-", [&*v1, "istio_tcp_connections_closed_total"]),
+        (
+            "v2",
+            "RBAC",
+            ["unknown", "istio_tcp_connections_failed_total"],
+        ),
+        (
+            "nobody",
+            "UH",
+            ["unknown", "istio_tcp_connections_failed_total"],
+        ),
+    ] {
+        let [principal, metric] = parts;
+        let wanted = [
+            ("reporter", "waypoint"),
+            ("source_principal", &*client),
+            ("destination_principal", principal),
+            ("request_protocol", "tcp"),
+            ("response_flags", flag),
+        ];
+        let name = format!("{service}.mesh.svc.cluster.local");
+        let one = |metric: &str| {
+            let all = series(&lab, metric);
+            let mut mine = all
+                .into_iter()
+                .filter(|it| it.0["destination_service"] == name && it.0["response_flags"] == flag);
+            mine.next()
+        };
+        // Who is refused tries again, with each of its requests.
+        let parts = [&*format!("\"- - -\" 0 {flag} "), &name, &client];
+        let what = format!("as many lines as {metric} of {service}");
+        let (labels, lines) = eventually(&what, PATIENCE, || {
+            let (labels, count) = one(metric)?;
+            let lines = lines(&lab, &parts);
+            (lines.len() as f64 == count).then_some((labels, lines))
+        });
+        let line = &lines[0];
+        for (label, value) in wanted {
+            assert_eq!(labels[label], value, "{service}: {label}");
+        }
+        if flag == "-" {
+            for bytes in [
+                "istio_tcp_received_bytes_total",
+                "istio_tcp_sent_bytes_total",
+            ] {
+                assert_eq!(one(bytes).map(|it| it.1), Some(640.0), "{bytes}");
+            }
+            assert_eq!(lines.len(), 1, "{lines:#?}");
+            assert!(line.contains(" 640 640 "), "{line}");
+        }
+    }
 }
 
 /// What the waypoint answers by itself: the status, the flag, and the reason in the log.

@@ -55,7 +55,10 @@ pub(super) fn so_many_lines(lab: &Lab, count: usize, parts: &[&str]) -> Vec<Stri
 /// The lines of the access log so far that hold all of `parts`.
 pub(super) fn lines(lab: &Lab, parts: &[&str]) -> Vec<String> {
     let log = lab.logs(WAYPOINT);
-    let lines = log.lines().filter(|line| line.contains("HTTP/"));
+    // Of requests, and of connections that were relayed.
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("HTTP/") || line.contains("\"- - -\""));
     lines
         .filter(|line| parts.iter().all(|part| line.contains(part)))
         .map(ToOwned::to_owned)

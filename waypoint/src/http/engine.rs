@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ambit_http::ratelimit::RateLimiter;
-use ambit_telemetry::metrics::Requests;
+use ambit_telemetry::metrics::{Requests, Traffic};
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::Tracing;
 use arc_swap::ArcSwap;
@@ -15,10 +15,12 @@ use super::keys::KeyStore;
 use super::mirror::UnderWay;
 use crate::snapshot::Snapshot;
 
-/// Where requests are told of.
+/// Where requests and connections are told of.
 pub(crate) struct Telemetry {
     pub(crate) log: RequestLog,
     pub(crate) metrics: Arc<Requests>,
+    /// Of connections that are relayed as they are.
+    pub(crate) connections: Arc<Traffic>,
     /// `None`: traces are left as they come.
     pub(crate) tracing: Option<Tracing>,
 }
@@ -27,7 +29,7 @@ pub(crate) struct Telemetry {
 pub(crate) struct Common {
     pub(super) limiter: Mutex<RateLimiter>,
     pub(super) keys: Arc<KeyStore>,
-    pub(super) telemetry: Telemetry,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// Of one worker.

@@ -37,7 +37,7 @@ use crate::io::Io;
 use crate::session::Session;
 
 pub(crate) use engine::{Common, Engine, Telemetry};
-pub(crate) use record::LastSeries;
+pub(crate) use record::{LastSeries, reported};
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

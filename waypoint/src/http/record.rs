@@ -1,5 +1,6 @@
 //! What is told of a request when it is over: its metrics, its line in the access log, its span.
 
+mod reports;
 mod series;
 mod span;
 
@@ -25,6 +26,7 @@ use super::message::{Request, Response};
 use crate::session::Session;
 use crate::upstream::{Chosen, Endpoint};
 
+pub(crate) use reports::reported;
 pub(crate) use series::LastSeries;
 
 /// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left.
@@ -122,18 +124,7 @@ impl Record {
     }
 
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
-        for hit in &verdict.dry_run {
-            let would = match hit.action {
-                ambit_http::model::Action::Allow => "allow",
-                ambit_http::model::Action::Custom(_) => "ask",
-                _ => "deny",
-            };
-            self.notes
-                .push(format!("dry-run policy {} would {would}", hit.policy));
-        }
-        for hit in &verdict.audit {
-            self.notes.push(format!("audit policy {}", hit.policy));
-        }
+        self.notes = reported(verdict);
     }
 
     pub(super) fn rule(&mut self, rule: Option<&Arc<RouteRule>>) {

@@ -88,6 +88,8 @@ pub struct Limits {
     pub frame_size: u32,
     /// Streams on one connection before another is opened.
     pub streams_per_connection: u32,
+    /// Connections to one peer over which streams are spread before they share.
+    pub pool_spread: u32,
     /// Idle connections to peers are closed after this.
     #[serde(serialize_with = "value::duration")]
     pub pool_idle: Duration,
@@ -138,6 +140,12 @@ impl Limits {
                 "streams on one connection before another is opened",
                 100,
                 1..=100_000,
+            ),
+            pool_spread: reader.number(
+                "AMBIT_POOL_SPREAD",
+                "connections to one peer over which a pod's streams are spread before they share",
+                2,
+                1..=64,
             ),
             pool_idle: reader.value(
                 "POOL_UNUSED_RELEASE_TIMEOUT",
@@ -192,6 +200,7 @@ impl Limits {
             connection_window: self.connection_window,
             frame_size: self.frame_size,
             streams_per_connection: self.streams_per_connection as usize,
+            spread: self.pool_spread as usize,
             handshake_timeout: self.handshake_timeout,
             answer_timeout: self.answer_timeout,
             expired_grace: self.expired_grace,

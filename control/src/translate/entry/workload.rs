@@ -139,7 +139,8 @@ pub fn translate(
     };
     let workload = about.workload(&entry.spec, true, mesh);
     let mut workload = workload.map_err(|why| format!("spec.{why}"))?;
-    let mut policies = authorization::selecting(namespace, &metadata, objects, mesh);
+    let services = &workload.services;
+    let mut policies = authorization::selecting(namespace, &metadata, services, objects, mesh);
     policies.extend(peer::selecting(namespace, &metadata, objects, mesh));
     policies.sort();
     workload.authorization_policies = policies;

@@ -39,6 +39,15 @@ pub struct Inbound<'a> {
     pub caller: Option<&'a str>,
 }
 
+impl Inbound<'_> {
+    fn asking(&self) -> waypoint::Peer<'_> {
+        waypoint::Peer {
+            identity: self.peer,
+            address: self.peer_addr.ip().to_canonical(),
+        }
+    }
+}
+
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundPlan {
@@ -117,7 +126,7 @@ pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan,
             "port {port} is the node proxy's own; a tunnel cannot lead to it"
         )));
     }
-    waypoint::require(index, local, port, Some(inbound.peer))?;
+    waypoint::require(index, local, port, Some(inbound.asking()))?;
     let called = called_by(index, inbound, port)?;
     let tunnel = local.application_tunnel;
     let dial_port = tunnel.and_then(|tunnel| tunnel.port).unwrap_or(port);
@@ -146,7 +155,7 @@ fn called_by(index: &Index, inbound: &Inbound<'_>, port: u16) -> Result<Option<C
     let Some(text) = inbound.caller else {
         return Ok(None);
     };
-    if !waypoint::speaks_for_callers(index, inbound.local, port, inbound.peer) {
+    if !waypoint::speaks_for_callers(index, inbound.local, port, inbound.asking()) {
         return Ok(None);
     }
     let identity = text.parse().map_err(|error: IdentityError| {

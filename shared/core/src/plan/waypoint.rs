@@ -7,9 +7,11 @@
 //! that lets its waypoint be gone around (for migration) requires it of nobody.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::Refusal;
 use super::target::serves_on;
+use crate::addr::NetworkAddr;
 use crate::identity::Identity;
 use crate::index::{Index, Target};
 use crate::model::{Destination, GatewayAddress, Service, Workload};
@@ -111,17 +113,22 @@ pub(super) fn is_instance(index: &Index, gateway: &GatewayAddress, workload: &Wo
     }
 }
 
-/// Whether an instance of this waypoint has this identity.
-fn has_identity(index: &Index, gateway: &GatewayAddress, identity: &Identity) -> bool {
-    match index.destination(&gateway.destination) {
-        Some(Target::Service(service)) => index.endpoints(&service.key).is_some_and(|endpoints| {
-            endpoints
-                .iter()
-                .any(|endpoint| endpoint.workload().identity == *identity)
-        }),
-        Some(Target::Workload(instance)) => instance.identity == *identity,
-        None => false,
-    }
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer<'a> {
+    /// By certificate.
+    pub(super) identity: &'a Identity,
+    /// The other end of the connection, as the kernel tells it.
+    pub(super) address: IpAddr,
+}
+
+/// Whether an instance of this waypoint asks `local`: the pod at that address is one, and the certificate is its own. A
+/// certificate alone could be that of another pod with the same service account.
+fn is_asked_by(index: &Index, local: &Workload, gateway: &GatewayAddress, peer: Peer<'_>) -> bool {
+    let address = NetworkAddr::new(local.network.clone(), peer.address);
+    index.workload_at(&address).is_some_and(|workload| {
+        workload.identity == *peer.identity && is_instance(index, gateway, workload)
+    })
 }
 
 /// Refuses a call to this port of `local` that should have come through a waypoint and did not.
@@ -129,10 +136,10 @@ pub(super) fn require(
     index: &Index,
     local: &Workload,
     port: u16,
-    peer: Option<&Identity>,
+    peer: Option<Peer<'_>>,
 ) -> Result<(), Refusal> {
     let own = own_binding(index, local);
-    let known = |gateway| peer.is_some_and(|peer| has_identity(index, gateway, peer));
+    let known = |gateway| peer.is_some_and(|peer| is_asked_by(index, local, gateway, peer));
     let mut required = None;
     for gateway in required_bindings(index, local, port) {
         if known(gateway) {
@@ -146,7 +153,7 @@ pub(super) fn require(
         return Ok(());
     };
     let caller: &dyn fmt::Display = match &peer {
-        Some(peer) => peer,
+        Some(peer) => peer.identity,
         None => &"a caller without an identity",
     };
     Err(Refusal::denied(format!(
@@ -163,12 +170,12 @@ pub(super) fn speaks_for_callers(
     index: &Index,
     local: &Workload,
     port: u16,
-    peer: &Identity,
+    peer: Peer<'_>,
 ) -> bool {
     own_binding(index, local)
         .into_iter()
         .chain(service_bindings(index, local, port))
-        .any(|gateway| has_identity(index, gateway, peer))
+        .any(|gateway| is_asked_by(index, local, gateway, peer))
 }
 
 /// Whether any service is served on this port of a workload.

@@ -206,13 +206,30 @@ fn a_waypoint_is_not_behind_itself() {
 }
 
 fn connect(index: &Index, local: &str, peer: &str, authority: &str) -> String {
+    connect_from(index, local, (peer, address_of(peer)), authority)
+}
+
+fn address_of(peer: &str) -> &'static str {
+    match peer {
+        "gw" => "10.0.0.100:40000",
+        "gw2" => "10.0.0.101:40000",
+        _ => "10.0.0.9:40000",
+    }
+}
+
+fn connect_from(
+    index: &Index,
+    local: &str,
+    (peer, address): (&str, &str),
+    authority: &str,
+) -> String {
     let local = index
         .workload(&format!("Kubernetes//Pod/ns/{local}"))
         .expect("known");
     let inbound = Inbound {
         local,
         peer: &identity("ns", peer),
-        peer_addr: sock("10.0.0.9:40000"),
+        peer_addr: sock(address),
         socket_destination: std::net::SocketAddr::new(local.addresses[0], 15008),
         authority,
         forwarded_host: None,
@@ -258,6 +275,21 @@ fn what_went_around_the_waypoint_is_refused() {
     gone.apply(Change::RemoveAddress("ns/gw".into()));
     let found = connect(&gone, "a", "gw", "10.0.0.1:8080");
     assert!(found.starts_with("401 DENY"), "{found}");
+}
+
+/// Another pod may run under the waypoint's service account.
+#[test]
+fn the_certificate_of_a_waypoint_counts_only_at_its_own_address() {
+    let index = index(mesh());
+    for (address, passes) in [
+        ("10.0.0.100:40000", true),
+        ("[::ffff:10.0.0.100]:40000", true),
+        ("10.0.0.9:40000", false),
+        ("10.9.9.9:40000", false),
+    ] {
+        let found = connect_from(&index, "a", ("gw", address), "10.0.0.1:8080");
+        assert_eq!(found == "10.0.0.1:8080", passes, "{address}: {found}");
+    }
 }
 
 #[test]
@@ -338,7 +370,7 @@ fn said(index: &Index, peer: &str, authority: &str, caller: Option<&str>) -> Str
     let inbound = Inbound {
         local,
         peer: &identity("ns", peer),
-        peer_addr: sock("10.0.0.100:40000"),
+        peer_addr: sock(address_of(peer)),
         socket_destination: std::net::SocketAddr::new(target.ip(), 15008),
         authority,
         forwarded_host: None,
@@ -422,7 +454,7 @@ fn only_the_waypoint_of_what_is_asked_for_speaks_for_its_callers() {
             "client",
             "10.0.0.1:8081",
             Some(admin),
-            "itself [-]",
+            "itself [client]",
         ),
         (
             "its waypoint, for a port that is not bound",
@@ -436,7 +468,7 @@ fn only_the_waypoint_of_what_is_asked_for_speaks_for_its_callers() {
             "gw2",
             "10.0.0.1:8081",
             Some(admin),
-            "itself [-]",
+            "itself [gw2]",
         ),
         (
             "another service's waypoint, for a port that is bound",
@@ -459,7 +491,7 @@ fn only_the_waypoint_of_what_is_asked_for_speaks_for_its_callers() {
             "client",
             "10.0.0.1:8081",
             Some("admin"),
-            "itself [-]",
+            "itself [client]",
         ),
     ] {
         assert_eq!(said(&index, peer, authority, caller), expected, "{case}");
