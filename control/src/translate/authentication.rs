@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
+use ambit_http::jwt::JwksUrl;
 use ambit_http::model::route::BackendRef;
 use ambit_http::model::{JwtRule, KeySource, RequestAuthentication, Resource, TokenSource};
 use http::{Uri, header};
@@ -190,6 +191,8 @@ fn from_uri(text: &str, view: &View<'_>) -> Result<KeySource, String> {
             path: path.into(),
         });
     }
+    // Also where waypoints would not go: they check it again, and what it resolves to.
+    JwksUrl::parse(text).map_err(|error| format!("jwksUri: {error}"))?;
     Ok(KeySource::Url(text.into()))
 }
 

@@ -53,6 +53,7 @@ mod balance;
 mod call;
 mod concerns;
 mod deadlines;
+mod detection;
 mod envoy;
 mod filters;
 mod limits;

@@ -60,6 +60,29 @@ fn nobody_gets_around_a_waypoint() {
     assert!(reached(&lab, CLIENT, "v1.mesh/"));
 }
 
+/// A waypoint that is there and not ready is as good as none; a service may say that its waypoint can be gone around.
+#[test]
+fn a_waypoint_without_instances_lets_nobody_through() {
+    let lab = lab();
+    assert!(reached(&lab, CLIENT, "v1.mesh/"));
+    let mut deployment = lab.object("deployment", "mesh/waypoint");
+    deployment["spec"]["replicas"] = 0.into();
+    lab.apply(&deployment.to_string());
+    assert!(!reached(&lab, CLIENT, "v1.mesh/"));
+    assert!(!reached(&lab, CLIENT, "v2.mesh/"), "also on another node");
+
+    let labelled = "namespace: mesh, labels: {ambit.dev/waypoint-bypass: allowed}}";
+    let bypass =
+        super::scene::service("mesh", "v3", "version: v3").replace("namespace: mesh}", labelled);
+    lab.apply(&bypass);
+    assert!(reached(&lab, CLIENT, "v3.mesh/"), "by itself");
+    assert!(reached(&lab, STRANGER, "v3.mesh/"));
+    assert!(!reached(&lab, CLIENT, "v1.mesh/"));
+    deployment["spec"]["replicas"] = 1.into();
+    lab.apply(&deployment.to_string());
+    assert!(reached(&lab, CLIENT, "v1.mesh/"));
+}
+
 /// A policy of a service that no waypoint serves: node proxies stand in, and deny what they cannot judge.
 #[test]
 fn a_policy_without_its_waypoint_fails_closed() {
@@ -86,7 +109,10 @@ fn a_policy_without_its_waypoint_fails_closed() {
     let labelled = "namespace: elsewhere, labels: {istio.io/use-waypoint: w}}";
     let bound = super::scene::service("elsewhere", "other", "version: other");
     let bound = bound.replace("namespace: elsewhere}", labelled);
-    lab.apply(&(super::scene::gateway("elsewhere", "w", "") + &bound));
+    let waypoint = super::scene::gateway("elsewhere", "w", "");
+    // Of the other class that is ours to serve.
+    let waypoint = waypoint.replace("ambit-waypoint", "istio-waypoint");
+    lab.apply(&(waypoint + &bound));
     assert!(reached(&lab, CLIENT, url));
     assert!(reached(&lab, CONSUMER, url));
     let posted = Call::get(CLIENT, url).data("x").answer(&lab);

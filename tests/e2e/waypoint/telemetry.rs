@@ -200,12 +200,29 @@ fn every_relayed_connection_is_counted_and_told() {
     }
 }
 
+/// What a client says of itself does not end a field or a line.
+#[test]
+fn nothing_a_client_sends_forges_a_line() {
+    let lab = lab();
+    let agent = "x\" 200 - via_upstream \"-\\";
+    let call = Call::get(CLIENT, "v1.mesh/forged?%0a%22").header("user-agent", agent);
+    assert_eq!(call.answer(&lab).status, 200);
+    let line = line(&lab, &["/forged?"]);
+    assert!(
+        line.contains(r#""GET /forged?%0a%22 HTTP/1.1" 200 - "#),
+        "{line}"
+    );
+    assert!(line.contains(r#""x\" 200 - via_upstream \"-\\""#), "{line}");
+}
+
 /// What the waypoint answers by itself: the status, the flag, and the reason in the log.
 #[test]
 fn every_refusal_says_why() {
     let lab = lab();
     let rules = "- matches: [{path: {type: PathPrefix, value: /missing}}]\n  backendRefs: [{name: gone, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /empty}}]\n  backendRefs: [{name: empty, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /refusing}}]\n  backendRefs: [{name: refusing, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /broken}}]\n  backendRefs: [{name: v1, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /slow}}]\n  timeouts: {request: 200ms}\n  backendRefs: [{name: v1, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /limited}}]\n  backendRefs: [{name: v1, port: 80}]\n  \
            filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: RateLimit, name: one}}]\n\
@@ -218,18 +235,28 @@ fn every_refusal_says_why() {
          spec: {abort: {status: 418}}\n\
          ---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: never, namespace: mesh}\n\
          spec: {targetRefs: [{kind: Service, group: \"\", name: echo}], action: DENY, rules: [{to: [{operation: {paths: [\"/denied\"]}}]}]}\n";
-    let manifests =
-        service("mesh", "empty", "app: nobody") + extensions + &http_route("r", "echo", rules);
+    // Nobody listens on that port of the pod.
+    let refusing =
+        service("mesh", "refusing", "version: v1").replace("targetPort: web", "targetPort: 8099");
+    let empty = service("mesh", "empty", "app: nobody");
+    let manifests = empty + &refusing + extensions + &http_route("r", "echo", rules);
     let _ = lab.try_apply(&manifests).success();
     assert_eq!(get("/limited").answer(&lab).status, 200);
     for (path, status, flag, reason) in [
-        ("/nothing", 404, "NR", ""),
+        (
+            "/nothing",
+            404,
+            "NR",
+            "no rule of any route matches GET /nothing",
+        ),
         ("/missing", 500, "NC", "Service mesh/gone"),
         ("/empty", 503, "UH", "empty"),
         ("/slow?delay=3s", 504, "UT", "time"),
         ("/limited", 429, "RL", "mesh/one"),
         ("/faulty", 418, "FI", "fault"),
         ("/denied", 403, "RBAC", "mesh/never"),
+        ("/refusing", 503, "URX", "cannot be reached"),
+        ("/broken?reset=request", 503, "UC", ""),
     ] {
         assert_eq!(get(path).answer(&lab).status, status, "{path}");
         let code = status.to_string();

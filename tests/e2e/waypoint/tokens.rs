@@ -76,6 +76,30 @@ fn authentication(service: &str, keys: &str, more: &str) -> String {
     )
 }
 
+/// A token with a MAC whose secret is what everybody knows: the key that signatures are verified with.
+fn confused(signer: &Signer) -> String {
+    let claims = json!({"iss": ISSUER, "aud": "shop", "sub": "root", "exp": at(600)});
+    let header = Header {
+        kid: Some(signer.kid.to_owned()),
+        ..Header::new(Algorithm::HS256)
+    };
+    let secret = EncodingKey::from_secret(signer.public.to_string().as_bytes());
+    jsonwebtoken::encode(&header, &claims, &secret).expect("a token")
+}
+
+/// A token that brings the key it is signed with, and names it as the issuer's.
+fn injected(signer: &Signer) -> String {
+    let claims = json!({"iss": ISSUER, "aud": "shop", "sub": "root", "exp": at(600)});
+    let header = Header {
+        kid: Some(format!("../{}", signer.kid)),
+        jku: Some("http://192.0.2.1/keys".to_owned()),
+        jwk: serde_json::from_value(signer.public.clone()).ok(),
+        ..Header::new(Algorithm::ES256)
+    };
+    assert!(header.jwk.is_some(), "{}", signer.public);
+    jsonwebtoken::encode(&header, &claims, &signer.key).expect("a token")
+}
+
 fn bearing(lab: &Lab, url: &str, token: &str) -> Answer {
     let call = Call::get(CLIENT, url);
     call.header("authorization", &format!("Bearer {token}"))
@@ -135,9 +159,18 @@ fn a_token_is_good_or_refused() {
         ("other claims", changed),
         ("no algorithm", format!("{none}.{root}.")),
         ("no token", "token".to_owned()),
+        ("signed with the public key", confused(&signer)),
+        ("a key of its own", injected(&other)),
+        ("just expired", signer.token(&json!({"exp": at(-90)}))),
+        ("not quite valid yet", signer.token(&json!({"nbf": at(90)}))),
     ] {
         let path = format!("v1.mesh/{}", name.replace([' ', '\''], "-"));
         refused(&bearing(&lab, &path, &token), name);
+    }
+    // Clocks differ a little.
+    for claims in [json!({"exp": at(-20)}), json!({"nbf": at(20)})] {
+        let answer = bearing(&lab, "v1.mesh/", &signer.token(&claims));
+        assert_eq!(answer.status, 200, "{claims}: {answer:?}");
     }
     let twice = Call::get(CLIENT, "v1.mesh/").header("authorization", &format!("Bearer {good}"));
     let twice = twice.header("authorization", &format!("Bearer {good}"));
@@ -180,6 +213,23 @@ fn policies_judge_by_the_token() {
     for path in ["/any", "/admin"] {
         let answer = Call::get(CLIENT, &format!("v1.mesh{path}")).answer(&lab);
         assert_eq!(answer.status, 403, "{path}: {answer:?}");
+    }
+}
+
+/// What only the waypoint itself or the cloud's machines should reach is not asked for keys.
+#[test]
+fn keys_are_not_fetched_from_where_the_waypoint_alone_may_go() {
+    let lab = lab();
+    let signer = Signer::new("one");
+    for (at, host) in ["127.0.0.1:15020", "[::1]", "169.254.169.254", "localhost"]
+        .iter()
+        .enumerate()
+    {
+        let uri = format!("jwksUri: http://{host}/keys");
+        let said = lab.try_apply(&authentication("v1", &uri, ""));
+        assert!(said.to_string().contains("jwksUri"), "{host}: {said}");
+        let path = format!("v1.mesh/local-{at}");
+        refused(&bearing(&lab, &path, &signer.token(&json!({}))), host);
     }
 }
 

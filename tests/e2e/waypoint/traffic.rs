@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
-use super::scene::{CLIENT, http_route, lab, route};
+use super::scene::{CLIENT, http_route, lab, program_pod, route};
 use crate::fixtures::cluster_ips;
+use crate::flows::metric;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -116,6 +117,66 @@ fn a_mirror_gets_a_copy_and_does_not_matter() {
     let _ = lab.run(["kill", "-n", "mesh", "v2"]);
     let answer = Call::get(CLIENT, "/after").answer(&lab);
     assert_eq!(answer.server(), "v1");
+}
+
+/// A copy's body is streamed: more than any buffer holds arrives, and what a mirror does with it is no matter.
+#[test]
+fn a_mirror_gets_the_whole_body_or_none_of_the_time() {
+    let lab = lab();
+    // One takes bodies, one takes connections and nothing more, one ends in the middle.
+    let echo = "image: ambit/echo\n    args: [\"--port=8080\", \"--port=hang=9200\", \"--port=reset=9300\"]";
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: mirrors, namespace: mesh}\nspec:\n  \
+         selector: {app: mirrors}\n  ports:\n  - {name: http-whole, port: 80, targetPort: 8080}\n  \
+         - {name: http-hang, port: 81, targetPort: 9200}\n  - {name: http-reset, port: 82, targetPort: 9300}\n";
+    lab.apply(&(program_pod("mesh", "mirrors", 8080, echo) + service));
+    let to = |port: u16| {
+        let filter = format!(
+            "{{type: RequestMirror, requestMirror: {{backendRef: {{name: mirrors, port: {port}}}}}}}"
+        );
+        let rules = format!("- filters: [{filter}]\n  backendRefs: [{{name: v1, port: 8080}}]");
+        lab.apply(&http_route("mirror", "echo", &rules));
+    };
+    let upload = |path: &str, count: u32| {
+        let url = format!("http://echo.mesh{path}");
+        send(
+            &lab,
+            "http",
+            &url,
+            count,
+            &["--body-size", "4Mi", "--timeout", "20s"],
+        );
+    };
+    to(80);
+    // No faster than anybody takes it.
+    let paced =
+        "head -c 4M /dev/zero | curl -sf --limit-rate 4M -T - -o /dev/null http://echo.mesh/whole";
+    for _ in 0..2 {
+        let _ = lab.exec(CLIENT, &["bash", "-c", paced]).success();
+    }
+    let received = || {
+        let node = "node-2";
+        let labels = [
+            ("reporter", "destination"),
+            ("destination_workload", "mirrors"),
+        ];
+        metric(&lab, node, "istio_tcp_received_bytes_total", &labels)
+    };
+    let all = 2.0 * f64::from(4 << 20);
+    eventually("the bodies at the mirror", PATIENCE, || {
+        (received() >= all).then_some(())
+    });
+    // Within a second each, whoever is mirrored to.
+    for port in [81, 82] {
+        to(port);
+        let started = Instant::now();
+        upload(&format!("/mirror-{port}"), 8);
+        let took = started.elapsed();
+        assert!(took < Duration::from_secs(8), "port {port}: {took:?}");
+    }
+    assert_eq!(
+        seen(&lab, "/mirror-81")["v1"] + seen(&lab, "/mirror-82")["v1"],
+        16
+    );
 }
 
 #[test]

@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use ambit_http::h1::Framing;
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::mirror::Copied;
 use super::{h1, h2};
 
 pub(super) use repeatable::{Kept, Repeatable};
@@ -45,8 +45,8 @@ pub(super) enum Body {
     Kept(Box<Kept>),
     /// Somebody sees every piece pass.
     Watched(Box<Body>, Box<dyn Watch>),
-    /// A copy of what passes elsewhere: `None` is its end.
-    Copy(mpsc::Receiver<Option<Frame>>, Framing),
+    /// A copy of what passes elsewhere.
+    Copy(Copied, Framing),
     /// It has to be over by then.
     Until(Box<Body>, Deadline),
 }
@@ -113,10 +113,7 @@ impl Body {
                 }
                 Poll::Ready(frame)
             }
-            Self::Copy(pieces, _) => match ready!(pieces.poll_recv(cx)) {
-                Some(frame) => Poll::Ready(Ok(frame)),
-                None => Poll::Ready(Err(Broken("the copy fell behind".to_owned()))),
-            },
+            Self::Copy(copied, _) => copied.poll_next(cx),
             Self::Until(inner, deadline) => {
                 if let Poll::Ready(frame) = inner.poll_next(cx) {
                     return Poll::Ready(frame);

@@ -35,7 +35,7 @@ pub(crate) struct Common {
 /// Of one worker.
 pub(crate) struct Engine {
     pub(super) connections: Arc<Connections>,
-    pub(super) mirrors: UnderWay,
+    pub(super) mirrors: Arc<UnderWay>,
     common: Arc<Common>,
 }
 
@@ -78,7 +78,7 @@ impl Engine {
         tokio::spawn(Connections::sweeping(Arc::downgrade(&connections), there));
         Arc::new(Self {
             connections,
-            mirrors: UnderWay::default(),
+            mirrors: Arc::default(),
             common,
         })
     }

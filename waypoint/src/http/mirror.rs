@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ambit_http::balance::Wish;
@@ -12,19 +13,28 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::attempt::{self, Outgoing};
-use super::body::{Body, Frame, Repeatable, Watch};
+use super::body::{Body, Broken, Frame, Repeatable, Watch};
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
-/// Pieces that may wait for a mirror; each is at most what is read of a body at once.
-const BEHIND: usize = 8;
+/// Bytes of a body that may wait for a mirror.
+const BEHIND: usize = 1 << 20;
+/// Those that may wait for all mirrors of one worker.
+const ALL_BEHIND: usize = 64 << 20;
+/// What a piece takes beside its bytes.
+const PIECE: usize = 128;
 /// Copies under way on one worker; more are not begun.
 const MOST: usize = 1024;
 /// A copy is given up after this.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Copies that are under way on this worker.
-pub(super) type UnderWay = Arc<AtomicUsize>;
+/// Copies that are under way on a worker.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    copies: AtomicUsize,
+    /// Bytes that wait for mirrors.
+    waiting: AtomicUsize,
+}
 
 /// Starts a copy to each mirror; the body of the original, which feeds them.
 pub(super) fn copies(
@@ -57,9 +67,9 @@ pub(super) fn copies(
         let copy = match body.is_empty() {
             true => Body::Empty,
             false => {
-                let (pieces, taken) = mpsc::channel(BEHIND);
-                let copy = Body::Copy(taken, body.framing());
-                body = Body::Watched(Box::new(body), Box::new(Feed(Some(pieces))));
+                let (feed, copy) = feed(&session.shared.http.mirrors);
+                let copy = Body::Copy(copy, body.framing());
+                body = Body::Watched(Box::new(body), Box::new(feed));
                 copy
             }
         };
@@ -85,12 +95,12 @@ pub(super) fn copies(
 }
 
 /// One copy, counted until it is dropped.
-struct Counted(UnderWay);
+struct Counted(Arc<UnderWay>);
 
 impl Counted {
-    fn new(all: &UnderWay) -> Option<Self> {
+    fn new(all: &Arc<UnderWay>) -> Option<Self> {
         let counted = Self(all.clone());
-        let before = all.fetch_add(1, Ordering::Relaxed);
+        let before = all.copies.fetch_add(1, Ordering::Relaxed);
         // Dropping it takes the count back.
         (before < MOST).then_some(counted)
     }
@@ -98,18 +108,77 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.copies.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
+fn feed(all: &Arc<UnderWay>) -> (Feed, Copied) {
+    let (pieces, taken) = mpsc::unbounded_channel();
+    let waiting = Arc::new(Waiting {
+        bytes: AtomicUsize::new(0),
+        all: all.clone(),
+    });
+    let feed = Feed {
+        pieces: Some(pieces),
+        waiting: waiting.clone(),
+    };
+    let pieces = taken;
+    (feed, Copied { pieces, waiting })
+}
+
 /// Hands pieces on as long as the mirror keeps up.
-struct Feed(Option<mpsc::Sender<Option<Frame>>>);
+struct Feed {
+    pieces: Option<mpsc::UnboundedSender<Option<Frame>>>,
+    waiting: Arc<Waiting>,
+}
+
+/// The body of a copy. `None` is its end.
+pub(super) struct Copied {
+    pieces: mpsc::UnboundedReceiver<Option<Frame>>,
+    waiting: Arc<Waiting>,
+}
+
+/// Bytes between the two.
+#[derive(Debug)]
+struct Waiting {
+    bytes: AtomicUsize,
+    all: Arc<UnderWay>,
+}
+
+impl Waiting {
+    /// More wait, unless that is too much.
+    fn add(&self, bytes: usize) -> bool {
+        let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let all = self.all.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        own <= BEHIND && all <= ALL_BEHIND
+    }
+
+    fn take(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.all.waiting.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.take(self.bytes.load(Ordering::Relaxed));
+    }
+}
+
+/// What a piece holds.
+fn size(frame: Option<&Frame>) -> usize {
+    PIECE
+        + match frame {
+            Some(Frame::Data(data)) => data.len(),
+            Some(Frame::Trailers(_)) | None => 0,
+        }
+}
 
 impl Feed {
     fn send(&mut self, frame: Option<Frame>) {
-        let sent = self.0.as_ref().map(|pieces| pieces.try_send(frame));
-        if matches!(sent, Some(Err(_))) {
-            self.0 = None;
+        let Some(pieces) = &self.pieces else { return };
+        if !self.waiting.add(size(frame.as_ref())) || pieces.send(frame).is_err() {
+            self.pieces = None;
         }
     }
 }
@@ -121,6 +190,58 @@ impl Watch for Feed {
 
     fn end(&mut self) {
         self.send(None);
-        self.0 = None;
+        self.pieces = None;
+    }
+}
+
+impl Copied {
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame>, Broken>> {
+        let Some(frame) = ready!(self.pieces.poll_recv(cx)) else {
+            return Poll::Ready(Err(Broken("the copy fell behind".to_owned())));
+        };
+        self.waiting.take(size(frame.as_ref()));
+        Poll::Ready(Ok(frame))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_is_given_up_when_too_much_waits_for_it() {
+        let all = Arc::default();
+        let piece = Frame::Data(Bytes::from(vec![0; 64 * 1024]));
+        let (mut fast, mut taken) = feed(&all);
+        for _ in 0..100 {
+            fast.piece(&piece);
+            let frame = std::future::poll_fn(|cx| taken.poll_next(cx)).await;
+            assert!(matches!(frame, Ok(Some(Frame::Data(_)))), "{frame:?}");
+        }
+        fast.end();
+        let end = std::future::poll_fn(|cx| taken.poll_next(cx)).await;
+        assert!(matches!(end, Ok(None)), "{end:?}");
+        assert_eq!(all.waiting.load(Ordering::Relaxed), 0);
+
+        let (mut slow, mut taken) = feed(&all);
+        for _ in 0..100 {
+            slow.piece(&piece);
+        }
+        let mut got = 0;
+        let end = loop {
+            match std::future::poll_fn(|cx| taken.poll_next(cx)).await {
+                Ok(Some(_)) => got += 1,
+                other => break other,
+            }
+        };
+        assert!(end.is_err(), "{end:?}");
+        assert_eq!(got, BEHIND / (64 * 1024) - 1, "and what each takes beside");
+        drop((slow, taken));
+        assert_eq!(all.waiting.load(Ordering::Relaxed), 0, "all is given back");
     }
 }
