@@ -139,7 +139,7 @@ fn serve(
     drained: &Drained,
 ) -> anyhow::Result<()> {
     let settings = Arc::new(settings());
-    for member in Crew::new(equip(config, workers, everywhere)).members() {
+    for member in Crew::new(equip(config, workers.handles(), everywhere)).members() {
         let _entered = member.runtime().enter();
         let listener = listener::listen().context("cannot listen for HBONE")?;
         let serving = listener::serve(member.clone(), listener, settings.clone(), drained.clone());
@@ -174,7 +174,7 @@ pub(crate) fn uid(mesh: &Mesh) -> String {
 /// What each worker works with.
 pub(crate) fn equip(
     config: &Config,
-    workers: &Workers,
+    workers: &[Handle],
     everywhere: &Everywhere,
 ) -> Vec<(Handle, Arc<Shared>)> {
     let Everywhere {
@@ -193,7 +193,7 @@ pub(crate) fn equip(
     );
     let tls = Arc::<TlsClients>::default();
     let hosts = Arc::<Hosts>::default();
-    let equipped = workers.handles().iter().map(|worker| {
+    let equipped = workers.iter().map(|worker| {
         let _entered = worker.enter();
         let shared = Shared {
             gateway: NamespacedName::new(namespace, config.gateway.as_str()),

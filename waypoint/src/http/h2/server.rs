@@ -36,7 +36,7 @@ const GREETING: Duration = Duration::from_secs(60);
 /// A client may reset this many requests before they are answered, and half of all after that.
 const RESETS: u32 = 200;
 
-/// Serves requests side by side until the client leaves. What is wrong with one of them concerns its
+/// Serves requests side by side until the client leaves, or is told to and has all its answers. What is wrong with one of them concerns its
 /// stream alone.
 pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes) {
     let mut builder = h2::server::Builder::new();
@@ -59,7 +59,18 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
     };
     let resets = Arc::new(AtomicU32::new(0));
     let mut requests: u32 = 0;
-    while let Some(accepted) = connection.accept().await {
+    let mut ending = pin!(session.ending.begun());
+    let mut ends = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = &mut ending, if !ends => {
+                ends = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else { return };
         match accepted {
             Ok((request, respond)) => {
                 requests = requests.saturating_add(1);

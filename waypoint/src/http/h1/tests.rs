@@ -1,0 +1,74 @@
+//! A client's connection that is told to end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::testing::{Scene, Server, connection, head};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: server.bench\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A server, a session and a client that speaks HTTP/1.1 in it.
+async fn scene() -> (Server, Scene, TcpStream) {
+    let server = Server::start(OK).await;
+    let scene = Scene::new(&[server.address]);
+    let (client, io) = connection().await;
+    tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
+    (server, scene, client)
+}
+
+/// The next response; whether its connection goes on.
+async fn response(client: &mut TcpStream) -> bool {
+    let head = head(client).await.expect("a response");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let mut body = [0; 2];
+    client.read_exact(&mut body).await.expect("a body");
+    assert_eq!(&body, b"ok");
+    !head.to_ascii_lowercase().contains("connection: close")
+}
+
+/// What still comes before the connection ends.
+async fn rest(client: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let reading = timeout(Duration::from_secs(20), client.read_to_end(&mut rest));
+    let read = reading.await.expect("an end in time");
+    read.expect("an orderly end");
+    rest
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_answered_and_the_last() {
+    let (mut server, scene, mut client) = scene().await;
+    client.write_all(GET).await.expect("sent");
+    server.arrived.recv().await.expect("a request");
+    scene.end();
+    server.answers.add_permits(1);
+    assert!(!response(&mut client).await, "it says that it ends");
+    assert_eq!(rest(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn a_connection_in_use_has_one_more_answer() {
+    let (server, scene, mut client) = scene().await;
+    server.answers.add_permits(2);
+    client.write_all(GET).await.expect("sent");
+    assert!(response(&mut client).await, "it goes on");
+    scene.end();
+    client.write_all(GET).await.expect("sent");
+    assert!(!response(&mut client).await, "it says that it ends");
+    assert_eq!(rest(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends() {
+    let (server, scene, mut client) = scene().await;
+    server.answers.add_permits(1);
+    client.write_all(GET).await.expect("sent");
+    assert!(response(&mut client).await, "it goes on");
+    scene.end();
+    assert_eq!(rest(&mut client).await, b"");
+}

@@ -1,0 +1,77 @@
+//! A client's connection that is told to end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::testing::{Scene, Server, connection};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+struct Client {
+    requests: SendRequest<Bytes>,
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+/// A server, a session and a client that speaks HTTP/2 in it.
+async fn scene() -> (Server, Scene, Client) {
+    let server = Server::start(OK).await;
+    let scene = Scene::new(&[server.address]);
+    let (client, io) = connection().await;
+    tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
+    let (requests, connection) = h2::client::handshake(client).await.expect("a greeting");
+    let client = Client {
+        requests,
+        connection: tokio::spawn(connection),
+    };
+    (server, scene, client)
+}
+
+impl Client {
+    fn get(&mut self) -> h2::client::ResponseFuture {
+        let request = Request::get("http://server.bench/").body(());
+        let sent = self
+            .requests
+            .send_request(request.expect("a request"), true);
+        sent.expect("sent").0
+    }
+
+    /// The connection ends, in order.
+    async fn ends(self) {
+        drop(self.requests);
+        let ended = timeout(Duration::from_secs(20), self.connection).await;
+        let ended = ended.expect("an end in time").expect("no panic");
+        ended.expect("an orderly end");
+    }
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_answered_and_nothing_more_is_taken() {
+    let (mut server, scene, mut client) = scene().await;
+    let response = client.get();
+    server.arrived.recv().await.expect("a request");
+    scene.end();
+    // It refuses once it has heard of the end.
+    while client.requests.clone().ready().await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    server.answers.add_permits(1);
+    let mut body = response.await.expect("a response").into_body();
+    let piece = body.data().await.expect("a body").expect("all of it");
+    assert_eq!(&*piece, b"ok");
+    drop(body);
+    client.ends().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_ends() {
+    let (_server, scene, client) = scene().await;
+    scene.end();
+    let ended = timeout(Duration::from_secs(20), client.connection).await;
+    let ended = ended.expect("an end in time").expect("no panic");
+    ended.expect("an orderly end");
+}
