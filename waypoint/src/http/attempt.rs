@@ -121,6 +121,9 @@ pub(super) async fn forward(
                 sleep_until(at.into()).await;
             }
             (Verdict::Finish(flag), Ok(mut response)) => {
+                if let Some(refusal) = outcome.refusal(flag, "") {
+                    return Err(refusal);
+                }
                 record.flag(flag);
                 body.close();
                 if let Some(deadline) = attempts.deadline() {
