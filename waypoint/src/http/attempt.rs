@@ -103,7 +103,9 @@ pub(super) async fn forward(
             // The common case asks nobody.
             Some(status) if status < 400 => Verdict::Finish(Flag::None),
             _ => {
-                let whole = body.is_whole() && outgoing.upgrade.is_none();
+                // What becomes another protocol is begun once.
+                let once = outgoing.upgrade.is_some() && !outcome.is_unseen();
+                let whole = body.is_whole() && !once;
                 attempts.on_result(
                     &outcome,
                     whole,

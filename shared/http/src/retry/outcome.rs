@@ -51,6 +51,12 @@ impl Outcome {
         }
     }
 
+    /// The backend has certainly not acted on it: what is sent again arrives once.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::NotConnected | Self::Unsent)
+    }
+
     /// The flag it has by itself.
     #[must_use]
     pub fn flag(&self) -> Flag {

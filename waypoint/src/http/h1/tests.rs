@@ -72,3 +72,26 @@ async fn an_idle_connection_ends() {
     scene.end();
     assert_eq!(rest(&mut client).await, b"");
 }
+
+#[tokio::test]
+async fn a_handshake_that_nobody_has_seen_is_made_elsewhere() {
+    let server = Server::start(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    )
+    .await;
+    // Nobody listens there.
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 2], server.address.port()));
+    let scene = Scene::new(&[server.address, nobody]);
+    // That none of them tries the other first is as likely as 1 in 65,536.
+    for number in 0..16 {
+        server.answers.add_permits(1);
+        let (mut client, io) = connection().await;
+        tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
+        let handshake = "GET / HTTP/1.1\r\nhost: server.bench\r\n\
+             connection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        let sent = client.write_all(handshake.as_bytes()).await;
+        sent.expect("sent");
+        let head = head(&mut client).await.expect("a response");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{number}: {head}");
+    }
+}
