@@ -185,13 +185,22 @@ impl Connection {
         mut waits: bool,
     ) -> Option<Response> {
         let mut ended = false;
+        let mut answered = None;
         loop {
             let event = poll_fn(|cx| {
-                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(Event::Answer(response));
+                if answered.is_none()
+                    && let Poll::Ready(response) = answer.as_mut().poll(cx)
+                {
+                    answered = Some(response);
+                    // Nobody needs more of the body.
+                    waits = false;
                 }
+                // What was said before the response goes before it.
                 if let Poll::Ready(note) = self.desk.poll(cx) {
                     return Poll::Ready(Event::Note(note));
+                }
+                if let Some(response) = answered.take() {
+                    return Poll::Ready(Event::Answer(response));
                 }
                 self.poll_gone(cx, &mut ended).map(|()| Event::Gone)
             });

@@ -1,4 +1,4 @@
-//! A client's connection that is told to end.
+//! What a client gets when: interim responses, the end of its connection, another attempt.
 
 use std::time::Duration;
 
@@ -14,7 +14,12 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// A server, a session and a client that speaks HTTP/1.1 in it.
 async fn scene() -> (Server, Scene, TcpStream) {
-    let server = Server::start(OK).await;
+    scene_of(OK).await
+}
+
+/// The same with a server that answers so.
+async fn scene_of(answer: &'static str) -> (Server, Scene, TcpStream) {
+    let server = Server::start(answer).await;
     let scene = Scene::new(&[server.address]);
     let (client, io) = connection().await;
     tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
@@ -71,6 +76,19 @@ async fn an_idle_connection_ends() {
     assert!(response(&mut client).await, "it goes on");
     scene.end();
     assert_eq!(rest(&mut client).await, b"");
+}
+
+#[tokio::test]
+async fn an_interim_response_that_comes_with_the_response_goes_before_it() {
+    let both = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (server, _scene, mut client) = scene_of(both).await;
+    server.answers.add_permits(1);
+    client.write_all(GET).await.expect("sent");
+    let early = head(&mut client).await.expect("hints");
+    assert!(early.starts_with("HTTP/1.1 103 "), "{early}");
+    assert!(early.contains("link: </a>"), "{early}");
+    assert!(response(&mut client).await);
 }
 
 #[tokio::test]

@@ -159,23 +159,25 @@ async fn answer(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response> {
     poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
-            }
-            let Poll::Ready(note) = desk.poll(cx) else {
-                return respond.poll_reset(cx).map(|_| None);
-            };
+        let answered = answer.as_mut().poll(cx);
+        // What was said before the response goes before it.
+        while let Poll::Ready(note) = desk.poll(cx) {
             let (status, headers) = match note {
                 Note::Interim(status, headers) => (status, headers),
-                Note::BodyWanted => (StatusCode::CONTINUE, HeaderMap::new()),
-                Note::Reader(..) => continue,
+                Note::BodyWanted if answered.is_pending() => {
+                    (StatusCode::CONTINUE, HeaderMap::new())
+                }
+                Note::BodyWanted | Note::Reader(..) => continue,
             };
             let mut head = http::Response::new(());
             *head.status_mut() = status;
             *head.headers_mut() = headers;
             // One that cannot be sent any more is missed by nobody.
             let _ = respond.send_informational(head);
+        }
+        match answered {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
         }
     })
     .await

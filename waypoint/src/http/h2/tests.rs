@@ -1,5 +1,6 @@
-//! A client's connection that is told to end.
+//! What a client gets when: interim responses, the end of its connection.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +20,12 @@ struct Client {
 
 /// A server, a session and a client that speaks HTTP/2 in it.
 async fn scene() -> (Server, Scene, Client) {
-    let server = Server::start(OK).await;
+    scene_of(OK).await
+}
+
+/// The same with a server that answers so.
+async fn scene_of(answer: &'static str) -> (Server, Scene, Client) {
+    let server = Server::start(answer).await;
     let scene = Scene::new(&[server.address]);
     let (client, io) = connection().await;
     tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
@@ -74,4 +80,18 @@ async fn an_idle_connection_ends() {
     let ended = timeout(Duration::from_secs(20), client.connection).await;
     let ended = ended.expect("an end in time").expect("no panic");
     ended.expect("an orderly end");
+}
+
+#[tokio::test]
+async fn an_interim_response_that_comes_with_the_response_goes_before_it() {
+    let both = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (server, _scene, mut client) = scene_of(both).await;
+    server.answers.add_permits(1);
+    let mut response = client.get();
+    let early = poll_fn(|cx| response.poll_informational(cx)).await;
+    let early = early.expect("hints").expect("an interim response");
+    assert_eq!(early.status(), 103);
+    assert_eq!(early.headers()["link"], "</a>");
+    assert_eq!(response.await.expect("a response").status(), 200);
 }
