@@ -76,6 +76,7 @@ fn the_container_is_told_who_it_is() {
     let deployment = made().deployment.spec.expect("a spec");
     let pod = deployment.template.spec.expect("a pod");
     assert_eq!(pod.service_account_name.as_deref(), Some("w"));
+    assert_eq!(pod.termination_grace_period_seconds, Some(45));
     let environment = pod.containers[0].env.clone().unwrap_or_default();
     let shown: Vec<String> = environment
         .iter()
@@ -106,8 +107,25 @@ fn the_container_is_told_who_it_is() {
             "TRUST_DOMAIN=cluster.local",
             "NETWORK=",
             "GATEWAY_NAME=w",
+            "TERMINATION_GRACE_PERIOD_SECONDS=45",
         ]
     );
+}
+
+#[test]
+fn a_waypoint_ends_its_connections_before_its_pod_is_killed() {
+    let pod = made().deployment.spec.and_then(|it| it.template.spec);
+    let mut pod = pod.expect("a pod");
+    let environment = pod.containers.remove(0).env.unwrap_or_default();
+    let told = environment.into_iter();
+    let told = told.filter_map(|it| Some((it.name, it.value?)));
+    let who = ["POD_NAME", "POD_NAMESPACE", "SERVICE_ACCOUNT"];
+    let who = who.map(|name| (name.to_owned(), "w".to_owned()));
+    let config = ambit_waypoint::config::Config::from_env(told.chain(who).collect());
+    let given = config.expect("it starts").drain.grace.as_secs();
+    let seconds = pod.termination_grace_period_seconds.expect("a time");
+    let kept_back = seconds.cast_unsigned() - given;
+    assert!((1..=10).contains(&kept_back), "{given} of {seconds} s");
 }
 
 #[test]

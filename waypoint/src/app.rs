@@ -11,7 +11,7 @@ use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_http::cluster::Clusters;
 use ambit_net::ca::Wanted;
-use ambit_net::hbone::{self, Pool};
+use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
@@ -139,24 +139,14 @@ fn serve(
     everywhere: &Everywhere,
     drained: &Drained,
 ) -> anyhow::Result<()> {
-    let settings = Arc::new(settings());
-    for member in Crew::new(equip(config, workers, everywhere)).members() {
+    let settings = Arc::new(config.hbone());
+    for member in Crew::new(equip(config, workers.handles(), everywhere)).members() {
         let _entered = member.runtime().enter();
         let listener = listener::listen().context("cannot listen for HBONE")?;
         let serving = listener::serve(member.clone(), listener, settings.clone(), drained.clone());
         member.runtime().spawn(serving);
     }
     Ok(())
-}
-
-fn settings() -> hbone::Settings {
-    hbone::Settings {
-        // What a slow reader can make a waypoint hold.
-        stream_window: 256 << 10,
-        connection_window: 4 << 20,
-        max_streams: 1000,
-        ..hbone::Settings::default()
-    }
 }
 
 /// Who this waypoint is.
@@ -175,7 +165,7 @@ pub(crate) fn uid(mesh: &Mesh) -> String {
 /// What each worker works with.
 pub(crate) fn equip(
     config: &Config,
-    workers: &Workers,
+    workers: &[Handle],
     everywhere: &Everywhere,
 ) -> Vec<(Handle, Arc<Shared>)> {
     let Everywhere {
@@ -194,7 +184,7 @@ pub(crate) fn equip(
     );
     let tls = Arc::<TlsClients>::default();
     let hosts = Arc::<Hosts>::default();
-    let equipped = workers.handles().iter().map(|worker| {
+    let equipped = workers.iter().map(|worker| {
         let _entered = worker.enter();
         let shared = Shared {
             gateway: NamespacedName::new(namespace, config.gateway.as_str()),
@@ -206,7 +196,7 @@ pub(crate) fn equip(
             policies: policies.clone(),
             upstreams: Upstreams {
                 uid: uid(mesh).into(),
-                pool: Pool::new(Sockets::default(), settings()),
+                pool: Pool::new(Sockets::default(), config.hbone()),
                 certificate: certificate.clone(),
                 clusters: clusters.clone(),
                 tls: tls.clone(),

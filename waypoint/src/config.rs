@@ -1,8 +1,10 @@
 //! The waypoint's configuration: environment variables under the node proxy's names.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use ambit_proxy::config::value::{Value, Workers};
+use ambit_net::hbone;
+use ambit_proxy::config::value::{self, Value, Workers};
 use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Reader, Servers};
 use serde::Serialize;
 
@@ -18,6 +20,9 @@ pub struct Config {
     pub control_plane: ControlPlane,
     /// Threads that carry traffic.
     pub workers: usize,
+    /// Clients are asked to open another connection after about this long; 0: never.
+    #[serde(serialize_with = "value::duration")]
+    pub connection_age: Duration,
     /// The end of the process.
     pub drain: Drain,
     /// Admin, metrics and readiness.
@@ -86,6 +91,19 @@ impl Config {
         reader.into_known()
     }
 
+    /// The limits of tunnels.
+    #[must_use]
+    pub fn hbone(&self) -> hbone::Settings {
+        hbone::Settings {
+            // What a slow reader can make a waypoint hold.
+            stream_window: 256 << 10,
+            connection_window: 4 << 20,
+            max_streams: 1000,
+            connection_age: (!self.connection_age.is_zero()).then_some(self.connection_age),
+            ..hbone::Settings::default()
+        }
+    }
+
     fn read(reader: &mut Reader) -> Self {
         let mesh = Mesh::read(reader);
         let gateway = reader.value(
@@ -111,6 +129,11 @@ impl Config {
                 Workers::Count(count) => count as usize,
                 Workers::Percent(percent) => (processors * percent as usize).div_ceil(100).max(1),
             },
+            connection_age: reader.value(
+                "AMBIT_CONNECTION_AGE",
+                "clients open another connection after about this long, perhaps to an instance that is new; 0: never",
+                Duration::from_secs(10 * 60),
+            ),
             drain: Drain::read(reader),
             servers: Servers::read(reader),
             log: Log::read(reader),
@@ -135,4 +158,30 @@ fn tracing(reader: &mut Reader) -> Option<Tracing> {
         reader.refuse(ENDPOINT, "expected http://HOST:PORT".to_owned());
     }
     Some(Tracing { endpoint, sampled })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_of_age_after_ten_minutes_or_as_it_says() {
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        for (set, age) in [
+            ("", minutes(10)),
+            ("90m", minutes(90)),
+            ("0", None),
+            ("0s", None),
+        ] {
+            let vars = [
+                ("POD_NAME", "w-1"),
+                ("POD_NAMESPACE", "shop"),
+                ("SERVICE_ACCOUNT", "w"),
+                ("AMBIT_CONNECTION_AGE", set),
+            ];
+            let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let config = Config::from_env(vars.into()).expect("a configuration");
+            assert_eq!(config.hbone().connection_age, age, "{set:?}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 mod crew;
 mod discovery;
+mod ending;
 mod http;
 mod io;
 mod listener;
@@ -23,5 +24,7 @@ pub mod plain;
 mod session;
 mod shared;
 mod snapshot;
+#[cfg(test)]
+mod testing;
 mod tunnel;
 mod upstream;

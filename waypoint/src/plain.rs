@@ -10,6 +10,7 @@ use ambit_core::index::Index;
 use ambit_core::model::{AppProtocol, Service};
 use ambit_core::plan::{BoundTo, GatewayTarget};
 use ambit_proto::workload;
+use ambit_proto::workload::address::Type;
 use ambit_proxy::Workers;
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::app::{self, Everywhere};
 use crate::config::Config;
+use crate::ending::Ending;
 use crate::http::{self, Common, Telemetry, Version};
 use crate::io::Io;
 use crate::session::{Caller, Session};
@@ -41,14 +43,32 @@ pub async fn run(
     backend: SocketAddr,
     h2c: bool,
 ) -> anyhow::Result<()> {
-    let mesh = &config.mesh;
-    let me = app::identity(mesh)?;
-    let uid = app::uid(mesh);
-    let (index, service) = index(&uid, listen, backend, h2c)?;
-    let (certificates, _) = config.control_plane.certificates(&mesh.cluster_id);
-    let everywhere = Everywhere {
-        me: me.clone(),
+    let (index, service) = index(&app::uid(&config.mesh), listen, &[backend], h2c)?;
+    let everywhere = everywhere(&config, logging, metrics, index)?;
+    let workers = Workers::start(config.workers)?;
+    let (_never, ending) = watch::channel(false);
+    for (worker, shared) in app::equip(&config, workers.handles(), &everywhere) {
+        let _entered = worker.enter();
+        let sockets = ambit_net::sys::Sockets::default();
+        let listener = sockets.listen(listen, ambit_net::sys::Listen::Plain)?;
+        let ending = Ending::new(ending.clone());
+        worker.spawn(serve(listener, shared, service.clone(), h2c, ending));
+    }
+    std::future::pending().await
+}
+
+/// What workers share where nobody tells them of changes.
+pub(crate) fn everywhere(
+    config: &Config,
+    logging: &Logging,
+    metrics: &Metrics,
+    index: Index,
+) -> anyhow::Result<Everywhere> {
+    let me = app::identity(&config.mesh)?;
+    let (certificates, _) = config.control_plane.certificates(&config.mesh.cluster_id);
+    Ok(Everywhere {
         certificate: certificates.want(&me),
+        me,
         current: Arc::new(ArcSwap::from_pointee(Snapshot {
             index,
             ..Snapshot::default()
@@ -61,15 +81,7 @@ pub async fn run(
             tracing: None,
         })),
         clusters: Arc::default(),
-    };
-    let workers = Workers::start(config.workers)?;
-    for (worker, shared) in app::equip(&config, &workers, &everywhere) {
-        let _entered = worker.enter();
-        let sockets = ambit_net::sys::Sockets::default();
-        let listener = sockets.listen(listen, ambit_net::sys::Listen::Plain)?;
-        worker.spawn(serve(listener, shared, service.clone(), h2c));
-    }
-    std::future::pending().await
+    })
 }
 
 async fn serve(
@@ -77,43 +89,54 @@ async fn serve(
     shared: Arc<Shared>,
     service: Arc<Service>,
     h2c: bool,
+    ending: Ending,
 ) {
     let version = if h2c { Version::Http2 } else { Version::Http1 };
     while let Ok((stream, peer)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
-        let caller = Caller {
-            identity: shared.me.clone(),
-            address: peer,
-            workload: None,
-        };
-        let target = GatewayTarget {
-            bound: BoundTo::Service(service.clone()),
-            address: SocketAddr::new(peer.ip(), PORT),
-            protocol: AppProtocol::Unknown,
-            services: vec![service.key.clone()],
-        };
-        let session = Session::new(caller, target, shared.clone());
+        let session = session(&shared, &service, peer, ending.clone());
         tokio::spawn(http::serve(session, Io::Tcp(stream), Bytes::new(), version));
     }
+}
+
+/// A connection of the service's from `peer`.
+pub(crate) fn session(
+    shared: &Arc<Shared>,
+    service: &Arc<Service>,
+    peer: SocketAddr,
+    ending: Ending,
+) -> Arc<Session> {
+    let caller = Caller {
+        identity: shared.me.clone(),
+        address: peer,
+        workload: None,
+    };
+    let target = GatewayTarget {
+        bound: BoundTo::Service(service.clone()),
+        address: SocketAddr::new(peer.ip(), PORT),
+        protocol: AppProtocol::Unknown,
+        services: vec![service.key.clone()],
+    };
+    Session::new(caller, target, shared.clone(), ending)
 }
 
 /// Of the service.
 const PORT: u16 = 80;
 
-/// A service with one endpoint that has no tunnel, and the proxy itself.
-fn index(
+/// A service whose endpoints have no tunnels, and the proxy itself.
+pub(crate) fn index(
     uid: &str,
     listen: SocketAddr,
-    backend: SocketAddr,
+    backends: &[SocketAddr],
     h2c: bool,
 ) -> anyhow::Result<(Index, Arc<Service>)> {
     let bytes = |ip: IpAddr| match ip {
         IpAddr::V4(ip) => Bytes::copy_from_slice(&ip.octets()),
         IpAddr::V6(ip) => Bytes::copy_from_slice(&ip.octets()),
     };
-    let port = workload::Port {
+    let port = |target: u16| workload::Port {
         service_port: PORT.into(),
-        target_port: backend.port().into(),
+        target_port: target.into(),
         app_protocol: match h2c {
             true => workload::AppProtocol::Http2.into(),
             false => workload::AppProtocol::Http11.into(),
@@ -123,7 +146,7 @@ fn index(
         name: "server".to_owned(),
         namespace: "bench".to_owned(),
         hostname: "server.bench.svc.cluster.local".to_owned(),
-        ports: vec![port],
+        ports: vec![port(0)],
         ..workload::Service::default()
     };
     let pod = |uid: &str, name: &str, ip: IpAddr| workload::Workload {
@@ -133,22 +156,28 @@ fn index(
         addresses: vec![bytes(ip)],
         ..workload::Workload::default()
     };
-    let mut server = pod("Kubernetes//Pod/bench/server", "server", backend.ip());
-    let ports = workload::PortList { ports: vec![port] };
     let key = "bench/server.bench.svc.cluster.local";
-    server.services.insert(key.to_owned(), ports);
+    let server = |(number, backend): (usize, &SocketAddr)| {
+        let name = format!("server-{number}");
+        let uid = format!("Kubernetes//Pod/bench/{name}");
+        let mut server = pod(&uid, &name, backend.ip());
+        let ports = vec![port(backend.port())];
+        server
+            .services
+            .insert(key.to_owned(), workload::PortList { ports });
+        (uid, Type::Workload(server))
+    };
     // Both may be on one machine; nobody looks the proxy up by its address.
     let mut me = pod(uid, "proxy", listen.ip());
     me.addresses.clear();
-    use workload::address::Type;
     let mut index = Index::new("istio-system");
-    for (name, of) in [
-        (uid, Type::Workload(me)),
-        ("Kubernetes//Pod/bench/server", Type::Workload(server)),
-        (key, Type::Service(service)),
-    ] {
+    let proxy = [
+        (uid.to_owned(), Type::Workload(me)),
+        (key.to_owned(), Type::Service(service)),
+    ];
+    for (name, of) in backends.iter().enumerate().map(server).chain(proxy) {
         let body = workload::Address { r#type: Some(of) }.encode_to_vec();
-        index.apply(convert::address_change(name, &body)?);
+        index.apply(convert::address_change(&name, &body)?);
     }
     let known = index.services().next().cloned();
     Ok((index, known.context("the service is not known")?))

@@ -8,6 +8,7 @@ use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
 use ambit_http::headers;
 
+use crate::ending::Ending;
 use crate::http::LastSeries;
 use crate::shared::Shared;
 
@@ -29,18 +30,25 @@ pub(crate) struct Session {
     pub(crate) peer: headers::Peer,
     pub(crate) target: GatewayTarget,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) ending: Ending,
     /// Where its last request was counted.
     pub(crate) series: LastSeries,
 }
 
 impl Session {
-    pub(crate) fn new(caller: Caller, target: GatewayTarget, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(
+        caller: Caller,
+        target: GatewayTarget,
+        shared: Arc<Shared>,
+        ending: Ending,
+    ) -> Arc<Self> {
         let peer = headers::Peer::new(caller.address.ip());
         Arc::new(Self {
             peer: peer.verified(&shared.me, &caller.identity),
             caller,
             target,
             shared,
+            ending,
             series: LastSeries::default(),
         })
     }

@@ -1,5 +1,6 @@
 //! One CONNECT: bound to this waypoint, or refused; then whatever is spoken in it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout_at;
 
+use crate::ending::Ending;
 use crate::http::Version;
 use crate::io::Io;
 use crate::session::{Caller, Session};
@@ -45,12 +47,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
         }
     };
     drop(snapshot);
+    let ending = Ending::new(connect.ending());
     // A peer that is gone needs no tunnel.
     let Ok(stream) = connect.accept(HeaderMap::new()) else {
         return;
     };
     let mut io = Io::Tunnel(Duplex::from(stream));
-    let session = Session::new(caller, target, shared);
+    let session = Session::new(caller, target, shared, ending);
     let Some((inner, first)) = detect(&session, &mut io).await else {
         return;
     };
@@ -63,9 +66,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
     }
 }
 
-/// What is spoken, and what has been read to learn it; nothing when the client broke off.
+/// What is spoken, and what has been read to learn it; nothing when the client broke off, or should come back over
+/// another connection before it says anything.
 async fn detect(session: &Session, io: &mut Io) -> Option<(Inner, BytesMut)> {
-    let detection = Detection::new(session.target.protocol, SILENCE, Instant::now());
+    let began = Instant::now();
+    let detection = Detection::new(session.target.protocol, SILENCE, began);
+    let mut ending = pin!(session.ending.begun_in_silence(began.into()));
     let mut seen = BytesMut::new();
     let mut ended = false;
     loop {
@@ -73,14 +79,21 @@ async fn detect(session: &Session, io: &mut Io) -> Option<(Inner, BytesMut)> {
             Step::Is(inner) => return Some((inner, seen)),
             Step::Wait { until } => until,
         };
+        let silent = seen.is_empty();
         let reading = io.read_buf(&mut seen);
-        let read = match until {
-            Some(until) => match timeout_at(until.into(), reading).await {
-                Ok(read) => read,
-                Err(_) => continue,
-            },
-            None => reading.await,
+        let reading = async {
+            match until {
+                Some(until) => timeout_at(until.into(), reading).await.ok(),
+                None => Some(reading.await),
+            }
         };
-        ended = read.ok()? == 0;
+        let read = tokio::select! {
+            biased;
+            read = reading => read,
+            () = &mut ending, if silent => return None,
+        };
+        if let Some(read) = read {
+            ended = read.ok()? == 0;
+        }
     }
 }

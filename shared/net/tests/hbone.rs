@@ -16,6 +16,7 @@ use http::{HeaderMap, StatusCode};
 use support::{Ca, Leaf, ids, never_drain, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
 const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
@@ -346,6 +347,32 @@ async fn a_connection_of_age_keeps_its_streams_and_takes_no_more() {
     let mut answer = String::new();
     near.read_to_string(&mut answer).await.expect("an answer");
     assert_eq!(answer, "early lateearly late");
+}
+
+#[tokio::test]
+async fn tunnels_hear_that_their_connection_is_of_age() {
+    let ca = Ca::new();
+    let settings = Settings {
+        connection_age: Some(Duration::from_millis(50)),
+        ..Settings::default()
+    };
+    let (told, mut ends) = mpsc::unbounded_channel();
+    let on_connect = move |connect: server::Connect, _| {
+        let (told, mut ending) = (told.clone(), connect.ending());
+        tokio::spawn(async move {
+            let _stream = connect.accept(HeaderMap::new()).expect("a peer");
+            let _ = told.send(ending.wait_for(|ending| *ending).await.is_ok());
+        });
+    };
+    let address = serve(ca.certified(SERVER), settings, never_drain(), on_connect).await;
+    let target = Target {
+        address,
+        identities: ids(&[SERVER]),
+    };
+    let opening = open(&target, &ca.certified(CLIENT), address).await;
+    let _tunnel = opening.expect("open");
+    let ended = tokio::time::timeout(Duration::from_secs(20), ends.recv()).await;
+    assert_eq!(ended, Ok(Some(true)));
 }
 
 /// A certificate that expires within two seconds.

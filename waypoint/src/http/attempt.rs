@@ -103,7 +103,9 @@ pub(super) async fn forward(
             // The common case asks nobody.
             Some(status) if status < 400 => Verdict::Finish(Flag::None),
             _ => {
-                let whole = body.is_whole() && outgoing.upgrade.is_none();
+                // What becomes another protocol is begun once.
+                let once = outgoing.upgrade.is_some() && !outcome.is_unseen();
+                let whole = body.is_whole() && !once;
                 attempts.on_result(
                     &outcome,
                     whole,
@@ -121,6 +123,9 @@ pub(super) async fn forward(
                 sleep_until(at.into()).await;
             }
             (Verdict::Finish(flag), Ok(mut response)) => {
+                if let Some(refusal) = outcome.refusal(flag, "") {
+                    return Err(refusal);
+                }
                 record.flag(flag);
                 body.close();
                 if let Some(deadline) = attempts.deadline() {

@@ -40,7 +40,7 @@ pub(super) enum Body {
     H1(Box<h1::Incoming>),
     H2(Box<h2::Incoming>),
     /// What came of it already, then the rest.
-    Replayed(VecDeque<Bytes>, Box<Body>),
+    Replayed(VecDeque<Frame>, Box<Body>),
     /// Keeps what passes, for another attempt.
     Kept(Box<Kept>),
     /// Somebody sees every piece pass.
@@ -99,8 +99,8 @@ impl Body {
             }
             Self::H1(incoming) => incoming.poll_next(cx),
             Self::H2(incoming) => incoming.poll_next(cx),
-            Self::Replayed(pieces, rest) => match pieces.pop_front() {
-                Some(piece) => Poll::Ready(Ok(Some(Frame::Data(piece)))),
+            Self::Replayed(frames, rest) => match frames.pop_front() {
+                Some(frame) => Poll::Ready(Ok(Some(frame))),
                 None => rest.poll_next(cx),
             },
             Self::Kept(kept) => kept.poll_next(cx),
@@ -145,27 +145,43 @@ impl Body {
 
     /// Reads up to `most` bytes ahead. The body as a whole, and what was read; `None` when there is more.
     pub(super) async fn read_ahead(mut self, most: usize) -> Result<(Self, Option<Bytes>), Broken> {
-        let mut pieces = VecDeque::new();
+        let mut frames = VecDeque::new();
         let mut size = 0;
-        loop {
+        let trailers = loop {
             match self.next().await? {
                 Some(Frame::Data(data)) => {
                     size += data.len();
-                    pieces.push_back(data);
+                    frames.push_back(Frame::Data(data));
                     if size > most {
-                        return Ok((Self::Replayed(pieces, Box::new(self)), None));
+                        return Ok((Self::Replayed(frames, Box::new(self)), None));
                     }
                 }
-                Some(Frame::Trailers(_)) | None => {
-                    let whole: Vec<&[u8]> = pieces.iter().map(|piece| &**piece).collect();
-                    let whole = Bytes::from(whole.concat());
-                    let body = match whole.is_empty() {
-                        true => Self::Empty,
-                        false => Self::Full(whole.clone()),
-                    };
-                    return Ok((body, Some(whole)));
-                }
+                Some(Frame::Trailers(trailers)) => break Some(trailers),
+                None => break None,
             }
-        }
+        };
+        let whole = joined(&frames);
+        let body = match trailers {
+            Some(trailers) => {
+                frames.push_back(Frame::Trailers(trailers));
+                // It knows the framing, and has nothing more to say.
+                Self::Replayed(frames, Box::new(self))
+            }
+            None if whole.is_empty() => Self::Empty,
+            None => Self::Full(whole.clone()),
+        };
+        Ok((body, Some(whole)))
     }
 }
+
+/// The data of these frames.
+fn joined(frames: &VecDeque<Frame>) -> Bytes {
+    let pieces = frames.iter().filter_map(|frame| match frame {
+        Frame::Data(data) => Some(&**data),
+        Frame::Trailers(_) => None,
+    });
+    Bytes::from(pieces.collect::<Vec<_>>().concat())
+}
+
+#[cfg(test)]
+mod tests;

@@ -182,6 +182,7 @@ fn durations() {
         ("30s", 30_000),
         ("1h30m", 5_400_000),
         ("0s", 0),
+        ("0", 0),
     ] {
         assert_eq!(
             Duration::read(text),

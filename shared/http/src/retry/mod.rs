@@ -161,12 +161,12 @@ impl Attempts {
 
     fn wants(&self, outcome: &Outcome) -> bool {
         match (&self.policy, outcome) {
-            (_, Outcome::Unsent | Outcome::NotConnected) => true,
+            _ if outcome.is_unseen() => true,
             (Policy::Unseen, _) => false,
-            (Policy::Route(_), Outcome::Lost | Outcome::Malformed | Outcome::TimedOut) => true,
             (Policy::Route(retry), Outcome::Response { .. }) => outcome
                 .status()
                 .is_some_and(|status| retry.codes.contains(&status)),
+            (Policy::Route(_), _) => true,
         }
     }
 

@@ -51,6 +51,12 @@ impl Outcome {
         }
     }
 
+    /// The backend has certainly not acted on it: what is sent again arrives once.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::NotConnected | Self::Unsent)
+    }
+
     /// The flag it has by itself.
     #[must_use]
     pub fn flag(&self) -> Flag {
@@ -64,10 +70,11 @@ impl Outcome {
     }
 
     /// What the client gets when it stands; `None`: the response. `flag` is the verdict's, `reason`
-    /// what the connection says.
+    /// what the connection says. Whatever it was, 503 says that the budget for retries is spent.
     #[must_use]
     pub fn refusal(&self, flag: Flag, reason: &str) -> Option<Refusal> {
         let (status, what) = match self {
+            _ if flag == Flag::UpstreamOverflow => (503, "the backend's retry budget is spent"),
             Self::NotConnected => (503, "the backend cannot be reached"),
             Self::Unsent => (503, "the backend did not take the request"),
             Self::Lost => (503, "the backend ended the connection without a response"),

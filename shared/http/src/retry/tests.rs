@@ -271,13 +271,22 @@ fn a_spent_budget_ends_it() {
         ..RetryBudget::default()
     };
     let mut budget = Budget::new(limit, now);
-    let mut attempts = Attempts::new(None, Limits::default(), now);
-    attempts.begin(&"a".into(), now);
-    let verdict = attempts.on_result(&Outcome::NotConnected, true, now, &mut budget, &mut longest);
-    assert_eq!(verdict, Verdict::Finish(Flag::UpstreamOverflow));
-    let refusal = Outcome::NotConnected.refusal(Flag::UpstreamOverflow, "refused");
-    let refusal = refusal.expect("a failure");
-    assert_eq!((refusal.status, refusal.flag.as_str()), (503, "UO"));
+    let retry = route(1, &[500], MS(0));
+    for outcome in [
+        Outcome::NotConnected,
+        Outcome::TimedOut,
+        status(500),
+        grpc(13),
+    ] {
+        let mut attempts = Attempts::new(Some(&retry), Limits::default(), now);
+        attempts.begin(&"a".into(), now);
+        let verdict = attempts.on_result(&outcome, true, now, &mut budget, &mut longest);
+        assert_eq!(verdict, Verdict::Finish(Flag::UpstreamOverflow));
+        let refusal = outcome.refusal(Flag::UpstreamOverflow, "");
+        let refusal = refusal.expect("no response passes");
+        let told = (refusal.status, refusal.flag.as_str());
+        assert_eq!(told, (503, "UO"), "{outcome:?}");
+    }
 }
 
 #[test]

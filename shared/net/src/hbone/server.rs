@@ -21,6 +21,7 @@ pub struct Connect {
     request: Request<()>,
     recv: RecvStream,
     respond: SendResponse<Bytes>,
+    ending: watch::Receiver<bool>,
 }
 
 /// Serves one HBONE connection until the peer leaves, or the last tunnel has ended after `drain`
@@ -63,11 +64,13 @@ pub async fn serve(
         }
     });
     let mut over = std::pin::pin!(expiry.over());
+    let ending = watch::Sender::new(false);
     let (mut draining, mut cut) = (false, false);
     loop {
         let accepted = poll_fn(|cx| {
             if !draining && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
+                ending.send_replace(true);
                 connection.graceful_shutdown();
             }
             if draining && !cut && over.as_mut().poll(cx).is_ready() {
@@ -87,6 +90,7 @@ pub async fn serve(
             request: Request::from_parts(head, ()),
             recv,
             respond,
+            ending: ending.subscribe(),
         };
         if connect.request.method() == Method::CONNECT {
             on_connect(connect);
@@ -129,6 +133,12 @@ impl Connect {
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.request.headers()
+    }
+
+    /// Becomes true when the connection takes no more tunnels: what can end in this one does well to end soon.
+    #[must_use]
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.clone()
     }
 
     /// Answers with `status` and ends the stream.

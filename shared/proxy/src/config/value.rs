@@ -105,6 +105,7 @@ impl Value for Duration {
                 "s" => 1000,
                 "m" => 60_000,
                 "h" => 3_600_000,
+                "" if number == 0 => 0,
                 "" => return Err("the unit is missing".to_owned()),
                 unit => return Err(format!("no such unit: {unit}")),
             };

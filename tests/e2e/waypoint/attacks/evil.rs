@@ -15,6 +15,9 @@ const FINE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
 /// How every client of HTTP/2 begins.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Where it agrees to another protocol.
+pub(super) const UPGRADES: &str = "/upgrades";
+
 /// The answers by path, and on which connection each request came.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evil(Arc<Mutex<Plan>>);
@@ -56,6 +59,15 @@ impl Evil {
         (plan.greeting, plan.reply) = (greeting, Some(reply));
     }
 
+    /// Whether `path` was asked for.
+    pub(super) fn was_asked(&self, path: &str) -> bool {
+        self.0
+            .lock()
+            .requests
+            .iter()
+            .any(|(_, asked)| asked == path)
+    }
+
     /// Whether `path` was asked for, and nothing after it on the same connection.
     pub(super) fn was_last(&self, path: &str) -> bool {
         let plan = self.0.lock();
@@ -93,6 +105,9 @@ impl Evil {
                 plan.requests.push((connection, path.clone()));
                 plan.answers.get(&path).cloned()
             };
+            if path == UPGRADES {
+                return upgrade(wire);
+            }
             wire.send(answer.as_deref().unwrap_or(FINE));
         }
     }
@@ -106,5 +121,19 @@ impl Evil {
                 wire.flood(reply(stream));
             }
         }
+    }
+}
+
+/// Switches after it has given a sign of itself; says then what came before that, and sends back what comes after it.
+fn upgrade(mut wire: Wire) {
+    wire.send(b"HTTP/1.1 103 Early Hints\r\n\r\n");
+    let before = wire.glance();
+    wire.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    wire.send(&[b"(before: ", &*before, b")"].concat());
+    let some = |seen: &[u8]| (!seen.is_empty()).then(|| (seen.to_vec(), seen.len()));
+    while let Some(bytes) = wire.wait(some) {
+        wire.send(&bytes);
     }
 }

@@ -99,9 +99,9 @@ pub(super) fn good(stream: u32, path: &str) -> Vec<u8> {
     headers(stream, END_STREAM, &block(&request(path, &[])))
 }
 
-/// The beginning of a client.
+/// The beginning of a client, which remembers no fields: SETTINGS_HEADER_TABLE_SIZE is 0.
 pub(super) fn hello() -> Vec<u8> {
-    [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
+    [PREFACE, &frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])].concat()
 }
 
 impl Wire {

@@ -9,4 +9,5 @@ mod h1;
 mod h2;
 mod scene;
 mod tunnel;
+mod turns;
 mod wire;

@@ -41,7 +41,7 @@ pub(super) struct Process {
     pub(super) resident: u64,
 }
 
-/// The lab that tests share as long as one of them runs: nothing in it changes.
+/// The lab that tests share as long as one of them runs: nothing in it changes that concerns two of them.
 pub(super) fn scene() -> Arc<Scene> {
     static SCENE: Mutex<Weak<Scene>> = Mutex::new(Weak::new());
     let mut shared = SCENE.lock();

@@ -106,6 +106,12 @@ impl Wire {
         std::mem::take(&mut self.seen)
     }
 
+    /// What has come so far, and what comes in a moment.
+    pub(super) fn glance(&mut self) -> Vec<u8> {
+        self.fill();
+        std::mem::take(&mut self.seen)
+    }
+
     fn fill(&mut self) {
         let mut piece = [0; 16 * 1024];
         match self.stream.read(&mut piece) {
@@ -126,10 +132,15 @@ pub(super) struct Answer {
 }
 
 impl Wire {
+    /// The next response of HTTP/1.1, interim or final; `None` when the connection ended without one.
+    pub(super) fn response(&mut self, what: &str) -> Option<Answer> {
+        self.take(what, answer)
+    }
+
     /// The next final response of HTTP/1.1; `None` when the connection ended without one.
     pub(super) fn answer(&mut self, what: &str) -> Option<Answer> {
         loop {
-            let answer = self.take(what, answer)?;
+            let answer = self.response(what)?;
             if answer.status >= 200 {
                 return Some(answer);
             }

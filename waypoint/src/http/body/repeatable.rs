@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use ambit_http::h1::Framing;
 use ambit_http::retry::Replay;
-use bytes::Bytes;
+use http::HeaderMap;
 use parking_lot::Mutex;
 
 use super::{Body, Broken, Frame};
@@ -18,6 +18,8 @@ pub(in super::super) struct Repeatable(Option<Arc<Mutex<Store>>>);
 struct Store {
     replay: Replay,
     rest: Option<Body>,
+    /// Came at its end.
+    trailers: Option<HeaderMap>,
     /// Of the whole body, whatever is left of it.
     framing: Framing,
     received: u64,
@@ -43,6 +45,7 @@ impl Repeatable {
             replay: Replay::new(most),
             framing: body.framing(),
             rest: Some(body),
+            trailers: None,
             received: 0,
             broken: false,
             closed: false,
@@ -87,15 +90,17 @@ impl Repeatable {
         };
         let mut store = shared.lock();
         let inner = store.rest.take().unwrap_or(Body::Empty);
-        let pieces: VecDeque<Bytes> = store.replay.pieces().iter().cloned().collect();
+        let pieces = store.replay.pieces().iter().cloned().map(Frame::Data);
+        let trailers = store.trailers.clone().map(Frame::Trailers);
+        let seen: VecDeque<Frame> = pieces.chain(trailers).collect();
         let kept = Body::Kept(Box::new(Kept {
             inner,
             framing: store.framing,
             store: shared.clone(),
         }));
-        match pieces.is_empty() {
+        match seen.is_empty() {
             true => kept,
-            false => Body::Replayed(pieces, Box::new(kept)),
+            false => Body::Replayed(seen, Box::new(kept)),
         }
     }
 }
@@ -112,7 +117,10 @@ impl Kept {
                 store.received += piece.len() as u64;
                 store.replay.push(piece);
             }
-            Ok(_) => {}
+            Ok(Some(Frame::Trailers(trailers))) => {
+                self.store.lock().trailers = Some(trailers.clone());
+            }
+            Ok(None) => {}
             Err(_) => self.store.lock().broken = true,
         }
         Poll::Ready(frame)

@@ -4,6 +4,8 @@ mod client;
 mod incoming;
 mod send;
 mod server;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 use std::future::poll_fn;

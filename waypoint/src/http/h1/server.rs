@@ -81,8 +81,7 @@ impl Connection {
     async fn turn(&mut self) -> Option<()> {
         let Some(head) = self.head().await else {
             // Between two requests: an orderly end.
-            let _ = self.writer.shutdown().await;
-            return None;
+            return self.linger().await;
         };
         let head = match head {
             Ok(head) => head,
@@ -112,6 +111,7 @@ impl Connection {
             self.upgrade(response).await;
             return None;
         }
+        keep_alive &= !self.session.ending.has_begun();
         let complete = self.respond(response, &method, keep_alive).await;
         self.returned();
         match &mut self.reader {
@@ -127,9 +127,12 @@ impl Connection {
         Some(())
     }
 
+    /// The next head; `None` when there is none to wait for.
     async fn head(&mut self) -> Option<Result<RequestHead, h1::Error>> {
         let reader = self.reader.as_mut()?;
-        let mut until = Instant::now() + IDLE;
+        let last = Instant::now();
+        let mut ending = pin!(self.session.ending.begun_in_silence(last));
+        let mut until = last + IDLE;
         let mut begun = false;
         loop {
             match self.decoder.decode(&mut reader.buffer) {
@@ -140,7 +143,12 @@ impl Connection {
             if !reader.buffer.is_empty() && !std::mem::replace(&mut begun, true) {
                 until = Instant::now() + HEAD;
             }
-            match timeout_at(until, reader.fill(READ)).await {
+            let read = tokio::select! {
+                biased;
+                read = timeout_at(until, reader.fill(READ)) => read,
+                () = &mut ending, if !begun => return None,
+            };
+            match read {
                 Ok(Ok(0)) => return self.decoder.eof(&reader.buffer).err().map(Err),
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) | Err(_) => return None,
@@ -177,13 +185,22 @@ impl Connection {
         mut waits: bool,
     ) -> Option<Response> {
         let mut ended = false;
+        let mut answered = None;
         loop {
             let event = poll_fn(|cx| {
-                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                    return Poll::Ready(Event::Answer(response));
+                if answered.is_none()
+                    && let Poll::Ready(response) = answer.as_mut().poll(cx)
+                {
+                    answered = Some(response);
+                    // Nobody needs more of the body.
+                    waits = false;
                 }
+                // What was said before the response goes before it.
                 if let Poll::Ready(note) = self.desk.poll(cx) {
                     return Poll::Ready(Event::Note(note));
+                }
+                if let Some(response) = answered.take() {
+                    return Poll::Ready(Event::Answer(response));
                 }
                 self.poll_gone(cx, &mut ended).map(|()| Event::Gone)
             });

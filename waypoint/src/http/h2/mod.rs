@@ -4,6 +4,8 @@ mod client;
 mod incoming;
 mod send;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub(super) use client::{Client, connect};
 pub(super) use incoming::Incoming;

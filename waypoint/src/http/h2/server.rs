@@ -36,7 +36,7 @@ const GREETING: Duration = Duration::from_secs(60);
 /// A client may reset this many requests before they are answered, and half of all after that.
 const RESETS: u32 = 200;
 
-/// Serves requests side by side until the client leaves. What is wrong with one of them concerns its
+/// Serves requests side by side until the client leaves, or is told to and has all its answers. What is wrong with one of them concerns its
 /// stream alone.
 pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes) {
     let mut builder = h2::server::Builder::new();
@@ -59,7 +59,18 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
     };
     let resets = Arc::new(AtomicU32::new(0));
     let mut requests: u32 = 0;
-    while let Some(accepted) = connection.accept().await {
+    let mut ending = pin!(session.ending.begun());
+    let mut ends = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = &mut ending, if !ends => {
+                ends = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else { return };
         match accepted {
             Ok((request, respond)) => {
                 requests = requests.saturating_add(1);
@@ -148,23 +159,25 @@ async fn answer(
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Response> {
     poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
-            }
-            let Poll::Ready(note) = desk.poll(cx) else {
-                return respond.poll_reset(cx).map(|_| None);
-            };
+        let answered = answer.as_mut().poll(cx);
+        // What was said before the response goes before it.
+        while let Poll::Ready(note) = desk.poll(cx) {
             let (status, headers) = match note {
                 Note::Interim(status, headers) => (status, headers),
-                Note::BodyWanted => (StatusCode::CONTINUE, HeaderMap::new()),
-                Note::Reader(..) => continue,
+                Note::BodyWanted if answered.is_pending() => {
+                    (StatusCode::CONTINUE, HeaderMap::new())
+                }
+                Note::BodyWanted | Note::Reader(..) => continue,
             };
             let mut head = http::Response::new(());
             *head.status_mut() = status;
             *head.headers_mut() = headers;
             // One that cannot be sent any more is missed by nobody.
             let _ = respond.send_informational(head);
+        }
+        match answered {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
         }
     })
     .await

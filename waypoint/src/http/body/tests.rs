@@ -1,0 +1,88 @@
+//! What is read ahead or sent again is the whole body, its trailers with it.
+
+use http::HeaderValue;
+
+use super::*;
+
+fn data(text: &'static str) -> Frame {
+    Frame::Data(Bytes::from_static(text.as_bytes()))
+}
+
+fn trailers() -> Frame {
+    let sum = HeaderValue::from_static("1");
+    Frame::Trailers(
+        [(http::HeaderName::from_static("x-sum"), sum)]
+            .into_iter()
+            .collect(),
+    )
+}
+
+/// A body of unknown length that comes in these parts.
+fn body(frames: impl IntoIterator<Item = Frame>) -> Body {
+    let (sender, receiver) = mpsc::channel(8);
+    for frame in frames.into_iter().map(Some).chain([None]) {
+        sender.try_send(frame).expect("room");
+    }
+    Body::Copy(receiver, Framing::Chunked)
+}
+
+/// The text of a body, and what its trailers say.
+async fn read(body: &mut Body) -> (String, Option<String>) {
+    let mut text = String::new();
+    loop {
+        match body.next().await.expect("a whole body") {
+            Some(Frame::Data(data)) => text += std::str::from_utf8(&data).expect("text"),
+            Some(Frame::Trailers(trailers)) => {
+                let sum = trailers["x-sum"].to_str().expect("text");
+                return (text, Some(sum.to_owned()));
+            }
+            None => return (text, None),
+        }
+    }
+}
+
+fn whole() -> (String, Option<String>) {
+    ("abcd".to_owned(), Some("1".to_owned()))
+}
+
+#[tokio::test]
+async fn every_attempt_has_the_trailers() {
+    let kept = Repeatable::new(body([data("ab"), data("cd"), trailers()]), 64);
+    // The first attempt fails before the end, the second after it.
+    let first = kept.body().next().await.expect("a part");
+    assert!(matches!(first, Some(Frame::Data(_))));
+    for attempt in 2..=3 {
+        let mut body = kept.body();
+        assert_eq!(body.framing(), Framing::Chunked, "attempt {attempt}");
+        assert_eq!(read(&mut body).await, whole(), "attempt {attempt}");
+    }
+    assert!(kept.is_whole());
+}
+
+#[tokio::test]
+async fn what_is_read_ahead_keeps_its_trailers() {
+    let ahead = body([data("ab"), data("cd"), trailers()]).read_ahead(4);
+    let (mut body, seen) = ahead.await.expect("a body");
+    assert_eq!(seen.as_deref(), Some(&b"abcd"[..]));
+    assert_eq!(body.framing(), Framing::Chunked, "trailers need it");
+    assert_eq!(read(&mut body).await, whole());
+}
+
+#[tokio::test]
+async fn what_is_too_long_to_be_read_ahead_is_still_whole() {
+    let ahead = body([data("ab"), data("cd"), trailers()]).read_ahead(1);
+    let (mut body, seen) = ahead.await.expect("a body");
+    assert_eq!(seen, None);
+    assert_eq!(read(&mut body).await, whole());
+}
+
+#[tokio::test]
+async fn a_body_without_trailers_has_a_length_once_it_is_read_ahead() {
+    for (frames, framing) in [
+        (vec![data("ab"), data("cd")], Framing::Length(4)),
+        (vec![], Framing::None),
+    ] {
+        let (body, _) = body(frames).read_ahead(4).await.expect("a body");
+        assert_eq!(body.framing(), framing);
+    }
+}
