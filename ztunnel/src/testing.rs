@@ -99,6 +99,7 @@ impl World {
         let mut settings = Settings {
             hbone: ambit_net::hbone::Settings::default(),
             connect_timeout: Duration::from_secs(5),
+            half_closed: Duration::from_secs(3600),
             description_timeout: Duration::from_secs(5),
             original_source: true,
             node_local: false,

@@ -23,6 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
+/// Longer than any test takes.
+const HALF_CLOSED: Duration = Duration::from_secs(3600);
 const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 
 /// Dials the authority and relays.
