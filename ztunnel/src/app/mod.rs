@@ -96,7 +96,7 @@ pub async fn run(
 
     let surroundings = Surroundings {
         changed,
-        discovery,
+        synced: Box::pin(async move { discovery.synced().await }),
         ready: announced,
         summaries,
     };
