@@ -151,6 +151,11 @@ fn services_and_pods(lab: &Lab) {
                 ask("db-1.db.shop.svc.cluster.local", "A"),
                 [format!("30 A {}", pods[1][0])]
             );
+            assert_eq!(
+                ask("_web._tcp.db.shop.svc.cluster.local", "SRV"),
+                ["db-0", "db-1"]
+                    .map(|pod| format!("30 SRV 0 100 8080 {pod}.db.shop.svc.cluster.local."))
+            );
         }
         // As any program asks, with search domains.
         let answer = lab.get(pod, "http://db-0.db:8080/");

@@ -21,6 +21,8 @@ pub mod metrics;
 pub mod net;
 pub mod programs;
 pub mod protocol;
+#[cfg(test)]
+mod regressions;
 pub mod stage;
 pub mod state;
 pub mod sys;

@@ -14,18 +14,37 @@ use ambit_core::model::{
     Workload, WorkloadType,
 };
 use ambit_net::ca::{self, CaError, CertificateStore, Signer};
+use ambit_net::netlink::testing::isolated;
 use ambit_net::sys::Sockets;
 use ambit_net::tls::Certified;
+use ambit_net::xds::{Push, Resource};
+use ambit_proto::workload as proto;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::{Format, Logging, Sink};
 use ambit_telemetry::metrics::Metrics;
 use parking_lot::Mutex;
+use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
 use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns};
 use ambit_proxy::{Drain, Drained};
+
+/// Runs a test as root of its own namespaces, on one thread, within a time limit.
+pub(crate) fn run(test: impl AsyncFnOnce()) {
+    isolated(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let limit = Duration::from_secs(30);
+        let within = async { tokio::time::timeout(limit, test()).await };
+        runtime
+            .expect("a runtime")
+            .block_on(within)
+            .expect("no hang");
+    });
+}
 
 /// Signs for everybody.
 pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
@@ -99,6 +118,7 @@ impl World {
         let mut settings = Settings {
             hbone: ambit_net::hbone::Settings::default(),
             connect_timeout: Duration::from_secs(5),
+            half_closed: Duration::from_secs(3600),
             description_timeout: Duration::from_secs(5),
             original_source: true,
             node_local: false,
@@ -285,6 +305,14 @@ pub(crate) fn deny(principal: &Identity) -> Change {
     policy("deny", Action::Deny, principals(&principal.principal()))
 }
 
+/// Denies callers with this principal, of workloads that refer to it.
+pub(crate) fn deny_where_referred_to(principal: &Identity) -> AuthorizationPolicy {
+    AuthorizationPolicy {
+        scope: Scope::WorkloadSelector,
+        ..authorization("selected", Action::Deny, principals(&principal.principal()))
+    }
+}
+
 /// For callers with this principal; of the whole namespace.
 pub(crate) fn policy_for(action: Action, principal: &str) -> Change {
     policy("policy", action, principals(principal))
@@ -307,8 +335,12 @@ fn principals(principal: &str) -> Match {
 }
 
 fn policy(name: &str, action: Action, matches: Match) -> Change {
+    Change::Policy(Arc::new(authorization(name, action, matches)))
+}
+
+fn authorization(name: &str, action: Action, matches: Match) -> AuthorizationPolicy {
     let matches = vec![matches];
-    Change::Policy(Arc::new(AuthorizationPolicy {
+    AuthorizationPolicy {
         key: NamespacedName::new("ns", name),
         scope: Scope::Namespace,
         action,
@@ -316,5 +348,27 @@ fn policy(name: &str, action: Action, matches: Match) -> Change {
             clauses: vec![Clause { matches }],
         }],
         dry_run: false,
-    }))
+    }
+}
+
+/// A push of the control plane.
+pub(crate) fn push(type_url: &str, resources: Vec<Resource>, removed: &[&str]) -> Push {
+    Push {
+        type_url: type_url.into(),
+        resources,
+        removed: removed.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+pub(crate) fn resource(name: &str, message: &impl Message) -> Resource {
+    Resource {
+        name: name.to_owned(),
+        version: "1".to_owned(),
+        body: message.encode_to_vec().into(),
+    }
+}
+
+/// A workload as the control plane describes it.
+pub(crate) fn described(workload: &Workload) -> Resource {
+    resource(&workload.uid, &proto::Address::from(workload))
 }

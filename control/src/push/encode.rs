@@ -23,10 +23,12 @@ pub fn encode(change: &Change) -> (ResourceType, Update) {
                 .map(|a| a.to_string().into())
                 .collect();
             let body = address(Type::Workload((&**found).into()));
-            (
-                ResourceType::Address,
-                Update::Set(resource(&found.uid, found, body, aliases)),
-            )
+            let node = Some(found.node.clone()).filter(|node| !node.is_empty());
+            let resource = Resource {
+                node,
+                ..resource(&found.uid, found, body, aliases)
+            };
+            (ResourceType::Address, Update::Set(resource))
         }
         Change::RemoveWorkload(uid) => (ResourceType::Address, Update::Remove(uid.clone())),
         Change::Service(found) => {
@@ -68,6 +70,7 @@ pub fn encode(change: &Change) -> (ResourceType, Update) {
                 body: Bytes::from(body),
                 aliases: Vec::new(),
                 readers: Some(readers.clone()),
+                node: None,
             };
             (ResourceType::Waypoint, Update::Set(resource))
         }
@@ -94,6 +97,7 @@ fn resource(
         body: Bytes::from(body),
         aliases,
         readers: None,
+        node: None,
     }
 }
 

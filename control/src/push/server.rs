@@ -143,6 +143,9 @@ impl StreamTask {
             if let Some(waypoint) = waypoint_of(node, self.server.state.index().mesh()) {
                 self.session.is_of(waypoint);
             }
+            if let Some(node) = node_of(node) {
+                self.session.is_on(node);
+            }
             tracing::info!(node = %self.node, peer = ?self.peer, "proxy connected");
         }
         match self.session.on_request(request) {
@@ -172,11 +175,21 @@ fn waypoint_of(node: &Node, mesh: &Mesh) -> Option<NamespacedName> {
     let Some(Kind::StructValue(labels)) = &metadata.fields.get("LABELS")?.kind else {
         return None;
     };
-    let text = |value: &Value| match &value.kind {
-        Some(Kind::StringValue(text)) => Some(text.clone()),
-        _ => None,
-    };
     let gateway = text(labels.fields.get(GATEWAY_NAME)?)?;
     let namespace = text(metadata.fields.get("NAMESPACE")?)?;
-    Some(mesh.service_key(&namespace, &gateway))
+    Some(mesh.service_key(namespace, gateway))
+}
+
+/// The node whose pods a node proxy says it serves.
+fn node_of(node: &Node) -> Option<&str> {
+    let is_node_proxy = node.id.starts_with("ztunnel~");
+    let metadata = node.metadata.as_ref().filter(|_| is_node_proxy)?;
+    text(metadata.fields.get("NODE_NAME")?)
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text),
+        _ => None,
+    }
 }

@@ -4,7 +4,8 @@
 //! a slow proxy costs nothing and then gets the newest state. A policy is sent before what may refer
 //! to it, and its removal after.
 //!
-//! A waypoint gets what concerns it: what begins to is new to it, what no longer does is gone.
+//! A waypoint gets what concerns it: what begins to is new to it, what no longer does is gone. A node's proxy that
+//! asks for addresses one by one gets the pods of its node unasked.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ const MAX_REMOVED: usize = 10_000;
 #[derive(Debug, Default)]
 pub struct Session {
     waypoint: Option<NamespacedName>,
+    node: Option<Arc<str>>,
     subscriptions: ByType<Option<Subscription>>,
     nonces: u64,
 }
@@ -76,7 +78,10 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct Subscription {
     wildcard: bool,
+    /// What was asked for, and what was sent for that.
     names: HashSet<Arc<str>>,
+    /// Whose pods are sent unasked.
+    node: Option<Arc<str>>,
     /// Names to answer even when nothing changed.
     asked: BTreeSet<Arc<str>>,
     /// What the client brought from an earlier stream and was not compared yet.
@@ -106,6 +111,11 @@ impl Session {
         self.waypoint = Some(waypoint);
     }
 
+    /// The proxy serves the pods of this node; said before its first request is taken.
+    pub fn is_on(&mut self, node: &str) {
+        self.node = Some(node.into());
+    }
+
     /// Takes a request.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Told {
         let Some(of) = ResourceType::from_url(&request.type_url) else {
@@ -117,6 +127,7 @@ impl Session {
         let told = if first {
             subscription.held = request.initial_resource_versions;
             subscription.wildcard = request.resource_names_subscribe.is_empty();
+            subscription.node = self.node.clone();
             if of == ResourceType::Waypoint {
                 subscription.reading = self.waypoint.clone().map(Reading::of);
             }
@@ -249,10 +260,20 @@ impl Subscription {
         Told::Nack(of, nack)
     }
 
-    fn wants(&self, resource: &Resource) -> bool {
-        self.wildcard
-            || self.names.contains(&resource.name)
-            || resource.aliases.iter().any(|a| self.names.contains(a))
+    /// Whether the client gets it. What it gets by another name, or unasked, is followed by its own from then on: so
+    /// its removal is told.
+    fn wants(&mut self, resource: &Resource) -> bool {
+        if self.wildcard {
+            return true;
+        }
+        let asked = |name| self.names.contains(name);
+        let wanted = asked(&resource.name)
+            || resource.aliases.iter().any(asked)
+            || self.node.is_some() && self.node == resource.node;
+        if wanted {
+            self.names.insert(resource.name.clone());
+        }
+        wanted
     }
 
     /// Everything of this type up to this generation is on its way.
@@ -314,7 +335,10 @@ impl Subscription {
             && let Some(name) = self.asked.pop_first()
         {
             match shelf.find(&name) {
-                Some(resource) => batch.add(resource),
+                Some(resource) => {
+                    self.names.insert(resource.name.clone());
+                    batch.add(resource);
+                }
                 None => batch.removed.push(name),
             }
         }

@@ -40,20 +40,25 @@ impl Case {
             body: Bytes::new(),
             aliases: Vec::new(),
             readers: Some(Arc::new(readers.collect())),
+            node: None,
         };
         self.shelves.update(Waypoint, Update::Set(resource));
         self
     }
 
     fn set_sized(&mut self, of: ResourceType, name: &str, version: &str, size: usize) -> &mut Self {
-        let resource = Resource {
-            name: name.into(),
-            version: version.into(),
-            body: Bytes::from(vec![0; size]),
-            aliases: vec![format!("net/{name}").into()],
-            readers: None,
+        self.shelves
+            .update(of, Update::Set(resource(name, version, size)));
+        self
+    }
+
+    /// A pod of this node.
+    fn set_on(&mut self, node: &str, name: &str, version: &str) -> &mut Self {
+        let pod = Resource {
+            node: Some(node.into()),
+            ..resource(name, version, 10)
         };
-        self.shelves.update(of, Update::Set(resource));
+        self.shelves.update(Address, Update::Set(pod));
         self
     }
 
@@ -138,6 +143,17 @@ impl Case {
         assert_eq!(self.poll(), None, "nothing is left to send");
         let progress = self.session.progress(of).expect("subscribed");
         progress.settled == self.shelves.generation()
+    }
+}
+
+fn resource(name: &str, version: &str, size: usize) -> Resource {
+    Resource {
+        name: name.into(),
+        version: version.into(),
+        body: Bytes::from(vec![0; size]),
+        aliases: vec![format!("net/{name}").into()],
+        readers: None,
+        node: None,
     }
 }
 
@@ -491,6 +507,37 @@ fn the_references_on_demand_start_is_an_empty_subscription() {
         r.resource_names_subscribe = vec!["net/a".into()]
     });
     assert_eq!(case.exchange().present, ["a=1"]);
+}
+
+#[test]
+fn pods_of_the_node_are_told_unasked_to_who_asks_for_the_others() {
+    let mut case = Case::default();
+    case.session.is_on("node-1");
+    case.set_on("node-1", "own", "1")
+        .set_on("node-2", "other", "1");
+    case.request(Address, |request| {
+        request.resource_names_subscribe = vec!["*".into()];
+        request.resource_names_unsubscribe = vec!["*".into()];
+    });
+    assert_eq!(case.exchange().present, ["own=1"]);
+    case.set_on("node-1", "new", "1")
+        .set_on("node-2", "newer", "1");
+    assert_eq!(case.exchange().present, ["new=1"]);
+    case.remove(Address, "own").remove(Address, "other");
+    assert_eq!(case.exchange().removed, ["own"]);
+    assert!(case.settled(Address));
+}
+
+#[test]
+fn what_was_asked_for_by_its_address_is_followed_until_it_is_gone() {
+    let mut case = Case::default();
+    case.set(Address, "a", "1");
+    case.request(Address, |r| {
+        r.resource_names_subscribe = vec!["net/a".into()]
+    });
+    assert_eq!(case.exchange().present, ["a=1"]);
+    case.remove(Address, "a");
+    assert_eq!(case.exchange().removed, ["a"]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Resource {
     pub aliases: Vec<Arc<str>>,
     /// The waypoints that it concerns; `None` is everybody.
     pub readers: Option<Arc<Readers>>,
+    /// The node of a pod.
+    pub node: Option<Arc<str>>,
 }
 
 /// What happens to a resource.
@@ -173,6 +175,7 @@ mod tests {
             body: Bytes::new(),
             aliases: vec!["/10.0.0.1".into()],
             readers: None,
+            node: None,
         };
         shelves.update(ResourceType::Address, Update::Set(resource));
     }

@@ -1,10 +1,15 @@
 //! Moving bytes between a TCP connection and a tunnel, or between two TCP connections.
 //!
 //! Idle connections hold no buffer: one is taken when the socket has data, grows while it is
-//! filled, and is given up when the socket runs dry. Half-close and reset are carried across.
+//! filled, and is given up when the socket runs dry. Half-close and reset are carried across; what is half
+//! closed and idle for long is given up.
 
+mod half_closed;
 mod tcp;
 mod tunnel;
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -67,6 +72,9 @@ pub enum Error {
     /// The tunnel broke, or the peer reset it.
     #[error("tunnel: {0}")]
     Stream(#[source] h2::Error),
+    /// One direction had ended, and nothing came the other way for so long.
+    #[error("half closed, and idle for {0:?}")]
+    HalfClosed(Duration),
 }
 
 /// The first read of a connection, and of every burst.

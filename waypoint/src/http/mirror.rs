@@ -112,7 +112,8 @@ impl Drop for Counted {
     }
 }
 
-fn feed(all: &Arc<UnderWay>) -> (Feed, Copied) {
+/// Both ends of a copy's body.
+pub(super) fn feed(all: &Arc<UnderWay>) -> (Feed, Copied) {
     let (pieces, taken) = mpsc::unbounded_channel();
     let waiting = Arc::new(Waiting {
         bytes: AtomicUsize::new(0),
@@ -127,7 +128,7 @@ fn feed(all: &Arc<UnderWay>) -> (Feed, Copied) {
 }
 
 /// Hands pieces on as long as the mirror keeps up.
-struct Feed {
+pub(super) struct Feed {
     pieces: Option<mpsc::UnboundedSender<Option<Frame>>>,
     waiting: Arc<Waiting>,
 }

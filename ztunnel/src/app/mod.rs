@@ -96,7 +96,7 @@ pub async fn run(
 
     let surroundings = Surroundings {
         changed,
-        discovery,
+        synced: Box::pin(async move { discovery.synced().await }),
         ready: announced,
         summaries,
     };
@@ -119,6 +119,7 @@ fn settings(config: &Config) -> Settings {
     Settings {
         hbone: config.limits.hbone(),
         connect_timeout: config.limits.connect_timeout,
+        half_closed: config.limits.half_closed,
         description_timeout: config.limits.description_timeout,
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,

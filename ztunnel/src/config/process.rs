@@ -99,6 +99,9 @@ pub struct Limits {
     /// TCP to a server or a plain destination.
     #[serde(serialize_with = "value::duration")]
     pub connect_timeout: Duration,
+    /// A connection of which one direction has ended is given up when the other is idle for this long.
+    #[serde(serialize_with = "value::duration")]
+    pub half_closed: Duration,
     /// Connections of a pod that the control plane has not described yet wait for this long.
     #[serde(serialize_with = "value::duration")]
     pub description_timeout: Duration,
@@ -161,6 +164,11 @@ impl Limits {
                 "AMBIT_CONNECT_TIMEOUT",
                 "limit for TCP to a server or a plain destination",
                 Duration::from_secs(10),
+            ),
+            half_closed: reader.value(
+                "AMBIT_HALF_CLOSED_TIMEOUT",
+                "a connection of which one direction has ended is given up when the other is idle for this long",
+                Duration::from_secs(60 * 60),
             ),
             description_timeout: reader.value(
                 "AMBIT_DESCRIPTION_TIMEOUT",

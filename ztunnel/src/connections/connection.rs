@@ -9,7 +9,7 @@ use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::{Service, Workload};
 use ambit_core::plan::{Refusal, ResponseFlag};
-use ambit_net::relay::Counters;
+use ambit_net::relay::{self, Counters};
 use ambit_telemetry::access::{Direction, Entry, Party};
 use ambit_telemetry::metrics::{Reporter, Security, Series, TrafficLabels};
 use parking_lot::Mutex;
@@ -289,6 +289,9 @@ impl Open {
             let failed = self.reported(details, flag);
             failed.each(Series::close);
             failed.each(Series::fail);
+        }
+        if let Some(Failure::Relay(relay::Error::HalfClosed(_))) = failure {
+            metrics::counter!("ambit_half_closed_timeouts_total").increment(1);
         }
         self.log(details, failure);
     }

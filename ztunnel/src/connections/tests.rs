@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_core::index::{Change, Index};
 use ambit_core::plan::ResponseFlag;
@@ -153,7 +154,7 @@ async fn bytes_are_counted_while_a_connection_runs_and_once() {
         ..ends()
     });
     open.describe(Details::unknown(addr("10.0.0.2:15008")));
-    let relay = ambit_net::relay::relay_tcp(far, client, open.counters());
+    let relay = ambit_net::relay::relay_tcp(far, client, open.counters(), Duration::MAX);
     let exchange = async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut near, mut server) = (near, server);

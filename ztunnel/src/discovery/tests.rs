@@ -2,30 +2,12 @@ use ambit_core::index::Applicable;
 use ambit_net::xds::Resource;
 use ambit_proto::security::{Authorization, Clause, Match, Rule, StringMatch, string_match};
 use ambit_proto::workload as proto;
-use prost::Message;
 
 use super::*;
-use crate::testing::{World, service, workload};
-
-fn resource(name: &str, message: &impl Message) -> Resource {
-    Resource {
-        name: name.to_owned(),
-        version: "1".to_owned(),
-        body: message.encode_to_vec().into(),
-    }
-}
-
-fn push(type_url: &str, resources: Vec<Resource>, removed: &[&str]) -> Push {
-    Push {
-        type_url: type_url.into(),
-        resources,
-        removed: removed.iter().map(|name| (*name).to_owned()).collect(),
-    }
-}
+use crate::testing::{World, described, push, resource, service, workload};
 
 fn pod(name: &str, ip: &str) -> Resource {
-    let workload = workload(name, ip);
-    resource(&workload.uid, &proto::Address::from(&workload))
+    described(&workload(name, ip))
 }
 
 fn policy(name: &str, principal: Option<&str>) -> Resource {
@@ -167,8 +149,7 @@ async fn an_owner_departs_with_its_last_workload() {
     } = test();
     let mut second = workload("a-2", "10.0.0.2");
     second.workload_name = "a".into();
-    let second = resource(&second.uid, &proto::Address::from(&second));
-    let both = vec![pod("a", "10.0.0.1"), second];
+    let both = vec![pod("a", "10.0.0.1"), described(&second)];
     discovery
         .apply(push(ADDRESS_TYPE, both, &[]))
         .expect("good");

@@ -117,6 +117,9 @@ impl fmt::Display for Failure {
                 }
                 Ok(())
             }
+            Self::Relay(error @ relay::Error::HalfClosed(_)) => {
+                write!(f, "{error} (AMBIT_HALF_CLOSED_TIMEOUT)")
+            }
             Self::Relay(error) => error.fmt(f),
         }
     }

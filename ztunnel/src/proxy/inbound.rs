@@ -98,7 +98,11 @@ async fn carry(
     let headers = proxy.baggage.response(&planned.local);
     drop(planned);
     let stream = connect.accept(headers).map_err(Failure::Http2)?;
-    let relay = relay_tunnel(server, Far::Established(stream), open.counters(), |_| {});
+    let (far, half_closed) = (
+        Far::Established(stream),
+        proxy.shared.settings().half_closed,
+    );
+    let relay = relay_tunnel(server, far, open.counters(), half_closed, |_| {});
     tokio::select! {
         result = relay => Ok(result?),
         closed = open.closed() => Err(closed),

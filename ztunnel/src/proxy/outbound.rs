@@ -55,15 +55,16 @@ async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Fail
     let _admitted = proxy.pod.admit(Direction::Outbound)?;
     proxy.identity().await?;
     let upstream = connect(proxy, open).await?;
-    let counters = open.counters();
+    let (counters, half_closed) = (open.counters(), proxy.shared.settings().half_closed);
     let stream = client.serve();
     tokio::select! {
         result = async {
             match upstream {
                 Upstream::Tunnel(opening) => {
-                    relay_tunnel(stream, Far::Opening(opening), counters, |_| {}).await
+                    let far = Far::Opening(opening);
+                    relay_tunnel(stream, far, counters, half_closed, |_| {}).await
                 }
-                Upstream::Tcp(far) => relay_tcp(stream, far, counters).await,
+                Upstream::Tcp(far) => relay_tcp(stream, far, counters, half_closed).await,
             }
         } => Ok(result?),
         closed = open.closed() => Err(closed),

@@ -70,7 +70,8 @@ async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Fail
     tokio::select! {
         result = async {
             let server = dial::application(sockets, &plan, source.ip(), settings).await?;
-            Ok(relay_tcp(client.serve(), server, open.counters()).await?)
+            let half_closed = settings.half_closed;
+            Ok(relay_tcp(client.serve(), server, open.counters(), half_closed).await?)
         } => result,
         closed = open.closed() => Err(closed),
     }

@@ -22,6 +22,8 @@ pub struct Settings {
     pub hbone: hbone::Settings,
     /// TCP to a server or a plain destination.
     pub connect_timeout: Duration,
+    /// A connection of which one direction has ended is given up when the other is idle for this long.
+    pub half_closed: Duration,
     /// Connections of a pod that nobody has described yet wait for this long.
     pub description_timeout: Duration,
     /// Servers are dialled from the client's address.

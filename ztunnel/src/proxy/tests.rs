@@ -2,6 +2,7 @@
 //! addresses; captured connections are handed over with what the client dialled.
 
 mod callers;
+mod departures;
 mod dns;
 mod limits;
 
@@ -14,32 +15,19 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::index::Change;
 use ambit_core::model::{TunnelProtocol, Workload};
 use ambit_net::hbone::{Pool, Stage, Target};
-use ambit_net::netlink::testing::isolated;
 use ambit_net::sys::Sockets;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{outbound, passthrough};
-use crate::testing::{Served, World, addr, deny, pair, service, service_key, strict, workload};
+use crate::testing::{
+    Served, World, addr, deny, deny_where_referred_to, pair, run, service, service_key, strict,
+    workload,
+};
 
 const CLIENT: &str = "127.61.0.1";
 const SERVER: &str = "127.61.0.2";
-
-/// Runs a test as root of its own namespaces, on one thread, within a time limit.
-fn run(test: impl AsyncFnOnce()) {
-    isolated(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let limit = Duration::from_secs(30);
-        let within = async { tokio::time::timeout(limit, test()).await };
-        runtime
-            .expect("a runtime")
-            .block_on(within)
-            .expect("no hang");
-    });
-}
 
 /// An application that answers each byte with itself, and tells who called.
 async fn echo(ip: &str) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<SocketAddr>) {
@@ -190,6 +178,35 @@ fn a_policy_change_closes_what_runs() {
         let error = line(&log, "inbound")["error"].as_str().expect("an error");
         assert!(
             error.starts_with("closed: ") && error.contains("ns/deny"),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_workload_that_begins_to_refer_to_a_policy_closes_what_runs() {
+    run(async || {
+        let world = World::new();
+        let caller = workload("client", CLIENT);
+        let client = world.serve(&caller).await;
+        let mut called = workload("server", SERVER);
+        let _server = world.serve(&called).await;
+        let (app, _called) = echo(SERVER).await;
+        let policy = deny_where_referred_to(&caller.identity);
+        let key = policy.key.clone();
+        world.change([Change::Policy(Arc::new(policy))]);
+        let mut stream = dial(&client, app).await;
+        let mut word = [0; 2];
+        stream.write_all(b"hi").await.expect("sent");
+        stream.read_exact(&mut word).await.expect("it runs");
+        called.authorization_policies = vec![key];
+        world.change([Change::Workload(Arc::new(called))]);
+        let ended = stream.read(&mut word).await;
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        let log = world.logged(2).await;
+        let error = line(&log, "inbound")["error"].as_str().expect("an error");
+        assert!(
+            error.starts_with("closed: ") && error.contains("ns/selected"),
             "{error}"
         );
     });

@@ -1,23 +1,34 @@
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use ambit_core::index::Change;
-use ambit_net::sys::Netns;
-use ambit_net::xds;
+use ambit_core::model::Workload;
+use ambit_core::plan::{HBONE_PORT, OUTBOUND_PORT, PASSTHROUGH_PORT};
+use ambit_net::hbone::{self, Duplex, Pool, Target};
+use ambit_net::sys::{self, Netns, Sockets};
 use ambit_net::zds;
 use ambit_telemetry::readiness::Readiness;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use ambit_proxy::Workers;
 
 use super::*;
 use crate::proxy::{Limits, Listeners, Pod};
-use crate::testing::{World, workload};
+use crate::testing::{World, run, workload};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where a pod is that is reached.
+const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 62, 0, 1));
 
 /// Listeners at ports that the kernel chooses.
 fn anywhere(_: &Pod) -> io::Result<Listeners> {
@@ -205,83 +216,178 @@ async fn a_reconnected_agent_names_what_is_left() {
     manager.shutdown().await;
 }
 
+/// A manager that follows an agent, which has announced the pod `a` as `1`.
+struct Followed {
+    agent: zds::Server,
+    readiness: Readiness,
+    summaries: watch::Receiver<Vec<Summary>>,
+    changes: watch::Sender<u64>,
+    synced: oneshot::Sender<()>,
+    end: oneshot::Sender<()>,
+    manager: JoinHandle<Manager>,
+    _folder: TempDir,
+}
+
+fn followed(world: &World) -> Followed {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("zds.sock");
+    let agent = zds::Server::bind(&path, PATIENCE).expect("bound");
+    agent.restore("1", pod("a"));
+    let running = agent.clone();
+    tokio::spawn(async move { running.run().await });
+    let readiness = Readiness::default();
+    let (told, summaries) = watch::channel(Vec::new());
+    let (changes, changed) = watch::channel(0);
+    let (synced, is_synced) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let surroundings = Surroundings {
+        changed,
+        synced: Box::pin(happened(is_synced)),
+        ready: readiness.task("pods"),
+        summaries: told,
+    };
+    let manager = manager(world, anywhere);
+    let following = async move { follow(&path, manager, surroundings, happened(ended)).await };
+    Followed {
+        agent,
+        readiness,
+        summaries,
+        changes,
+        synced,
+        end,
+        manager: tokio::spawn(following),
+        _folder: folder,
+    }
+}
+
+async fn happened(event: oneshot::Receiver<()>) {
+    event.await.expect("the test goes on");
+}
+
+fn pod(name: &str) -> zds::Pod {
+    let netns = Netns::current().expect("one");
+    let netns = netns.as_fd().try_clone_to_owned().expect("a copy");
+    zds::Pod {
+        info: zds::WorkloadInfo {
+            name: name.to_owned(),
+            namespace: "ns".to_owned(),
+            service_account: name.to_owned(),
+        },
+        netns: Arc::new(netns),
+    }
+}
+
+impl Followed {
+    async fn see(&mut self, wanted: impl Fn(&[Summary]) -> bool) {
+        let seen = self.summaries.wait_for(|all| wanted(all));
+        let seen = tokio::time::timeout(PATIENCE, seen).await;
+        seen.expect("no hang").expect("it follows");
+    }
+
+    async fn end(self) {
+        self.end.send(()).expect("it follows");
+        self.manager.await.expect("ended").shutdown().await;
+    }
+}
+
+fn one_waits(all: &[Summary]) -> bool {
+    matches!(all, [one] if one.state != State::Serving)
+}
+
+fn one_is_served(all: &[Summary]) -> bool {
+    matches!(all, [one] if one.state == State::Serving)
+}
+
 #[tokio::test]
 async fn readiness_waits_for_the_snapshot_and_for_discovery() {
     let world = World::new();
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("zds.sock");
-    let server = zds::Server::bind(&path, Duration::from_secs(5)).expect("bound");
-    let netns = Netns::current()
-        .expect("one")
-        .as_fd()
-        .try_clone_to_owned()
-        .expect("a copy");
-    let info = zds::WorkloadInfo {
-        name: "a".to_owned(),
-        namespace: "ns".to_owned(),
-        service_account: "a".to_owned(),
-    };
-    server.restore(
-        "1",
-        zds::Pod {
-            info,
-            netns: Arc::new(netns),
-        },
-    );
-    let running = server.clone();
-    tokio::spawn(async move { running.run().await });
-
-    let readiness = Readiness::default();
-    let (summaries, mut seen) = watch::channel(Vec::new());
-    let (changes, changed) = watch::channel(0);
-    let surroundings = Surroundings {
-        changed,
-        discovery: never_synced(),
-        ready: readiness.task("pods"),
-        summaries,
-    };
-    let (end, ended) = oneshot::channel::<()>();
-    let following = follow_in_background(&path, manager(&world, anywhere), surroundings, ended);
-
-    let waiting =
-        |all: &Vec<Summary>| matches!(all.as_slice(), [one] if one.state != State::Serving);
-    seen.wait_for(waiting).await.expect("announced");
+    let mut followed = followed(&world);
+    followed.see(one_waits).await;
     describe(&world, "a");
-    changes.send_replace(1);
-    let serving =
-        |all: &Vec<Summary>| matches!(all.as_slice(), [one] if one.state == State::Serving);
-    seen.wait_for(serving).await.expect("served");
+    followed.changes.send_replace(1);
+    followed.see(one_is_served).await;
     assert_eq!(
-        readiness.pending(),
+        followed.readiness.pending(),
         ["pods"],
         "discovery has not synchronized"
     );
-    drop(end);
-    let manager = following.await.expect("ended");
-    manager.shutdown().await;
+    followed.end().await;
 }
 
-/// The status of a discovery client that never ran.
-fn never_synced() -> xds::Status {
-    let address = "https://localhost:1".parse().expect("an address");
-    let remote = ambit_net::grpc::Remote::new(address, "/nowhere");
-    let node = xds::Node::new("ztunnel", [127, 0, 0, 1].into(), "p", "ns", "node");
-    let config = xds::Config::new(remote, node, ["type"]);
-    let (_client, status) = xds::Client::new(config, |_: xds::Push| Ok(()));
-    status
+#[tokio::test]
+async fn a_pod_deleted_while_it_waits_does_not_hold_up_readiness() {
+    let world = World::new();
+    let mut followed = followed(&world);
+    followed.see(one_waits).await;
+    followed.agent.delete("1", Instant::now() + PATIENCE).await;
+    followed.see(<[Summary]>::is_empty).await;
+    let (never, _) = oneshot::channel();
+    let synced = std::mem::replace(&mut followed.synced, never);
+    synced.send(()).expect("it follows");
+    let ready = async {
+        while !followed.readiness.pending().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ready).await.expect("ready");
+    followed.end().await;
 }
 
-fn follow_in_background(
-    path: &Path,
-    manager: Manager,
-    surroundings: Surroundings,
-    ended: oneshot::Receiver<()>,
-) -> tokio::task::JoinHandle<Manager> {
-    let path = path.to_owned();
-    tokio::spawn(async move {
-        let end = async {
-            let _ = ended.await;
-        };
-        follow(&path, manager, surroundings, end).await
+/// Listeners as in a pod, at an address of the test's own namespace.
+fn on_loopback(_: &Pod) -> io::Result<Listeners> {
+    let listen = |port| Sockets::default().listen((SERVER, port).into(), sys::Listen::Hbone);
+    Ok(Listeners {
+        outbound: listen(OUTBOUND_PORT)?,
+        passthrough: listen(PASSTHROUGH_PORT)?,
+        hbone: listen(HBONE_PORT)?,
+        dns: None,
     })
+}
+
+#[test]
+fn peers_of_a_removed_pod_are_told_to_open_no_more_and_finish_what_runs() {
+    run(async || {
+        let world = World::new();
+        let server = Workload {
+            addresses: vec![SERVER.into()],
+            ..workload("server", "10.0.0.1")
+        };
+        world.change([Change::Workload(Arc::new(server.clone()))]);
+        let mut manager = manager(&world, on_loopback);
+        manager.add("1", announced("server")).expect("taken");
+        let app = TcpListener::bind((SERVER, 0)).await.expect("a port");
+        let authority = app.local_addr().expect("an address").to_string();
+        let client = workload("client", "10.0.0.2").identity;
+        let client = world.certificates.want(&client);
+        let certified = client.get().await.expect("a certificate");
+        let one = hbone::Settings {
+            spread: 1,
+            ..hbone::Settings::default()
+        };
+        let pool = Pool::new(Sockets::default(), one);
+        let target = Target {
+            address: (SERVER, HBONE_PORT).into(),
+            identities: [server.identity].as_slice().into(),
+        };
+        let open = async || {
+            let headers = http::HeaderMap::new();
+            let opening = pool.open(&target, &certified, &authority, headers).await?;
+            opening.established().await
+        };
+        let (running, _) = open().await.expect("agreed");
+        let (mut accepted, _) = app.accept().await.expect("called");
+        manager.remove("1");
+        // Until it is told, the pool goes on with the connection it has.
+        let refused = loop {
+            if let Err(error) = open().await {
+                break error;
+            }
+        };
+        assert!(refused.nothing_sent(), "{refused}");
+        let mut running = Duplex::from(running);
+        running.write_all(b"on").await.expect("it still runs");
+        accepted.read_exact(&mut [0; 2]).await.expect("carried");
+        drop((running, accepted));
+        manager.shutdown().await;
+    });
 }

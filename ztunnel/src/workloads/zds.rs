@@ -1,11 +1,10 @@
 //! Follows the node agent: keeps a connection to it, and the manager doing what it says.
 
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use ambit_net::sys::Netns;
-use ambit_net::xds::Status;
 use ambit_net::zds::{Client, Error, Request};
 use ambit_telemetry::readiness::Task;
 use tokio::sync::watch;
@@ -22,8 +21,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub struct Surroundings {
     /// Grows with every push of discovery.
     pub changed: watch::Receiver<u64>,
-    /// How discovery does.
-    pub discovery: Status,
+    /// Returns once discovery has said everything it has to say at first.
+    pub synced: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Done once every pod that was announced and described first is served.
     pub ready: Task,
     /// Told of every change.
@@ -39,7 +38,7 @@ pub async fn follow(
 ) -> Manager {
     let Surroundings {
         mut changed,
-        discovery,
+        mut synced,
         ready,
         summaries,
     } = surroundings;
@@ -48,7 +47,6 @@ pub async fn follow(
     let mut agent = Agent::default();
     let mut try_again = None;
     let mut end = pin!(end);
-    let mut synced = pin!(discovery.synced());
     let mut is_synced = false;
     loop {
         tokio::select! {

@@ -1,7 +1,8 @@
 //! Which endpoint of a service takes a connection.
 //!
-//! The common case, equal endpoints that are all able, is one draw and one lookup. Locality
-//! preferences and unequal capacities cost one pass over the endpoints; nothing is allocated.
+//! The common case, equal endpoints that are all able, is one draw and one lookup. With a preference it takes a few
+//! draws, if a fair share of the endpoints is as near as can be. Few that are near (those of one node, say) and unequal
+//! capacities cost one pass over the endpoints; nothing is locked or allocated.
 
 mod pick;
 mod rank;

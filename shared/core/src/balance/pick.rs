@@ -6,8 +6,9 @@ use crate::index::{Endpoint, Endpoints};
 use crate::model::service::{Mode, Scope};
 use crate::model::{LoadBalancing, Workload};
 
-/// Draws before giving up on luck and looking at every endpoint.
-const DRAWS: usize = 3;
+/// Draws before giving up on luck and looking at every endpoint. Of three zones, the client's own is found by these in
+/// 96 cases of 100.
+const DRAWS: usize = 8;
 
 /// An endpoint for a client `from`, among those that `able` gives something for (an address it
 /// can be reached at, say). Shares follow capacity. `None` when there is none.
@@ -31,10 +32,12 @@ pub fn pick<'a, T>(
         return None;
     }
     let preference = preference(how);
-    if preference.is_empty() && endpoints.uniform() {
+    if endpoints.uniform() {
         for _ in 0..DRAWS {
             let endpoint = endpoints.get(picker.next(bound) as usize)?;
-            if let Some(found) = able(endpoint) {
+            // None can be nearer: what is drawn like this has the same share as all others as near.
+            let nearest = rank(preference, from, endpoint.workload()) == preference.len();
+            if nearest && let Some(found) = able(endpoint) {
                 return Some((endpoint, found));
             }
         }

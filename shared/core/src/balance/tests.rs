@@ -94,6 +94,40 @@ fn the_common_case_is_one_draw_and_one_look() {
 }
 
 #[test]
+fn the_nearest_of_many_are_found_without_a_look_at_all_and_share_alike() {
+    let zones = ["z1", "z2", "z3"];
+    let workloads = (0..3_000).map(|n| {
+        endpoint(&format!("p{n}"), |w| {
+            w.locality = located("r1", zones[n % 3])
+        })
+    });
+    let index = with(workloads.collect());
+    let how = LoadBalancing {
+        preference: vec![Scope::Region, Scope::Zone],
+        mode: Mode::Failover,
+        allow_unhealthy: false,
+    };
+    let mut from = pod("x", &[]);
+    from.locality = located("r1", "z2");
+    let (mut picker, mut looks, mut early) = (Seeded::new(5), 0, 0);
+    for _ in 0..1_000 {
+        let picked = pick(endpoints(&index), &how, &from, &mut picker, |_| {
+            looks += 1;
+            Some(())
+        });
+        let (endpoint, ()) = picked.expect("a thousand are near");
+        assert_eq!(&*endpoint.workload().locality.zone, "z2");
+        let number: u32 = endpoint.workload().name[1..].parse().expect("a number");
+        early += u32::from(number < 1_500);
+    }
+    assert!(looks < 100_000, "{looks} looks for 1,000 choices");
+    assert!(
+        early.abs_diff(500) < 60,
+        "{early} of 1,000 in the first half"
+    );
+}
+
+#[test]
 fn an_endpoint_that_is_able_is_always_found_and_shares_stay_fair() {
     let workloads = (0..200).map(|n| endpoint(&format!("p{n}"), |_| {}));
     let index = with(workloads.collect());

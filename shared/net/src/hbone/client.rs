@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
 use http::{HeaderMap, Method, Request, Uri};
 use rustls::pki_types::ServerName;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::TimedOut;
 use super::expiry::Expiry;
@@ -24,6 +25,8 @@ pub(super) struct Dialed<D> {
     pub(super) requests: SendRequest<Bytes>,
     /// To be set whenever a stream was opened.
     pub(super) opened: Arc<AtomicBool>,
+    /// For [`settled`].
+    pub(super) pings: PingPong,
     /// Until when the certificates of both ends are valid.
     pub(super) not_after: SystemTime,
     /// The connection's work; ends with it.
@@ -62,12 +65,13 @@ pub(super) async fn dial(
     let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
     let windows = windows(&settings, round_trip(tls.tcp()), streams);
     let (io, flusher) = deferred(tls);
-    let (requests, connection) = deadline
+    let (requests, mut connection) = deadline
         .run(
             Stage::Http2,
             builder(&settings, windows).handshake::<_, Bytes>(io),
         )
         .await?;
+    let pings = connection.ping_pong().expect("nobody has taken it");
     let opened = Arc::<AtomicBool>::default();
     let turns = Flushing {
         connection,
@@ -89,10 +93,44 @@ pub(super) async fn dial(
     Ok(Dialed {
         requests,
         opened,
+        pings,
         not_after,
         driver,
     })
 }
+
+/// Waits until `requests` knows how many streams the peer takes. Its SETTINGS say so; they are the first that it
+/// sends (RFC 9113 section 3.4), so they have come when it has answered a PING.
+///
+/// # Errors
+/// When the connection ends, the answer takes longer than `limit`, or the peer takes no streams.
+pub(super) async fn settled(
+    mut pings: PingPong,
+    requests: &SendRequest<Bytes>,
+    limit: Duration,
+) -> Result<(), Error> {
+    let Ok(answer) = timeout(limit, pings.ping(Ping::opaque())).await else {
+        return Err(Error::new(Stage::Http2, TimedOut(limit)));
+    };
+    if let Err(ended) = answer {
+        return Err(Error::new(Stage::Http2, cause(requests, ended).await));
+    }
+    match requests.current_max_send_streams() {
+        0 => Err(Error::new(Stage::Http2, NoStreams)),
+        _ => Ok(()),
+    }
+}
+
+/// What ended the connection of `requests`.
+async fn cause(requests: &SendRequest<Bytes>, ended: h2::Error) -> h2::Error {
+    let mut requests = requests.clone();
+    let ready = std::future::poll_fn(|cx| requests.poll_ready(cx)).await;
+    ready.err().unwrap_or(ended)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the peer takes no streams (SETTINGS_MAX_CONCURRENT_STREAMS is 0)")]
+struct NoStreams;
 
 /// `CONNECT authority`.
 pub(super) fn connect_request(authority: &str, headers: HeaderMap) -> Result<Request<()>, Error> {
@@ -134,7 +172,8 @@ fn builder(settings: &Settings, windows: Windows) -> Builder {
         .initial_connection_window_size(windows.connection)
         .max_frame_size(settings.frame_size)
         .max_header_list_size(settings.max_headers)
-        .initial_max_send_streams(settings.streams_per_connection)
+        // Until the peer says how many it takes; see `settled`.
+        .initial_max_send_streams(1)
         .enable_push(false);
     builder
 }

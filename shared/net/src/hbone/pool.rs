@@ -2,9 +2,11 @@
 //!
 //! A connection is opened by a task of its own: no lock is held meanwhile, and a caller that
 //! gives up does not take it away from the others. Streams are spread over a few connections,
-//! then packed up to a limit (ours or the peer's), then more are opened.
+//! then packed up to a limit (ours or the peer's), then more are opened. The first stream of a connection
+//! is sent before the peer has said its limit; the next ones wait for that.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -14,6 +16,7 @@ use ambit_core::identity::Identity;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use h2::PingPong;
 use h2::client::SendRequest;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -47,8 +50,12 @@ struct Peer {
 #[derive(Default)]
 struct PeerState {
     connections: Vec<Arc<Connection>>,
-    opening: Option<Shared<BoxFuture<'static, Result<(), Error>>>>,
+    /// What those wait for who find no room: a connection that is dialled, then how many streams it takes.
+    opening: Option<Step>,
 }
+
+/// A task whose result all who wait for it share.
+type Step = Shared<BoxFuture<'static, Result<(), Error>>>;
 
 struct Connection {
     requests: SendRequest<Bytes>,
@@ -226,7 +233,7 @@ impl Pool {
         peer: &Arc<Peer>,
         target: &Target,
         certificate: &Arc<Certified>,
-    ) -> Shared<BoxFuture<'static, Result<(), Error>>> {
+    ) -> Step {
         let dialed = client::dial(
             self.sockets.clone(),
             self.settings.clone(),
@@ -234,7 +241,8 @@ impl Pool {
             certificate.clone(),
         );
         let owner = Arc::downgrade(peer);
-        let task = tokio::spawn(async move {
+        let limit = self.settings.handshake_timeout;
+        step(async move {
             let result = dialed.await;
             // The pool is gone, and with it whoever wanted this.
             let Some(peer) = owner.upgrade() else {
@@ -242,25 +250,55 @@ impl Pool {
             };
             let mut state = peer.state.lock();
             state.opening = None;
-            let dialed = result?;
-            let connection = Arc::new(Connection::new(&dialed));
-            // The connection alone can open streams.
-            let Dialed { driver, .. } = dialed;
-            // Weak: the driver ends when nobody else can open streams any more.
-            let driven = Arc::downgrade(&connection);
-            state.connections.push(connection);
-            tokio::spawn(async move {
-                driver.await;
-                if let Some(connection) = driven.upgrade() {
-                    connection.closed.store(true, Ordering::Release);
-                }
-            });
+            let (connection, pings) = drive(result?);
+            state.connections.push(connection.clone());
+            state.opening = Some(step(settle(owner, connection, pings, limit)));
             Ok(())
-        });
-        task.map(|joined| joined.unwrap_or_else(|error| Err(Error::new(Stage::Connect, error))))
-            .boxed()
-            .shared()
+        })
     }
+}
+
+fn step(work: impl Future<Output = Result<(), Error>> + Send + 'static) -> Step {
+    tokio::spawn(work)
+        .map(|joined| joined.unwrap_or_else(|error| Err(Error::new(Stage::Connect, error))))
+        .boxed()
+        .shared()
+}
+
+/// Runs a connection in a task of its own for as long as somebody can open streams on it, or has some.
+fn drive<D>(dialed: Dialed<D>) -> (Arc<Connection>, PingPong)
+where
+    D: Future<Output = ()> + Send + 'static,
+{
+    let connection = Arc::new(Connection::new(&dialed));
+    // The connection alone can open streams.
+    let Dialed { driver, pings, .. } = dialed;
+    // Weak: the driver ends when nobody else can open streams any more.
+    let driven = Arc::downgrade(&connection);
+    tokio::spawn(async move {
+        driver.await;
+        if let Some(connection) = driven.upgrade() {
+            connection.closed.store(true, Ordering::Release);
+        }
+    });
+    (connection, pings)
+}
+
+/// Waits until a new connection knows how many streams its peer takes; one that does not learn it takes no more.
+async fn settle(
+    owner: Weak<Peer>,
+    connection: Arc<Connection>,
+    pings: PingPong,
+    limit: Duration,
+) -> Result<(), Error> {
+    let settled = client::settled(pings, &connection.requests, limit).await;
+    if settled.is_err() {
+        connection.closed.store(true, Ordering::Release);
+    }
+    if let Some(peer) = owner.upgrade() {
+        peer.state.lock().opening = None;
+    }
+    settled
 }
 
 impl PeerState {

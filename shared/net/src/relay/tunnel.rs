@@ -1,8 +1,10 @@
 //! TCP to an HTTP/2 stream.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
@@ -11,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use super::half_closed::both;
 use super::{Counters, Error, Reader, Unfinished};
 use crate::hbone::{Opening, PendingResponse, Slot, Stream};
 
@@ -22,15 +25,16 @@ pub enum Far {
     Established(Stream),
 }
 
-/// Joins a TCP connection and a tunnel until both directions have ended. `on_response` sees the
-/// peer's response headers once, when it agrees.
+/// Joins a TCP connection and a tunnel until both directions have ended, or only one has and the other is idle for
+/// `half_closed`. `on_response` sees the peer's response headers once, when it agrees.
 ///
 /// # Errors
-/// When the tunnel is refused or one side breaks; the other is then reset.
+/// When the tunnel is refused or one side breaks, the other is then reset; or when both are given up, and reset.
 pub async fn relay_tunnel(
     near: TcpStream,
     far: Far,
     counters: &Counters,
+    half_closed: Duration,
     on_response: impl FnOnce(&HeaderMap),
 ) -> Result<(), Error> {
     let (mut send, mut receive) = match far {
@@ -47,18 +51,19 @@ pub async fn relay_tunnel(
     let result = {
         let (read, write) = near.socket.split();
         let mut broken = None;
-        tokio::try_join!(
-            async {
+        let ended = {
+            let up = pin!(async {
                 match upstream(read, &mut send, counters).await {
                     // The receiving half knows why: a status, a reset, or an orderly end.
                     Err(Error::Stream(error)) => broken = Some(error),
                     ended => ended?,
                 }
                 Ok(())
-            },
-            downstream(&mut receive, write, counters, on_response),
-        )
-        .and_then(|_| match broken {
+            });
+            let down = pin!(downstream(&mut receive, write, counters, on_response));
+            both(up, down, counters, half_closed).await
+        };
+        ended.and_then(|()| match broken {
             // The peer has answered in full and wants no more (RFC 9113 section 8.1).
             Some(error) if error.reason() != Some(Reason::NO_ERROR) => Err(Error::Stream(error)),
             _ => Ok(()),
@@ -66,7 +71,7 @@ pub async fn relay_tunnel(
     };
     match &result {
         Ok(()) => near.ended = true,
-        Err(Error::Near(_)) => send.send_reset(Reason::CANCEL),
+        Err(Error::Near(_) | Error::HalfClosed(_)) => send.send_reset(Reason::CANCEL),
         Err(_) => send.send_reset(Reason::NO_ERROR),
     }
     result

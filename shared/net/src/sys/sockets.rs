@@ -259,6 +259,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_burst_of_connections_is_queued_until_it_is_accepted() {
+        let sockets = Sockets::default();
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = sockets.listen(any, Listen::Plain).expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let burst = (0..300).map(|_| sockets.connect(address, None));
+        let connected = futures_util::future::try_join_all(burst);
+        let limit = Duration::from_secs(10);
+        let connected = tokio::time::timeout(limit, connected).await;
+        connected.expect("the queue has room").expect("connected");
+    }
+
+    #[tokio::test]
     async fn a_connection_to_a_proxy_gives_up_after_a_while() {
         let dial = |sockets: Sockets, to| async move { sockets.connect_to_proxy(to).await };
         for stream in ends(Listen::Hbone, dial).await {

@@ -1,7 +1,10 @@
 //! What is read ahead or sent again is the whole body, its trailers with it.
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
+use super::super::mirror;
 use super::*;
 
 fn data(text: &'static str) -> Frame {
@@ -19,11 +22,12 @@ fn trailers() -> Frame {
 
 /// A body of unknown length that comes in these parts.
 fn body(frames: impl IntoIterator<Item = Frame>) -> Body {
-    let (sender, receiver) = mpsc::channel(8);
-    for frame in frames.into_iter().map(Some).chain([None]) {
-        sender.try_send(frame).expect("room");
+    let (mut feed, copied) = mirror::feed(&Arc::default());
+    for frame in frames {
+        feed.piece(&frame);
     }
-    Body::Copy(receiver, Framing::Chunked)
+    feed.end();
+    Body::Copy(copied, Framing::Chunked)
 }
 
 /// The text of a body, and what its trailers say.

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::super::accept::until_cut;
 use super::super::{outbound, passthrough};
@@ -56,6 +57,30 @@ fn peers_have_a_limit_before_they_have_said_anything() {
         while world.shared.peers() > 0 {
             tokio::task::yield_now().await;
         }
+    });
+}
+
+#[test]
+fn what_is_half_closed_and_idle_is_given_up() {
+    run(async || {
+        let short = Duration::from_millis(50);
+        let world = World::with(|settings| settings.half_closed = short);
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let _server = world.serve(&workload("server", SERVER)).await;
+        let app = TcpListener::bind((SERVER, 0)).await.expect("a port");
+        let address = app.local_addr().expect("an address");
+        let mut stream = dial(&client, address).await;
+        stream.shutdown().await.expect("half-close");
+        let (mut accepted, _) = app.accept().await.expect("called");
+        assert_eq!(accepted.read(&mut [0]).await.expect("the end"), 0);
+        // The application never ends its side.
+        stream.read_u8().await.expect_err("a reset");
+        let log = world.logged(2).await;
+        let told = |line: &Value| {
+            let error = line["error"].as_str();
+            error.is_some_and(|error| error.contains("AMBIT_HALF_CLOSED_TIMEOUT"))
+        };
+        assert!(log.iter().any(told), "{log:?}");
     });
 }
 

@@ -52,7 +52,7 @@ fn shown(plan: Result<InboundPlan, Refusal>) -> String {
 }
 
 #[test]
-fn authorities() {
+fn a_tunnel_is_agreed_to_only_if_its_authority_leads_to_the_pod() {
     let index = mesh();
     let reads = "the authority of a CONNECT reads IP:PORT or HOST:PORT";
     let own = |port: u16| {
