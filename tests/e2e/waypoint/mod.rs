@@ -63,6 +63,7 @@ mod parents;
 mod policies;
 mod required;
 mod resilience;
+mod rollouts;
 mod rows;
 mod scene;
 mod slow;

@@ -155,13 +155,15 @@ async fn work<D: Dial>(
         .rate
         .map(|rate| Schedule::new(rate, worker, plan.workers));
     let mut pace = Pace::new(plan.start, schedule)?;
-    let mut idle = None;
+    let mut idle: Option<D::Connection> = None;
     while let Some(began) = pace.next(plan.end).await? {
         if !plan.take_one() {
             break;
         }
         let recorded = began.at >= plan.record_from;
-        let mut connection = match idle.take() {
+        // Its server may have ended it meanwhile.
+        let kept = idle.take().filter(Connection::reusable);
+        let mut connection = match kept {
             Some(connection) => connection,
             None => match dialer.dial(worker).await {
                 Ok(connection) => connection,

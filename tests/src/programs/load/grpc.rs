@@ -1,5 +1,6 @@
 //! gRPC calls of the echo service, with an ordinary gRPC client.
 
+use std::error::Error as _;
 use std::sync::{Arc, OnceLock};
 
 use futures_util::{StreamExt as _, stream};
@@ -88,14 +89,10 @@ struct Caller {
 
 impl Connection for Caller {
     async fn exchange(&mut self) -> Result<u64, Failure> {
-        let ready = self.client.ready().await;
-        ready.map_err(|error| Failure::caused_by(Stage::Send, &error))?;
-        let called = match self.method {
-            GrpcMethod::Unary => self.unary().await,
-            GrpcMethod::ServerStream => self.server_stream().await,
-            GrpcMethod::ClientStream => self.client_stream().await,
-            GrpcMethod::Bidi => self.bidi().await,
-        };
+        let mut called = self.call().await?;
+        if called.as_ref().is_err_and(is_unsent) {
+            called = self.call().await?;
+        }
         let received = called.map_err(|status| {
             let code = status.code();
             let detail = format!("{code:?}: {}", status.message());
@@ -113,7 +110,25 @@ impl Connection for Caller {
 /// A call ends with a status, and its replies can still be wrong.
 type Called = Result<Result<u64, Failure>, Status>;
 
+/// Whether a call was not sent, as its server had just ended the connection. gRPC has it made again (its "transparent
+/// retries"), which this client leaves to us.
+fn is_unsent(status: &Status) -> bool {
+    let mut causes = std::iter::successors(status.source(), |&error| error.source());
+    causes.any(|error| error.downcast_ref().is_some_and(hyper::Error::is_canceled))
+}
+
 impl Caller {
+    async fn call(&mut self) -> Result<Called, Failure> {
+        let ready = self.client.ready().await;
+        ready.map_err(|error| Failure::caused_by(Stage::Send, &error))?;
+        Ok(match self.method {
+            GrpcMethod::Unary => self.unary().await,
+            GrpcMethod::ServerStream => self.server_stream().await,
+            GrpcMethod::ClientStream => self.client_stream().await,
+            GrpcMethod::Bidi => self.bidi().await,
+        })
+    }
+
     fn request<T>(&self, message: T) -> Request<T> {
         let headers = MetadataMap::from_headers(self.headers.clone());
         Request::from_parts(headers, Default::default(), message)

@@ -1,8 +1,9 @@
 //! h2c requests. The streams of one connection are separate workers that share it.
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::sync::Mutex;
@@ -72,6 +73,7 @@ impl Dial for Dialer {
             return Ok(Http2 {
                 sender: connect(&self.resolved).await?,
                 request,
+                resolved: self.resolved.clone(),
             });
         }
         let mut place = self.shared[worker % self.shared.len()].lock().await;
@@ -79,11 +81,16 @@ impl Dial for Dialer {
             return Ok(Http2 {
                 sender: sender.clone(),
                 request,
+                resolved: self.resolved.clone(),
             });
         }
         let sender = connect(&self.resolved).await?;
         *place = Some(sender.clone());
-        Ok(Http2 { sender, request })
+        Ok(Http2 {
+            sender,
+            request,
+            resolved: self.resolved.clone(),
+        })
     }
 }
 
@@ -104,14 +111,30 @@ pub(super) async fn connect(resolved: &Resolved) -> Result<Sender, Failure> {
 struct Http2 {
     sender: Sender,
     request: Request<Full<Bytes>>,
+    resolved: Resolved,
+}
+
+impl Http2 {
+    /// Sends the request. One that a connection takes no more, as its server has said that it ends, was not sent: it
+    /// goes over a new connection, as it would with any client.
+    async fn send(&mut self) -> Result<Response<Incoming>, Failure> {
+        let failed = |error: hyper::Error| Failure::caused_by(Stage::Send, &error);
+        let request = match self.sender.try_send_request(self.request.clone()).await {
+            Ok(response) => return Ok(response),
+            Err(mut error) => match error.take_message() {
+                Some(request) => request,
+                None => return Err(failed(error.into_error())),
+            },
+        };
+        self.sender = connect(&self.resolved).await?;
+        self.sender.send_request(request).await.map_err(failed)
+    }
 }
 
 impl Connection for Http2 {
     async fn exchange(&mut self) -> Result<u64, Failure> {
         let failed = |stage| move |error: hyper::Error| Failure::caused_by(stage, &error);
-        self.sender.ready().await.map_err(failed(Stage::Send))?;
-        let response = self.sender.send_request(self.request.clone()).await;
-        let (head, mut body) = response.map_err(failed(Stage::Send))?.into_parts();
+        let (head, mut body) = self.send().await?.into_parts();
         let mut received = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(failed(Stage::Receive))?;
