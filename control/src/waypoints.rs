@@ -40,7 +40,8 @@ const TOKEN_AUDIENCE: &str = "istio-ca";
 const TOKEN_SECONDS: i64 = 43_200;
 /// ConfigMap of each namespace with the roots of the control plane, as Istio has it.
 const ROOTS_CONFIG_MAP: &str = "istio-ca-root-cert";
-/// A waypoint that is told of it gives its connections a few seconds less.
+/// What tells a waypoint of its pod's grace period: it gives its connections a few seconds less.
+pub const GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
 const GRACE_SECONDS: i64 = 45;
 
 /// What waypoints of this cluster need to know.
@@ -260,10 +261,7 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         value("TRUST_DOMAIN", &mesh.trust_domain),
         value("NETWORK", &mesh.network),
         value("GATEWAY_NAME", name),
-        value(
-            "TERMINATION_GRACE_PERIOD_SECONDS",
-            &GRACE_SECONDS.to_string(),
-        ),
+        value(GRACE, &GRACE_SECONDS.to_string()),
     ]
 }
 

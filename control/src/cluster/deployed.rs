@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::FIELD_MANAGER;
 use super::collection::{Collection, path};
 use crate::parameters::Patches;
-use crate::waypoints::Objects;
+use crate::waypoints::{CONTAINER, GRACE, Objects};
 
 /// The label of what is applied here, and only of that.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -202,10 +202,15 @@ pub fn applied(objects: &Objects, patches: &Patches) -> BTreeMap<Id, Value> {
             name: text("name").to_owned(),
         };
         object["metadata"]["labels"][MANAGED_BY] = json!(FIELD_MANAGER);
-        if RESOURCES[resource].plural == "deployments" {
+        let runs = RESOURCES[resource].plural == "deployments";
+        if runs {
             harden(&mut object["spec"]);
         }
-        (id, patches.apply(PATCHES[resource], object))
+        let mut patched = patches.apply(PATCHES[resource], object);
+        if runs {
+            tell_grace(&mut patched["spec"]["template"]["spec"]);
+        }
+        (id, patched)
     });
     applied.collect()
 }
@@ -243,6 +248,21 @@ fn harden(deployment: &mut Value) {
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
     });
+}
+
+/// A waypoint is told of the grace period that its pod has, whoever has said so.
+fn tell_grace(pod: &mut Value) {
+    let Some(seconds) = pod["terminationGracePeriodSeconds"].as_u64() else {
+        return;
+    };
+    let containers = pod["containers"].as_array_mut().into_iter().flatten();
+    let waypoints = containers.filter(|it| it["name"] == CONTAINER);
+    let variables = waypoints
+        .filter_map(|it| it["env"].as_array_mut())
+        .flatten();
+    for variable in variables.filter(|it| it["name"] == GRACE) {
+        variable["value"] = json!(seconds.to_string());
+    }
 }
 
 fn print(object: &Value) -> u64 {

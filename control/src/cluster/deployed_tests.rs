@@ -92,3 +92,19 @@ fn who_may_be_taken_over() {
         assert_eq!(is_owned_by(&object, "g"), expected, "{object}");
     }
 }
+
+#[test]
+fn a_waypoint_is_told_of_the_grace_period_that_its_pod_has() {
+    let pod = |seconds: u32, told: &str| {
+        json!({"terminationGracePeriodSeconds": seconds, "containers": [
+            {"name": "waypoint", "env": [{"name": "POD_NAME"}, {"name": GRACE, "value": told}]},
+            {"name": "another", "env": [{"name": GRACE, "value": "1"}]},
+        ]})
+    };
+    let mut changed = pod(300, "45");
+    tell_grace(&mut changed);
+    assert_eq!(changed, pod(300, "300"));
+    let mut without = json!({"containers": []});
+    tell_grace(&mut without);
+    assert_eq!(without, json!({"containers": []}));
+}
