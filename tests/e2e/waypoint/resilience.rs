@@ -6,6 +6,7 @@ use ambit_lab::harness::Lab;
 
 use super::call::Call;
 use super::scene::{CLIENT, http_route, lab};
+use super::told::so_many_lines;
 
 pub(super) fn attempts(lab: &Lab, server: &str, path: &str) -> u64 {
     let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
@@ -95,6 +96,37 @@ fn attempts_share_the_time_of_their_request() {
         let made = attempts(&lab, "v1", path);
         assert!(tries.contains(&made), "{path}: {made} attempts");
     }
+}
+
+/// A response that another attempt was due for does not pass once the service's budget is spent.
+#[test]
+fn retries_beyond_the_budget_are_503() {
+    let lab = lab();
+    let rules = "- retry: {codes: [500], attempts: 1, backoff: 1ms}\n  backendRefs: [{name: v1, port: 8080}]";
+    let budget = "---\napiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
+         metadata: {name: budget, namespace: mesh}\nspec:\n  \
+         targetRefs: [{group: \"\", kind: Service, name: v1}]\n  \
+         retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 1, interval: 1s}}\n";
+    lab.apply(&(http_route("retry", "echo", rules) + budget));
+    let load = [
+        "http",
+        "--json",
+        "-n",
+        "40",
+        "-c",
+        "4",
+        "--max-errors",
+        "40",
+    ];
+    let load = [&load[..], &["http://echo.mesh/spent?status=500"]].concat();
+    let report = lab.load(CLIENT, &load).json();
+    let count = |kind: &str| report["errors"]["kinds"][kind].as_u64().unwrap_or_default();
+    let (passed, refused) = (count("status 500"), count("status 503"));
+    assert_eq!(passed + refused, 40, "{report}");
+    assert!(refused > 0, "{report}");
+    assert_eq!(attempts(&lab, "v1", "/spent"), 40 + passed, "{report}");
+    let told = so_many_lines(&lab, refused as usize, &["GET /spent", "\" 503 UO "]);
+    assert!(told[0].contains("retry budget is spent"), "{told:#?}");
 }
 
 #[test]

@@ -31,16 +31,19 @@ fn waypoint() -> String {
     gateway("mesh", "waypoint", "").replace("spec: {", parameters)
 }
 
-/// Requests of every kind to a service, over connections that last as long as they may.
-fn loads(service: &str) -> Vec<Vec<String>> {
-    let kinds: [&[&str]; 6] = [
-        &["http", "-c", "4", "--rate", "40"],
-        &["http", "-c", "2", "--rate", "20", "--body-size", "1Ki"],
-        &["http", "-c", "2", "--rate", "20", "--new-connections"],
-        &["http", "-c", "4", "--rate", "40", "--h2"],
-        &["grpc", "-c", "2", "--rate", "20"],
-        &["grpc", "-c", "2", "--rate", "10", "--method", "bidi"],
-    ];
+/// Requests of every kind over connections that last as long as they may.
+const KEPT: [&[&str]; 5] = [
+    &["http", "-c", "4", "--rate", "40"],
+    &["http", "-c", "2", "--rate", "20", "--body-size", "1Ki"],
+    &["http", "-c", "4", "--rate", "40", "--h2"],
+    &["grpc", "-c", "2", "--rate", "20"],
+    &["grpc", "-c", "2", "--rate", "10", "--method", "bidi"],
+];
+/// And over a connection each.
+const NEW: &[&str] = &["http", "-c", "2", "--rate", "20", "--new-connections"];
+
+/// The arguments of `load` for these requests to a service.
+fn loads(service: &str, kinds: &[&[&str]]) -> Vec<Vec<String>> {
     let load = |kind: &&[&str]| {
         let port = if kind[0] == "grpc" { 7070 } else { 80 };
         let url = format!("http://{service}.mesh:{port}/");
@@ -51,9 +54,9 @@ fn loads(service: &str) -> Vec<Vec<String>> {
     kinds.iter().map(load).collect()
 }
 
-/// Makes requests of every kind to a service while `meanwhile` happens. None may fail.
-fn under_load<T>(lab: &Lab, service: &str, meanwhile: impl FnOnce() -> T) -> T {
-    let loads = loads(service);
+/// Makes requests of these kinds to a service while `meanwhile` happens. None may fail.
+fn under_load<T>(lab: &Lab, service: &str, kinds: &[&[&str]], meanwhile: impl FnOnce() -> T) -> T {
+    let loads = loads(service, kinds);
     thread::scope(|scope| {
         let running = loads.iter().map(|load| {
             let arguments: Vec<&str> = load.iter().map(String::as_str).collect();
@@ -110,7 +113,8 @@ fn a_rollout_of_the_waypoint_fails_no_request() {
         let infrastructure = format!("infrastructure: {{annotations: {{version: v{version}}}, ");
         waypoint().replace("infrastructure: {", &infrastructure)
     };
-    let rolled = under_load(&lab, "echo", || roll(&lab, version));
+    let kinds = [&KEPT[..], &[NEW]].concat();
+    let rolled = under_load(&lab, "echo", &kinds, || roll(&lab, version));
     let after = instances(&lab);
     assert_eq!(after.len(), 1, "{after:?}");
     assert_ne!(before, after, "{rolled} rollouts");
@@ -132,7 +136,8 @@ fn a_rollout_of_the_servers_fails_no_request() {
         )
     };
     lab.apply(&(web(0) + &service("mesh", "web", "app: web")));
-    let rolled = under_load(&lab, "web", || roll(&lab, web));
+    let kinds = [&KEPT[..], &[NEW]].concat();
+    let rolled = under_load(&lab, "web", &kinds, || roll(&lab, web));
     let answer = lab.get(CLIENT, "http://web.mesh/");
     assert_eq!(answer["version"], format!("v{rolled}"), "{answer}");
 }
@@ -140,7 +145,7 @@ fn a_rollout_of_the_servers_fails_no_request() {
 #[test]
 fn a_waypoint_that_is_added_takes_part() {
     let lab = told("AMBIT_CONNECTION_AGE: 2s");
-    under_load(&lab, "echo", || {
+    under_load(&lab, "echo", &KEPT, || {
         let mut deployment = lab.object("deployment", "mesh/waypoint");
         deployment["spec"]["replicas"] = 2.into();
         lab.apply(&deployment.to_string());
