@@ -21,7 +21,7 @@ use ambit_net::xds::{Push, Resource};
 use ambit_proto::workload as proto;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::{Format, Logging, Sink};
-use ambit_telemetry::metrics::Metrics;
+use ambit_telemetry::metrics::{Metrics, Recorder};
 use parking_lot::Mutex;
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
@@ -225,6 +225,14 @@ pub(crate) struct Served {
     pub(crate) proxy: Arc<PodProxy>,
     pub(crate) drain: Drain,
     pub(crate) drained: Drained,
+}
+
+/// A counter, by its name and labels.
+pub(crate) fn counted(recorder: &Recorder, series: &str) -> Option<u64> {
+    let mut text = String::new();
+    recorder.render(&mut text);
+    let mut lines = text.lines();
+    lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 
 /// Two ends of a TCP connection; the second is where it was accepted.

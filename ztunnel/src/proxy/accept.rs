@@ -110,6 +110,7 @@ where
             Err(error) => {
                 // Out of descriptors or memory: the connection stays in the queue, so trying
                 // again at once would spin.
+                metrics::counter!("ambit_accept_pauses_total").increment(1);
                 tracing::warn!(%error, retry_in = ?pause, "cannot accept connections");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);
@@ -142,9 +143,11 @@ async fn ready<F: Future>(future: F) -> Option<F::Output> {
 mod tests {
     use std::cell::{Cell, RefCell};
 
+    use ambit_telemetry::metrics::Recorder;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::testing::counted;
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_accept_waits_longer_each_time() {
@@ -156,6 +159,8 @@ mod tests {
         script.reverse();
         let script = RefCell::new(script);
         let (started, at) = (Instant::now(), RefCell::new(Vec::new()));
+        let recorder = Recorder::default();
+        let _counting = metrics::set_default_local_recorder(&recorder);
         let next = || {
             let step = script.borrow_mut().pop();
             async move {
@@ -174,6 +179,7 @@ mod tests {
         // 5 + 10 + 20 + ... + 640, then twice the longest.
         assert_eq!(at[0], Duration::from_millis(1275 + 2000));
         assert_eq!(at[1] - at[0], PAUSES.0, "a success starts over");
+        assert_eq!(counted(&recorder, "ambit_accept_pauses_total"), Some(11));
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,34 +109,37 @@ impl Pod {
             Direction::Inbound => &self.inbound,
             Direction::Outbound => &self.outbound,
         };
-        let permit = semaphore.clone().try_acquire_owned();
-        permit.map_err(|_| Failure::Limit {
-            limit: self.limits.connections,
-            variable: "AMBIT_CONNECTIONS_PER_POD",
-        })
+        let limit = self.limits.connections;
+        take(semaphore, limit, "AMBIT_CONNECTIONS_PER_POD")
     }
 
     /// Takes one of the HBONE connections that peers may have to the pod, for as long as the
     /// permit is held.
     pub(super) fn admit_peer(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let permit = self.hbone.clone().try_acquire_owned();
-        permit.map_err(|_| Failure::Limit {
-            limit: self.limits.hbone_connections,
-            variable: "AMBIT_HBONE_CONNECTIONS_PER_POD",
-        })
+        let limit = self.limits.hbone_connections;
+        take(&self.hbone, limit, "AMBIT_HBONE_CONNECTIONS_PER_POD")
     }
 
     /// Takes one of the pod's open DNS questions, for as long as the permit is held.
     pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let permit = self.questions.clone().try_acquire_owned();
-        permit.map_err(|_| Failure::Limit {
-            limit: self.limits.dns_queries,
-            variable: "AMBIT_DNS_QUERIES_PER_POD",
-        })
+        let limit = self.limits.dns_queries;
+        take(&self.questions, limit, "AMBIT_DNS_QUERIES_PER_POD")
     }
 
     /// HBONE connections from peers, handshakes included.
     pub(super) fn peers(&self) -> usize {
         self.limits.hbone_connections as usize - self.hbone.available_permits()
     }
+}
+
+/// Takes one of the places that `variable` limits; counts when there is none.
+fn take(
+    places: &Arc<Semaphore>,
+    limit: u32,
+    variable: &'static str,
+) -> Result<OwnedSemaphorePermit, Failure> {
+    places.clone().try_acquire_owned().map_err(|_| {
+        metrics::counter!("ambit_pod_limits_reached_total", "limit" => variable).increment(1);
+        Failure::Limit { limit, variable }
+    })
 }

@@ -349,7 +349,7 @@ fn peers_of_a_removed_pod_are_told_to_open_no_more_and_finish_what_runs() {
     run(async || {
         let world = World::new();
         let server = Workload {
-            addresses: vec![SERVER.into()],
+            addresses: vec![SERVER],
             ..workload("server", "10.0.0.1")
         };
         world.change([Change::Workload(Arc::new(server.clone()))]);

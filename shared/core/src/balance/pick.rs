@@ -6,9 +6,9 @@ use crate::index::{Endpoint, Endpoints};
 use crate::model::service::{Mode, Scope};
 use crate::model::{LoadBalancing, Workload};
 
-/// Draws before giving up on luck and looking at every endpoint. Of three zones, the client's own is found by these in
-/// 96 cases of 100.
-const DRAWS: usize = 8;
+/// Draws before giving up on luck and looking at every endpoint. They find the client's own of three zones in 998 cases
+/// of 1,000, of ten in 815, and cost less than a look at a hundred endpoints.
+const DRAWS: usize = 16;
 
 /// An endpoint for a client `from`, among those that `able` gives something for (an address it
 /// can be reached at, say). Shares follow capacity. `None` when there is none.

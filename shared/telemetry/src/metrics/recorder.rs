@@ -32,7 +32,7 @@ impl Default for Recorder {
 
 impl Recorder {
     /// Writes everything that was recorded, a family at a time.
-    pub(super) fn render(&self, out: &mut String) {
+    pub fn render(&self, out: &mut String) {
         let counters = families(self.0.registry.get_counter_handles());
         let gauges = families(self.0.registry.get_gauge_handles());
         let histograms = families(self.0.registry.get_histogram_handles());

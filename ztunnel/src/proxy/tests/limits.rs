@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ambit_telemetry::metrics::Recorder;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::super::accept::until_cut;
 use super::super::{outbound, passthrough};
 use super::{CLIENT, SERVER, dial, echo, exchange, line, run};
-use crate::testing::{Served, World, addr, pair, workload};
+use crate::testing::{Served, World, addr, counted, pair, workload};
 
 #[test]
 fn a_silent_client_is_dropped_after_the_handshake_timeout() {
@@ -65,6 +66,8 @@ fn what_is_half_closed_and_idle_is_given_up() {
     run(async || {
         let short = Duration::from_millis(50);
         let world = World::with(|settings| settings.half_closed = short);
+        let recorder = Recorder::default();
+        let _counting = metrics::set_default_local_recorder(&recorder);
         let client = world.serve(&workload("client", CLIENT)).await;
         let _server = world.serve(&workload("server", SERVER)).await;
         let app = TcpListener::bind((SERVER, 0)).await.expect("a port");
@@ -81,6 +84,8 @@ fn what_is_half_closed_and_idle_is_given_up() {
             error.is_some_and(|error| error.contains("AMBIT_HALF_CLOSED_TIMEOUT"))
         };
         assert!(log.iter().any(told), "{log:?}");
+        let cut = counted(&recorder, "ambit_half_closed_timeouts_total");
+        assert!(cut >= Some(1), "{cut:?}");
     });
 }
 
@@ -88,6 +93,8 @@ fn what_is_half_closed_and_idle_is_given_up() {
 fn a_pod_has_a_limit_and_others_have_their_own() {
     run(async || {
         let world = World::new();
+        let recorder = Recorder::default();
+        let _counting = metrics::set_default_local_recorder(&recorder);
         let pod = world.limited_pod(&workload("client", CLIENT), 1);
         let client = world
             .serve_pod(pod, CLIENT.parse().expect("an address"))
@@ -101,6 +108,8 @@ fn a_pod_has_a_limit_and_others_have_their_own() {
         let log = world.logged(1).await;
         let error = log[0]["error"].as_str().expect("an error");
         assert!(error.contains("AMBIT_CONNECTIONS_PER_POD"), "{error}");
+        let series = "ambit_pod_limits_reached_total{limit=\"AMBIT_CONNECTIONS_PER_POD\"}";
+        assert_eq!(counted(&recorder, series), Some(1));
         drop(held);
         world.logged(2).await;
         let back = exchange(dial(&client, app).await, "hello").await;
