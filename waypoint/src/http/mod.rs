@@ -28,6 +28,7 @@ mod pipeline;
 mod record;
 mod refuse;
 mod verify;
+mod websocket;
 
 use std::sync::Arc;
 

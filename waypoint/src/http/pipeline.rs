@@ -37,6 +37,7 @@ use super::message::{Request, Response};
 use super::mirror;
 use super::record::Record;
 use super::refuse::{refused, with_headers};
+use super::websocket;
 use crate::session::Session;
 use crate::snapshot::Snapshot;
 
@@ -224,7 +225,9 @@ fn outgoing(
 
 /// WebSocket is passed on; what else a connection could become is nothing a proxy can judge.
 fn is_enabled(protocol: &HeaderValue) -> bool {
-    protocol.as_bytes().eq_ignore_ascii_case(b"websocket")
+    protocol
+        .as_bytes()
+        .eq_ignore_ascii_case(websocket::NAME.as_bytes())
 }
 
 pub(super) fn picker() -> impl FnMut(u32) -> u32 {

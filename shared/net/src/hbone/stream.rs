@@ -31,6 +31,18 @@ pub struct Stream {
     pub(super) slot: Option<Arc<Slot>>,
 }
 
+impl Stream {
+    /// Of any HTTP/2 connection, as an extended CONNECT opens one (RFC 8441).
+    #[must_use]
+    pub fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
+        Self {
+            send,
+            recv,
+            slot: None,
+        }
+    }
+}
+
 impl Opening {
     /// Waits for the peer's agreement.
     ///

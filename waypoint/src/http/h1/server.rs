@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::incoming::Incoming;
 use super::send::{SendError, send, write};
-use super::{READ, Raw, Reader, Writer, tunnel};
+use super::{READ, Raw, Reader, Writer};
 use crate::http::body::{Body, Frame};
 use crate::http::desk::{Desk, Note};
 use crate::http::message::{Request, Response};
@@ -342,7 +342,7 @@ impl Connection {
             record,
             ..
         } = response;
-        let mut record = record?;
+        let record = record?;
         self.returned();
         let (backend, reader) = (*upgraded?, self.reader.take()?);
         let protocol: HeaderValue = headers.get(header::UPGRADE)?.clone();
@@ -355,12 +355,7 @@ impl Connection {
         self.writer.flush().await.ok()?;
         // The connection is over with this: its writer is not needed here any more.
         let writer = std::mem::replace(&mut self.writer, Writer::gone());
-        let (carried, ended) = tunnel::tunnel(Raw { reader, writer }, backend).await;
-        record.carried(carried);
-        match ended {
-            Ok(()) => record.complete(),
-            Err(error) => record.broke(&error),
-        }
+        Raw { reader, writer }.carry(backend, record).await;
         None
     }
 }

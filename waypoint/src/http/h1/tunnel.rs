@@ -1,11 +1,11 @@
 //! A connection after 101: bytes, both ways.
 
-use std::io;
-
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWriteExt;
 
 use super::{PIECE, Reader, Writer};
+use crate::http::record::Record;
+use crate::io::{self, Io};
 
 /// One side of it.
 pub(crate) struct Raw {
@@ -20,9 +20,30 @@ pub(in super::super) struct Carried {
     pub(in super::super) down: u64,
 }
 
+impl Raw {
+    /// The side of a client whose connection is nothing else from now on.
+    pub(in super::super) fn new(io: Io) -> Self {
+        let (reader, writer) = io::split(io);
+        Self {
+            reader: Reader::new(reader, BytesMut::new()),
+            writer,
+        }
+    }
+
+    /// Carries bytes between this client and a backend to the end, and tells how it went.
+    pub(in super::super) async fn carry(self, backend: Self, mut record: Box<Record>) {
+        let (carried, ended) = tunnel(self, backend).await;
+        record.carried(carried);
+        match ended {
+            Ok(()) => record.complete(),
+            Err(error) => record.broke(&error),
+        }
+    }
+}
+
 /// Copies both ways until both directions end. An end that breaks ends the other: both are dropped, which
 /// resets what is not complete.
-pub(super) async fn tunnel(client: Raw, backend: Raw) -> (Carried, io::Result<()>) {
+async fn tunnel(client: Raw, backend: Raw) -> (Carried, std::io::Result<()>) {
     let (mut from_client, mut to_client) = (client.reader, client.writer);
     let (mut from_backend, mut to_backend) = (backend.reader, backend.writer);
     let mut carried = Carried::default();
@@ -34,7 +55,7 @@ pub(super) async fn tunnel(client: Raw, backend: Raw) -> (Carried, io::Result<()
     (carried, ended.map(drop))
 }
 
-async fn copy(from: &mut Reader, to: &mut Writer, bytes: &mut u64) -> io::Result<()> {
+async fn copy(from: &mut Reader, to: &mut Writer, bytes: &mut u64) -> std::io::Result<()> {
     loop {
         let size = from.buffer.remaining() as u64;
         if size > 0 {

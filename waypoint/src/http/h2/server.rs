@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use ambit_http::h1::Framing;
 use ambit_http::h2rules::{self, Answer};
+use ambit_http::headers;
 use ambit_http::host::Host;
 use ambit_http::path::{self, CanonicalPath};
 use ambit_http::refusal::{Flag, Refusal};
+use ambit_net::hbone::{self, Duplex};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout;
 
 use super::send::{Unsent, send};
@@ -25,8 +27,10 @@ use super::{
 };
 use crate::http::body::{Body, Frame};
 use crate::http::desk::{Desk, Note};
+use crate::http::h1::Raw;
 use crate::http::message::{Request, Response};
 use crate::http::pipeline;
+use crate::http::websocket::{self, Handshake};
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
 
@@ -47,7 +51,8 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
         .max_header_list_size(MAX_HEADERS)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(Some(MAX_ERRORS))
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
     let greeting = builder.handshake::<_, Bytes>(Prefixed::new(first, io));
     let mut connection = match timeout(GREETING, greeting).await {
         Ok(Ok(connection)) => connection,
@@ -98,7 +103,8 @@ async fn stream(
     resets: Arc<AtomicU32>,
 ) {
     let desk = Arc::new(Desk::default());
-    let response = match read(request, &desk) {
+    let mut opening = None;
+    let mut response = match read(request, &desk, &mut opening) {
         Ok(request) => {
             let answering = pin!(pipeline::answer(&session, request));
             match answer(answering, &desk, &mut respond).await {
@@ -112,6 +118,12 @@ async fn stream(
         Err(None) => return respond.send_reset(Reason::PROTOCOL_ERROR),
         Err(Some(refusal)) => pipeline::refuse_head(&session, &refusal, VERSION),
     };
+    if let Some(backend) = response.upgraded.take() {
+        if let Some(opening) = opening {
+            opening.open(*backend, response, respond).await;
+        }
+        return;
+    }
     let Response {
         status,
         headers,
@@ -183,10 +195,45 @@ async fn answer(
     .await
 }
 
-/// The canonical request of a head; an error without a refusal resets the stream.
-fn read(request: http::Request<RecvStream>, desk: &Arc<Desk>) -> Result<Request, Option<Refusal>> {
+/// A WebSocket that a client would open with an extended CONNECT (RFC 8441). Until it is open, nothing of it is read.
+struct Opening {
+    stream: RecvStream,
+    handshake: Handshake,
+}
+
+impl Opening {
+    /// The backend has agreed: so do we, and then bytes go both ways to the end.
+    async fn open(self, backend: Raw, response: Response, mut respond: SendResponse<Bytes>) {
+        let Some(record) = response.record else {
+            return;
+        };
+        let mut head = http::Response::new(());
+        *head.headers_mut() = response.headers;
+        if !self.handshake.is_answered(head.headers_mut()) {
+            respond.send_reset(Reason::CONNECT_ERROR);
+            return record.broke(&"sec-websocket-accept does not answer our key");
+        }
+        headers::strip_response(head.headers_mut());
+        // A client that is gone needs no answer.
+        let Ok(send) = respond.send_response(head, false) else {
+            return;
+        };
+        let stream = Io::Tunnel(Duplex::from(hbone::Stream::new(send, self.stream)));
+        Raw::new(stream).carry(backend, record).await;
+    }
+}
+
+/// The canonical request of a head; an error without a refusal resets the stream. An extended CONNECT is a handshake of
+/// HTTP/1.1 from here on, and its stream is kept in `opening`.
+fn read(
+    request: http::Request<RecvStream>,
+    desk: &Arc<Desk>,
+    opening: &mut Option<Opening>,
+) -> Result<Request, Option<Refusal>> {
     let (mut head, stream) = request.into_parts();
-    let judged = h2rules::request(&head, None, stream.is_end_stream());
+    let protocol = head.extensions.remove::<h2::ext::Protocol>();
+    let protocol = protocol.as_ref().map(h2::ext::Protocol::as_str);
+    let judged = h2rules::request(&head, protocol, stream.is_end_stream());
     let judged = judged.map_err(|violation| match violation.of_request() {
         Answer::Reset => None,
         Answer::Respond(refusal) => Some(refusal),
@@ -194,6 +241,11 @@ fn read(request: http::Request<RecvStream>, desk: &Arc<Desk>) -> Result<Request,
     let bad = |error: &dyn std::fmt::Display| {
         Refusal::new(400, Flag::DownstreamProtocolError, error.to_string())
     };
+    if protocol.is_some_and(|it| it != websocket::NAME) {
+        let reason = "only websocket can be opened with an extended CONNECT";
+        let refusal = Refusal::new(501, Flag::DownstreamProtocolError, reason);
+        return Err(Some(refusal));
+    }
     let framing = judged.body;
     let host = Host::parse(judged.authority).map_err(|error| bad(&error))?;
     let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
@@ -209,7 +261,15 @@ fn read(request: http::Request<RecvStream>, desk: &Arc<Desk>) -> Result<Request,
     if head.headers.contains_key(header::EXPECT) {
         desk.body_wanted();
     }
+    let upgrade = protocol.map(|_| HeaderValue::from_static(websocket::NAME));
     let body = match framing {
+        _ if upgrade.is_some() => {
+            head.method = Method::GET;
+            head.headers.remove(header::CONTENT_LENGTH);
+            let handshake = Handshake::begin(&mut head.headers);
+            *opening = Some(Opening { stream, handshake });
+            Body::Empty
+        }
         Framing::None => Body::Empty,
         framing => Body::H2(Box::new(Incoming::request(stream, framing))),
     };
@@ -219,7 +279,7 @@ fn read(request: http::Request<RecvStream>, desk: &Arc<Desk>) -> Result<Request,
         host,
         headers: head.headers,
         body,
-        upgrade: None,
+        upgrade,
         version: VERSION,
         desk: desk.clone(),
     })

@@ -3,13 +3,20 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use h2::client::SendRequest;
-use http::Request;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
+use h2::{Reason, SendStream};
+use http::{Method, Request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::testing::{Scene, Server, connection};
+use crate::testing::{Scene, Server, connection, head};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -27,17 +34,34 @@ async fn scene() -> (Server, Scene, Client) {
 async fn scene_of(answer: &'static str) -> (Server, Scene, Client) {
     let server = Server::start(answer).await;
     let scene = Scene::new(&[server.address]);
-    let (client, io) = connection().await;
-    tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
-    let (requests, connection) = h2::client::handshake(client).await.expect("a greeting");
-    let client = Client {
-        requests,
-        connection: tokio::spawn(connection),
-    };
+    let client = Client::of(&scene).await;
     (server, scene, client)
 }
 
 impl Client {
+    async fn of(scene: &Scene) -> Self {
+        let (client, io) = connection().await;
+        tokio::spawn(super::serve(scene.session.clone(), io, Bytes::new()));
+        let (requests, connection) = h2::client::handshake(client).await.expect("a greeting");
+        Self {
+            requests,
+            connection: tokio::spawn(connection),
+        }
+    }
+
+    /// An extended CONNECT, as soon as the other side has said that it takes them.
+    async fn connect(&mut self, protocol: &'static str) -> (ResponseFuture, SendStream<Bytes>) {
+        while !self.requests.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+        }
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri("http://server.bench/chat")
+            .extension(Protocol::from_static(protocol));
+        let request = request.body(()).expect("a request");
+        self.requests.send_request(request, false).expect("sent")
+    }
+
     fn get(&mut self) -> h2::client::ResponseFuture {
         let request = Request::get("http://server.bench/").body(());
         let sent = self
@@ -94,4 +118,90 @@ async fn an_interim_response_that_comes_with_the_response_goes_before_it() {
     assert_eq!(early.status(), 103);
     assert_eq!(early.headers()["link"], "</a>");
     assert_eq!(response.await.expect("a response").status(), 200);
+}
+
+/// What a server of WebSocket says to a handshake (RFC 6455 section 4.2.2).
+fn answered(head: &str) -> String {
+    let mut lines = head.lines();
+    let key = lines.find_map(|line| line.strip_prefix("sec-websocket-key: "));
+    let both = key.expect("a key").to_owned() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, both.as_bytes());
+    format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-protocol: chat\r\nsec-websocket-accept: {}\r\n\r\n",
+        STANDARD.encode(hash)
+    )
+}
+
+/// A backend that has got a handshake, and what it got.
+async fn handshake(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut backend, _) = listener.accept().await.expect("a connection");
+    let head = head(&mut backend).await.expect("a handshake");
+    (backend, head)
+}
+
+#[tokio::test]
+async fn a_websocket_goes_on_over_http_1() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let scene = Scene::new(&[listener.local_addr().expect("an address")]);
+    let mut client = Client::of(&scene).await;
+    let (response, mut up) = client.connect("websocket").await;
+    up.send_data(Bytes::from_static(b"early"), false)
+        .expect("room");
+    let (mut backend, head) = handshake(&listener).await;
+    assert!(head.starts_with("GET /chat HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nupgrade: websocket\r\n"), "{head}");
+    // The client's bytes stay where they are until the backend has agreed.
+    let mut bytes = [0; 5];
+    let waiting = timeout(Duration::from_millis(50), backend.read(&mut bytes)).await;
+    assert!(waiting.is_err(), "{waiting:?}");
+    backend
+        .write_all(answered(&head).as_bytes())
+        .await
+        .expect("sent");
+    backend
+        .read_exact(&mut bytes)
+        .await
+        .expect("what was sent early");
+    assert_eq!(&bytes, b"early");
+    backend.write_all(b"reply").await.expect("sent");
+    let response = response.await.expect("a response");
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "chat");
+    for name in ["sec-websocket-accept", "upgrade", "connection"] {
+        assert!(!response.headers().contains_key(name), "{name}");
+    }
+    let mut down = response.into_body();
+    let piece = down.data().await.expect("a reply").expect("all of it");
+    assert_eq!(&*piece, b"reply");
+    // Each direction ends by itself.
+    up.send_data(Bytes::new(), true).expect("room");
+    assert_eq!(backend.read(&mut bytes).await.expect("an end"), 0);
+    drop(backend);
+    assert!(down.data().await.is_none());
+}
+
+#[tokio::test]
+async fn an_answer_to_another_handshake_opens_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let scene = Scene::new(&[listener.local_addr().expect("an address")]);
+    let mut client = Client::of(&scene).await;
+    let (response, _up) = client.connect("websocket").await;
+    let (mut backend, _) = handshake(&listener).await;
+    let other = answered("sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+    backend.write_all(other.as_bytes()).await.expect("sent");
+    let error = response.await.expect_err("nothing is open");
+    assert_eq!(error.reason(), Some(Reason::CONNECT_ERROR));
+    assert_eq!(backend.read(&mut [0; 5]).await.expect("an end"), 0);
+}
+
+#[tokio::test]
+async fn a_refused_handshake_and_another_protocol_are_answered() {
+    let refused = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno";
+    let (server, _scene, mut client) = scene_of(refused).await;
+    server.answers.add_permits(1);
+    let (response, _up) = client.connect("websocket").await;
+    assert_eq!(response.await.expect("a response").status(), 403);
+    let (response, _up) = client.connect("connect-udp").await;
+    assert_eq!(response.await.expect("a response").status(), 501);
 }
