@@ -95,3 +95,24 @@ async fn an_interim_response_that_comes_with_the_response_goes_before_it() {
     assert_eq!(early.headers()["link"], "</a>");
     assert_eq!(response.await.expect("a response").status(), 200);
 }
+
+#[tokio::test]
+async fn a_response_that_breaks_off_is_nobodys_cancellation() {
+    let broken = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nno chunk\r\n";
+    let (server, _scene, mut client) = scene_of(broken).await;
+    server.answers.add_permits(1);
+    // The reset may overtake what came before it.
+    let error = match client.get().await {
+        Ok(response) => {
+            let mut body = response.into_body();
+            loop {
+                match body.data().await.expect("no end") {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            }
+        }
+        Err(error) => error,
+    };
+    assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR), "{error}");
+}
