@@ -112,7 +112,8 @@ impl Client {
             let received = receiving.await?;
             return finish(received, judge, None, busy);
         }
-        let mut sending = Box::pin(async move { send(stream, &mut body, |_| {}).await });
+        let mut sending =
+            Box::pin(async move { send(stream, &mut body, Reason::CANCEL, |_| {}).await });
         let mut sent = None;
         let received = poll_fn(|cx| {
             if sent.is_none()

@@ -18,10 +18,11 @@ pub(super) enum Unsent {
     Sink,
 }
 
-/// Sends a body, which resets the stream if it breaks off. `passed` is told of every part.
+/// Sends a body, which resets the stream with `broken` if it breaks off. `passed` is told of every part.
 pub(super) async fn send(
     mut stream: SendStream<Bytes>,
     body: &mut Body,
+    broken: Reason,
     mut passed: impl FnMut(&Frame),
 ) -> Result<(), Unsent> {
     loop {
@@ -53,7 +54,7 @@ pub(super) async fn send(
                     .map_err(|_| Unsent::Sink);
             }
             Ok(Err(error)) => {
-                stream.send_reset(Reason::CANCEL);
+                stream.send_reset(broken);
                 return Err(Unsent::Source(error));
             }
             // The peer has all it wants.

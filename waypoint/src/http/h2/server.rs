@@ -40,8 +40,8 @@ const GREETING: Duration = Duration::from_secs(60);
 /// A client may reset this many requests before they are answered, and half of all after that.
 const RESETS: u32 = 200;
 
-/// Serves requests side by side until the client leaves, or is told to and has all its answers. What is wrong with one of them concerns its
-/// stream alone.
+/// Serves requests side by side until the client leaves, or was told to end and has its answers. What is wrong with one
+/// of them concerns its stream alone.
 pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes) {
     let mut builder = h2::server::Builder::new();
     builder
@@ -151,7 +151,8 @@ async fn stream(
     };
     let result = match empty {
         true => Ok(()),
-        false => send(stream, &mut body, passed).await,
+        // The client has cancelled nothing: gRPC calls it INTERNAL.
+        false => send(stream, &mut body, Reason::INTERNAL_ERROR, passed).await,
     };
     drop(body);
     if let Some(record) = record {
