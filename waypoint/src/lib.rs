@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 mod crew;
 mod discovery;
+mod dump;
 mod http;
 mod io;
 mod listener;

@@ -61,6 +61,7 @@ pub async fn run(
             tracing: None,
         })),
         clusters: Arc::default(),
+        sessions: Arc::default(),
     };
     let workers = Workers::start(config.workers)?;
     for (worker, shared) in app::equip(&config, &workers, &everywhere) {
@@ -92,7 +93,7 @@ async fn serve(
             protocol: AppProtocol::Unknown,
             services: vec![service.key.clone()],
         };
-        let session = Session::new(caller, target, shared.clone());
+        let session = Session::new(caller, target, shared.clone(), Arc::default());
         tokio::spawn(http::serve(session, Io::Tcp(stream), Bytes::new(), version));
     }
 }

@@ -65,6 +65,7 @@ mod required;
 mod resilience;
 mod rows;
 mod scene;
+mod shown;
 mod slow;
 mod statuses;
 mod telemetry;
