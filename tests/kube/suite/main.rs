@@ -12,5 +12,6 @@ mod pods;
 mod replica;
 mod scale;
 mod steady;
+mod traces;
 mod traffic;
 mod waypoint;
