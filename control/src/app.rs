@@ -172,6 +172,7 @@ fn write(
     tokio::spawn(statuses::run(cluster.clone(), state.clone(), holds.clone()));
     tokio::spawn(roots::run(
         cluster.clone(),
+        on.namespace.clone(),
         state.clone(),
         signing,
         holds.clone(),

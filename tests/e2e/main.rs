@@ -13,6 +13,7 @@ mod mesh;
 mod names;
 mod network;
 mod policy;
+mod probes;
 mod programs;
 mod refusals;
 mod waypoint;

@@ -31,8 +31,10 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::crew::Crew;
 use crate::discovery::{Discovery, TYPES};
+use crate::dump::Known;
 use crate::http::{Common, Engine, Telemetry};
 use crate::listener;
+use crate::session::Sessions;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::upstream::{TlsClients, Upstreams};
@@ -103,14 +105,18 @@ pub async fn run(
         policies,
         common,
         clusters: Arc::default(),
+        sessions: Arc::default(),
     };
     serve(&config, &workers, &everywhere, &drained)?;
     drop(drained);
+    let known = Known {
+        config: config.clone(),
+        current,
+        certificates,
+        sessions: everywhere.sessions.clone(),
+    };
     tokio::spawn(sweep(everywhere, departed, metrics.clone()));
-    servers(
-        &config, &readiness, &metrics, &logging, &current, &discovery,
-    )
-    .await?;
+    servers(&config, &readiness, &metrics, &logging, known, &discovery).await?;
     end.await;
 
     let ending = readiness.task("the process ends");
@@ -130,6 +136,7 @@ pub(crate) struct Everywhere {
     pub(crate) policies: watch::Receiver<()>,
     pub(crate) common: Arc<Common>,
     pub(crate) clusters: Arc<Clusters>,
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 /// Starts a listener on every worker.
@@ -175,6 +182,7 @@ pub(crate) fn equip(
         policies,
         common,
         clusters,
+        sessions,
     } = everywhere;
     let mesh = &config.mesh;
     let namespace = mesh.pod_namespace.as_str();
@@ -203,6 +211,7 @@ pub(crate) fn equip(
                 hosts: hosts.clone(),
             },
             http: Engine::new(common.clone(), current),
+            sessions: sessions.clone(),
         };
         (worker.clone(), Arc::new(shared))
     });
@@ -262,7 +271,7 @@ async fn servers(
     readiness: &Readiness,
     metrics: &Metrics,
     logging: &Logging,
-    current: &Arc<ArcSwap<Snapshot>>,
+    known: Known,
     discovery: &xds::Status,
 ) -> anyhow::Result<()> {
     let with_metrics = |router| {
@@ -274,11 +283,9 @@ async fn servers(
             metrics::counter!("ambit_xds_rejected_pushes_total").absolute(state.nacks);
         })
     };
-    let known = current.clone();
-    let shown = config.clone();
     let about = "everything this proxy knows, as JSON";
     let operators = Router::default().route(Method::GET, "/config_dump", about, move |_| {
-        let body = json(StatusCode::OK, &dump(&shown, &known.load()));
+        let body = json(StatusCode::OK, &known.dump());
         async move { body }
     });
     let operators = admin::logging(operators, logging);
@@ -299,23 +306,4 @@ async fn listen(at: &Listen, router: Router) -> anyhow::Result<()> {
         tokio::spawn(admin::serve(listener, router.clone()));
     }
     Ok(())
-}
-
-fn dump(config: &Config, snapshot: &Snapshot) -> serde_json::Value {
-    let mut workloads: Vec<_> = snapshot.index.workloads().collect();
-    workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
-    let mut services: Vec<_> = snapshot.index.services().collect();
-    services.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut routes: Vec<_> = snapshot.config.rules().collect();
-    routes.sort_by(|a, b| a.key.cmp(&b.key));
-    let mut policies: Vec<_> = snapshot.config.all_policies().collect();
-    policies.sort_by(|a, b| a.key.cmp(&b.key));
-    serde_json::json!({
-        "version": { "name": "ambit", "version": env!("CARGO_PKG_VERSION") },
-        "config": config,
-        "workloads": workloads,
-        "services": services,
-        "routes": routes,
-        "policies": policies,
-    })
 }

@@ -14,6 +14,7 @@ pub mod command;
 pub mod config;
 mod crew;
 mod discovery;
+mod dump;
 mod ending;
 mod http;
 mod io;

@@ -81,6 +81,7 @@ pub(crate) fn everywhere(
             tracing: None,
         })),
         clusters: Arc::default(),
+        sessions: Arc::default(),
     })
 }
 
@@ -117,7 +118,7 @@ pub(crate) fn session(
         protocol: AppProtocol::Unknown,
         services: vec![service.key.clone()],
     };
-    Session::new(caller, target, shared.clone(), ending)
+    Session::new(caller, target, shared.clone(), ending, Arc::default())
 }
 
 /// Of the service.

@@ -1,12 +1,15 @@
 //! One tunnelled connection of a client, for its whole life.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
 use ambit_http::headers;
+use ambit_net::relay::Counters;
+use ambit_proxy::Registry;
 
 use crate::ending::Ending;
 use crate::http::LastSeries;
@@ -23,6 +26,9 @@ pub(crate) struct Caller {
     pub(crate) workload: Option<Arc<Workload>>,
 }
 
+/// The connections that run.
+pub(crate) type Sessions = Registry<Weak<Session>>;
+
 /// A connection that was agreed to.
 pub(crate) struct Session {
     pub(crate) caller: Caller,
@@ -33,23 +39,41 @@ pub(crate) struct Session {
     pub(crate) ending: Ending,
     /// Where its last request was counted.
     pub(crate) series: LastSeries,
+    pub(crate) number: u64,
+    pub(crate) started: Instant,
+    /// Bytes received from the client, and sent to it.
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Session {
+    /// Registers a connection, as long as it is held.
     pub(crate) fn new(
         caller: Caller,
         target: GatewayTarget,
         shared: Arc<Shared>,
         ending: Ending,
+        counters: Arc<Counters>,
     ) -> Arc<Self> {
         let peer = headers::Peer::new(caller.address.ip());
-        Arc::new(Self {
+        let session = Arc::new(Self {
             peer: peer.verified(&shared.me, &caller.identity),
             caller,
             target,
-            shared,
             ending,
             series: LastSeries::default(),
-        })
+            number: shared.sessions.number(),
+            started: Instant::now(),
+            counters,
+            shared,
+        });
+        let sessions = &session.shared.sessions;
+        sessions.insert(session.number, Arc::downgrade(&session));
+        session
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.sessions.remove(self.number);
     }
 }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::http::Engine;
+use crate::session::Sessions;
 use crate::snapshot::Snapshot;
 use crate::upstream::Upstreams;
 
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) policies: watch::Receiver<()>,
     pub(crate) upstreams: Upstreams,
     pub(crate) http: Arc<Engine>,
+    /// Of all workers.
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 impl Shared {

@@ -52,8 +52,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
     let Ok(stream) = connect.accept(HeaderMap::new()) else {
         return;
     };
-    let mut io = Io::Tunnel(Duplex::from(stream));
-    let session = Session::new(caller, target, shared, ending);
+    let tunnel = Duplex::from(stream);
+    let session = Session::new(caller, target, shared, ending, tunnel.counters());
+    let mut io = Io::Tunnel(tunnel);
     let Some((inner, first)) = detect(&session, &mut io).await else {
         return;
     };

@@ -14,10 +14,12 @@ Examples:
 
 const UNINSTALL: &str = "\
 Examples:
+  kubectl -n ambit-system delete daemonset ztunnel --cascade=foreground
   ambit uninstall | kubectl delete --ignore-not-found -f -
   ambit uninstall --crds | kubectl delete --ignore-not-found -f -
 
-Agents that end with their DaemonSet release the pods of their node and remove the CNI plugin.";
+The first command comes first, and waits: agents that end with their DaemonSet release the pods of their node and remove the CNI
+plugin, and need their rights to take the annotations from the pods. ConfigMaps with the roots of the mesh go after the namespace.";
 
 /// Flags of `ambit install`.
 #[derive(Debug, Args)]

@@ -156,6 +156,7 @@ impl What {
                     ("WORKLOAD", "/sourceWorkload"),
                     ("DESTINATION", "/destination"),
                     ("WORKLOAD", "/destinationWorkload"),
+                    ("SERVICE", "/destinationService"),
                     ("SECURITY", "/security"),
                     ("SENT", "/bytesFromClient"),
                     ("RECEIVED", "/bytesToClient"),

@@ -1,5 +1,7 @@
 //! Keeps the roots of the mesh in a ConfigMap of every namespace, where waypoints and node proxies mount
 //! them, while this replica holds the Lease. Where another control plane writes its own there, it is not fought.
+//!
+//! The ConfigMaps belong to the control plane's own namespace: the garbage collector takes them away after it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -25,8 +27,14 @@ pub const NAME: &str = "istio-ca-root-cert";
 /// Its only key.
 pub const FILE: &str = "root-cert.pem";
 
-/// Follows, and writes while the Lease is held, until the process ends.
-pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held: Held) {
+/// Follows, and writes while the Lease is held, until the process ends. `own` is the control plane's namespace.
+pub async fn run(
+    cluster: Cluster,
+    own: String,
+    state: Arc<State>,
+    signing: Signing,
+    mut held: Held,
+) {
     let (sender, news) = mpsc::channel(64);
     let hints = watch::channel(Hint::default()).0;
     let maps = Collection::all("", &["v1"], "configmaps").named(NAME);
@@ -34,6 +42,7 @@ pub async fn run(cluster: Cluster, state: Arc<State>, signing: Signing, mut held
     tokio::spawn(following);
     let mut writer = Writer {
         cluster,
+        own,
         state,
         signing,
         news,
@@ -77,6 +86,7 @@ impl Contest {
 
 struct Writer {
     cluster: Cluster,
+    own: String,
     state: Arc<State>,
     signing: Signing,
     news: mpsc::Receiver<((), News<Told>)>,
@@ -209,12 +219,24 @@ impl Writer {
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": NAME, "namespace": namespace},
+            "metadata": {
+                "name": NAME,
+                "namespace": namespace,
+                "ownerReferences": Vec::from_iter(self.owner()),
+            },
             "data": {FILE: roots},
         });
         let all = path("", "v1", Some(namespace), "configmaps");
         self.cluster.apply(&format!("{all}/{NAME}"), &map).await?;
         Ok(())
+    }
+
+    /// A reference to the control plane's namespace.
+    fn owner(&self) -> Option<Value> {
+        let index = self.state.index();
+        let namespace = index.objects().namespaces.find("", &self.own)?;
+        let uid = namespace.metadata.uid.as_deref()?;
+        Some(json!({"apiVersion": "v1", "kind": "Namespace", "name": self.own, "uid": uid}))
     }
 }
 
@@ -272,10 +294,12 @@ mod tests {
         let state = Arc::new(State::new(Mesh::default()));
         let (held, holds) = watch::channel(None);
         let (sign, signing) = watch::channel(authority());
-        tokio::spawn(run(fake.cluster(), state.clone(), signing, holds));
+        let own = "a".to_owned();
+        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
         let mut batch = Batch::default();
         for name in ["a", "b"] {
-            let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
+            let metadata = json!({"name": name, "uid": format!("uid of {name}")});
+            let namespace = serde_json::from_value(json!({"metadata": metadata}));
             let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
             batch
                 .events
@@ -296,6 +320,10 @@ mod tests {
         };
         let first = sign.borrow().roots().to_owned();
         fake.until(everywhere(first.clone())).await;
+        let map = fake.object("/configmaps", "b", NAME).expect("a map");
+        let owner =
+            json!({"apiVersion": "v1", "kind": "Namespace", "name": "a", "uid": "uid of a"});
+        assert_eq!(map["metadata"]["ownerReferences"], json!([owner]));
         fake.remove("/configmaps", "a", NAME);
         fake.until(everywhere(first)).await;
         let next = authority();
@@ -312,7 +340,8 @@ mod tests {
         let (_held, holds) = watch::channel(held);
         let (sign, signing) = watch::channel(authority());
         let roots = sign.borrow().roots().to_owned();
-        tokio::spawn(run(fake.cluster(), state.clone(), signing, holds));
+        let own = "ambit-system".to_owned();
+        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
         let mut batch = Batch::default();
         for name in ["contested", "quiet"] {
             let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));

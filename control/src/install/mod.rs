@@ -48,8 +48,8 @@ pub fn install(settings: &Settings) -> String {
     join(crds().map(|document| document.text).chain(set))
 }
 
-/// The same objects for `kubectl delete -f -`, last first: agents see that they are to clean up their nodes while they may
-/// still ask. Without `crds` the definitions stay, and with them the objects that users made of them.
+/// The same objects for `kubectl delete -f -`, last first: agents that are still there see that they are to clean up their
+/// nodes while they may still ask. Without `crds` the definitions stay, and with them the objects that users made of them.
 #[must_use]
 pub fn uninstall(crds_too: bool) -> String {
     let mut all: Vec<Document> = crds().filter(|_| crds_too).chain(base()).collect();

@@ -12,7 +12,8 @@ use super::labels::label;
 use super::{Mesh, ports, service, workload};
 use crate::index::objects::Objects;
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The label that names a slice's service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// The service a slice belongs to.
 #[must_use]

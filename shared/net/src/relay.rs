@@ -48,11 +48,11 @@ impl Counters {
         self.received.load(Ordering::Relaxed)
     }
 
-    fn add_sent(&self, n: usize) {
+    pub(crate) fn add_sent(&self, n: usize) {
         self.sent.fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    fn add_received(&self, n: usize) {
+    pub(crate) fn add_received(&self, n: usize) {
         self.received.fetch_add(n as u64, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,5 @@
-//! What the node proxy and the waypoint have in common besides the wire: their environment and their
-//! threads.
+//! What the node proxy and the waypoint have in common besides the wire: their environment, their
+//! threads and what they show of themselves.
 
 #![forbid(unsafe_code)]
 
@@ -8,11 +8,14 @@ mod control;
 mod departed;
 mod descriptors;
 mod drain;
+pub mod dump;
 mod hosts;
+mod registry;
 mod workers;
 
 pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
 pub use hosts::Hosts;
+pub use registry::Registry;
 pub use workers::Workers;

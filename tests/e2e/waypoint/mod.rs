@@ -67,6 +67,7 @@ mod resilience;
 mod rollouts;
 mod rows;
 mod scene;
+mod shown;
 mod slow;
 mod statuses;
 mod telemetry;

@@ -94,11 +94,18 @@ fn describe(status: &mut NodeStatus) {
     status.node_info = Some(NodeSystemInfo {
         architecture: std::env::consts::ARCH.to_owned(),
         container_runtime_version: "lab://1".to_owned(),
+        kernel_version: kernel(),
         kubelet_version: concat!("v", env!("CARGO_PKG_VERSION"), "-lab").to_owned(),
         operating_system: "linux".to_owned(),
         ..NodeSystemInfo::default()
     });
     status.conditions = Some(conditions());
+}
+
+/// The release of the kernel, which all nodes share with the machine.
+fn kernel() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
 }
 
 fn conditions() -> Vec<NodeCondition> {

@@ -1,4 +1,6 @@
-//! Probes: exec, HTTP and TCP, from the pod's node as a kubelet does.
+//! Probes: exec, HTTP, TCP and gRPC, from the pod's node as a kubelet does.
+
+mod grpc;
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
+use k8s_openapi::api::core::v1::{Container, GRPCAction, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -18,6 +20,8 @@ use super::exec::{self, Place};
 
 /// How often something is asked that has never succeeded: a lab is not to wait for nothing.
 const EAGER: Duration = Duration::from_millis(100);
+/// As whom servers see a probe.
+const USER_AGENT: &str = "kube-probe/1.32";
 
 /// What a probe is for, and so how its results count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +112,10 @@ impl Prober {
         if let Some(action) = &self.probe.http_get {
             return self.get(action).await;
         }
-        Err("the lab has exec, httpGet and tcpSocket probes".to_owned())
+        if let Some(action) = &self.probe.grpc {
+            return self.check(action).await;
+        }
+        Err("the lab has exec, httpGet, tcpSocket and grpc probes".to_owned())
     }
 
     async fn execute(&self, argv: &[String]) -> Result<(), String> {
@@ -166,7 +173,7 @@ impl Prober {
             .unwrap_or("/");
         let mut request = http::Request::get(path)
             .header("host", SocketAddr::new(self.address, port).to_string())
-            .header("user-agent", "kube-probe/1.32");
+            .header("user-agent", USER_AGENT);
         for header in action.http_headers.iter().flatten() {
             request = request.header(&header.name, &header.value);
         }
@@ -187,6 +194,18 @@ impl Prober {
         } else {
             Err(status.to_string())
         }
+    }
+
+    async fn check(&self, action: &GRPCAction) -> Result<(), String> {
+        let port = IntOrString::Int(action.port);
+        let server = SocketAddr::new(self.address, self.port(&port)?);
+        let stream = self.connect(&port, None).await?;
+        grpc::check(
+            stream,
+            server,
+            action.service.as_deref().unwrap_or_default(),
+        )
+        .await
     }
 
     fn port(&self, port: &IntOrString) -> Result<u16, String> {

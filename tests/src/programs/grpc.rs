@@ -13,6 +13,8 @@
 //! }
 //! ```
 
+/// Its full name.
+pub const SERVICE: &str = "ambit.echo.Echo";
 /// Path of the unary method.
 pub const UNARY: &str = "/ambit.echo.Echo/Unary";
 /// Path of the server-streaming method: answers `repeat` replies.

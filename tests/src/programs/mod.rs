@@ -5,6 +5,7 @@
 
 pub mod echo;
 pub mod grpc;
+pub mod health;
 pub mod load;
 pub mod pattern;
 pub mod units;

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ambit_core::index::{Applicable, Index};
-use ambit_core::model::{AuthorizationPolicy, Service, Workload};
-use ambit_net::ca::Standing;
-use ambit_telemetry::log::utc;
+use ambit_core::model::{AuthorizationPolicy, Workload};
+use ambit_proxy::dump::{self, Certificate, Connections, Service};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -14,9 +13,6 @@ use super::App;
 use crate::config::Config;
 use crate::connections::Connection;
 use crate::workloads::Summary;
-
-/// Connections that are listed; more are only counted.
-const CONNECTIONS: usize = 1000;
 
 /// The answer to `/config_dump`.
 #[derive(Serialize)]
@@ -28,20 +24,12 @@ pub(super) struct Dump<'a> {
     discovery: Value,
     workloads: Vec<Arc<Workload>>,
     workload_state: Vec<Summary>,
-    services: Vec<ServiceDump>,
+    services: Vec<Service>,
     /// Endpoints of services that are not known (yet).
     staged_services: BTreeMap<String, Vec<Arc<str>>>,
     policies: Vec<Policy>,
-    certificates: Vec<Value>,
+    certificates: Vec<Certificate>,
     connections: Connections,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ServiceDump {
-    #[serde(flatten)]
-    service: Arc<Service>,
-    endpoints: Vec<Arc<str>>,
 }
 
 #[derive(Serialize)]
@@ -49,12 +37,6 @@ struct ServiceDump {
 enum Policy {
     Ready(Arc<AuthorizationPolicy>),
     Broken(Value),
-}
-
-#[derive(Serialize)]
-struct Connections {
-    count: usize,
-    listed: Vec<Value>,
 }
 
 impl<'a> Dump<'a> {
@@ -70,9 +52,9 @@ impl<'a> Dump<'a> {
             staged_services: staged(&index, &workloads),
             workloads,
             workload_state: app.pods.borrow().clone(),
-            services: services(&index),
+            services: dump::services(&index),
             policies: policies(&index),
-            certificates: certificates(app),
+            certificates: dump::certificates(&app.certificates),
             connections: connections(app),
         }
     }
@@ -91,24 +73,6 @@ fn discovery(app: &App, index: &Index) -> Value {
         "lastError": state.last_error,
         "pending": app.readiness.pending(),
     })
-}
-
-fn services(index: &Index) -> Vec<ServiceDump> {
-    let mut services: Vec<ServiceDump> = index
-        .services()
-        .map(|service| {
-            let endpoints = index.endpoints(&service.key);
-            let uids = endpoints.into_iter().flat_map(|all| all.iter());
-            let mut endpoints: Vec<_> = uids.map(|e| e.workload().uid.clone()).collect();
-            endpoints.sort();
-            ServiceDump {
-                service: service.clone(),
-                endpoints,
-            }
-        })
-        .collect();
-    services.sort_by(|a, b| a.service.key.cmp(&b.service.key));
-    services
 }
 
 /// Uids of workloads by the services that they name and nobody described.
@@ -137,70 +101,30 @@ fn policies(index: &Index) -> Vec<Policy> {
         .collect()
 }
 
-fn certificates(app: &App) -> Vec<Value> {
-    let entries = app.certificates.snapshot();
-    entries
-        .iter()
-        .map(|entry| {
-            let state = match entry.standing {
-                Standing::Valid => "Available",
-                Standing::Pending => "Initializing",
-                Standing::Expired => "Expired",
-                Standing::Failed => "Unavailable",
-            };
-            let chain = entry.certified.as_ref().map(|certified| {
-                json!({
-                    "serialNumber": certified.serial(),
-                    "validFrom": utc(certified.not_before()),
-                    "expirationTime": utc(certified.not_after()),
-                    "length": certified.chain().len(),
-                    "roots": certified.roots().len(),
-                })
-            });
-            json!({
-                "identity": entry.identity,
-                "state": state,
-                "certChain": chain,
-                "lastError": entry.last_error,
-            })
-        })
-        .collect()
-}
-
 fn connections(app: &App) -> Connections {
     let mut all = app.shared.connections().all();
     all.sort_by_key(|connection| connection.id());
-    Connections {
-        count: all.len(),
-        listed: all
-            .iter()
-            .take(CONNECTIONS)
-            .map(|one| connection(one))
-            .collect(),
-    }
+    Connections::of(&all, |one| shown(one))
 }
 
-fn connection(connection: &Connection) -> Value {
+fn shown(connection: &Connection) -> dump::Connection {
     let ends = connection.ends();
     let (sent, received) = connection.bytes();
-    let name = |workload: &Option<Arc<Workload>>| {
-        workload
-            .as_ref()
-            .map(|w| format!("{}/{}", w.namespace, w.name))
-    };
+    let name = |workload: &Option<Arc<Workload>>| workload.as_deref().map(dump::name);
     let details = connection.details();
-    json!({
-        "direction": ends.direction.as_str(),
-        "source": ends.source,
-        "sourceWorkload": details.and_then(|d| name(&d.source)),
-        "sourceIdentity": details.and_then(|d| d.source_identity.as_ref()),
-        "sourceWaypoint": details.and_then(|d| d.waypoint.as_ref()),
-        "destination": details.map_or(ends.destination, |d| d.destination_addr),
-        "destinationWorkload": details.and_then(|d| name(&d.destination)),
-        "hboneAddr": details.and_then(|d| d.hbone_addr.as_deref()),
-        "security": details.map(|d| d.security.as_str()),
-        "bytesFromClient": sent,
-        "bytesToClient": received,
-        "seconds": connection.started().elapsed().as_secs_f64(),
-    })
+    dump::Connection {
+        direction: ends.direction.as_str(),
+        source: ends.source,
+        source_workload: details.and_then(|d| name(&d.source)),
+        source_identity: details.and_then(|d| d.source_identity.clone()),
+        source_waypoint: details.and_then(|d| d.waypoint.clone()),
+        destination: details.map_or(ends.destination, |d| d.destination_addr),
+        destination_workload: details.and_then(|d| name(&d.destination)),
+        destination_service: details.and_then(|d| Some(d.service.as_ref()?.key.to_string())),
+        hbone_addr: details.and_then(|d| d.hbone_addr.as_deref().map(str::to_owned)),
+        security: details.map(|d| d.security.as_str()),
+        bytes_from_client: sent,
+        bytes_to_client: received,
+        seconds: connection.started().elapsed().as_secs_f64(),
+    }
 }

@@ -9,27 +9,19 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ambit_core::index::Index;
+use ambit_proxy::Registry;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::metrics::Traffic;
-use parking_lot::Mutex;
 
 pub use connection::{Connection, Details, Ends, Open};
 pub use judge::{Asked, Claim, Planned, judge};
 
-/// Independent locks, so that workers do not wait for each other.
-const SHARDS: usize = 16;
-
-type Shard = Mutex<HashMap<u64, Arc<Connection>>>;
-
 /// All connections of the process, and how their ends are reported.
 pub struct Connections {
-    shards: [Shard; SHARDS],
-    next: AtomicU64,
+    running: Registry<Arc<Connection>>,
     traffic: Arc<Traffic>,
     log: AccessLog,
 }
@@ -39,8 +31,7 @@ impl Connections {
     #[must_use]
     pub fn new(traffic: Arc<Traffic>, log: AccessLog) -> Arc<Self> {
         Arc::new(Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            next: AtomicU64::new(0),
+            running: Registry::default(),
             traffic,
             log,
         })
@@ -49,9 +40,9 @@ impl Connections {
     /// Registers a connection.
     #[must_use]
     pub fn open(self: &Arc<Self>, ends: Ends) -> Open {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.running.number();
         let connection = Arc::new(Connection::new(id, ends));
-        self.shard(id).lock().insert(id, connection.clone());
+        self.running.insert(id, connection.clone());
         Open::new(self.clone(), connection)
     }
 
@@ -72,17 +63,13 @@ impl Connections {
     /// Every connection, at this moment.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        let mut all = Vec::new();
-        for shard in &self.shards {
-            all.extend(shard.lock().values().cloned());
-        }
-        all
+        self.running.all()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
+        self.running.len()
     }
 
     /// Whether there is none.
@@ -92,16 +79,7 @@ impl Connections {
     }
 
     fn remove(&self, id: u64) {
-        let mut shard = self.shard(id).lock();
-        shard.remove(&id);
-        // A crowd that has left must not hold its room.
-        if shard.capacity() > 64 && shard.len() < shard.capacity() / 8 {
-            shard.shrink_to(32);
-        }
-    }
-
-    fn shard(&self, id: u64) -> &Shard {
-        &self.shards[id as usize % SHARDS]
+        self.running.remove(id);
     }
 }
 

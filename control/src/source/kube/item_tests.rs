@@ -65,6 +65,83 @@ fn pods_and_nodes_keep_what_is_read() {
     );
 }
 
+/// What is kept of an object.
+fn kept(kind: Kind, object: &Value) -> Value {
+    match Item::read(kind, Wire::Item(object)).object {
+        Ok(Object::Service(service)) => serde_json::to_value(&*service).expect("JSON"),
+        Ok(Object::EndpointSlice(slice)) => serde_json::to_value(&*slice).expect("JSON"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn services_and_slices_keep_what_is_read() {
+    let service = json!({
+        "metadata": {
+            "name": "a", "namespace": "b", "labels": {"app": "a"},
+            "annotations": {"networking.istio.io/traffic-distribution": "PreferClose"},
+            "managedFields": [{"manager": "kubectl"}],
+        },
+        "spec": {
+            "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
+            "publishNotReadyAddresses": true, "selector": {"app": "a"}, "sessionAffinity": "None",
+            "trafficDistribution": "PreferClose", "type": "NodePort",
+            "ports": [{
+                "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http", "targetPort": "web",
+                "nodePort": 30080,
+            }],
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}},
+    });
+    let expected = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "a", "namespace": "b", "labels": {"app": "a"},
+            "annotations": {"networking.istio.io/traffic-distribution": "PreferClose"},
+        },
+        "spec": {
+            "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
+            "internalTrafficPolicy": "Cluster", "publishNotReadyAddresses": true,
+            "selector": {"app": "a"}, "trafficDistribution": "PreferClose", "type": "NodePort",
+            "ports": [{
+                "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http", "targetPort": "web",
+            }],
+        },
+    });
+    assert_eq!(kept(Kind::Service, &service), expected);
+
+    let slice = json!({
+        "metadata": {
+            "name": "a-x", "namespace": "b", "generation": 4,
+            "labels": {"kubernetes.io/service-name": "a", "endpointslice.kubernetes.io/managed-by": "x"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Service", "name": "a", "uid": "u"}],
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP", "appProtocol": "http"}],
+        "endpoints": [{
+            "addresses": ["1.2.3.4"], "nodeName": "n", "zone": "z", "hostname": "h",
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "hints": {"forZones": [{"name": "z"}]},
+            "targetRef": {"kind": "Pod", "name": "a-1", "namespace": "b", "uid": "u"},
+        }],
+    });
+    let expected = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "a-x", "namespace": "b", "labels": {"kubernetes.io/service-name": "a"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{
+            "addresses": ["1.2.3.4"], "nodeName": "n", "conditions": {"ready": true},
+            "targetRef": {"kind": "Pod", "name": "a-1", "namespace": "b"},
+        }],
+    });
+    assert_eq!(kept(Kind::EndpointSlice, &slice), expected);
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     let rows = [

@@ -6,6 +6,7 @@
 pub mod collect;
 pub mod item;
 pub mod resources;
+mod trim;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

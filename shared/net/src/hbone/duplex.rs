@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::pool::Slot;
 use super::stream::{Opening, PendingResponse, Stream};
+use crate::relay::Counters;
 
 /// Most that is asked of the peer's room at once.
 const PIECE: usize = 64 * 1024;
@@ -30,12 +31,14 @@ pub struct DuplexReader {
     receive: Receive,
     /// Received and not taken.
     rest: Bytes,
+    counters: Arc<Counters>,
 }
 
 /// What goes. Dropping it before it was shut down resets the tunnel.
 pub struct DuplexWriter {
     send: SendStream<Bytes>,
     ended: bool,
+    counters: Arc<Counters>,
 }
 
 enum Receive {
@@ -65,13 +68,25 @@ impl From<Opening> for Duplex {
 
 impl Duplex {
     fn new(send: SendStream<Bytes>, receive: Receive) -> Self {
+        let counters = Arc::<Counters>::default();
         Self {
             reader: DuplexReader {
                 receive,
                 rest: Bytes::new(),
+                counters: counters.clone(),
             },
-            writer: DuplexWriter { send, ended: false },
+            writer: DuplexWriter {
+                send,
+                ended: false,
+                counters,
+            },
         }
+    }
+
+    /// What it counts in: bytes sent to the peer and received from it.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        self.writer.counters.clone()
     }
 
     /// Waits for the peer's answer to CONNECT. Reading does so as well; this is for who must not write before.
@@ -116,6 +131,7 @@ impl DuplexReader {
                     Some(Ok(data)) => {
                         // A stream that is over has no window to give back.
                         let _ = recv.flow_control().release_capacity(data.len());
+                        self.counters.add_received(data.len());
                         return Poll::Ready(Ok(Some(data)));
                     }
                     Some(Err(error)) => return Poll::Ready(Err(broken(error))),
@@ -156,6 +172,7 @@ impl AsyncWrite for DuplexWriter {
         let room = ready!(self.poll_room(cx, buf.len()))?;
         let piece = Bytes::copy_from_slice(&buf[..room]);
         self.send.send_data(piece, false).map_err(broken)?;
+        self.counters.add_sent(room);
         Poll::Ready(Ok(room))
     }
 
@@ -176,6 +193,7 @@ impl AsyncWrite for DuplexWriter {
             piece.extend_from_slice(&buf[..fits]);
         }
         self.send.send_data(piece.into(), false).map_err(broken)?;
+        self.counters.add_sent(room);
         Poll::Ready(Ok(room))
     }
 

@@ -1,4 +1,4 @@
-//! The gRPC echo service.
+//! The gRPC echo service, and the health service beside it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,8 +14,9 @@ use tonic_prost::ProstCodec;
 
 use super::behaviour::Behaviour;
 use super::http::Connection;
-use super::received;
+use super::{Process, received};
 use crate::programs::grpc::{self, Message, Reply};
+use crate::programs::health::{self, HealthCheckRequest, HealthCheckResponse, ServingStatus};
 
 type Replies = Pin<Box<dyn Stream<Item = Result<Reply, Status>> + Send>>;
 type Answer<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
@@ -42,6 +43,11 @@ pub(super) async fn answer(
         return Status::new(code.into(), "the request asked for a failure").into_http();
     }
     let path = request.uri().path().to_owned();
+    if path == health::CHECK {
+        let service = Health(connection.process.clone());
+        let mut grpc = Grpc::new(ProstCodec::<HealthCheckResponse, HealthCheckRequest>::default());
+        return grpc.unary(service, request).await;
+    }
     let (parts, body) = request.into_parts();
     let about = received::about_request(&connection.process, connection.ends, &parts, None);
     let service = Echo {
@@ -57,6 +63,31 @@ pub(super) async fn answer(
         _ => {
             Status::unimplemented(format!("{path} is not a method of ambit.echo.Echo")).into_http()
         }
+    }
+}
+
+/// The health service.
+struct Health(Arc<Process>);
+
+impl UnaryService<HealthCheckRequest> for Health {
+    type Response = HealthCheckResponse;
+    type Future = Answer<HealthCheckResponse>;
+
+    fn call(&mut self, request: tonic::Request<HealthCheckRequest>) -> Self::Future {
+        let service = request.into_inner().service;
+        let answer = match self.0.health.serves(&service) {
+            Some(true) => Ok(ServingStatus::Serving),
+            Some(false) => Ok(ServingStatus::NotServing),
+            None => Err(Status::not_found(format!(
+                "there is no service {service:?}"
+            ))),
+        };
+        let answer = answer.map(|status| {
+            tonic::Response::new(HealthCheckResponse {
+                status: status.into(),
+            })
+        });
+        Box::pin(async { answer })
     }
 }
 

@@ -5,11 +5,12 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, ResetAt};
 use super::body::{self, Aborted, CutOff, PatternBody};
@@ -95,10 +96,8 @@ async fn answer(
             ));
         }
     };
-    if request.uri().path() == "/requests" {
-        let requests = serde_json::json!(connection.process.requests.snapshot());
-        let requests = format!("{requests:#}\n");
-        return Ok(whole(StatusCode::OK, "application/json", requests));
+    if let Some(page) = page(&connection.process, request.uri()) {
+        return Ok(shown(&page));
     }
     behaviour.status = behaviour.status.or(connection.process.status);
     connection.process.requests.count(request.uri().path());
@@ -121,14 +120,25 @@ async fn answer(
         return Ok(websocket::upgrade(&connection, request));
     }
     if request.uri().path() == "/stats" {
-        let stats = serde_json::json!(connection.process.stats.snapshot());
-        return Ok(whole(
-            StatusCode::OK,
-            "application/json",
-            format!("{stats:#}\n"),
-        ));
+        return Ok(shown(&json!(connection.process.stats.snapshot())));
     }
     echo(&connection, behaviour, failure, request).await
+}
+
+/// What is shown to tests whatever else requests are answered.
+fn page(process: &Process, uri: &Uri) -> Option<Value> {
+    match uri.path() {
+        "/requests" => Some(json!(process.requests.snapshot())),
+        "/health" => {
+            process.health.change(uri.query().unwrap_or_default());
+            Some(json!(process.health.snapshot()))
+        }
+        _ => None,
+    }
+}
+
+fn shown(page: &Value) -> Response<ResponseBody> {
+    whole(StatusCode::OK, "application/json", format!("{page:#}\n"))
 }
 
 async fn abort<T>(connection: &Connection, version: Version) -> Result<T, Aborted> {

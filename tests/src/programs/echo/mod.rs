@@ -2,7 +2,7 @@
 //!
 //! One port speaks HTTP/1.1, h2c, gRPC, WebSocket and raw TCP, told apart by the first bytes; a port can also be given one
 //! fixed TCP mode for clients that wait for the server to speak first. See [`behaviour`] for what a request can ask for
-//! and [`command`] for the TCP modes.
+//! and [`command`] for the TCP modes. gRPC's health service answers as `/health` was told.
 
 pub mod behaviour;
 mod body;
@@ -10,6 +10,7 @@ pub mod command;
 mod detect;
 mod failures;
 mod grpc;
+mod health;
 mod http;
 mod listen;
 mod received;
@@ -89,6 +90,7 @@ struct Process {
     version: Option<String>,
     status: Option<::http::StatusCode>,
     failures: failures::Failures,
+    health: health::Health,
     stats: stats::Stats,
     requests: requests::Requests,
 }
@@ -113,6 +115,7 @@ impl Server {
             version: options.version_label.clone(),
             status: options.status,
             failures: failures::Failures::default(),
+            health: health::Health::default(),
             stats: stats::Stats::default(),
             requests: requests::Requests::default(),
         });
