@@ -22,6 +22,9 @@ use crate::http::desk::Desk;
 use crate::http::message::Response;
 use crate::io::{self, Io};
 
+/// Room for the head of most requests.
+const HEAD: usize = 1024;
+
 /// A connection between two requests.
 pub(in super::super) struct Connection {
     reader: Reader,
@@ -133,7 +136,7 @@ pub(in super::super) async fn exchange(
         Framing::UntilClose => Framing::Chunked,
         framing => framing,
     };
-    let mut out = BytesMut::new();
+    let mut out = BytesMut::with_capacity(HEAD);
     let line = RequestLine {
         method: head.method,
         target: head.target,

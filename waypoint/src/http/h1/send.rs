@@ -93,11 +93,18 @@ async fn push(writer: &mut Writer, out: &mut BytesMut, encoded: Encoded) -> io::
     write(writer, &mut out.chain(encoded)).await
 }
 
-/// Writes all of a buffer of slices.
+/// Writes all of a buffer. One slice costs the kernel less than a list of one.
 pub(super) async fn write(writer: &mut Writer, bytes: &mut impl Buf) -> io::Result<()> {
-    if !bytes.has_remaining() {
+    let (slice, all) = (bytes.chunk().len(), bytes.remaining());
+    if all == 0 {
         return Ok(());
     }
-    let written = unless_stalled(writer.write_all_buf(bytes)).await;
-    written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    let written = match slice == all {
+        true => unless_stalled(writer.write_all(bytes.chunk())).await,
+        false => unless_stalled(writer.write_all_buf(bytes)).await,
+    };
+    written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+    // Nothing is left of what was one slice either.
+    bytes.advance(bytes.remaining());
+    Ok(())
 }
