@@ -1,9 +1,9 @@
 //! An API server that fails, and one that cannot be reached by everybody.
 
 use ambit_lab::harness::eventually;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::interposer::Spoilt;
+use crate::interposer::{Change, Spoilt};
 use crate::plane::{ControlPlane, PATIENCE};
 use crate::replica::{Proxy, Replica, holder};
 
@@ -96,7 +96,7 @@ fn odd_objects(plane: &ControlPlane, replica: &mut Replica) {
         "an unknown field of a Service: {said}"
     );
     // ... but may turn a route into another one. A type that is wrong never passes.
-    let spoils: [(fn(&mut Value), &str); 3] = [
+    let spoils: [(Change, &str); 3] = [
         (
             |object| object["spec"]["rules"] = json!("seven"),
             "spec.rules",

@@ -57,8 +57,11 @@ struct Refusal {
 pub(crate) struct Spoilt {
     pub(crate) plural: &'static str,
     pub(crate) name: &'static str,
-    pub(crate) with: fn(&mut Value),
+    pub(crate) with: Change,
 }
+
+/// What is done to an object.
+pub(crate) type Change = fn(&mut Value);
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 

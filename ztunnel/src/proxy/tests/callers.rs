@@ -13,6 +13,9 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{CLIENT, SERVER, echo, endpoint, line, run};
 use crate::testing::{Served, World, addr, policy_for, service, service_key, workload};
 
+/// Where tunnels come from, which the kernel chooses: the address of `gw`, whose certificate counts there alone.
+const DIALLER: &str = "127.0.0.1";
+
 /// A mesh in which the server's application is `web`, bound to waypoint `gw`.
 struct Mesh {
     world: World,
@@ -32,10 +35,10 @@ impl Mesh {
             destination: Destination::Hostname(service_key("gw")),
             hbone_port: 15008,
         });
-        let gateways = ["gw", "gw2"].into_iter().flat_map(|name| {
+        let gateways = [("gw", DIALLER), ("gw2", "127.61.0.13")];
+        let gateways = gateways.into_iter().flat_map(|(name, ip)| {
             let own = Change::Service(Arc::new(service(name, "127.61.1.9", 15008)));
-            let instance = endpoint(name, &format!("127.61.0.1{}", name.len()), name);
-            [own, Change::Workload(Arc::new(instance))]
+            [own, Change::Workload(Arc::new(endpoint(name, ip, name)))]
         });
         world.change(gateways);
         world.change([
