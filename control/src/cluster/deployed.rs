@@ -208,7 +208,7 @@ pub fn applied(objects: &Objects, patches: &Patches) -> BTreeMap<Id, Value> {
         }
         let mut patched = patches.apply(PATCHES[resource], object);
         if runs {
-            tell_grace(&mut patched["spec"]["template"]["spec"]);
+            tell_grace(&mut patched);
         }
         (id, patched)
     });
@@ -250,19 +250,26 @@ fn harden(deployment: &mut Value) {
     });
 }
 
-/// A waypoint is told of the grace period that its pod has, whoever has said so.
-fn tell_grace(pod: &mut Value) {
+/// A waypoint is told of the grace period that its pod has, whoever has said so. What a user's parameters have made no
+/// Deployment of stays as it is: the API server says what is wrong with it.
+fn tell_grace(deployment: &mut Value) {
+    let Some(pod) = deployment.pointer_mut("/spec/template/spec") else {
+        return;
+    };
     let Some(seconds) = pod["terminationGracePeriodSeconds"].as_u64() else {
         return;
     };
-    let containers = pod["containers"].as_array_mut().into_iter().flatten();
-    let waypoints = containers.filter(|it| it["name"] == CONTAINER);
-    let variables = waypoints
-        .filter_map(|it| it["env"].as_array_mut())
-        .flatten();
+    let waypoints = items(pod, "containers").filter(|it| it["name"] == CONTAINER);
+    let variables = waypoints.flat_map(|it| items(it, "env"));
     for variable in variables.filter(|it| it["name"] == GRACE) {
         variable["value"] = json!(seconds.to_string());
     }
+}
+
+/// What a list holds, if it is one.
+fn items<'a>(of: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut Value> + use<'a> {
+    let list = of.get_mut(name).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
 }
 
 fn print(object: &Value) -> u64 {

@@ -96,15 +96,35 @@ fn who_may_be_taken_over() {
 #[test]
 fn a_waypoint_is_told_of_the_grace_period_that_its_pod_has() {
     let pod = |seconds: u32, told: &str| {
-        json!({"terminationGracePeriodSeconds": seconds, "containers": [
+        json!({"spec": {"template": {"spec": {"terminationGracePeriodSeconds": seconds, "containers": [
             {"name": "waypoint", "env": [{"name": "POD_NAME"}, {"name": GRACE, "value": told}]},
             {"name": "another", "env": [{"name": GRACE, "value": "1"}]},
-        ]})
+        ]}}}})
     };
     let mut changed = pod(300, "45");
     tell_grace(&mut changed);
     assert_eq!(changed, pod(300, "300"));
-    let mut without = json!({"containers": []});
-    tell_grace(&mut without);
-    assert_eq!(without, json!({"containers": []}));
+    // What parameters can make of it.
+    let grace = json!({"terminationGracePeriodSeconds": 1});
+    let with = |name: &str, value: Value| {
+        let mut pod = grace.clone();
+        pod[name] = value;
+        json!({"spec": {"template": {"spec": pod}}})
+    };
+    for odd in [
+        json!({"spec": 5}),
+        json!({"spec": {"template": "x"}}),
+        json!({"spec": {"template": []}}),
+        json!({"spec": {"template": {"spec": ["x"]}}}),
+        with("containers", json!("x")),
+        with("containers", json!([5, ["x"], {"name": "waypoint"}])),
+        with(
+            "containers",
+            json!([{"name": "waypoint", "env": [5, ["x"]]}]),
+        ),
+    ] {
+        let mut same = odd.clone();
+        tell_grace(&mut same);
+        assert_eq!(same, odd);
+    }
 }

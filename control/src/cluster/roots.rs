@@ -62,6 +62,8 @@ type Told = Option<(String, Published)>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Published {
     roots: String,
+    /// Uids of what it goes with.
+    owners: Vec<String>,
     /// The field manager that wrote them last, when it was not this one.
     other: Option<String>,
 }
@@ -90,7 +92,7 @@ struct Writer {
     state: Arc<State>,
     signing: Signing,
     news: mpsc::Receiver<((), News<Told>)>,
-    published: BTreeMap<String, String>,
+    published: BTreeMap<String, Published>,
     contests: BTreeMap<String, Contest>,
     /// Whether it was said that another control plane writes them.
     told: bool,
@@ -101,6 +103,16 @@ struct Writer {
 
 impl Writer {
     async fn run(&mut self, held: &mut Held) {
+        // The control plane's namespace is known from then on.
+        if self
+            .state
+            .loaded()
+            .wait_for(|loaded| *loaded)
+            .await
+            .is_err()
+        {
+            return;
+        }
         let mut batches = self.state.batches();
         loop {
             batches.borrow_and_update();
@@ -142,7 +154,7 @@ impl Writer {
             News::Set(Some((namespace, published))) => {
                 self.listing.insert(namespace.clone());
                 self.contest(&namespace, &published);
-                self.published.insert(namespace, published.roots);
+                self.published.insert(namespace, published);
             }
             News::Gone(Some((namespace, _))) => {
                 self.contests.remove(&namespace);
@@ -181,8 +193,14 @@ impl Writer {
         }
     }
 
-    /// Namespaces that do not have these roots.
+    /// Namespaces that do not have these roots, or would keep them when the control plane is gone.
     fn wanting(&self, roots: &str) -> BTreeSet<String> {
+        let owner = self.owner();
+        let uid = owner.as_ref().and_then(|owner| owner["uid"].as_str());
+        let stays = |found: &Published| {
+            let owned = |uid| found.owners.iter().any(|it| it == uid);
+            found.other.is_none() && !uid.is_none_or(owned)
+        };
         let index = self.state.index();
         let staying = index
             .objects()
@@ -190,7 +208,10 @@ impl Writer {
             .all()
             .filter(|(.., namespace)| namespace.metadata.deletion_timestamp.is_none());
         let names = staying.map(|(_, name, _)| name.to_string());
-        let differs = |name: &String| self.published.get(name).is_none_or(|found| found != roots);
+        let differs = |name: &String| {
+            let found = self.published.get(name);
+            found.is_none_or(|found| found.roots != roots || stays(found))
+        };
         let is_lost = |name: &String| self.contests.get(name).is_some_and(Contest::is_lost);
         names
             .filter(|name| differs(name) && !is_lost(name))
@@ -203,7 +224,12 @@ impl Writer {
                 self.failed.remove(&namespace);
                 let contest = self.contests.entry(namespace.clone()).or_default();
                 roots.clone_into(&mut contest.ours);
-                self.published.insert(namespace, roots.to_owned());
+                let published = Published {
+                    roots: roots.to_owned(),
+                    owners: Vec::from_iter(self.owner().as_ref().and_then(uid)),
+                    other: None,
+                };
+                self.published.insert(namespace, published);
             }
             Err(failure) => {
                 // Namespaces that are on their way out take nothing in.
@@ -251,11 +277,17 @@ fn read(wire: Wire<'_>) -> Told {
     };
     let namespace = object["metadata"]["namespace"].as_str()?.to_owned();
     let roots = object["data"][FILE].as_str().unwrap_or_default();
+    let owners = object["metadata"]["ownerReferences"].as_array();
     let published = Published {
         roots: roots.to_owned(),
+        owners: owners.into_iter().flatten().filter_map(uid).collect(),
         other: other_writer(&object),
     };
     Some((namespace, published))
+}
+
+fn uid(reference: &Value) -> Option<String> {
+    reference["uid"].as_str().map(ToOwned::to_owned)
 }
 
 /// Who else than this control plane has written the roots, as the server keeps account of it.

@@ -33,6 +33,7 @@ pub fn translate(
     let action = match spec.action.as_deref() {
         None | Some("" | "ALLOW") => Some(Action::Allow),
         Some("DENY") => Some(Action::Deny),
+        Some("AUDIT") if targeted => return outcome,
         // Nobody is there to ask.
         Some("CUSTOM") if targeted => None,
         Some("AUDIT" | "CUSTOM") => {
@@ -139,7 +140,8 @@ fn for_node_proxies(policy: &AuthorizationPolicy) -> bool {
     !is_targeted(policy) && !matches!(policy.spec.action.as_deref(), Some("CUSTOM" | "AUDIT"))
 }
 
-fn for_node_proxies_instead(policy: &AuthorizationPolicy) -> bool {
+/// Whether node proxies enforce it for the Services that no waypoint serves.
+pub(super) fn for_node_proxies_instead(policy: &AuthorizationPolicy) -> bool {
     is_targeted(policy) && policy.spec.action.as_deref() != Some("AUDIT")
 }
 

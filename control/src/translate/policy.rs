@@ -18,6 +18,10 @@ use super::{authorization, target, values};
 use crate::source::ambit::ExternalAuthorizer;
 use crate::source::istio::{self, AuthorizationPolicy};
 
+/// How a policy of a Service is enforced while no waypoint serves that, see `authorization`.
+const MEANWHILE: &str =
+    "; meanwhile node proxies enforce it for the whole pod, and deny what they cannot judge";
+
 /// The resource of a policy with targets; those without are for node proxies.
 #[must_use]
 pub fn translate(
@@ -32,7 +36,9 @@ pub fn translate(
     if references.is_empty() {
         return outcome;
     }
-    let targets = target::targets(namespace, references, view);
+    let stands_in = authorization::for_node_proxies_instead(policy);
+    let meanwhile = if stands_in { MEANWHILE } else { "" };
+    let targets = target::targets(namespace, references, view, meanwhile);
     outcome.problems = targets.problems;
     let mut undecodable = None;
     if authorization::has_labels(spec.selector.as_ref()) {

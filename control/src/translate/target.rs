@@ -43,12 +43,13 @@ pub fn services(spec: &AuthorizationPolicySpec) -> impl Iterator<Item = &str> {
     services.map(|it| it.name.as_str())
 }
 
-/// Reads `targetRef` and `targetRefs` of a policy.
+/// Reads `targetRef` and `targetRefs` of a policy; `meanwhile` is what holds for a Service that is bound to no waypoint.
 #[must_use]
 pub fn targets<'a>(
     namespace: &str,
     references: impl IntoIterator<Item = &'a TargetRef>,
     view: &View<'_>,
+    meanwhile: &str,
 ) -> Targets {
     let mut targets = Targets::default();
     for (at, reference) in references.into_iter().enumerate() {
@@ -59,7 +60,7 @@ pub fn targets<'a>(
                     Some(why) => targets
                         .problems
                         .push(format!("spec.targetRefs[{at}]: {why}")),
-                    None => match unserved(namespace, reference, view) {
+                    None => match unserved(namespace, reference, view, meanwhile) {
                         Some(why) => targets.served.others.push(why),
                         None => targets.served.some = true,
                     },
@@ -74,14 +75,15 @@ pub fn targets<'a>(
 }
 
 /// Why no waypoint serves a target that is there. A Gateway serves itself.
-fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<String> {
+fn unserved(
+    namespace: &str,
+    reference: &TargetRef,
+    view: &View<'_>,
+    meanwhile: &str,
+) -> Option<String> {
     let (kind, name) = (&reference.kind, &reference.name);
     let (metadata, meanwhile) = match kind.as_str() {
-        "Service" => {
-            let service = view.find::<Service>(namespace, name)?;
-            let meanwhile = "; until then node proxies stand in, and deny what they cannot judge";
-            (&service.metadata, meanwhile)
-        }
+        "Service" => (&view.find::<Service>(namespace, name)?.metadata, meanwhile),
         "ServiceEntry" => (&view.find::<ServiceEntry>(namespace, name)?.metadata, ""),
         _ => return None,
     };
@@ -196,7 +198,7 @@ impl Served {
         let where_not = if self.some { " for all targets" } else { "" };
         let others = self.others.iter();
         others
-            .map(|other| format!("not enforced{where_not}: {other}"))
+            .map(|other| format!("not enforced by a waypoint{where_not}: {other}"))
             .collect()
     }
 }

@@ -151,7 +151,11 @@ impl Waiting {
     fn add(&self, bytes: usize) -> bool {
         let own = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let all = self.all.waiting.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        own <= BEHIND && all <= ALL_BEHIND
+        let fits = own <= BEHIND && all <= ALL_BEHIND;
+        if !fits {
+            self.take(bytes);
+        }
+        fits
     }
 
     fn take(&self, bytes: usize) {
@@ -160,9 +164,13 @@ impl Waiting {
     }
 }
 
-impl Drop for Waiting {
+/// Nobody waits for what is left.
+impl Drop for Copied {
     fn drop(&mut self) {
-        self.take(self.bytes.load(Ordering::Relaxed));
+        self.pieces.close();
+        while let Ok(frame) = self.pieces.try_recv() {
+            self.waiting.take(size(frame.as_ref()));
+        }
     }
 }
 
@@ -178,7 +186,11 @@ fn size(frame: Option<&Frame>) -> usize {
 impl Feed {
     fn send(&mut self, frame: Option<Frame>) {
         let Some(pieces) = &self.pieces else { return };
-        if !self.waiting.add(size(frame.as_ref())) || pieces.send(frame).is_err() {
+        let size = size(frame.as_ref());
+        if !self.waiting.add(size) {
+            self.pieces = None;
+        } else if pieces.send(frame).is_err() {
+            self.waiting.take(size);
             self.pieces = None;
         }
     }
@@ -242,7 +254,13 @@ mod tests {
         };
         assert!(end.is_err(), "{end:?}");
         assert_eq!(got, BEHIND / (64 * 1024) - 1, "and what each takes beside");
-        drop((slow, taken));
+        assert_eq!(all.waiting.load(Ordering::Relaxed), 0, "all was taken");
+
+        // A mirror that is gone leaves nothing behind while the request goes on.
+        let (mut slow, taken) = feed(&all);
+        slow.piece(&piece);
+        drop(taken);
+        slow.piece(&piece);
         assert_eq!(all.waiting.load(Ordering::Relaxed), 0, "all is given back");
     }
 }

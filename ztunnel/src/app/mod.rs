@@ -7,6 +7,7 @@ mod dump;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambit_core::index::Index;
 use ambit_net::ca::CertificateStore;
@@ -119,7 +120,10 @@ fn settings(config: &Config) -> Settings {
     Settings {
         hbone: config.limits.hbone(),
         connect_timeout: config.limits.connect_timeout,
-        half_closed: config.limits.half_closed,
+        half_closed: match config.limits.half_closed {
+            Duration::ZERO => Duration::MAX,
+            limit => limit,
+        },
         description_timeout: config.limits.description_timeout,
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,

@@ -167,7 +167,7 @@ impl Limits {
             ),
             half_closed: reader.value(
                 "AMBIT_HALF_CLOSED_TIMEOUT",
-                "a connection of which one direction has ended is given up when the other is idle for this long",
+                "a connection of which one direction has ended is given up when the other is idle for this long; 0 is never",
                 Duration::from_secs(60 * 60),
             ),
             description_timeout: reader.value(

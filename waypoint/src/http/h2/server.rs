@@ -124,6 +124,14 @@ async fn stream(
         }
         return;
     }
+    if opening.is_some() && response.status.is_success() {
+        // To the client it would say that its WebSocket is open.
+        respond.send_reset(Reason::CONNECT_ERROR);
+        if let Some(record) = response.record {
+            record.broke(&"the backend did not switch to WebSocket");
+        }
+        return;
+    }
     let Response {
         status,
         headers,

@@ -204,6 +204,12 @@ async fn a_refused_handshake_and_another_protocol_are_answered() {
     server.answers.add_permits(1);
     let (response, _up) = client.connect("websocket").await;
     assert_eq!(response.await.expect("a response").status(), 403);
+    // OK would mean to the client that its WebSocket is open.
+    let (server, _scene, mut plain) = scene_of(OK).await;
+    server.answers.add_permits(1);
+    let (response, _up) = plain.connect("websocket").await;
+    let error = response.await.expect_err("nothing is open");
+    assert_eq!(error.reason(), Some(Reason::CONNECT_ERROR));
     let (response, _up) = client.connect("connect-udp").await;
     assert_eq!(response.await.expect("a response").status(), 501);
 }
