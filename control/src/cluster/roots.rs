@@ -62,8 +62,8 @@ type Told = Option<(String, Published)>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Published {
     roots: String,
-    /// Uids of what it goes with.
-    owners: Vec<String>,
+    /// Whether it goes with something.
+    owned: bool,
     /// The field manager that wrote them last, when it was not this one.
     other: Option<String>,
 }
@@ -195,12 +195,9 @@ impl Writer {
 
     /// Namespaces that do not have these roots, or would keep them when the control plane is gone.
     fn wanting(&self, roots: &str) -> BTreeSet<String> {
-        let owner = self.owner();
-        let uid = owner.as_ref().and_then(|owner| owner["uid"].as_str());
-        let stays = |found: &Published| {
-            let owned = |uid| found.owners.iter().any(|it| it == uid);
-            found.other.is_none() && !uid.is_none_or(owned)
-        };
+        let can_own = self.owner().is_some();
+        // One of another installation's is that one's.
+        let stays = |found: &Published| can_own && !found.owned && found.other.is_none();
         let index = self.state.index();
         let staying = index
             .objects()
@@ -226,7 +223,7 @@ impl Writer {
                 roots.clone_into(&mut contest.ours);
                 let published = Published {
                     roots: roots.to_owned(),
-                    owners: Vec::from_iter(self.owner().as_ref().and_then(uid)),
+                    owned: self.owner().is_some(),
                     other: None,
                 };
                 self.published.insert(namespace, published);
@@ -280,14 +277,10 @@ fn read(wire: Wire<'_>) -> Told {
     let owners = object["metadata"]["ownerReferences"].as_array();
     let published = Published {
         roots: roots.to_owned(),
-        owners: owners.into_iter().flatten().filter_map(uid).collect(),
+        owned: owners.is_some_and(|owners| !owners.is_empty()),
         other: other_writer(&object),
     };
     Some((namespace, published))
-}
-
-fn uid(reference: &Value) -> Option<String> {
-    reference["uid"].as_str().map(ToOwned::to_owned)
 }
 
 /// Who else than this control plane has written the roots, as the server keeps account of it.
@@ -361,6 +354,53 @@ mod tests {
         let next = authority();
         sign.send_replace(next.clone());
         fake.until(everywhere(next.roots().to_owned())).await;
+    }
+
+    /// Roots that are right and would stay when the control plane goes get their owner, once; another installation's have one.
+    #[tokio::test]
+    async fn roots_that_belong_to_nobody_get_an_owner() {
+        let fake = Fake::start().await;
+        let state = Arc::new(State::new(Mesh::default()));
+        let (held, holds) = watch::channel(None);
+        let (sign, signing) = watch::channel(authority());
+        let roots = sign.borrow().roots().to_owned();
+        let map = |namespace: &str, owners: Value| {
+            let metadata = json!({"name": NAME, "namespace": namespace, "ownerReferences": owners});
+            json!({"metadata": metadata, "data": {FILE: roots}})
+        };
+        fake.set("/configmaps", map("own", json!([])));
+        fake.set("/configmaps", map("theirs", json!([{"uid": "another"}])));
+        let own = "own".to_owned();
+        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
+        let mut batch = Batch::default();
+        for name in ["own", "theirs", "new"] {
+            let metadata = json!({"name": name, "uid": format!("uid of {name}")});
+            let namespace = serde_json::from_value(json!({"metadata": metadata}));
+            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
+            let event = Event::Apply(namespace, Origin::default());
+            batch.events.push(event);
+        }
+        state.apply(batch);
+        held.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
+        let is_owned = |fake: &Fake, namespace: &str| {
+            let map = fake.object("/configmaps", namespace, NAME);
+            map.is_some_and(|map| map["metadata"]["ownerReferences"][0]["uid"] == "uid of own")
+        };
+        fake.until(|fake| is_owned(fake, "own") && is_owned(fake, "new"))
+            .await;
+        // What comes later is written; what is right is not written again.
+        fake.remove("/configmaps", "new", NAME);
+        fake.until(|fake| is_owned(fake, "new")).await;
+        let writes = fake.requests("PATCH");
+        let of = |namespace: &str| {
+            let path = format!("/{namespace}/");
+            writes.iter().filter(|it| it.contains(&path)).count()
+        };
+        assert_eq!(
+            (of("own"), of("theirs"), of("new")),
+            (1, 0, 2),
+            "{writes:?}"
+        );
     }
 
     /// Another control plane that writes its roots into the same ConfigMap at once, for ever.

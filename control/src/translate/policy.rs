@@ -36,7 +36,8 @@ pub fn translate(
     if references.is_empty() {
         return outcome;
     }
-    let stands_in = authorization::for_node_proxies_instead(policy);
+    let dry_run = annotation(&policy.metadata, DRY_RUN) == Some("true");
+    let stands_in = authorization::for_node_proxies_instead(policy) && !dry_run;
     let meanwhile = if stands_in { MEANWHILE } else { "" };
     let targets = target::targets(namespace, references, view, meanwhile);
     outcome.problems = targets.problems;
@@ -76,7 +77,7 @@ pub fn translate(
             targets: targets.found,
             action,
             rules,
-            dry_run: annotation(&policy.metadata, DRY_RUN) == Some("true"),
+            dry_run,
             undecodable: undecodable.map(Into::into),
         };
         outcome.resources.push(Resource::Policy(Arc::new(resource)));

@@ -31,7 +31,7 @@ fn a_server_that_speaks_first_is_heard_at_once() {
     let started = Instant::now();
     assert!(greeting(&lab).is_object());
     let took = started.elapsed();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
     let told = line(&lab, &["\"- - -\" 0 - ", "plain.mesh"]);
     assert!(told.contains("sa/client"), "{told}");
 }

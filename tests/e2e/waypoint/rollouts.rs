@@ -153,7 +153,7 @@ fn a_waypoint_that_is_added_takes_part() {
         assert_eq!(instances.len(), 2, "{instances:?}");
         eventually("requests at every instance", PATIENCE, || {
             let mut all = instances.iter().map(|it| answered(&lab, it));
-            all.all(|answered| answered > 100.0).then_some(())
+            all.all(|answered| answered > 10.0).then_some(())
         });
     });
 }

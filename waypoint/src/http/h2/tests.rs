@@ -51,9 +51,13 @@ impl Client {
 
     /// An extended CONNECT, as soon as the other side has said that it takes them.
     async fn connect(&mut self, protocol: &'static str) -> (ResponseFuture, SendStream<Bytes>) {
-        while !self.requests.is_extended_connect_protocol_enabled() {
-            tokio::task::yield_now().await;
-        }
+        let enabled = async {
+            while !self.requests.is_extended_connect_protocol_enabled() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let enabled = timeout(Duration::from_secs(20), enabled).await;
+        enabled.expect("its settings in time");
         let request = Request::builder()
             .method(Method::CONNECT)
             .uri("http://server.bench/chat")
@@ -86,9 +90,13 @@ async fn what_is_under_way_is_answered_and_nothing_more_is_taken() {
     server.arrived.recv().await.expect("a request");
     scene.end();
     // It refuses once it has heard of the end.
-    while client.requests.clone().ready().await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let refuses = async {
+        while client.requests.clone().ready().await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let refuses = timeout(Duration::from_secs(20), refuses).await;
+    refuses.expect("a refusal in time");
     server.answers.add_permits(1);
     let mut body = response.await.expect("a response").into_body();
     let piece = body.data().await.expect("a body").expect("all of it");

@@ -64,7 +64,7 @@ fn peers_have_a_limit_before_they_have_said_anything() {
 #[test]
 fn what_is_half_closed_and_idle_is_given_up() {
     run(async || {
-        let short = Duration::from_millis(50);
+        let short = Duration::from_secs(1);
         let world = World::with(|settings| settings.half_closed = short);
         let recorder = Recorder::default();
         let _counting = metrics::set_default_local_recorder(&recorder);
@@ -73,8 +73,8 @@ fn what_is_half_closed_and_idle_is_given_up() {
         let app = TcpListener::bind((SERVER, 0)).await.expect("a port");
         let address = app.local_addr().expect("an address");
         let mut stream = dial(&client, address).await;
-        stream.shutdown().await.expect("half-close");
         let (mut accepted, _) = app.accept().await.expect("called");
+        stream.shutdown().await.expect("half-close");
         assert_eq!(accepted.read(&mut [0]).await.expect("the end"), 0);
         // The application never ends its side.
         stream.read_u8().await.expect_err("a reset");
