@@ -199,6 +199,7 @@ pub(crate) fn equip(
             service: NamespacedName::new(namespace, hostname.as_str()),
             network: mesh.network.as_str().into(),
             me: me.clone(),
+            trusted: config.trusted_proxies.clone(),
             certificate: certificate.clone(),
             current: current.clone(),
             policies: policies.clone(),

@@ -8,6 +8,8 @@ use ambit_proxy::config::value::{self, Value, Workers};
 use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Reader, Servers};
 use serde::Serialize;
 
+use crate::trusted::TrustedProxies;
+
 /// All that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,6 +25,8 @@ pub struct Config {
     /// Clients are asked to open another connection after about this long; 0: never.
     #[serde(serialize_with = "value::duration")]
     pub connection_age: Duration,
+    /// Proxies in front of the mesh that say who calls.
+    pub trusted_proxies: TrustedProxies,
     /// The end of the process.
     pub drain: Drain,
     /// Admin, metrics and readiness.
@@ -133,6 +137,11 @@ impl Config {
                 "AMBIT_CONNECTION_AGE",
                 "clients open another connection after about this long, perhaps to an instance that is new; 0: never",
                 Duration::from_secs(10 * 60),
+            ),
+            trusted_proxies: reader.value(
+                "AMBIT_TRUSTED_PROXIES",
+                "who is believed when it says in x-forwarded-for who calls, by identity, and how many proxies add to that",
+                TrustedProxies::default(),
             ),
             drain: Drain::read(reader),
             servers: Servers::read(reader),

@@ -27,5 +27,6 @@ mod shared;
 mod snapshot;
 #[cfg(test)]
 mod testing;
+pub mod trusted;
 mod tunnel;
 mod upstream;

@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) caller: Caller,
     /// What its requests say of it.
     pub(crate) peer: headers::Peer,
+    /// How many proxies have said in its `x-forwarded-for` whom they speak for.
+    pub(crate) trusted_hops: u8,
     pub(crate) target: GatewayTarget,
     pub(crate) shared: Arc<Shared>,
     pub(crate) ending: Ending,
@@ -57,6 +59,7 @@ impl Session {
         let peer = headers::Peer::new(caller.address.ip());
         let session = Arc::new(Self {
             peer: peer.verified(&shared.me, &caller.identity),
+            trusted_hops: shared.trusted.hops(&shared.me, &caller.identity),
             caller,
             target,
             ending,

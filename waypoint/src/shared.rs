@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::http::Engine;
 use crate::session::Sessions;
 use crate::snapshot::Snapshot;
+use crate::trusted::TrustedProxies;
 use crate::upstream::Upstreams;
 
 /// One a worker: connections to endpoints stay on the thread that opened them.
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     /// The network it is on.
     pub(crate) network: Arc<str>,
     pub(crate) me: Identity,
+    pub(crate) trusted: TrustedProxies,
     pub(crate) certificate: Wanted,
     pub(crate) current: Arc<ArcSwap<Snapshot>>,
     /// Tells of policies that have changed.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
-use super::scene::{CLIENT, CONSUMER, OTHER, lab};
+use super::scene::{CLIENT, CONSUMER, OTHER, gateway, lab, manifests};
 use super::told::{line, lines, series};
 use crate::fixtures::{addresses, host};
-use crate::flows::{identity, metric};
+use crate::flows::{identity, metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -200,6 +200,36 @@ fn headers_hosts_and_dry_runs() {
         ("mesh/rule", "deny")
     );
     assert!(*count >= 1.0, "{count}");
+}
+
+/// A proxy in front of the mesh says who calls; nobody else does.
+#[test]
+fn who_calls_through_a_trusted_proxy_is_judged() {
+    let trusted = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: trusted, namespace: mesh}\n\
+         data: {AMBIT_TRUSTED_PROXIES: mesh/client}\n";
+    let parameters =
+        "spec: {infrastructure: {parametersRef: {group: \"\", kind: ConfigMap, name: trusted}}, ";
+    let gateway = gateway("mesh", "waypoint", "").replace("spec: {", parameters);
+    let deny = at_service("echo")
+        + "  action: DENY\n  rules: [{from: [{source: {remoteIpBlocks: [192.0.2.0/24]}}]}]";
+    let lab = start(
+        manifests() + trusted + &gateway + &policy("remote", &deny),
+        &[],
+    );
+    let call = |from, claims: &str| Call::get(from, "/who").header("x-forwarded-for", claims);
+    assert_eq!(status(&lab, call(CLIENT, "198.51.100.1, 192.0.2.1")), 403);
+    // Only the last entry is the proxy's.
+    let passed = call(CLIENT, "192.0.2.1, 198.51.100.1").answer(&lab);
+    assert_eq!(passed.status, 200, "{passed:?}");
+    let forwarded = passed.sent("x-forwarded-for").unwrap_or_default();
+    assert!(
+        forwarded.starts_with("192.0.2.1, 198.51.100.1, "),
+        "{forwarded}"
+    );
+    let other = call(OTHER, "192.0.2.1").answer(&lab);
+    assert_eq!(other.status, 200, "{other:?}");
+    let forwarded = other.sent("x-forwarded-for").unwrap_or_default();
+    assert!(addresses(&lab, OTHER).contains(&forwarded), "{forwarded}");
 }
 
 /// What cannot be done as it was asked for is refused, never left out.

@@ -115,7 +115,7 @@ async fn decide(
     let snapshot = session.shared.snapshot();
     let hop = headers::Hop {
         peer: &session.peer,
-        trusted_hops: 0,
+        trusted_hops: session.trusted_hops,
         scheme: "http",
     };
     let mut received = headers::receive(&mut request.headers, &hop);
@@ -135,7 +135,8 @@ async fn decide(
         record.trace(trace);
     }
 
-    let mut for_response = judge::admit(session, &snapshot, &mut request, record).await?;
+    let mut for_response =
+        judge::admit(session, &snapshot, &mut request, received.client_ip, record).await?;
 
     let plan = plan(session, &snapshot, &request)?;
     record.rule(plan.rule.as_ref());

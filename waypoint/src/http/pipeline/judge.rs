@@ -1,5 +1,6 @@
 //! Whether a request may go on: its token, then the policies.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -25,13 +26,21 @@ pub(super) async fn admit(
     session: &Arc<Session>,
     snapshot: &Snapshot,
     request: &mut Request,
+    remote_ip: IpAddr,
     record: &mut Record,
 ) -> Result<ForResponse, No> {
     let mut for_response = Vec::new();
     let authentications = snapshot.config.authentications(scope(session));
     jwt::sanitise(authentications.map(|it| &**it), &mut request.headers);
     let authenticated = authenticate(session, snapshot, request).await?;
-    let mut verdict = authorize(session, snapshot, request, authenticated.as_ref(), true);
+    let mut verdict = authorize(
+        session,
+        snapshot,
+        request,
+        remote_ip,
+        authenticated.as_ref(),
+        true,
+    );
     let asks = match &mut verdict.decision {
         Decision::Ask(asks) => std::mem::take(asks),
         _ => Vec::new(),
@@ -45,7 +54,14 @@ pub(super) async fn admit(
             for_response.extend(follow(outcome, request)?);
         }
         // DENY and ALLOW judge the request as the authorizers left it.
-        verdict = authorize(session, snapshot, request, authenticated.as_ref(), false);
+        verdict = authorize(
+            session,
+            snapshot,
+            request,
+            remote_ip,
+            authenticated.as_ref(),
+            false,
+        );
     }
     record.verdict(&verdict);
     if !verdict.allowed() {
@@ -112,6 +128,7 @@ fn authorize(
     session: &Session,
     snapshot: &Snapshot,
     request: &Request,
+    remote_ip: IpAddr,
     authenticated: Option<&Authenticated>,
     ask: bool,
 ) -> Verdict {
@@ -119,8 +136,7 @@ fn authorize(
     let facts = Facts {
         source: Some(&session.caller.identity),
         source_ip,
-        // Nobody in front of the mesh is trusted.
-        remote_ip: source_ip,
+        remote_ip,
         destination: session.target.address,
         sni: None,
         request: Some(RequestFacts {
