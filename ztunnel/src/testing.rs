@@ -185,6 +185,7 @@ impl World {
             outbound: listen(15001).await,
             passthrough: listen(15006).await,
             hbone: listen(15008).await,
+            each: 1,
             dns: None,
         };
         let (drain, drained) = Drain::new();

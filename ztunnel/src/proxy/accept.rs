@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ambit_net::sys;
 use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,11 +17,37 @@ use super::PodProxy;
 /// Waits after an accept that failed; doubled up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
 
+/// After the drain has begun, connections still come for so long whose handshakes had been begun.
+const STRAGGLERS: Duration = Duration::from_millis(200);
+
+/// A listener, one of some that this process has at the same address.
+pub(super) struct Listener {
+    socket: TcpListener,
+    of: u32,
+}
+
+impl Listener {
+    pub(super) fn new(socket: TcpListener, of: u32) -> Self {
+        Self { socket, of }
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.socket.accept().await
+    }
+
+    /// Leaves new connections to the listeners of a later process.
+    fn give_way(&self) {
+        if let Err(error) = sys::give_way(&self.socket, self.of) {
+            tracing::debug!(%error, "new connections cannot be left to others");
+        }
+    }
+}
+
 /// Serves every connection of `listener` in a task of its own, until the pod is drained.
 /// Connections may go on for `longer` than what they carry when that is cut.
 pub(super) fn spawn<F>(
     proxy: &Arc<PodProxy>,
-    listener: TcpListener,
+    listener: Listener,
     longer: Duration,
     serve: impl Fn(Arc<PodProxy>, TcpStream, SocketAddr) -> F + Send + Sync + 'static,
 ) where
@@ -37,6 +64,12 @@ pub(super) fn spawn<F>(
         tokio::select! {
             biased;
             () = drained.begun() => {}
+            () = accept(|| listener.accept(), start) => {}
+        }
+        listener.give_way();
+        tokio::select! {
+            () = drained.cut() => {}
+            () = tokio::time::sleep(STRAGGLERS) => {}
             () = accept(|| listener.accept(), start) => {}
         }
         // What the kernel has accepted already would be reset with the listener.

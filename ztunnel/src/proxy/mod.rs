@@ -62,6 +62,8 @@ pub struct Listeners {
     pub passthrough: TcpListener,
     /// Inbound HBONE.
     pub hbone: TcpListener,
+    /// How many of each this process has: one a runtime.
+    pub each: u32,
     /// Captured DNS, if this runtime serves it.
     pub dns: Option<dns::Listeners>,
 }
@@ -81,6 +83,7 @@ impl Listeners {
             outbound: open(OUTBOUND_PORT, Listen::Plain)?,
             passthrough: open(PASSTHROUGH_PORT, Listen::Plain)?,
             hbone: open(HBONE_PORT, Listen::Hbone)?,
+            each: 1,
             dns: None,
         })
     }
@@ -105,10 +108,14 @@ impl PodProxy {
             drained,
         });
         let at_once = Duration::ZERO;
-        accept::spawn(&proxy, listeners.outbound, at_once, outbound::serve);
-        accept::spawn(&proxy, listeners.passthrough, at_once, passthrough::serve);
+        let each = listeners.each;
+        let outbound = accept::Listener::new(listeners.outbound, each);
+        accept::spawn(&proxy, outbound, at_once, outbound::serve);
+        let passthrough = accept::Listener::new(listeners.passthrough, each);
+        accept::spawn(&proxy, passthrough, at_once, passthrough::serve);
         // Tunnels that are cut are reset one by one, which the connection has yet to tell.
-        accept::spawn(&proxy, listeners.hbone, LAST_WORDS, inbound::serve);
+        let hbone = accept::Listener::new(listeners.hbone, each);
+        accept::spawn(&proxy, hbone, LAST_WORDS, inbound::serve);
         if let Some(listeners) = listeners.dns {
             dns::spawn(&proxy, listeners);
         }

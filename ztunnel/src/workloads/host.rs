@@ -78,6 +78,7 @@ impl Host {
         for (number, handle) in (0..).zip(workers) {
             let _inside = handle.enter();
             let mut listeners = (self.listen)(&pod)?;
+            listeners.each = u32::try_from(workers.len()).unwrap_or(u32::MAX);
             if self.origin.dns && number == for_dns {
                 listeners.dns = Some(dns::Listeners::open(&pod)?);
             }

@@ -41,6 +41,7 @@ fn anywhere(_: &Pod) -> io::Result<Listeners> {
         outbound: listen()?,
         passthrough: listen()?,
         hbone: listen()?,
+        each: 1,
         dns: None,
     })
 }
@@ -340,6 +341,7 @@ fn on_loopback(_: &Pod) -> io::Result<Listeners> {
         outbound: listen(OUTBOUND_PORT)?,
         passthrough: listen(PASSTHROUGH_PORT)?,
         hbone: listen(HBONE_PORT)?,
+        each: 1,
         dns: None,
     })
 }

@@ -11,6 +11,7 @@ mod netns;
 mod original_dst;
 mod round_trip;
 mod sockets;
+mod succession;
 
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
 use loss::bound_loss;
@@ -18,6 +19,7 @@ pub use netns::Netns;
 pub use original_dst::original_dst;
 pub use round_trip::round_trip;
 pub use sockets::{Listen, Sockets, no_ipv6, reset};
+pub use succession::give_way;
 
 /// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).
 pub const PROXY_MARK: u32 = 1337;

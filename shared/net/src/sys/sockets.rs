@@ -9,6 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
+use super::succession::draw_among_all;
 use super::{Netns, bound_loss};
 
 const BACKLOG: i32 = 4096;
@@ -59,6 +60,7 @@ impl Sockets {
         }
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
+        draw_among_all(&socket);
         TcpListener::from_std(socket.into())
     }
 

@@ -62,6 +62,7 @@ pub(in super::super) fn spawn(proxy: &Arc<PodProxy>, listeners: Listeners) {
         tokio::spawn(udp::serve(proxy.clone(), socket));
     }
     for listener in listeners.tcp {
+        let listener = accept::Listener::new(listener, 1);
         accept::spawn(proxy, listener, Duration::ZERO, tcp::serve);
     }
 }
