@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_proxy::config::value::Value;
 use serde::{Serialize, Serializer};
@@ -14,7 +15,7 @@ const MOST: u8 = 16;
 /// By `NAMESPACE/SERVICEACCOUNT` of the mesh's own trust domain: how many proxies have added to the `x-forwarded-for` they
 /// send, themselves among them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TrustedProxies(BTreeMap<String, u8>);
+pub struct TrustedProxies(BTreeMap<NamespacedName, u8>);
 
 impl TrustedProxies {
     /// How many entries of what `caller` sends are of proxies; 0 of whoever is not trusted.
@@ -23,9 +24,9 @@ impl TrustedProxies {
         if self.0.is_empty() || caller.trust_domain() != own.trust_domain() {
             return 0;
         }
-        let (namespace, account) = (caller.namespace(), caller.service_account());
-        let found = self.0.get(&format!("{namespace}/{account}"));
-        found.copied().unwrap_or_default()
+        let name =
+            NamespacedName::new(caller.namespace().clone(), caller.service_account().clone());
+        self.0.get(&name).copied().unwrap_or_default()
     }
 }
 
@@ -43,16 +44,13 @@ impl Value for TrustedProxies {
     }
 }
 
-fn entry(text: &str) -> Result<(String, u8), String> {
+fn entry(text: &str) -> Result<(NamespacedName, u8), String> {
     let (name, hops) = text.split_once(':').unwrap_or((text, "1"));
     let hops = hops.parse().ok().filter(|hops| (1..=MOST).contains(hops));
     let hops = hops.ok_or_else(|| format!("{text}: 1 to {MOST} proxies"))?;
-    match name.split_once('/') {
-        Some((namespace, account)) if !namespace.is_empty() && !account.is_empty() => {
-            Ok((name.to_owned(), hops))
-        }
-        _ => Err(format!("{text}: a namespace and a service account")),
-    }
+    let name = name.parse();
+    let name = name.map_err(|_| format!("{text}: a namespace and a service account"))?;
+    Ok((name, hops))
 }
 
 impl Serialize for TrustedProxies {
@@ -93,6 +91,7 @@ mod tests {
             "gateway",
             "/gateway",
             "ingress/",
+            "a/b/c",
             "ingress/gateway:0",
             "ingress/gateway:17",
             "a/b:c",

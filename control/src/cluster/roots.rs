@@ -68,6 +68,13 @@ struct Published {
     other: Option<String>,
 }
 
+/// What is to be in every namespace.
+struct Wanted {
+    roots: String,
+    /// A reference to the control plane's namespace, once that is known.
+    owner: Option<Value>,
+}
+
 /// A namespace whose roots somebody else writes: after so many times it is left to them.
 const CONTESTED: u32 = 2;
 
@@ -117,9 +124,11 @@ impl Writer {
         loop {
             batches.borrow_and_update();
             let roots = self.signing.borrow_and_update().roots().to_owned();
+            let owner = self.owner();
+            let wanted = Wanted { roots, owner };
             let mut wake = None;
             if holds(held) && self.listed {
-                let wanting = self.wanting(&roots);
+                let wanting = self.wanting(&wanted);
                 self.failed
                     .retain(|namespace, _| wanting.contains(namespace));
                 let now = Instant::now();
@@ -127,7 +136,7 @@ impl Writer {
                 let next = wanting.into_iter().map(|of| (due(&of), of)).min();
                 match next {
                     Some((due, namespace)) if due <= now => {
-                        self.publish(namespace, &roots).await;
+                        self.publish(namespace, &wanted).await;
                         tokio::time::sleep(PACE).await;
                         continue;
                     }
@@ -194,8 +203,8 @@ impl Writer {
     }
 
     /// Namespaces that do not have these roots, or would keep them when the control plane is gone.
-    fn wanting(&self, roots: &str) -> BTreeSet<String> {
-        let can_own = self.owner().is_some();
+    fn wanting(&self, wanted: &Wanted) -> BTreeSet<String> {
+        let can_own = wanted.owner.is_some();
         // One of another installation's is that one's.
         let stays = |found: &Published| can_own && !found.owned && found.other.is_none();
         let index = self.state.index();
@@ -207,7 +216,7 @@ impl Writer {
         let names = staying.map(|(_, name, _)| name.to_string());
         let differs = |name: &String| {
             let found = self.published.get(name);
-            found.is_none_or(|found| found.roots != roots || stays(found))
+            found.is_none_or(|found| found.roots != wanted.roots || stays(found))
         };
         let is_lost = |name: &String| self.contests.get(name).is_some_and(Contest::is_lost);
         names
@@ -215,15 +224,15 @@ impl Writer {
             .collect()
     }
 
-    async fn publish(&mut self, namespace: String, roots: &str) {
-        match self.apply(&namespace, roots).await {
+    async fn publish(&mut self, namespace: String, wanted: &Wanted) {
+        match self.apply(&namespace, wanted).await {
             Ok(()) => {
                 self.failed.remove(&namespace);
                 let contest = self.contests.entry(namespace.clone()).or_default();
-                roots.clone_into(&mut contest.ours);
+                wanted.roots.clone_into(&mut contest.ours);
                 let published = Published {
-                    roots: roots.to_owned(),
-                    owned: self.owner().is_some(),
+                    roots: wanted.roots.clone(),
+                    owned: wanted.owner.is_some(),
                     other: None,
                 };
                 self.published.insert(namespace, published);
@@ -238,16 +247,16 @@ impl Writer {
         }
     }
 
-    async fn apply(&self, namespace: &str, roots: &str) -> Result<(), Failure> {
+    async fn apply(&self, namespace: &str, wanted: &Wanted) -> Result<(), Failure> {
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
                 "name": NAME,
                 "namespace": namespace,
-                "ownerReferences": Vec::from_iter(self.owner()),
+                "ownerReferences": Vec::from_iter(&wanted.owner),
             },
-            "data": {FILE: roots},
+            "data": {FILE: wanted.roots},
         });
         let all = path("", "v1", Some(namespace), "configmaps");
         self.cluster.apply(&format!("{all}/{NAME}"), &map).await?;

@@ -179,23 +179,11 @@ impl Touched {
 
     /// Anyone may be bound to it.
     fn gateway(&mut self, index: &Index) {
-        for (namespace, pod, _) in index.objects.pods.all() {
-            self.pods
-                .insert(NamespacedName::new(namespace.clone(), pod.clone()));
-        }
-        for (namespace, service, _) in index.objects.services.all() {
-            self.services
-                .insert(NamespacedName::new(namespace.clone(), service.clone()));
-        }
-        for (namespace, entry, _) in index.objects.service_entries.all() {
-            self.entries
-                .insert(NamespacedName::new(namespace.clone(), entry.clone()));
-        }
-        for (namespace, policy, _) in index.objects.policies.all() {
-            self.policies
-                .insert(NamespacedName::new(namespace.clone(), policy.clone()));
-        }
-        self.all_workload_entries(index);
+        add_all(&mut self.pods, &index.objects.pods);
+        add_all(&mut self.services, &index.objects.services);
+        add_all(&mut self.entries, &index.objects.service_entries);
+        add_all(&mut self.policies, &index.objects.policies);
+        add_all(&mut self.workload_entries, &index.objects.workload_entries);
     }
 
     fn slices_of(&mut self, service: &NamespacedName, index: &Index) {
@@ -250,7 +238,7 @@ impl Touched {
                                 .insert(NamespacedName::new(namespace.clone(), pod.clone()));
                         }
                     }
-                    self.all_workload_entries(index);
+                    add_all(&mut self.workload_entries, &index.objects.workload_entries);
                 } else {
                     self.workloads_with(&name.namespace, &selector.match_labels, index);
                 }
@@ -273,15 +261,9 @@ impl Touched {
         });
         let objects = &index.objects;
         if wide && name.namespace == index.mesh.root_namespace {
-            for (namespace, pod, _) in objects.pods.all() {
-                self.pods
-                    .insert(NamespacedName::new(namespace.clone(), pod.clone()));
-            }
-            for (namespace, peer, _) in objects.peers.all() {
-                self.peers
-                    .insert(NamespacedName::new(namespace.clone(), peer.clone()));
-            }
-            self.all_workload_entries(index);
+            add_all(&mut self.pods, &objects.pods);
+            add_all(&mut self.peers, &objects.peers);
+            add_all(&mut self.workload_entries, &index.objects.workload_entries);
         } else {
             add_within(&mut self.pods, &objects.pods, &name.namespace);
             let entries = &objects.workload_entries;
@@ -289,13 +271,6 @@ impl Touched {
             add_within(&mut self.peers, &objects.peers, &name.namespace);
         }
         self.peers.insert(name);
-    }
-
-    fn all_workload_entries(&mut self, index: &Index) {
-        for (namespace, entry, _) in index.objects.workload_entries.all() {
-            self.workload_entries
-                .insert(NamespacedName::new(namespace.clone(), entry.clone()));
-        }
     }
 
     fn workloads_with(
@@ -317,6 +292,13 @@ impl Touched {
             }
         }
     }
+}
+
+fn add_all<T>(to: &mut BTreeSet<NamespacedName>, table: &Table<T>) {
+    let names = table.all();
+    to.extend(
+        names.map(|(namespace, name, _)| NamespacedName::new(namespace.clone(), name.clone())),
+    );
 }
 
 fn add_within<T>(to: &mut BTreeSet<NamespacedName>, table: &Table<T>, namespace: &str) {

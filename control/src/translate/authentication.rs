@@ -33,7 +33,7 @@ pub fn translate(
         outcome.notices.push(notice.to_owned());
         return outcome;
     }
-    let targets = target::targets(namespace, references, view, "");
+    let targets = target::targets(namespace, references, view);
     outcome.problems = targets.problems;
     let mut rules = Vec::new();
     for (at, rule) in spec.jwt_rules.iter().enumerate() {

@@ -27,13 +27,12 @@ pub fn translate(
     let mut outcome = PolicyOutcome::default();
     let targeted = is_targeted(policy);
     // Those are for waypoints, see `policy`.
-    if targeted && unserved(namespace, policy, objects, mesh).next().is_none() {
+    if targeted && !stand_in(namespace, policy, objects, mesh) {
         return outcome;
     }
     let action = match spec.action.as_deref() {
         None | Some("" | "ALLOW") => Some(Action::Allow),
         Some("DENY") => Some(Action::Deny),
-        Some("AUDIT") if targeted => return outcome,
         // Nobody is there to ask.
         Some("CUSTOM") if targeted => None,
         Some("AUDIT" | "CUSTOM") => {
@@ -106,8 +105,8 @@ pub fn selecting(
     });
     let of_services = objects.policies.within(namespace).filter(|(_, policy)| {
         let mut unserved = unserved(namespace, policy, objects, mesh);
-        for_node_proxies_instead(policy)
-            && unserved.any(|service| services.iter().any(|(key, _)| *key == service))
+        let serves = |service| services.iter().any(|(key, _)| *key == service);
+        policy.spec.action.as_deref() != Some("AUDIT") && unserved.any(serves)
     });
     let of_services = of_services.map(|(name, _)| NamespacedName::new(namespace, name.clone()));
     selecting.chain(of_services).collect()
@@ -140,9 +139,15 @@ fn for_node_proxies(policy: &AuthorizationPolicy) -> bool {
     !is_targeted(policy) && !matches!(policy.spec.action.as_deref(), Some("CUSTOM" | "AUDIT"))
 }
 
-/// Whether node proxies enforce it for the Services that no waypoint serves.
-pub(super) fn for_node_proxies_instead(policy: &AuthorizationPolicy) -> bool {
-    is_targeted(policy) && policy.spec.action.as_deref() != Some("AUDIT")
+/// Whether node proxies enforce it for a Service that no waypoint serves.
+pub(super) fn stand_in(
+    namespace: &str,
+    policy: &AuthorizationPolicy,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> bool {
+    let mut unserved = unserved(namespace, policy, objects, mesh);
+    policy.spec.action.as_deref() != Some("AUDIT") && unserved.next().is_some()
 }
 
 /// Attached to a Gateway, a Service and the like: for waypoints.

@@ -20,7 +20,7 @@ use crate::source::istio::{self, AuthorizationPolicy};
 
 /// How a policy of a Service is enforced while no waypoint serves that, see `authorization`.
 const MEANWHILE: &str =
-    "; meanwhile node proxies enforce it for the whole pod, and deny what they cannot judge";
+    "meanwhile node proxies enforce it for whole pods, and deny what they cannot judge";
 
 /// The resource of a policy with targets; those without are for node proxies.
 #[must_use]
@@ -37,9 +37,9 @@ pub fn translate(
         return outcome;
     }
     let dry_run = annotation(&policy.metadata, DRY_RUN) == Some("true");
-    let stands_in = authorization::for_node_proxies_instead(policy) && !dry_run;
-    let meanwhile = if stands_in { MEANWHILE } else { "" };
-    let targets = target::targets(namespace, references, view, meanwhile);
+    let mut targets = target::targets(namespace, references, view);
+    let stand_in = authorization::stand_in(namespace, policy, view.objects, view.mesh);
+    targets.served.meanwhile = (stand_in && !dry_run).then_some(MEANWHILE);
     outcome.problems = targets.problems;
     let mut undecodable = None;
     if authorization::has_labels(spec.selector.as_ref()) {

@@ -33,6 +33,8 @@ pub struct Served {
     some: bool,
     /// Those that are not, and what to do.
     others: Vec<String>,
+    /// What holds meanwhile.
+    pub meanwhile: Option<&'static str>,
 }
 
 /// The names of the Services that a policy is attached to.
@@ -43,13 +45,12 @@ pub fn services(spec: &AuthorizationPolicySpec) -> impl Iterator<Item = &str> {
     services.map(|it| it.name.as_str())
 }
 
-/// Reads `targetRef` and `targetRefs` of a policy; `meanwhile` is what holds for a Service that is bound to no waypoint.
+/// Reads `targetRef` and `targetRefs` of a policy.
 #[must_use]
 pub fn targets<'a>(
     namespace: &str,
     references: impl IntoIterator<Item = &'a TargetRef>,
     view: &View<'_>,
-    meanwhile: &str,
 ) -> Targets {
     let mut targets = Targets::default();
     for (at, reference) in references.into_iter().enumerate() {
@@ -60,7 +61,7 @@ pub fn targets<'a>(
                     Some(why) => targets
                         .problems
                         .push(format!("spec.targetRefs[{at}]: {why}")),
-                    None => match unserved(namespace, reference, view, meanwhile) {
+                    None => match unserved(namespace, reference, view) {
                         Some(why) => targets.served.others.push(why),
                         None => targets.served.some = true,
                     },
@@ -75,22 +76,17 @@ pub fn targets<'a>(
 }
 
 /// Why no waypoint serves a target that is there. A Gateway serves itself.
-fn unserved(
-    namespace: &str,
-    reference: &TargetRef,
-    view: &View<'_>,
-    meanwhile: &str,
-) -> Option<String> {
+fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<String> {
     let (kind, name) = (&reference.kind, &reference.name);
-    let (metadata, meanwhile) = match kind.as_str() {
-        "Service" => (&view.find::<Service>(namespace, name)?.metadata, meanwhile),
-        "ServiceEntry" => (&view.find::<ServiceEntry>(namespace, name)?.metadata, ""),
+    let metadata = match kind.as_str() {
+        "Service" => &view.find::<Service>(namespace, name)?.metadata,
+        "ServiceEntry" => &view.find::<ServiceEntry>(namespace, name)?.metadata,
         _ => return None,
     };
     let what = format!("{kind} {namespace}/{name} is not bound to a waypoint");
     match waypoint::binding_of_service(namespace, metadata, view) {
         None => Some(format!(
-            "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services{meanwhile}"
+            "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services"
         )),
         Some(binding) if binding.missing => {
             let of = binding.waypoint;
@@ -186,7 +182,9 @@ pub fn accepted(of: &ObjectMeta, problems: &[String], served: &Served) -> Value 
             &served.notices().join("; "),
         )
     } else {
-        fails(of, condition, "AncestorNotBound", &served.others.join("; "))
+        let said = served.others.iter().map(String::as_str);
+        let said: Vec<&str> = said.chain(served.meanwhile).collect();
+        fails(of, condition, "AncestorNotBound", &said.join("; "))
     };
     json!({ "conditions": [condition] })
 }
@@ -197,8 +195,9 @@ impl Served {
     pub fn notices(&self) -> Vec<String> {
         let where_not = if self.some { " for all targets" } else { "" };
         let others = self.others.iter();
+        let others = others.map(|other| format!("not enforced by a waypoint{where_not}: {other}"));
         others
-            .map(|other| format!("not enforced by a waypoint{where_not}: {other}"))
+            .chain(self.meanwhile.map(ToOwned::to_owned))
             .collect()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually};
+use ambit_lab::harness::{Ending, Lab, eventually};
 
 use super::call::Call;
 use super::scene::{CLIENT, http_route, lab, program_pod, route};
@@ -312,8 +312,9 @@ fn under_load(lab: &Lab, loads: &[&[&str]], change: impl FnOnce()) {
                 })
             })
             .collect();
+        let ending = Ending(&done);
         change();
-        done.store(true, Ordering::Relaxed);
+        drop(ending);
         for load in loads {
             let requests = load.join().expect("no request failed");
             assert!(requests > 0);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use ambit_lab::harness::Lab;
+use ambit_lab::harness::{Ending, Lab};
 
 /// Who asks whom.
 #[derive(Debug, Clone, Copy)]
@@ -72,15 +72,6 @@ pub(crate) fn under_load<T>(
     );
     assert!(failed.is_empty(), "{what}: {}", failed.join("\n"));
     done
-}
-
-/// Lets clients end also when the work panics.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[derive(Debug, Default)]

@@ -33,19 +33,20 @@ impl Handshake {
     /// Whether the headers of a 101 answer it; what is left of them is for the client.
     pub(super) fn is_answered(&self, headers: &mut HeaderMap) -> bool {
         let answer = headers.get(header::SEC_WEBSOCKET_ACCEPT);
-        let answered = answer.is_some_and(|it| it.as_bytes() == self.answer().as_bytes());
+        let answered = answer.is_some_and(|it| it.as_bytes() == accept(&self.0).as_bytes());
         for name in OWN {
             headers.remove(name);
         }
         answered
     }
+}
 
-    fn answer(&self) -> String {
-        let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-        hash.update(self.0.as_bytes());
-        hash.update(GUID);
-        STANDARD.encode(hash.finish())
-    }
+/// What a server says to a key (section 4.2.2).
+pub(super) fn accept(key: &str) -> String {
+    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key.as_bytes());
+    hash.update(GUID);
+    STANDARD.encode(hash.finish())
 }
 
 #[cfg(test)]

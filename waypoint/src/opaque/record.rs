@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -37,11 +37,9 @@ pub(super) struct Record<'a> {
     notes: Vec<String>,
 }
 
-/// Bytes that went through, counted as they go.
+/// A connection that an endpoint has taken. Its bytes are counted in the series as they go; the session counts them too.
 struct Carried {
     series: Arc<Series>,
-    up: AtomicU64,
-    down: AtomicU64,
     /// It was the client's end that broke.
     client_broke: AtomicBool,
 }
@@ -83,8 +81,6 @@ impl<'a> Record<'a> {
         self.connected = Some(self.started.elapsed());
         let carried = Arc::new(Carried {
             series: self.series(Flag::None),
-            up: AtomicU64::new(0),
-            down: AtomicU64::new(0),
             client_broke: AtomicBool::new(false),
         });
         carried.series.open();
@@ -148,9 +144,11 @@ impl<'a> Record<'a> {
         fn shown<T: std::fmt::Display>(value: Option<&T>) -> Option<&dyn std::fmt::Display> {
             value.map(|it| it as &dyn std::fmt::Display)
         }
-        let bytes = |of: fn(&Carried) -> &AtomicU64| {
-            let carried = self.carried.as_ref();
-            carried.map_or(0, |it| of(it).load(Ordering::Relaxed))
+        let counters = &self.session.counters;
+        let (received, sent) = match self.carried {
+            Some(_) => (counters.received(), counters.sent()),
+            // What was read to see what is spoken went nowhere.
+            None => (0, 0),
         };
         let endpoint = self.endpoint.as_ref();
         let upstream = endpoint.map(|it| it.address);
@@ -164,8 +162,8 @@ impl<'a> Record<'a> {
             grpc_status: None,
             flags: self.flag.as_str(),
             reason: &self.reason,
-            bytes_received: bytes(|it| &it.up),
-            bytes_sent: bytes(|it| &it.down),
+            bytes_received: received,
+            bytes_sent: sent,
             duration: self.started.elapsed(),
             upstream_time: self.connected,
             attempts: self.attempts,
@@ -209,7 +207,6 @@ impl Metered {
 
     fn written(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let bytes = ready!(self.broke(result))?;
-        self.carried.down.fetch_add(bytes as u64, Ordering::Relaxed);
         self.carried.series.add_response_bytes(bytes as u64);
         Poll::Ready(Ok(bytes))
     }
@@ -225,7 +222,6 @@ impl AsyncRead for Metered {
         let result = Pin::new(&mut self.client).poll_read(cx, buf);
         ready!(self.broke(result))?;
         let bytes = (buf.filled().len() - before) as u64;
-        self.carried.up.fetch_add(bytes, Ordering::Relaxed);
         self.carried.series.add_request_bytes(bytes);
         Poll::Ready(Ok(()))
     }

@@ -9,10 +9,7 @@ async fn a_draining_server_finishes_streams() {
     let ca = Ca::new();
     let (drain, drained) = tokio::sync::watch::channel(false);
     let address = serve(ca.certified(SERVER), Settings::default(), drained, forward).await;
-    let target = Target {
-        address,
-        identities: ids(&[SERVER]),
-    };
+    let target = server_at(address);
     let certified = ca.certified(CLIENT);
     let pool = Pool::new(Sockets::default(), Settings::default());
     let app = doubling_app().await.to_string();
@@ -134,10 +131,7 @@ async fn tunnels_hear_that_their_connection_is_of_age() {
         });
     };
     let address = serve(ca.certified(SERVER), settings, never_drain(), on_connect).await;
-    let target = Target {
-        address,
-        identities: ids(&[SERVER]),
-    };
+    let target = server_at(address);
     let opening = open(&target, &ca.certified(CLIENT), address).await;
     let _tunnel = opening.expect("open");
     let ended = tokio::time::timeout(Duration::from_secs(20), ends.recv()).await;
@@ -193,10 +187,7 @@ async fn a_connection_ends_when_a_certificate_of_it_has_expired() {
         });
         let [of_client, of_server] = graces.map(with_grace);
         let address = serve(server, of_server, never_drain(), forward).await;
-        let target = Target {
-            address,
-            identities: ids(&[SERVER]),
-        };
+        let target = server_at(address);
         let pool = Pool::new(Sockets::default(), of_client);
         let opening = pool.open(&target, &client, &app, HeaderMap::new()).await;
         let (mut near, relay) = through(opening.expect("open")).await;
@@ -214,10 +205,7 @@ async fn a_connection_takes_nothing_new_once_a_certificate_of_it_has_expired() {
     let app = doubling_app().await.to_string();
     let server = short_lived(&ca, SERVER);
     let address = serve(server, Settings::default(), never_drain(), forward).await;
-    let target = Target {
-        address,
-        identities: ids(&[SERVER]),
-    };
+    let target = server_at(address);
     let certified = ca.certified(CLIENT);
     let pool = Pool::new(Sockets::default(), Settings::default());
     let open = || pool.open(&target, &certified, &app, HeaderMap::new());
@@ -249,10 +237,7 @@ async fn an_answer_to_a_connect_has_its_time() {
         move |connect, _| held.send(connect).map_err(drop).expect("the test goes on"),
     )
     .await;
-    let target = Target {
-        address,
-        identities: ids(&[SERVER]),
-    };
+    let target = server_at(address);
     let settings = Settings {
         answer_timeout: Duration::from_millis(50),
         ..Settings::default()

@@ -23,9 +23,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const SERVER: &str = "spiffe://cluster.local/ns/shop/sa/server";
+const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
 /// Longer than any test takes.
 const HALF_CLOSED: Duration = Duration::from_secs(3600);
-const CLIENT: &str = "spiffe://cluster.local/ns/shop/sa/client";
+
+/// The server of these tests, there.
+fn server_at(address: SocketAddr) -> Target {
+    Target {
+        address,
+        identities: ids(&[SERVER]),
+    }
+}
 
 /// Dials the authority and relays.
 fn forward(connect: server::Connect, _peer: ambit_core::identity::Identity) {
@@ -49,10 +57,7 @@ fn forward(connect: server::Connect, _peer: ambit_core::identity::Identity) {
 async fn target(ca: &Ca, settings: &Settings) -> Target {
     let certified = ca.certified(SERVER);
     let address = serve(certified, settings.clone(), never_drain(), forward).await;
-    Target {
-        address,
-        identities: ids(&[SERVER]),
-    }
+    server_at(address)
 }
 
 async fn open(
@@ -65,13 +70,11 @@ async fn open(
         .await
 }
 
+/// A relay that runs.
+type Relay = tokio::task::JoinHandle<Result<(), ambit_net::relay::Error>>;
+
 /// A TCP connection whose other end is relayed into the tunnel.
-async fn through(
-    opening: Opening,
-) -> (
-    TcpStream,
-    tokio::task::JoinHandle<Result<(), ambit_net::relay::Error>>,
-) {
+async fn through(opening: Opening) -> (TcpStream, Relay) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let near = TcpStream::connect(listener.local_addr().expect("an address"))
         .await

@@ -186,10 +186,7 @@ async fn offering(ca: &Ca, protocols: Vec<Vec<u8>>) -> Target {
         connection.accept().await;
         std::io::Result::Ok(())
     });
-    Target {
-        address,
-        identities: ids(&[SERVER]),
-    }
+    server_at(address)
 }
 
 #[tokio::test]

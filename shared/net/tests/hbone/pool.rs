@@ -82,10 +82,7 @@ async fn a_connection_ends_when_its_pool_has_let_go_of_it() {
             ..Settings::default()
         };
         let pool = Pool::new(Sockets::default(), settings);
-        let target = Target {
-            address,
-            identities: ids(&[SERVER]),
-        };
+        let target = server_at(address);
         let opening = pool
             .open(&target, &ca.certified(CLIENT), &app, HeaderMap::new())
             .await
@@ -115,13 +112,6 @@ async fn silent() -> (SocketAddr, Arc<AtomicUsize>) {
         }
     });
     (address, accepted)
-}
-
-fn server_at(address: SocketAddr) -> Target {
-    Target {
-        address,
-        identities: ids(&[SERVER]),
-    }
 }
 
 #[tokio::test]

@@ -54,10 +54,7 @@ async fn hears_before_it_answers(ca: &Ca) -> Target {
             () = answer => {}
         }
     });
-    Target {
-        address,
-        identities: ids(&[SERVER]),
-    }
+    server_at(address)
 }
 
 #[tokio::test]
@@ -100,26 +97,8 @@ async fn a_refusal_is_the_error_and_the_client_sees_a_reset() {
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-#[tokio::test]
-async fn a_reset_of_the_client_reaches_the_application() {
-    let ca = Ca::new();
-    let target = target(&ca, &Settings::default()).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let app = listener.local_addr().expect("an address");
-    let opening = open(&target, &ca.certified(CLIENT), app)
-        .await
-        .expect("open");
-    let (mut near, _relay) = through(opening).await;
-    near.write_all(b"x").await.expect("room");
-    let (mut accepted, _) = listener.accept().await.expect("the tunnel's connection");
-    accepted.read_exact(&mut [0]).await.expect("the byte");
-    reset(near);
-    let error = accepted.read(&mut [0]).await.expect_err("a reset");
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-}
-
-#[tokio::test]
-async fn a_relay_that_is_cut_resets_both_ends() {
+/// A client, the application that it reached through a tunnel, and the relay at its end.
+async fn joined() -> (TcpStream, TcpStream, Relay) {
     let ca = Ca::new();
     let target = target(&ca, &Settings::default()).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -131,6 +110,20 @@ async fn a_relay_that_is_cut_resets_both_ends() {
     near.write_all(b"x").await.expect("room");
     let (mut accepted, _) = listener.accept().await.expect("the tunnel's connection");
     accepted.read_exact(&mut [0]).await.expect("the byte");
+    (near, accepted, relay)
+}
+
+#[tokio::test]
+async fn a_reset_of_the_client_reaches_the_application() {
+    let (near, mut accepted, _relay) = joined().await;
+    reset(near);
+    let error = accepted.read(&mut [0]).await.expect_err("a reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_cut_resets_both_ends() {
+    let (mut near, mut accepted, relay) = joined().await;
     relay.abort();
     for end in [&mut near, &mut accepted] {
         let error = end.read(&mut [0]).await.expect_err("a reset");
@@ -140,17 +133,7 @@ async fn a_relay_that_is_cut_resets_both_ends() {
 
 #[tokio::test]
 async fn a_reset_of_the_application_reaches_the_client() {
-    let ca = Ca::new();
-    let target = target(&ca, &Settings::default()).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let app = listener.local_addr().expect("an address");
-    let opening = open(&target, &ca.certified(CLIENT), app)
-        .await
-        .expect("open");
-    let (mut near, _relay) = through(opening).await;
-    near.write_all(b"x").await.expect("room");
-    let (mut accepted, _) = listener.accept().await.expect("the tunnel's connection");
-    accepted.read_exact(&mut [0]).await.expect("the byte");
+    let (mut near, accepted, _relay) = joined().await;
     reset(accepted);
     let error = near.read(&mut [0]).await.expect_err("a reset");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);

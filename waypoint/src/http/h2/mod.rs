@@ -2,6 +2,7 @@
 
 mod client;
 mod incoming;
+mod opening;
 mod send;
 mod server;
 #[cfg(test)]

@@ -9,17 +9,16 @@ use std::time::Duration;
 
 use ambit_http::h1::Framing;
 use ambit_http::h2rules::{self, Answer};
-use ambit_http::headers;
 use ambit_http::host::Host;
 use ambit_http::path::{self, CanonicalPath};
 use ambit_http::refusal::{Flag, Refusal};
-use ambit_net::hbone::{self, Duplex};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout;
 
+use super::opening::Opening;
 use super::send::{Unsent, send};
 use super::{
     CONNECTION_WINDOW, Incoming, MAX_ERRORS, MAX_HEADERS, MAX_RESETS, MAX_STREAMS, SEND_BUFFER,
@@ -27,10 +26,9 @@ use super::{
 };
 use crate::http::body::{Body, Frame};
 use crate::http::desk::{Desk, Note};
-use crate::http::h1::Raw;
 use crate::http::message::{Request, Response};
 use crate::http::pipeline;
-use crate::http::websocket::{self, Handshake};
+use crate::http::websocket;
 use crate::io::{Io, Prefixed};
 use crate::session::Session;
 
@@ -104,8 +102,9 @@ async fn stream(
 ) {
     let desk = Arc::new(Desk::default());
     let mut opening = None;
-    let mut response = match read(request, &desk, &mut opening) {
-        Ok(request) => {
+    let mut response = match read(request, &desk) {
+        Ok((request, socket)) => {
+            opening = socket;
             let answering = pin!(pipeline::answer(&session, request));
             match answer(answering, &desk, &mut respond).await {
                 Some(response) => response,
@@ -204,41 +203,12 @@ async fn answer(
     .await
 }
 
-/// A WebSocket that a client would open with an extended CONNECT (RFC 8441). Until it is open, nothing of it is read.
-struct Opening {
-    stream: RecvStream,
-    handshake: Handshake,
-}
-
-impl Opening {
-    /// The backend has agreed: so do we, and then bytes go both ways to the end.
-    async fn open(self, backend: Raw, response: Response, mut respond: SendResponse<Bytes>) {
-        let Some(record) = response.record else {
-            return;
-        };
-        let mut head = http::Response::new(());
-        *head.headers_mut() = response.headers;
-        if !self.handshake.is_answered(head.headers_mut()) {
-            respond.send_reset(Reason::CONNECT_ERROR);
-            return record.broke(&"sec-websocket-accept does not answer our key");
-        }
-        headers::strip_response(head.headers_mut());
-        // A client that is gone needs no answer.
-        let Ok(send) = respond.send_response(head, false) else {
-            return;
-        };
-        let stream = Io::Tunnel(Duplex::from(hbone::Stream::new(send, self.stream)));
-        Raw::new(stream).carry(backend, record).await;
-    }
-}
-
 /// The canonical request of a head; an error without a refusal resets the stream. An extended CONNECT is a handshake of
-/// HTTP/1.1 from here on, and its stream is kept in `opening`.
+/// HTTP/1.1 from here on, beside the WebSocket that it would open.
 fn read(
     request: http::Request<RecvStream>,
     desk: &Arc<Desk>,
-    opening: &mut Option<Opening>,
-) -> Result<Request, Option<Refusal>> {
+) -> Result<(Request, Option<Opening>), Option<Refusal>> {
     let (mut head, stream) = request.into_parts();
     let protocol = head.extensions.remove::<h2::ext::Protocol>();
     let protocol = protocol.as_ref().map(h2::ext::Protocol::as_str);
@@ -271,18 +241,20 @@ fn read(
         desk.body_wanted();
     }
     let upgrade = protocol.map(|_| HeaderValue::from_static(websocket::NAME));
-    let body = match framing {
+    let (body, opening) = match framing {
         _ if upgrade.is_some() => {
             head.method = Method::GET;
             head.headers.remove(header::CONTENT_LENGTH);
-            let handshake = Handshake::begin(&mut head.headers);
-            *opening = Some(Opening { stream, handshake });
-            Body::Empty
+            let opening = Opening::new(stream, &mut head.headers);
+            (Body::Empty, Some(opening))
         }
-        Framing::None => Body::Empty,
-        framing => Body::H2(Box::new(Incoming::request(stream, framing))),
+        Framing::None => (Body::Empty, None),
+        framing => {
+            let incoming = Incoming::request(stream, framing);
+            (Body::H2(Box::new(incoming)), None)
+        }
     };
-    Ok(Request {
+    let request = Request {
         method: head.method,
         path,
         host,
@@ -291,5 +263,6 @@ fn read(
         upgrade,
         version: VERSION,
         desk: desk.clone(),
-    })
+    };
+    Ok((request, opening))
 }

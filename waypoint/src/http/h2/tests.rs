@@ -3,9 +3,6 @@
 use std::future::poll_fn;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
@@ -16,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::http::websocket;
 use crate::testing::{Scene, Server, connection, head};
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -132,12 +130,10 @@ async fn an_interim_response_that_comes_with_the_response_goes_before_it() {
 fn answered(head: &str) -> String {
     let mut lines = head.lines();
     let key = lines.find_map(|line| line.strip_prefix("sec-websocket-key: "));
-    let both = key.expect("a key").to_owned() + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    let hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, both.as_bytes());
+    let accept = websocket::accept(key.expect("a key"));
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-protocol: chat\r\nsec-websocket-accept: {}\r\n\r\n",
-        STANDARD.encode(hash)
+         sec-websocket-protocol: chat\r\nsec-websocket-accept: {accept}\r\n\r\n"
     )
 }
 
