@@ -46,30 +46,33 @@ var controllers = []string{
 	"ttl-after-finished-controller",
 }
 
-func runAPIServer(ctx context.Context, home folder) error {
+// runAPIServer runs it with flags of its own besides those of every control plane.
+func runAPIServer(ctx context.Context, home folder, more []string) error {
 	host, port, err := home.address()
 	if err != nil {
 		return err
 	}
 	const issuer = "https://kubernetes.default.svc.cluster.local"
 	options := apioptions.NewServerRunOptions()
-	if err := parse(options.Flags(),
-		"--advertise-address="+advertised,
+	if err := parse(options.Flags(), append([]string{
+		"--advertise-address=" + advertised,
 		"--allow-privileged=true",
+		"--audit-log-path=" + home.path(auditFile),
+		"--audit-policy-file=" + home.path(auditPolicyFile),
 		"--authorization-mode=Node,RBAC",
-		"--bind-address="+host,
-		"--cert-dir="+string(home),
-		"--client-ca-file="+home.path(authorityFile),
+		"--bind-address=" + host,
+		"--cert-dir=" + string(home),
+		"--client-ca-file=" + home.path(authorityFile),
 		"--enable-admission-plugins=NodeRestriction",
-		"--etcd-servers=unix://"+home.path(etcdSocket),
-		"--secure-port="+port,
-		"--service-account-issuer="+issuer,
-		"--service-account-key-file="+home.path(tokenKeyFile),
-		"--service-account-signing-key-file="+home.path(tokenKeyFile),
-		"--service-cluster-ip-range="+serviceRanges,
-		"--tls-cert-file="+home.path(servingFile),
-		"--tls-private-key-file="+home.path(servingKeyFile),
-	); err != nil {
+		"--etcd-servers=unix://" + home.path(etcdSocket),
+		"--secure-port=" + port,
+		"--service-account-issuer=" + issuer,
+		"--service-account-key-file=" + home.path(tokenKeyFile),
+		"--service-account-signing-key-file=" + home.path(tokenKeyFile),
+		"--service-cluster-ip-range=" + serviceRanges,
+		"--tls-cert-file=" + home.path(servingFile),
+		"--tls-private-key-file=" + home.path(servingKeyFile),
+	}, more...)...); err != nil {
 		return err
 	}
 	if err := options.GenericServerRunOptions.ComponentGlobalsRegistry.Set(); err != nil {

@@ -18,6 +18,8 @@ const (
 	controllersFile   = "controllers.kubeconfig"
 	schedulerFile     = "scheduler.kubeconfig"
 	addressFile       = "address"
+	auditPolicyFile   = "audit-policy.yaml"
+	auditFile         = "audit.log"
 	etcdFolder        = "etcd"
 	etcdSocket        = "etcd.sock"
 	etcdPeerSocket    = "etcd-peer.sock"

@@ -2,7 +2,8 @@
 // of the API server, the controller manager and the scheduler, with etcd inside.
 //
 //	kube prepare FOLDER          keys, certificates and the kubeconfig of an administrator
-//	kube serve FOLDER            the control plane, until it is told to end; its state stays in FOLDER
+//	kube serve FOLDER FLAGS...   the control plane, until it is told to end; its state stays in FOLDER. FLAGS are more
+//	                             of the API server's
 //	kube kubectl ARGUMENTS...    kubectl
 package main
 
@@ -30,8 +31,8 @@ func run(arguments []string) error {
 		return nil
 	case len(arguments) == 2 && arguments[0] == "prepare":
 		return prepare(folder(arguments[1]))
-	case len(arguments) == 2 && arguments[0] == "serve":
-		return serve(folder(arguments[1]))
+	case len(arguments) >= 2 && arguments[0] == "serve":
+		return serve(folder(arguments[1]), arguments[2:])
 	}
-	return errors.New("usage: kube prepare FOLDER | kube serve FOLDER | kube kubectl ARGUMENTS...")
+	return errors.New("usage: kube prepare FOLDER | kube serve FOLDER FLAGS... | kube kubectl ARGUMENTS...")
 }

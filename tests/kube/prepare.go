@@ -39,18 +39,31 @@ var accounts = []struct {
 	{schedulerFile, "system:kube-scheduler", nil},
 }
 
+// Who asked for what is kept in the audit log, of every service account that is not of Kubernetes' own controllers.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+- {level: None}
+`
+
 const (
 	lifetime = 365 * 24 * time.Hour
 	private  = 0o600
 )
 
-// prepare makes keys, certificates and kubeconfigs, and reserves the port.
+// prepare makes keys, certificates, kubeconfigs and the audit policy, and reserves the port.
 func prepare(home folder) error {
 	address, err := freeAddress()
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(home.path(addressFile), []byte(address), private); err != nil {
+		return err
+	}
+	if err := os.WriteFile(home.path(auditPolicyFile), []byte(auditPolicy), private); err != nil {
 		return err
 	}
 	authority, err := newAuthority()

@@ -29,8 +29,8 @@ const (
 const ready = "kube is ready"
 
 // serve runs etcd, the API server, the controllers and the scheduler, until a signal or the first
-// of them that ends.
-func serve(home folder) error {
+// of them that ends. The API server has these flags besides its own.
+func serve(home folder, flags []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	store, err := startEtcd(home)
@@ -43,7 +43,9 @@ func serve(home folder) error {
 	watched := func(name string, run func(context.Context, folder) error) {
 		go func() { failed <- fmt.Errorf("%s ended: %w", name, run(ctx, home)) }()
 	}
-	watched("kube-apiserver", runAPIServer)
+	watched("kube-apiserver", func(ctx context.Context, home folder) error {
+		return runAPIServer(ctx, home, flags)
+	})
 	client, err := administrator(home)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 //! The lab joined to a real control plane: `tests/kube/run tests`. Every test has a control plane and a
 //! lab of its own; as many run side by side as there are processors.
 
+mod audit;
 mod check;
 mod faults;
 mod installed;
@@ -11,6 +12,7 @@ mod outage;
 mod plane;
 mod pods;
 mod replica;
+mod rights;
 mod scale;
 mod steady;
 mod traces;

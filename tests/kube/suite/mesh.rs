@@ -28,7 +28,7 @@ spec:
   workloadSelector: {labels: {app: web}}
 ";
 
-const LONELY: &str = "
+pub(crate) const LONELY: &str = "
 apiVersion: v1
 kind: Pod
 metadata: {name: lonely}
@@ -39,7 +39,7 @@ spec:
 ";
 
 /// Takes the control group of a pod from where its node shows it: no agent finds its namespace.
-fn hide(cluster: &Cluster) {
+pub(crate) fn hide(cluster: &Cluster) {
     let pod = cluster
         .plane
         .object("pod", "shed", "lonely")
@@ -51,6 +51,20 @@ fn hide(cluster: &Cluster) {
         .lab
         .exec("node/node-2", &["sh", "-c", &script])
         .success();
+}
+
+/// Once the lonely pod has the Event that nothing of it was found.
+pub(crate) fn is_told(cluster: &Cluster) -> Option<()> {
+    let events = ["get", "events", "-n", "shed", "-o", "json"];
+    let events = cluster.plane.kubectl(&events).json();
+    let said = |event: &&Value| {
+        event["reason"] == "NotCaptured" && event["involvedObject"]["name"] == "lonely"
+    };
+    let told = events["items"].as_array()?.iter().find(said)?;
+    assert_eq!(told["type"], "Warning");
+    let message = told["message"].as_str().unwrap_or_default();
+    assert!(message.contains("none of its processes"), "{message}");
+    Some(())
 }
 
 #[test]
@@ -110,16 +124,7 @@ fn installed_joined_by_label_and_removed() {
 
     cluster.kubectl(&["label", "ns", "shed", "istio.io/dataplane-mode=ambient"]);
     eventually("an event about the pod that is not found", PATIENCE, || {
-        let events = ["get", "events", "-n", "shed", "-o", "json"];
-        let events = cluster.plane.kubectl(&events).json();
-        let said = |event: &&Value| {
-            event["reason"] == "NotCaptured" && event["involvedObject"]["name"] == "lonely"
-        };
-        let told = events["items"].as_array()?.iter().find(said)?;
-        assert_eq!(told["type"], "Warning");
-        let message = told["message"].as_str().unwrap_or_default();
-        assert!(message.contains("none of its processes"), "{message}");
-        Some(())
+        is_told(&cluster)
     });
 
     label("istio.io/dataplane-mode-");

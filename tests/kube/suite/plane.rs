@@ -28,6 +28,11 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts a new one and waits until it serves.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a new one whose API server has more flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let made = run(kube(&["prepare", &folder.path().to_string_lossy()]), "");
         let _ = made.success();
@@ -35,7 +40,7 @@ impl ControlPlane {
             folder,
             process: Mutex::default(),
         };
-        plane.go_on();
+        plane.serve(flags);
         plane
     }
 
@@ -51,10 +56,14 @@ impl ControlPlane {
 
     /// Starts it again with the state it has.
     pub(crate) fn go_on(&self) {
+        self.serve(&[]);
+    }
+
+    fn serve(&self, flags: &[&str]) {
         let folder = self.folder.path().to_string_lossy().into_owned();
         let log = std::fs::File::create(self.folder.path().join("log")).expect("a log");
         let mut command = kube(&["serve", &folder]);
-        command.stdout(Stdio::piped()).stderr(log);
+        command.args(flags).stdout(Stdio::piped()).stderr(log);
         sys::die_with_parent(&mut command, Signal::SIGTERM);
         let mut process = command.spawn().expect("the control plane starts");
         let stdout = process.stdout.take().expect("standard output is piped");
@@ -72,6 +81,17 @@ impl ControlPlane {
     /// The kubeconfig of an administrator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// What service accounts have asked of the API server so far, as its audit log has it.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let log = std::fs::read_to_string(self.folder.path().join("audit.log")).expect("a log");
+        // The last line may be half written.
+        let lines = log
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let events = lines.map(|line| serde_json::from_str(line).expect("an event"));
+        events.collect()
     }
 
     /// A lab of `nodes` nodes that is joined to it.

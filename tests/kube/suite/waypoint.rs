@@ -18,7 +18,7 @@ const REQUESTS: u32 = 600;
 const OF_TEN: std::ops::RangeInclusive<f64> = 23.0..=97.0;
 
 /// Servers of two versions, who may ask them, and who may not.
-fn programs() -> String {
+pub(crate) fn programs() -> String {
     let server = |version: &str| {
         format!(
             "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: reviews-{version}}}\n\
@@ -277,7 +277,7 @@ fn what_operators_see(cluster: &Cluster) {
     let _ = ambit("waypoint delete second -n shop").success();
 }
 
-const PARAMETERS: &str = "
+pub(crate) const PARAMETERS: &str = "
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: options}
