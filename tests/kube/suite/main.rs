@@ -4,6 +4,7 @@
 mod audit;
 mod check;
 mod faults;
+mod helm;
 mod installed;
 mod interposer;
 mod mesh;
@@ -11,6 +12,7 @@ mod objects;
 mod outage;
 mod plane;
 mod pods;
+mod readme;
 mod replica;
 mod rights;
 mod scale;

@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use ambit_lab::harness::eventually;
 
 use crate::plane::{ControlPlane, PATIENCE};
-
-fn repository(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
-}
+use crate::readme::{blocks, repository};
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
@@ -37,26 +34,6 @@ fn our_own_kinds_are_established_and_validated() {
         )
         .failure();
     assert!(refused.contains("spec"), "{refused}");
-}
-
-/// The blocks of a language in a Markdown text.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let mut blocks: Vec<Vec<&str>> = Vec::new();
-    let mut inside = None;
-    for line in text.lines() {
-        match (line.strip_prefix("```"), inside) {
-            (Some(name), None) => {
-                inside = Some(name == language);
-                if name == language {
-                    blocks.push(Vec::new());
-                }
-            }
-            (Some(_), Some(_)) => inside = None,
-            (None, Some(true)) => blocks.last_mut().expect("one has begun").push(line),
-            (None, _) => {}
-        }
-    }
-    blocks.iter().map(|lines| lines.join("\n") + "\n").collect()
 }
 
 #[test]
@@ -111,8 +88,7 @@ spec:
         .count();
     assert!(made >= 8, "{said:?}");
 
-    let readme = std::fs::read_to_string(repository("README.md")).expect("README.md");
-    let blocks = blocks(&readme, "yaml");
+    let blocks = blocks("yaml");
     assert!(blocks.len() >= 3, "{blocks:?}");
     for block in blocks {
         let said = applied(&plane, &["-f", "-"], &block);

@@ -1,7 +1,7 @@
 //! A control plane of a test, as `tests/kube/run` makes it, and kubectl.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -78,6 +78,11 @@ impl ControlPlane {
         }
     }
 
+    /// Where its files are, for what has to go with it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The kubeconfig of an administrator.
     pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
@@ -96,12 +101,18 @@ impl ControlPlane {
 
     /// A lab of `nodes` nodes that is joined to it.
     pub(crate) fn lab(&self, nodes: u8) -> Lab {
+        self.lab_with(nodes, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn lab_with(&self, nodes: u8, more: &[&str]) -> Lab {
         let kubeconfig = self.kubeconfig().to_string_lossy().into_owned();
+        let nodes = nodes.to_string();
+        let joined = ["--kube", &kubeconfig, "--nodes", &nodes];
+        let arguments = joined.iter().chain(more).map(|it| (*it).to_owned());
         Lab::start(&Options {
             joined: true,
-            arguments: ["--kube", &kubeconfig, "--nodes", &nodes.to_string()]
-                .map(str::to_owned)
-                .to_vec(),
+            arguments: arguments.collect(),
             ..Options::default()
         })
     }

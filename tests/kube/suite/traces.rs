@@ -11,7 +11,8 @@ use crate::pods::{CLIENT, WEB, name};
 
 const NODES: [&str; 2] = ["node-1", "node-2"];
 
-const SHOP: &str = "
+/// The namespace whose pods are looked at.
+pub(crate) const SHOP: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
@@ -23,7 +24,7 @@ const RULES: &str =
 
 /// What can be found of an installation.
 #[derive(Debug, PartialEq, Eq)]
-struct Traces {
+pub(crate) struct Traces {
     /// Kind, namespace and name of every object, and the annotations of pods.
     objects: BTreeSet<String>,
     /// Rules and routes by node and pod.
@@ -31,7 +32,7 @@ struct Traces {
 }
 
 impl Traces {
-    fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         let mut objects = list(cluster, &kinds(cluster), "");
         objects.extend(list(cluster, "pods", ",A:.metadata.annotations"));
         let pods = cluster.plane.pods_of("shop", "");
@@ -45,6 +46,19 @@ impl Traces {
             objects,
             rules: rules.collect(),
         }
+    }
+
+    /// Waits until a cluster has these traces and no others.
+    pub(crate) fn are_all(&self, cluster: &Cluster) {
+        // The garbage collector takes its time.
+        let deadline = Instant::now() + PATIENCE;
+        let mut now = Self::of(cluster);
+        while now != *self && Instant::now() < deadline {
+            now = Self::of(cluster);
+        }
+        let (left, missing) = (now.without(self), self.without(&now));
+        assert!(left.is_empty(), "left behind: {}", left.join("\n"));
+        assert!(missing.is_empty(), "taken along: {}", missing.join("\n"));
     }
 
     /// What is here and not there.
@@ -122,14 +136,6 @@ fn an_uninstallation_leaves_nothing_of_a_mesh_in_use() {
     assert!(within.objects.iter().any(roots), "{:?}", within.objects);
 
     uninstall(&cluster);
-    // The garbage collector takes its time.
-    let deadline = Instant::now() + PATIENCE;
-    let mut now = Traces::of(&cluster);
-    while now != before && Instant::now() < deadline {
-        now = Traces::of(&cluster);
-    }
-    let (left, missing) = (now.without(&before), before.without(&now));
-    assert!(left.is_empty(), "left behind: {}", left.join("\n"));
-    assert!(missing.is_empty(), "taken along: {}", missing.join("\n"));
+    before.are_all(&cluster);
     let _ = asked().success();
 }

@@ -1,0 +1,78 @@
+//! README.md, as a reader follows it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ambit_lab::harness::{Ran, run};
+
+use crate::plane::ControlPlane;
+
+/// A path of this repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Where README.md's reader has the image; a lab runs what it finds there with [`IMAGE`].
+pub(crate) const REGISTRY: &str = "registry.test";
+/// The pattern of that image.
+pub(crate) const IMAGE: &str = "registry.test/ambit";
+
+/// The blocks of a language in README.md.
+pub(crate) fn blocks(language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(repository("README.md")).expect("README.md");
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    let mut inside = None;
+    for line in text.lines() {
+        match (line.strip_prefix("```"), inside) {
+            (Some(name), None) => {
+                inside = Some(name == language);
+                if name == language {
+                    blocks.push(Vec::new());
+                }
+            }
+            (Some(_), Some(_)) => inside = None,
+            (None, Some(true)) => blocks.last_mut().expect("one has begun").push(line),
+            (None, _) => {}
+        }
+    }
+    blocks.iter().map(|lines| lines.join("\n") + "\n").collect()
+}
+
+/// The one block of commands with these words.
+fn commands(words: &str) -> String {
+    let mut found = blocks("").into_iter().filter(|block| block.contains(words));
+    let block = found.next();
+    assert!(found.next().is_none(), "two blocks have {words:?}");
+    block.unwrap_or_else(|| panic!("no block of README.md has {words:?}"))
+}
+
+/// Gives the commands of the block with these words, in order, until one fails, from a folder.
+pub(crate) fn follow(plane: &ControlPlane, words: &str, folder: &Path) -> Ran {
+    give(plane, &commands(words), folder)
+}
+
+fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
+    let variable = |name: &str| {
+        let found = std::env::var_os(name);
+        PathBuf::from(
+            found.unwrap_or_else(|| panic!("{name} is not set: run `tests/kube/run tests`")),
+        )
+    };
+    // kubectl is beside the control plane's program.
+    let programs = ["AMBIT_KUBE", "AMBIT_KUBE_HELM"].map(|name| variable(name));
+    let folders = programs.iter().filter_map(|program| program.parent());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = folders
+        .map(Path::to_owned)
+        .chain(std::env::split_paths(&path));
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-e", "-u", "-o", "pipefail", "-c"])
+        .arg(commands.replace("REGISTRY", REGISTRY))
+        .current_dir(folder)
+        .env("PATH", std::env::join_paths(path).expect("paths"))
+        .env("KUBECONFIG", plane.kubeconfig())
+        // What Helm keeps of its own.
+        .env("HOME", plane.folder());
+    run(shell, "")
+}
