@@ -144,6 +144,7 @@ impl What {
                     ("STATE", "/state"),
                     ("VALID FROM", "/certChain/validFrom"),
                     ("EXPIRES", "/certChain/expirationTime"),
+                    ("ROOTS", "/certChain/roots"),
                     ("SERIAL", "/certChain/serialNumber"),
                     ("ERROR", "/lastError"),
                 ],

@@ -15,6 +15,7 @@ mod pods;
 mod readme;
 mod replica;
 mod rights;
+mod rotation;
 mod scale;
 mod steady;
 mod traces;

@@ -51,6 +51,14 @@ pub(crate) fn follow(plane: &ControlPlane, words: &str, folder: &Path) -> Ran {
     give(plane, &commands(words), folder)
 }
 
+/// Gives one command of a block, after those of the block with these words, which it needs.
+pub(crate) fn follow_line(plane: &ControlPlane, words: &str, line: &str, folder: &Path) -> Ran {
+    let is = |it: &&str| *it == line;
+    let there = commands(line).lines().find(is).is_some();
+    assert!(there, "{line:?} is no line of README.md");
+    give(plane, &format!("{}{line}\n", commands(words)), folder)
+}
+
 fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
     let variable = |name: &str| {
         let found = std::env::var_os(name);

@@ -8,19 +8,19 @@ use crate::plane::PATIENCE;
 use crate::pods::{CLIENT, name};
 use crate::traffic::{Flow, under_load};
 
-const NAMESPACE: &str = "
+pub(crate) const NAMESPACE: &str = "
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
 ";
 
-const SHORT_GRACE: &str = r#"{"spec": {"template": {"spec": {
+pub(crate) const SHORT_GRACE: &str = r#"{"spec": {"template": {"spec": {
     "terminationGracePeriodSeconds": 15,
     "containers": [{"name": "ztunnel", "env": [{"name": "TERMINATION_GRACE_PERIOD_SECONDS", "value": "15"}]}]
 }}}}"#;
 
 /// A server on one node, behind a Service of its name.
-fn server(name: &str, node: &str) -> String {
+pub(crate) fn server(name: &str, node: &str) -> String {
     format!(
         "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\n\
          spec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
@@ -32,7 +32,7 @@ fn server(name: &str, node: &str) -> String {
 }
 
 /// A Service that is reached through a waypoint.
-const WAYPOINT: &str = "
+pub(crate) const WAYPOINT: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: waypoint}
