@@ -71,7 +71,8 @@ pub(crate) fn rights(plane: &ControlPlane) -> BTreeSet<Right> {
 
 /// The rights that a rule gives; `of` says whose they are.
 fn granted(rule: &Value, of: &Right) -> Vec<Right> {
-    let lists: [(&str, fn(&mut Right, String)); 4] = [
+    type Set = fn(&mut Right, String);
+    let lists: [(&str, Set); 4] = [
         ("apiGroups", |right, group| right.group = group),
         ("resources", |right, resource| right.resource = resource),
         ("resourceNames", |right, name| right.name = Some(name)),

@@ -24,6 +24,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::replayed::Replayed;
+
 /// It ends with this value.
 pub(crate) struct Interposer {
     shared: Arc<Shared>,
@@ -40,6 +42,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Rules {
+    replayed: Vec<Replayed>,
     refusals: VecDeque<Refusal>,
     is_cut_off: bool,
     spoilt: Option<Spoilt>,
@@ -63,7 +66,8 @@ pub(crate) struct Spoilt {
 /// What is done to an object.
 pub(crate) type Change = fn(&mut Value);
 
-type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+pub(crate) type Sent = UnsyncBoxBody<Bytes, io::Error>;
+type Answer = Response<Sent>;
 
 impl Interposer {
     /// One in front of the API server of a kubeconfig.
@@ -144,6 +148,11 @@ impl Interposer {
         self.cut();
     }
 
+    /// Begins streamed lists with these from now on, besides what there is.
+    pub(crate) fn replay(&self, replayed: Vec<Replayed>) {
+        self.shared.rules.lock().replayed = replayed;
+    }
+
     /// Forgets what was asked so far.
     pub(crate) fn forget(&self) {
         self.shared.rules.lock().seen.clear();
@@ -177,7 +186,7 @@ impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> io::Result<Answer> {
         let line = format!("{} {}", request.method(), request.uri());
         let mut cuts = self.cuts.subscribe();
-        let spoilt = {
+        let (spoilt, replayed) = {
             let mut rules = self.rules.lock();
             if rules.is_cut_off {
                 return Err(io::ErrorKind::ConnectionReset.into());
@@ -188,9 +197,14 @@ impl Shared {
                 return Ok(refused(refusal.status));
             }
             rules.seen.push(line.clone());
-            rules
-                .spoilt
-                .filter(|it| line.contains(&format!("/{}?", it.plural)))
+            let is_of = |plural: &str| line.contains(&format!("/{plural}?"));
+            // Lists of a part of a kind have none of them.
+            let all = line.contains("sendInitialEvents") && !line.contains("Selector=");
+            let replayed = rules.replayed.iter().find(|it| all && is_of(it.plural));
+            (
+                rules.spoilt.filter(|it| is_of(it.plural)),
+                replayed.cloned(),
+            )
         };
         let (head, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -221,6 +235,10 @@ impl Shared {
                 spoilt.whole(&whole.to_bytes())
             }
             None => body.map_err(io::Error::other).boxed_unsync(),
+        };
+        let body = match replayed {
+            Some(replayed) => replayed.before(body),
+            None => body,
         };
         Ok(Response::from_parts(head, until_cut(body, cuts)))
     }

@@ -13,6 +13,7 @@ mod outage;
 mod plane;
 mod pods;
 mod readme;
+mod replayed;
 mod replica;
 mod rights;
 mod rotation;

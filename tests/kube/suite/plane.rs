@@ -178,6 +178,14 @@ impl ControlPlane {
         (found.code == 0).then(|| found.json())
     }
 
+    /// Waits until a namespace has the account that its pods need.
+    pub(crate) fn account(&self, namespace: &str) {
+        eventually("an account", PATIENCE, || {
+            self.object("serviceaccount", namespace, "default")
+                .map(drop)
+        });
+    }
+
     /// What the node proxy of a pod shows to a control plane, and the roots it verifies it with, once they are there.
     pub(crate) fn proxy_credentials(&self, pod: &str) -> (String, String) {
         let bound = format!("--bound-object-name={pod}");

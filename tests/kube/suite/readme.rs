@@ -53,8 +53,7 @@ pub(crate) fn follow(plane: &ControlPlane, words: &str, folder: &Path) -> Ran {
 
 /// Gives one command of a block, after those of the block with these words, which it needs.
 pub(crate) fn follow_line(plane: &ControlPlane, words: &str, line: &str, folder: &Path) -> Ran {
-    let is = |it: &&str| *it == line;
-    let there = commands(line).lines().find(is).is_some();
+    let there = commands(line).lines().any(|it| it == line);
     assert!(there, "{line:?} is no line of README.md");
     give(plane, &format!("{}{line}\n", commands(words)), folder)
 }
@@ -67,7 +66,7 @@ fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
         )
     };
     // kubectl is beside the control plane's program.
-    let programs = ["AMBIT_KUBE", "AMBIT_KUBE_HELM"].map(|name| variable(name));
+    let programs = ["AMBIT_KUBE", "AMBIT_KUBE_HELM"].map(variable);
     let folders = programs.iter().filter_map(|program| program.parent());
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = folders

@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 
 use crate::interposer::Interposer;
 use crate::plane::{ControlPlane, PATIENCE};
+use crate::replayed::Replayed;
 
 /// One replica; it ends with this value.
 pub(crate) struct Replica {
@@ -33,7 +34,17 @@ pub(crate) struct Replica {
 impl Replica {
     /// Starts one and waits until it serves.
     pub(crate) fn start(plane: &ControlPlane, name: &'static str) -> Self {
+        Self::start_with(plane, name, Vec::new())
+    }
+
+    /// The same, for a cluster in which these are, too.
+    pub(crate) fn start_with(
+        plane: &ControlPlane,
+        name: &'static str,
+        replayed: Vec<Replayed>,
+    ) -> Self {
         let way = Interposer::start(&plane.kubeconfig());
+        way.replay(replayed);
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         way.write_kubeconfig(&at("kubeconfig"));
