@@ -71,7 +71,8 @@ fn shares(index: &Index, destination: &str) -> BTreeMap<String, u32> {
 
 #[test]
 fn new_connections_are_shared_out_by_weight() {
-    let cases: [(&str, &[(&str, u32)], &[(&str, u32)]); 7] = [
+    type Weights = &'static [(&'static str, u32)];
+    let cases: [(&str, Weights, Weights); 7] = [
         ("nothing shared", &[], &[("gw", 10_000)]),
         (
             "the canary has nothing",
