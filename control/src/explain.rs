@@ -12,7 +12,7 @@ use ambit_core::authz as l4;
 use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
-use ambit_core::model::{Destination, Service, Workload};
+use ambit_core::model::{GatewayAddress, Service, Workload};
 use ambit_core::plan::{Hop, Outbound, OutboundKind, plan_outbound};
 use ambit_http::authz::{Facts, RequestFacts, authorize};
 use ambit_http::config::{self, Config, Scope};
@@ -23,7 +23,10 @@ use ambit_http::route::{RequestHead, forward_without_route, select};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 
+use self::ways::Way;
 use crate::index::Index;
+
+mod ways;
 
 /// A request that somebody asks about.
 #[derive(Debug, Clone)]
@@ -51,6 +54,8 @@ pub enum Decision {
     Refused,
     /// It passes the proxies that could be asked, and not all of them could.
     Undecided,
+    /// It is refused on the way through one of the Service's waypoints, and not through another.
+    Depends,
 }
 
 /// The answer.
@@ -80,6 +85,7 @@ impl fmt::Display for Explanation {
             Decision::Passes => "The request passes.",
             Decision::Refused => "The request is refused.",
             Decision::Undecided => "Undecided: not every proxy on the way could be asked.",
+            Decision::Depends => "It depends on the waypoint that the connection is drawn for.",
         };
         writeln!(f, "{decision}")
     }
@@ -114,9 +120,15 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
         identity: &identity,
         source: source.as_deref(),
     };
-    let passes = walk.go(index, &mut steps)?;
-    let decision = match (passes, steps.missing) {
-        (false, _) => Decision::Refused,
+    let mut passed = Vec::new();
+    for way in ways::ways(&service) {
+        passed.push(walk.go(&way, index, &mut steps)?);
+    }
+    let all = passed.iter().all(|passes| *passes);
+    let none = !passed.iter().any(|passes| *passes);
+    let decision = match (all, steps.missing) {
+        _ if none => Decision::Refused,
+        (false, _) => Decision::Depends,
         (true, false) => Decision::Passes,
         (true, true) => Decision::Undecided,
     };
@@ -163,6 +175,9 @@ impl Steps {
     }
 }
 
+/// A proxy has answered.
+struct Refused;
+
 struct Walk<'a> {
     question: &'a Question,
     mesh: &'a Mesh,
@@ -172,11 +187,15 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn go(&self, index: &Index, steps: &mut Steps) -> Result<bool, String> {
-        if !self.leaves(steps) {
-            return Ok(false);
+    fn go(&self, way: &Way<'_>, index: &Index, steps: &mut Steps) -> Result<bool, String> {
+        if let (Some(share), Some(waypoint)) = (way.share, way.waypoint.and_then(ways::gateway)) {
+            let at = format!("{share} % of new connections");
+            steps.say(&at, format_args!("are for waypoint {waypoint}"));
         }
-        let Some(waypoint) = self.waypoint() else {
+        let Ok(taken) = self.leaves(way, steps) else {
+            return Ok(false);
+        };
+        let Some(waypoint) = taken.and_then(ways::gateway) else {
             return Ok(self.arrives(self.service, self.question.port, None, steps));
         };
         let Some((backend, port)) = self.through(&waypoint, index, steps)? else {
@@ -192,17 +211,6 @@ impl Walk<'_> {
         Ok(self.arrives(backend, port, Some(&waypoint), steps))
     }
 
-    /// The Gateway that the Service is bound to.
-    fn waypoint(&self) -> Option<NamespacedName> {
-        match &self.service.waypoint.as_ref()?.destination {
-            Destination::Hostname(key) => {
-                let name = key.name.split('.').next().unwrap_or_default();
-                Some(NamespacedName::new(key.namespace.clone(), name))
-            }
-            Destination::Address(_) => None,
-        }
-    }
-
     /// The address that is dialled; made up when the Service has none yet.
     fn dialled(&self) -> SocketAddr {
         let vip = self.service.vips.first().map(|vip| vip.net.addr());
@@ -212,8 +220,12 @@ impl Walk<'_> {
         )
     }
 
-    /// The caller's node proxy.
-    fn leaves(&self, steps: &mut Steps) -> bool {
+    /// The caller's node proxy: the waypoint that it goes to, if any.
+    fn leaves<'w>(
+        &'w self,
+        way: &Way<'w>,
+        steps: &mut Steps,
+    ) -> Result<Option<&'w GatewayAddress>, Refused> {
         let at = "node proxy of the caller";
         let (Some(source), Some(_)) = (self.source, self.service.vips.first()) else {
             let missing = if self.source.is_none() {
@@ -222,7 +234,7 @@ impl Walk<'_> {
                 format!("Service {} has no address", self.question.to)
             };
             steps.not_asked(at, missing);
-            return true;
+            return Ok(way.waypoint);
         };
         let ip = source.addresses.first().copied();
         let outbound = Outbound {
@@ -235,13 +247,17 @@ impl Walk<'_> {
             hosts: &|_| Some(vec![self.dialled().ip()]),
             exclude: &[],
         };
-        match plan_outbound(self.mesh, &outbound, &mut First) {
+        match plan_outbound(self.mesh, &outbound, &mut way.picker()) {
             Ok(plan) => {
                 let to = plan.workload.as_ref();
                 let to = to.map_or_else(String::new, |to| format!(" {}/{}", to.namespace, to.name));
                 match &plan.kind {
                     OutboundKind::Hbone(tunnel) if tunnel.hop == Hop::Waypoint => {
                         steps.say(at, format_args!("in a tunnel to waypoint instance{to}"));
+                        let instance = plan.workload.as_deref();
+                        let taken =
+                            instance.and_then(|it| ways::of_instance(self.mesh, self.service, it));
+                        return Ok(taken.or(way.waypoint));
                     }
                     OutboundKind::Hbone(_) => steps.say(at, format_args!("in a tunnel to{to}")),
                     OutboundKind::Local { .. } => {
@@ -261,11 +277,11 @@ impl Walk<'_> {
                         steps.say(at, format_args!("as plain TCP to {target}{to}{pod}"));
                     }
                 }
-                true
+                Ok(way.waypoint)
             }
             Err(refusal) => {
                 steps.say(at, format_args!("{}: {}", refusal.status, refusal.reason));
-                false
+                Err(Refused)
             }
         }
     }

@@ -212,3 +212,65 @@ status: {podIP: 10.0.0.2, conditions: [{type: Ready, status: 'True'}]}
         "{said}"
     );
 }
+
+#[test]
+fn a_canary_is_asked_as_well_and_may_decide_otherwise() {
+    let canary = "use-waypoint: w, istio.io/use-waypoint-canary: c}, annotations: {istio.io/use-waypoint-canary-weight: '30'}}";
+    let shared = MESH.replace("use-waypoint: w}}", canary);
+    let gateway = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c, namespace: shop}\n\
+                   spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n";
+    let instance = INSTANCE
+        .replace("name: w", "name: c")
+        .replace("gateway: w", "gateway: c")
+        .replace("gateway-name: w", "gateway-name: c")
+        .replace("10.0.0.9", "10.0.0.8")
+        .replace("10.96.0.9", "10.96.0.8");
+    let all = format!("{shared}{INSTANCE}{gateway}{instance}");
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d, namespace: shop}\n\
+                spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: c}], action: DENY, rules: [{}]}\n";
+    let without = format!("{shared}{INSTANCE}{gateway}");
+    let nobody = format!("{all}{}", deny.replace("name: c}", "name: w}"));
+    for (case, objects, decision, says) in [
+        (
+            "both pass",
+            all.clone(),
+            Decision::Passes,
+            &[
+                "70 % of new connections",
+                "shop/w-1",
+                "30 % of new connections",
+                "shop/c-1",
+            ][..],
+        ),
+        (
+            "the canary denies",
+            format!("{all}{deny}"),
+            Decision::Depends,
+            &["waypoint shop/c", "shop/d", "It depends on the waypoint"],
+        ),
+        (
+            "both deny",
+            format!("{nobody}{}", deny.replace("name: d,", "name: e,")),
+            Decision::Refused,
+            &["The request is refused."],
+        ),
+        (
+            "without an instance of its own the waypoint has its share",
+            without,
+            Decision::Passes,
+            &[
+                "30 % of new connections      are for waypoint shop/c",
+                "shop/w-1",
+            ],
+        ),
+    ] {
+        let answer = ask(&objects, "shop/a", Method::GET, "/read");
+        assert_eq!(answer.decision, decision, "{case}: {answer}");
+        for text in says {
+            assert!(
+                answer.to_string().contains(text),
+                "{case}: {text}: {answer}"
+            );
+        }
+    }
+}

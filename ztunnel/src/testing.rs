@@ -295,6 +295,7 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         }],
         subject_alt_names: vec![],
         waypoint: None,
+        weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
         load_balancing: LoadBalancing::default(),
         canonical: true,

@@ -20,6 +20,7 @@ const PROXIES: &str = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel"
 const CLASS: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/ambit-waypoint";
 const MODE: &str = "istio.io/dataplane-mode";
 const WAYPOINT: &str = "istio.io/use-waypoint";
+const CANARY: &str = "istio.io/use-waypoint-canary";
 
 /// The answers to the questions of [`questions`]: an object, or the status of a refusal.
 pub type Answers = BTreeMap<String, Result<Value, u16>>;
@@ -239,8 +240,11 @@ impl<'a> Check<'a> {
         if is_in {
             found.push(self.captured(namespace));
         }
-        if let Some(waypoint) = labels[WAYPOINT].as_str().filter(|name| *name != "none") {
-            found.push(self.waypoint(namespace, waypoint));
+        for by in [WAYPOINT, CANARY] {
+            let of = labels[format!("{by}-namespace")].as_str();
+            let here = of.is_none_or(|of| of == namespace);
+            let named = labels[by].as_str().filter(|name| *name != "none" && here);
+            found.extend(named.map(|waypoint| self.waypoint(namespace, waypoint)));
         }
         found
     }

@@ -115,6 +115,8 @@ impl What {
                     ("ADDRESSES", "/vips"),
                     ("ENDPOINTS", "/endpoints"),
                     ("WAYPOINT", "/waypoint/destination"),
+                    ("CANARY", "/weighted_waypoints/1/waypoint/destination"),
+                    ("WEIGHT", "/weighted_waypoints/1/weight"),
                 ],
             ),
             Self::Policies(_) => (

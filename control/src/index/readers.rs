@@ -72,8 +72,8 @@ enum Reason {
 pub(super) struct ReadersOf {
     resources: HashMap<ResourceKey, Known>,
     hooks: HashMap<Hook, Hooked>,
-    /// In which namespace, and to which waypoint.
-    bound: HashMap<Bound, (Arc<str>, NamespacedName)>,
+    /// In which namespace, and to which waypoints.
+    bound: HashMap<Bound, (Arc<str>, Readers)>,
 }
 
 /// Who is bound to a waypoint.
@@ -159,24 +159,17 @@ impl ReadersOf {
         (first, last)
     }
 
-    /// Who is bound to which waypoint after a change.
+    /// Who is bound to which waypoints after a change.
     fn binding(&mut self, change: &Change, touched: &mut Touched) {
-        let of = |namespace: &Arc<str>, waypoint: &Option<GatewayAddress>| match &waypoint
-            .as_ref()?
-            .destination
-        {
-            Destination::Hostname(key) => Some((namespace.clone(), key.clone())),
-            Destination::Address(_) => None,
-        };
         let (who, now) = match change {
             Change::Service(it) => (
                 Bound::Service(it.key.clone()),
-                of(&it.key.namespace, &it.waypoint),
+                bound_to(&it.key.namespace, it.waypoints()),
             ),
             Change::RemoveService(key) => (Bound::Service(key.clone()), None),
             Change::Workload(it) => (
                 Bound::Workload(it.uid.clone()),
-                of(&it.namespace, &it.waypoint),
+                bound_to(&it.namespace, &it.waypoint),
             ),
             Change::RemoveWorkload(uid) => (Bound::Workload(uid.clone()), None),
             _ => return,
@@ -189,15 +182,14 @@ impl ReadersOf {
             return;
         }
         for (binding, more) in [(now, true), (before, false)] {
-            let Some((namespace, waypoint)) = binding else {
+            let Some((namespace, waypoints)) = binding else {
                 continue;
             };
             let mut hooks = vec![Hook::Serving(namespace)];
             if let Bound::Service(key) = &who {
                 hooks.push(Hook::Bound(key.clone()));
             }
-            let reader = Readers::from_iter([Reader::Waypoint(waypoint)]);
-            self.count(&hooks, &reader, touched, more);
+            self.count(&hooks, &waypoints, touched, more);
         }
     }
 
@@ -299,6 +291,21 @@ impl ReadersOf {
         });
         differs.flatten().cloned().collect()
     }
+}
+
+/// The waypoints among these that have a name.
+fn bound_to<'a>(
+    namespace: &Arc<str>,
+    waypoints: impl IntoIterator<Item = &'a GatewayAddress>,
+) -> Option<(Arc<str>, Readers)> {
+    let named = waypoints
+        .into_iter()
+        .filter_map(|it| match &it.destination {
+            Destination::Hostname(key) => Some(Reader::Waypoint(key.clone())),
+            Destination::Address(_) => None,
+        });
+    let readers = Readers::from_iter(named);
+    (!readers.0.is_empty()).then(|| (namespace.clone(), readers))
 }
 
 /// Each refers to those of a later level alone.

@@ -270,3 +270,67 @@ spec: {gatewayClassName: ambit-waypoint, listeners: []}
         "a namespace joins"
     );
 }
+
+#[test]
+fn a_canary_is_told_what_its_waypoint_is_told() {
+    let gateway = |name: &str| {
+        format!(
+            "\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}, namespace: pair}}\n\
+             spec: {{gatewayClassName: ambit-waypoint, listeners: []}}\n---"
+        )
+    };
+    let bound = |more: &str, weight: &str| {
+        format!(
+            "\napiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: pair, labels: {{istio.io/use-waypoint: p{more}}}, \
+             annotations: {{istio.io/use-waypoint-canary-weight: '{weight}'}}}}\n\
+             spec: {{clusterIPs: [10.96.0.9], ports: [{{port: 80}}]}}\n---"
+        )
+    };
+    let canary = ", istio.io/use-waypoint-canary: q";
+    let rest = route("r", &service("s", "pair"), "")
+        .replace("namespace: shop}", "namespace: pair}")
+        + "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: a, namespace: pair}
+spec: {targetRefs: [{group: '', kind: Service, name: s}], rules: [{}]}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: d, namespace: pair}
+spec: {host: s, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
+";
+    let text = gateway("p") + &gateway("q") + &bound(canary, "0") + &rest;
+    let (mut index, told_first) = index(&text);
+    let told_first: Vec<&String> = told_first.iter().filter(|it| *it != "binding").collect();
+    assert_eq!(
+        told_first,
+        [
+            "policy/pair/a for p+q",
+            "traffic/pair/s for p+q",
+            "route/http/pair/r/0 for p+q",
+        ]
+    );
+    let mut after = |text: &str| told(&index.apply(events(text)));
+    assert_eq!(after(&bound(canary, "40")), ["binding"], "another weight");
+    assert_eq!(
+        after(&bound("", "40")),
+        [
+            "binding",
+            "route/http/pair/r/0 for p",
+            "policy/pair/a for p",
+            "traffic/pair/s for p",
+        ],
+        "no canary: it is told after it has nothing to do with the service"
+    );
+    assert_eq!(
+        after(&bound(canary, "40")),
+        [
+            "policy/pair/a for p+q",
+            "traffic/pair/s for p+q",
+            "route/http/pair/r/0 for p+q",
+            "binding",
+        ],
+        "and before it has"
+    );
+}

@@ -13,8 +13,9 @@ use super::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    GATEWAY_NAME, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS,
-    label, selects,
+    GATEWAY_NAME, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_CANARY,
+    USE_WAYPOINT_CANARY_NAMESPACE, USE_WAYPOINT_CANARY_WEIGHT, USE_WAYPOINT_NAMESPACE,
+    WAYPOINT_BYPASS, annotation, label, selects,
 };
 use crate::translate::{entry, service, slice, target, waypoint, workload};
 
@@ -74,14 +75,20 @@ impl Touched {
         let read = [
             USE_WAYPOINT,
             USE_WAYPOINT_NAMESPACE,
+            USE_WAYPOINT_CANARY,
+            USE_WAYPOINT_CANARY_NAMESPACE,
             INGRESS_USE_WAYPOINT,
             WAYPOINT_BYPASS,
         ];
         let differs = |name: &&str| label_of(old, name) != label_of(new, name);
+        let weight = |object: Option<&Object>| {
+            let weight = annotation(object?.metadata(), USE_WAYPOINT_CANARY_WEIGHT);
+            weight.map(ToOwned::to_owned)
+        };
         // Gateways may select namespaces by any label.
         let labels = |object: Option<&Object>| object.and_then(|o| o.metadata().labels.clone());
         let selected = !index.objects.gateways.is_empty() && labels(old) != labels(new);
-        if read.iter().any(differs) || selected {
+        if read.iter().any(differs) || weight(old) != weight(new) || selected {
             add_within(&mut self.pods, &index.objects.pods, name);
             add_within(&mut self.services, &index.objects.services, name);
             add_within(&mut self.entries, &index.objects.service_entries, name);

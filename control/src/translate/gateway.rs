@@ -9,7 +9,7 @@ use super::labels::{GATEWAY_NAME, WAYPOINT_BYPASS, label};
 use super::status::{fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
-use super::{tls, traffic, workload};
+use super::{canary, tls, traffic, workload};
 use crate::parameters::{self, Patches};
 use crate::source::gateway::{Gateway, GatewayClass};
 use ambit_core::model::Health;
@@ -144,7 +144,19 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
     outcome
         .resources
         .extend(tls::of_service(namespace, name, service, view));
-    let Some(binding) = waypoint::binding_of_service(namespace, &service.metadata, view) else {
+    let metadata = &service.metadata;
+    let binding = waypoint::binding_of_service(namespace, metadata, view);
+    let canary = canary::seen(namespace, metadata, view);
+    let shared = canary.as_ref().map(|canary| {
+        let condition = "ambit.dev/WaypointCanaryBound";
+        let Some((reason, why)) = canary.problem() else {
+            return holds(metadata, condition, "WaypointAccepted", &canary.to_string());
+        };
+        outcome.notices.push(why.clone());
+        fails(metadata, condition, reason, &why)
+    });
+    let Some(binding) = binding else {
+        outcome.status = shared.map(|shared| json!({ "conditions": [shared] }));
         return outcome;
     };
     let Binding {
@@ -152,7 +164,6 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
         refused,
         missing,
     } = binding;
-    let metadata = &service.metadata;
     let condition = "istio.io/WaypointBound";
     let status = match (refused, missing) {
         (Some(why), _) => {
@@ -169,11 +180,16 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
             fails(metadata, condition, "WaypointMissing", &why)
         }
         (None, false) => {
-            let message = format!("bound to waypoint {of}");
+            let bound = format!("bound to waypoint {of}");
+            let message = match &canary {
+                Some(canary) if canary.is_bound() => format!("{bound}; {canary}"),
+                _ => bound,
+            };
             holds(metadata, condition, "WaypointAccepted", &message)
         }
     };
     let mut conditions = vec![status];
+    conditions.extend(shared);
     if waypoint::may_be_bypassed(namespace, &service.metadata, view.objects) {
         let why = format!(
             "label {WAYPOINT_BYPASS} lets the waypoint be gone around; its policies may not hold"

@@ -10,6 +10,12 @@ pub const DATAPLANE_MODE: &str = "istio.io/dataplane-mode";
 pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// The namespace of that waypoint, when it is another one.
 pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// A second waypoint of a service or of the services of a namespace, which takes a share of new connections.
+pub const USE_WAYPOINT_CANARY: &str = "istio.io/use-waypoint-canary";
+/// The namespace of that one, when it is another one.
+pub const USE_WAYPOINT_CANARY_NAMESPACE: &str = "istio.io/use-waypoint-canary-namespace";
+/// Annotation beside it: the share, an integer from 0 to 100; 0 when it is absent.
+pub const USE_WAYPOINT_CANARY_WEIGHT: &str = "istio.io/use-waypoint-canary-weight";
 /// `allowed` lets the waypoint of a service, or of all services of a namespace, be gone around: for
 /// migration. Any other value does not.
 pub const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";

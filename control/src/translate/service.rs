@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label};
-use super::{Mesh, ports, waypoint};
+use super::{Mesh, canary, ports, waypoint};
 use crate::index::objects::Objects;
 
 /// The resource of a Service; `None` for an `ExternalName`, which is DNS alone.
@@ -27,13 +27,21 @@ pub fn translate(
     }
     let ingress = label(&service.metadata, INGRESS_USE_WAYPOINT)
         .or_else(|| objects.namespace_label(namespace, INGRESS_USE_WAYPOINT));
+    let waypoint = waypoint::of_service(namespace, &service.metadata, objects, mesh);
     Ok(Some(MeshService {
         name: name.into(),
         key: mesh.service_key(namespace, name),
         vips: vips(service, mesh)?,
         ports: ports::of_service(service),
         subject_alt_names: Vec::new(),
-        waypoint: waypoint::of_service(namespace, &service.metadata, objects, mesh),
+        weighted_waypoints: canary::weighted(
+            namespace,
+            &service.metadata,
+            waypoint.as_ref(),
+            objects,
+            mesh,
+        ),
+        waypoint,
         waypoint_bypass: waypoint::may_be_bypassed(namespace, &service.metadata, objects),
         load_balancing: load_balancing(service),
         canonical: true,

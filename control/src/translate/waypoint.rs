@@ -48,11 +48,8 @@ pub fn of_service(
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<GatewayAddress> {
-    let reference = wanted(namespace, metadata, objects)?;
+    let reference = named_by(namespace, metadata, objects)?;
     match serves(&reference, namespace, objects) {
-        Serves::Known {
-            services: false, ..
-        } => None,
         Serves::Refused(_) => Some(nowhere(&reference)),
         _ => Some(address(&reference, mesh)),
     }
@@ -79,7 +76,7 @@ pub fn binding_of_service(
         Serves::Unknown => (None, true),
     };
     Some(Binding {
-        waypoint: NamespacedName::new(reference.namespace, reference.name),
+        waypoint: reference,
         refused,
         missing,
     })
@@ -92,14 +89,33 @@ pub fn may_be_bypassed(namespace: &str, metadata: &ObjectMeta, objects: &Objects
         == Some("allowed")
 }
 
+/// Whether a Service or a ServiceEntry has its waypoint from its namespace.
+pub(super) fn inherits(metadata: &ObjectMeta) -> bool {
+    // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
+    matches!(chosen(metadata, ""), Choice::Unsaid) && label(metadata, GATEWAY_NAME).is_none()
+}
+
 /// What the labels of a Service, or of its namespace, ask for.
 fn wanted(namespace: &str, metadata: &ObjectMeta, objects: &Objects) -> Option<Reference> {
     match chosen(metadata, namespace) {
-        // A waypoint is not behind itself, nor is another gateway by the label of its namespace.
-        Choice::Unsaid if label(metadata, GATEWAY_NAME).is_some() => None,
-        Choice::Unsaid => of_namespace(namespace, objects),
-        Choice::None => None,
         Choice::Waypoint(reference) => Some(reference),
+        _ if inherits(metadata) => of_namespace(namespace, objects),
+        Choice::Unsaid | Choice::None => None,
+    }
+}
+
+/// The waypoint that a Service or a ServiceEntry is bound to, whether or not it is there or may be used.
+pub(super) fn named_by(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    objects: &Objects,
+) -> Option<Reference> {
+    let reference = wanted(namespace, metadata, objects)?;
+    match serves(&reference, namespace, objects) {
+        Serves::Known {
+            services: false, ..
+        } => None,
+        _ => Some(reference),
     }
 }
 
@@ -134,10 +150,8 @@ pub fn role(service: &Service) -> Option<&str> {
     Some(label(&service.metadata, WAYPOINT_FOR).unwrap_or("service"))
 }
 
-struct Reference {
-    namespace: String,
-    name: String,
-}
+/// Namespace and name of a Gateway.
+pub(super) type Reference = NamespacedName;
 
 enum Choice {
     Unsaid,
@@ -149,12 +163,10 @@ fn chosen(metadata: &ObjectMeta, namespace: &str) -> Choice {
     match label(metadata, USE_WAYPOINT) {
         None | Some("") => Choice::Unsaid,
         Some("none") => Choice::None,
-        Some(name) => Choice::Waypoint(Reference {
-            namespace: label(metadata, USE_WAYPOINT_NAMESPACE)
-                .unwrap_or(namespace)
-                .to_owned(),
-            name: name.to_owned(),
-        }),
+        Some(name) => Choice::Waypoint(Reference::new(
+            label(metadata, USE_WAYPOINT_NAMESPACE).unwrap_or(namespace),
+            name,
+        )),
     }
 }
 
@@ -167,11 +179,9 @@ fn of_namespace(namespace: &str, objects: &Objects) -> Option<Reference> {
 }
 
 /// What a waypoint does for those who name it.
-enum Serves {
-    Known {
-        services: bool,
-        workloads: bool,
-    },
+pub(super) enum Serves {
+    #[allow(missing_docs)]
+    Known { services: bool, workloads: bool },
     /// It may not be used from there.
     Refused(String),
     /// It is not there.
@@ -179,7 +189,7 @@ enum Serves {
 }
 
 /// What the waypoint serves: by its Gateway, or by the labels its service has from it.
-fn serves(reference: &Reference, from: &str, objects: &Objects) -> Serves {
+pub(super) fn serves(reference: &Reference, from: &str, objects: &Objects) -> Serves {
     let (namespace, name) = (&reference.namespace, &reference.name);
     let role = match objects.gateways.find(namespace, name) {
         Some(gateway) => {
@@ -245,14 +255,14 @@ fn nowhere(reference: &Reference) -> GatewayAddress {
     );
     GatewayAddress {
         destination: Destination::Hostname(NamespacedName::new(
-            reference.namespace.as_str(),
+            reference.namespace.clone(),
             hostname,
         )),
         hbone_port: HBONE_PORT,
     }
 }
 
-fn address(reference: &Reference, mesh: &Mesh) -> GatewayAddress {
+pub(super) fn address(reference: &Reference, mesh: &Mesh) -> GatewayAddress {
     GatewayAddress {
         destination: Destination::Hostname(mesh.service_key(&reference.namespace, &reference.name)),
         hbone_port: HBONE_PORT,

@@ -91,6 +91,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
         ports: ports(&[(80, 8080)]),
         subject_alt_names: Vec::new(),
         waypoint: None,
+        weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
         load_balancing: LoadBalancing::default(),
         canonical: false,

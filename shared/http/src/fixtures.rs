@@ -64,6 +64,7 @@ pub(crate) fn service(name: &str) -> Service {
         namespace_private: false,
         ip_families: IpFamilies::Automatic,
         port_names: Vec::new(),
+        weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
     }
 }

@@ -51,6 +51,7 @@ mod authorizers;
 mod backends;
 mod balance;
 mod call;
+mod canary;
 mod concerns;
 mod deadlines;
 mod detection;

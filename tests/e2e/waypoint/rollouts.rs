@@ -32,7 +32,7 @@ fn waypoint() -> String {
 }
 
 /// Requests of every kind over connections that last as long as they may.
-const KEPT: [&[&str]; 5] = [
+pub(super) const KEPT: [&[&str]; 5] = [
     &["http", "-c", "4", "--rate", "40"],
     &["http", "-c", "2", "--rate", "20", "--body-size", "1Ki"],
     &["http", "-c", "4", "--rate", "40", "--h2"],
@@ -40,7 +40,7 @@ const KEPT: [&[&str]; 5] = [
     &["grpc", "-c", "2", "--rate", "10", "--method", "bidi"],
 ];
 /// And over a connection each.
-const NEW: &[&str] = &["http", "-c", "2", "--rate", "20", "--new-connections"];
+pub(super) const NEW: &[&str] = &["http", "-c", "2", "--rate", "20", "--new-connections"];
 
 /// The arguments of `load` for these requests to a service.
 fn loads(service: &str, kinds: &[&[&str]]) -> Vec<Vec<String>> {
@@ -55,7 +55,12 @@ fn loads(service: &str, kinds: &[&[&str]]) -> Vec<Vec<String>> {
 }
 
 /// Makes requests of these kinds to a service while `meanwhile` happens. None may fail.
-fn under_load<T>(lab: &Lab, service: &str, kinds: &[&[&str]], meanwhile: impl FnOnce() -> T) -> T {
+pub(super) fn under_load<T>(
+    lab: &Lab,
+    service: &str,
+    kinds: &[&[&str]],
+    meanwhile: impl FnOnce() -> T,
+) -> T {
     let loads = loads(service, kinds);
     thread::scope(|scope| {
         let running = loads.iter().map(|load| {

@@ -99,7 +99,7 @@ fn proxies_show_what_they_know() {
             &workload,
             &json!({"name": "v1", "node": "node-1"}),
         );
-        let cells = [&*service, "*", "Kubernetes//Pod/mesh/v1", &bound];
+        let cells = [&*service, "*", "Kubernetes//Pod/mesh/v1", &bound, "-", "-"];
         let fields = json!({"endpoints": ["Kubernetes//Pod/mesh/v1"]});
         shows(&lab, proxy, "services", &cells, &fields);
     }

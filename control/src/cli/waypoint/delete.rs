@@ -48,8 +48,8 @@ impl Flags {
                 let bound = bound.to(of, name);
                 if !bound.is_empty() {
                     bail!(
-                        "waypoint {of}/{name} is what {} reached through: take the label istio.io/use-waypoint off \
-                         first, or use --force",
+                        "waypoint {of}/{name} is what {} reached through: take the label istio.io/use-waypoint (or \
+                         istio.io/use-waypoint-canary) off first, or use --force",
                         listed(&bound)
                     );
                 }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::proxy;
 use crate::cluster::collection::path;
 use crate::cluster::{Cluster, Failure, escaped};
-use crate::translate::labels::{USE_WAYPOINT, USE_WAYPOINT_NAMESPACE};
+use crate::translate::labels::{
+    USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE, USE_WAYPOINT_NAMESPACE,
+};
 use crate::translate::waypoint::CLASSES;
 
 const EXAMPLES: &str = "\
@@ -108,7 +110,13 @@ fn unknown() -> anyhow::Error {
     anyhow!("the cluster does not know Gateways: kubectl apply -k manifests/external-crds")
 }
 
-/// What has the label that binds to a waypoint, in the whole cluster.
+/// The labels that bind to a waypoint, and to its canary, each with the one that names its namespace.
+const BINDING: [(&str, &str); 2] = [
+    (USE_WAYPOINT, USE_WAYPOINT_NAMESPACE),
+    (USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE),
+];
+
+/// What has a label that binds to a waypoint, in the whole cluster.
 struct Bound(Vec<(String, Reference)>);
 
 #[derive(Debug, PartialEq, Eq)]
@@ -119,12 +127,14 @@ struct Reference {
 
 impl Bound {
     async fn read(cluster: &Cluster) -> Result<Self, Failure> {
-        let labelled = format!("?labelSelector={}", escaped(USE_WAYPOINT));
         let mut bound = Vec::new();
-        for plural in ["namespaces", "services"] {
-            let all = format!("{}{labelled}", path("", "v1", None, plural));
-            let found = cluster.list(&all).await?;
-            bound.extend(found.iter().filter_map(|object| of(plural, object)));
+        for by in BINDING {
+            let labelled = format!("?labelSelector={}", escaped(by.0));
+            for plural in ["namespaces", "services"] {
+                let all = format!("{}{labelled}", path("", "v1", None, plural));
+                let found = cluster.list(&all).await?;
+                bound.extend(found.iter().filter_map(|object| of(plural, by, object)));
+            }
         }
         Ok(Self(bound))
     }
@@ -137,8 +147,12 @@ impl Bound {
     }
 }
 
-/// `Kind NAME` of an object, and the waypoint its labels name.
-fn of(plural: &str, object: &Value) -> Option<(String, Reference)> {
+/// `Kind NAME` of an object, and the waypoint that one of its labels names.
+fn of(
+    plural: &str,
+    (by, in_namespace): (&str, &str),
+    object: &Value,
+) -> Option<(String, Reference)> {
     let metadata = &object["metadata"];
     let label = |label: &str| metadata["labels"][label].as_str();
     let own = metadata["name"].as_str()?;
@@ -147,11 +161,9 @@ fn of(plural: &str, object: &Value) -> Option<(String, Reference)> {
         None if plural == "namespaces" => (format!("namespace {own}"), own),
         None => return None,
     };
-    let name = label(USE_WAYPOINT).filter(|name| !matches!(*name, "" | "none"))?;
+    let name = label(by).filter(|name| !matches!(*name, "" | "none"))?;
     let reference = Reference {
-        namespace: label(USE_WAYPOINT_NAMESPACE)
-            .unwrap_or(namespace)
-            .to_owned(),
+        namespace: label(in_namespace).unwrap_or(namespace).to_owned(),
         name: name.to_owned(),
     };
     Some((who, reference))

@@ -142,9 +142,18 @@ async fn what_something_is_bound_to_is_not_deleted_by_accident() {
     let service =
         json!({"metadata": {"name": "s", "namespace": "shop", "labels": {USE_WAYPOINT: "b"}}});
     fake.set("/services", service);
+    let labels = json!({USE_WAYPOINT: "b", USE_WAYPOINT_CANARY: "c"});
+    let service = json!({"metadata": {"name": "t", "namespace": "shop", "labels": labels}});
+    fake.set("/services", service);
+    fake.set(GATEWAYS, described("c", "True"));
+    let said = run(&fake, "delete c").await.expect_err("c is a canary");
+    assert!(
+        said.contains("shop/c is what service shop/t is reached"),
+        "{said}"
+    );
     let said = run(&fake, "delete --all").await.expect_err("b is used");
     assert!(
-        said.contains("shop/b is what service shop/s is reached"),
+        said.contains("shop/b is what service shop/s, service shop/t are reached"),
         "{said}"
     );
     let there = |name| fake.object(GATEWAYS, "shop", name).is_some();

@@ -145,6 +145,24 @@ fn pool() -> Vec<Object> {
     let labelled = "name: web, namespace: shop, labels: {istio.io/use-waypoint: w}}";
     let bound = BASE.replace("name: web, namespace: shop}", labelled);
     text.push_str(&format!("{bound}\n---\n"));
+    // And one with a canary that comes and goes, of its own or its namespace's.
+    let canary = "istio.io/use-waypoint: w, istio.io/use-waypoint-canary: c";
+    let weight = "annotations: {istio.io/use-waypoint-canary-weight: '30'}";
+    for (of, labelled) in [
+        (
+            "name: web, namespace: shop}",
+            format!("name: web, namespace: shop, labels: {{{canary}}}, {weight}}}"),
+        ),
+        (
+            "labels: {istio.io/dataplane-mode: ambient}}",
+            format!("labels: {{{canary}}}, {weight}}}"),
+        ),
+    ] {
+        assert!(BASE.contains(of));
+        text.push_str(&format!("{}\n---\n", BASE.replace(of, &labelled)));
+    }
+    text.push_str(&gateway("all").replace("name: w", "name: c"));
+    text.push_str("\n---\n");
     for (namespace, selector) in [
         ("shop", "{app: web}"),
         ("shop", "{}"),

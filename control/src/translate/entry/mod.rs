@@ -19,7 +19,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label, selects};
-use super::{Mesh, ports, service, waypoint};
+use super::{Mesh, canary, ports, service, waypoint};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, ServiceEntrySpec};
 
@@ -85,6 +85,12 @@ pub fn services(
     };
     let ingress = label(&entry.metadata, INGRESS_USE_WAYPOINT)
         .or_else(|| objects.namespace_label(namespace, INGRESS_USE_WAYPOINT));
+    let metadata = &entry.metadata;
+    let waypoint = waypoint::of_service(namespace, metadata, objects, mesh);
+    let weighted = canary::weighted(namespace, metadata, waypoint.as_ref(), objects, mesh);
+    let canary = canary::of_service(namespace, metadata, objects);
+    let problem = canary.and_then(|canary| canary.problem());
+    services.notices.extend(problem.map(|(_, why)| why));
     let mut without = Vec::new();
     check_hosts(spec, resolution)?;
     for host in hosts(entry) {
@@ -110,7 +116,8 @@ pub fn services(
             },
             ports: ports.clone(),
             subject_alt_names: identities.clone(),
-            waypoint: waypoint::of_service(namespace, &entry.metadata, objects, mesh),
+            waypoint: waypoint.clone(),
+            weighted_waypoints: weighted.clone(),
             waypoint_bypass: waypoint::may_be_bypassed(namespace, &entry.metadata, objects),
             load_balancing: load_balancing(entry, resolution),
             canonical: false,

@@ -9,7 +9,9 @@ use super::error::{At, ConvertError, each, known, port};
 use super::gateway::{gateway, port_mapping, service_key, vip};
 use crate::identity::Identity;
 use crate::model::service::{Mode, Scope};
-use crate::model::{GatewayAddress, IpFamilies, LoadBalancing, PortName, Service};
+use crate::model::{
+    GatewayAddress, IpFamilies, LoadBalancing, PortName, Service, WeightedWaypoint,
+};
 
 /// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
 /// see it.
@@ -26,6 +28,7 @@ impl TryFrom<&proto::Service> for Service {
 }
 
 fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
+    let weighted_waypoints = each("weighted_waypoints", &wire.weighted_waypoints, weighted)?;
     Ok(Service {
         name: wire.name.as_str().into(),
         key: service_key("namespace, hostname", &wire.namespace, &wire.hostname)?,
@@ -35,7 +38,8 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
             name.parse::<Identity>()
                 .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
         })?,
-        waypoint: waypoint(wire)?,
+        waypoint: waypoint(wire, &weighted_waypoints)?,
+        weighted_waypoints,
         waypoint_bypass: wire.extensions.iter().any(|it| it.name == WAYPOINT_BYPASS),
         load_balancing: load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?,
         canonical: wire.canonical,
@@ -54,21 +58,26 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
     })
 }
 
-/// The one waypoint, or of several weighted ones the heaviest: bound stays bound.
-fn waypoint(wire: &proto::Service) -> Result<Option<GatewayAddress>, ConvertError> {
+/// The one waypoint, or of several weighted ones that name none the heaviest: bound stays bound.
+fn waypoint(
+    wire: &proto::Service,
+    weighted: &[WeightedWaypoint],
+) -> Result<Option<GatewayAddress>, ConvertError> {
     if let Some(waypoint) = &wire.waypoint {
         return gateway(waypoint).at("waypoint").map(Some);
     }
-    let weighted = each("weighted_waypoints", &wire.weighted_waypoints, |weighted| {
-        let destination = weighted
-            .destination
-            .as_ref()
-            .ok_or_else(|| ConvertError::new("destination", (), "a gateway"))?;
-        let destination = gateway(destination).at("destination")?;
-        Ok((weighted.weight, destination))
-    })?;
-    let heaviest = weighted.into_iter().rev().max_by_key(|(weight, _)| *weight);
-    Ok(heaviest.map(|(_, destination)| destination))
+    let heaviest = weighted.iter().rev().max_by_key(|it| it.weight);
+    Ok(heaviest.map(|it| it.waypoint.clone()))
+}
+
+fn weighted(wire: &proto::WeightedWaypoint) -> Result<WeightedWaypoint, ConvertError> {
+    let destination = wire.destination.as_ref();
+    let destination =
+        destination.ok_or_else(|| ConvertError::new("destination", (), "a gateway"))?;
+    Ok(WeightedWaypoint {
+        waypoint: gateway(destination).at("destination")?,
+        weight: wire.weight,
+    })
 }
 
 fn port_names(wire: &proto::Service) -> Result<Vec<PortName>, ConvertError> {
@@ -175,7 +184,14 @@ impl From<&Service> for proto::Service {
             extensions: extensions(service),
             canonical: service.canonical,
             ingress_use_waypoint: service.ingress_use_waypoint,
-            weighted_waypoints: Vec::new(),
+            weighted_waypoints: service
+                .weighted_waypoints
+                .iter()
+                .map(|it| proto::WeightedWaypoint {
+                    destination: Some((&it.waypoint).into()),
+                    weight: it.weight,
+                })
+                .collect(),
             visibility: if service.namespace_private {
                 proto::ServiceVisibility::Namespace
             } else {

@@ -298,6 +298,19 @@ fn the_heaviest_of_weighted_waypoints_binds() {
     }
     let decoded = Service::try_from(&wire).expect("valid");
     assert_eq!(decoded.waypoint, Some(by_hostname("ns/w2")));
+    assert_eq!(decoded.weighted_waypoints.len(), 3);
+    wire.waypoint = Some((&by_hostname("ns/w1")).into());
+    let decoded = Service::try_from(&wire).expect("valid");
+    assert_eq!(decoded.waypoint, Some(by_hostname("ns/w1")), "it is said");
+    let all: Vec<_> = decoded.waypoints().cloned().collect();
+    assert_eq!(all, ["ns/w1", "ns/w2", "ns/w3"].map(by_hostname));
+    wire.weighted_waypoints[1].destination = None;
+    let error = Service::try_from(&wire).map_err(message);
+    let error = error.expect_err("weighted nothing");
+    assert!(
+        error.contains("weighted_waypoints[1].destination"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -366,7 +379,7 @@ mod strategies {
     use crate::model::{AppProtocol, LoadBalancing};
     use crate::model::{
         ApplicationTunnel, Clause, Destination, GatewayAddress, Health, Locality, NetworkMode,
-        PortMapping, PortName, Rule, TunnelProtocol, WorkloadType,
+        PortMapping, PortName, Rule, TunnelProtocol, WeightedWaypoint, WorkloadType,
     };
 
     fn name() -> impl Strategy<Value = Arc<str>> {
@@ -570,38 +583,55 @@ mod strategies {
         });
         let flags = any::<(bool, bool, bool, bool)>();
         let waypoint = proptest::option::of(gateway());
-        (text(), named(), vips, some(mapping()), waypoint, how, flags).prop_map(
-            |(name, key, vips, ports, waypoint, load_balancing, flags)| {
-                let named = ports
-                    .iter()
-                    .filter(|_| flags.3)
-                    .map(|it: &PortMapping| PortName {
-                        port: it.service_port,
-                        name: name.clone(),
-                    })
-                    .collect();
-                Service {
-                    name,
-                    key,
-                    vips,
-                    ports,
-                    subject_alt_names: vec![identity("ns", "san")],
-                    waypoint,
-                    load_balancing,
-                    canonical: flags.0,
-                    ingress_use_waypoint: flags.1,
-                    namespace_private: flags.2,
-                    waypoint_bypass: flags.3,
-                    ip_families: match (flags.0, flags.1) {
-                        (false, false) => IpFamilies::Automatic,
-                        (true, false) => IpFamilies::V4,
-                        (false, true) => IpFamilies::V6,
-                        (true, true) => IpFamilies::Dual,
-                    },
-                    port_names: named,
-                }
-            },
+        let weighted = some((gateway(), any::<u32>()));
+        let waypoints = (waypoint, weighted);
+        (
+            text(),
+            named(),
+            vips,
+            some(mapping()),
+            waypoints,
+            how,
+            flags,
         )
+            .prop_map(
+                |(name, key, vips, ports, (waypoint, weighted), load_balancing, flags)| {
+                    let bound = waypoint.is_some();
+                    let weighted = weighted.into_iter().filter(|_| bound);
+                    let weighted = weighted
+                        .map(|(waypoint, weight)| WeightedWaypoint { waypoint, weight })
+                        .collect();
+                    let named = ports
+                        .iter()
+                        .filter(|_| flags.3)
+                        .map(|it: &PortMapping| PortName {
+                            port: it.service_port,
+                            name: name.clone(),
+                        })
+                        .collect();
+                    Service {
+                        name,
+                        key,
+                        vips,
+                        ports,
+                        subject_alt_names: vec![identity("ns", "san")],
+                        waypoint,
+                        load_balancing,
+                        canonical: flags.0,
+                        ingress_use_waypoint: flags.1,
+                        namespace_private: flags.2,
+                        weighted_waypoints: weighted,
+                        waypoint_bypass: flags.3,
+                        ip_families: match (flags.0, flags.1) {
+                            (false, false) => IpFamilies::Automatic,
+                            (true, false) => IpFamilies::V4,
+                            (false, true) => IpFamilies::V6,
+                            (true, true) => IpFamilies::Dual,
+                        },
+                        port_names: named,
+                    }
+                },
+            )
     }
 }
 

@@ -109,10 +109,10 @@ impl Index {
                     self.release_vip(vip, old);
                 }
             }
-            self.epoch += u64::from(old.waypoint != service.waypoint);
+            self.epoch += u64::from(!old.waypoints().eq(service.waypoints()));
         } else {
             self.service_count += 1;
-            self.epoch += u64::from(service.waypoint.is_some());
+            self.epoch += u64::from(service.waypoints().next().is_some());
         }
         for (at, vip) in service.vips.iter().enumerate() {
             if claims_before(&service, at, vip) {
@@ -156,7 +156,7 @@ impl Index {
         }
         release(&mut self.hostnames, &key.name, &old);
         self.service_count -= 1;
-        self.epoch += u64::from(old.waypoint.is_some());
+        self.epoch += u64::from(old.waypoints().next().is_some());
         let Some(entry) = self.services.get_mut(key) else {
             return;
         };

@@ -9,7 +9,9 @@ pub mod workload;
 pub use policy::{
     Action, AuthorizationPolicy, Clause, Match, Rule, Scope, ServiceAccountMatch, StringMatch,
 };
-pub use service::{AppProtocol, IpFamilies, LoadBalancing, PortMapping, PortName, Service, Vip};
+pub use service::{
+    AppProtocol, IpFamilies, LoadBalancing, PortMapping, PortName, Service, Vip, WeightedWaypoint,
+};
 pub use workload::{
     ApplicationTunnel, Destination, GatewayAddress, Health, Locality, NetworkMode, TunnelProtocol,
     Workload, WorkloadType,

@@ -24,6 +24,9 @@ pub struct Service {
     pub subject_alt_names: Vec<Identity>,
     /// Traffic to this service goes through here.
     pub waypoint: Option<GatewayAddress>,
+    /// How its new connections are shared out among waypoints, `waypoint` being one of them; empty when that one takes
+    /// them all.
+    pub weighted_waypoints: Vec<WeightedWaypoint>,
     /// The waypoint may be gone around: by who calls a pod, and by all while it has no instance. For
     /// migration, by a label of the service.
     pub waypoint_bypass: bool,
@@ -39,6 +42,25 @@ pub struct Service {
     pub ip_families: IpFamilies,
     /// Names of its ports, for DNS; none when discovery does not say.
     pub port_names: Vec<PortName>,
+}
+
+impl Service {
+    /// All waypoints that calls may come through, the one of [`Service::waypoint`] first. Also one that is drawn for no
+    /// new connection serves those that it has.
+    pub fn waypoints(&self) -> impl Iterator<Item = &GatewayAddress> {
+        let others = self.weighted_waypoints.iter().map(|it| &it.waypoint);
+        let others = others.filter(|it| Some(*it) != self.waypoint.as_ref());
+        self.waypoint.iter().chain(others)
+    }
+}
+
+/// One of several waypoints of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WeightedWaypoint {
+    #[allow(missing_docs)]
+    pub waypoint: GatewayAddress,
+    /// Its share of new connections, as part of the sum of all weights.
+    pub weight: u32,
 }
 
 /// The name of a TCP port.

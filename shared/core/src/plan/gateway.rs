@@ -91,7 +91,7 @@ pub fn plan_tunnel(index: &Index, tunnel: &GatewayTunnel<'_>) -> Result<GatewayT
             (service, SocketAddr::new(vip.net.addr(), *port))
         }
     };
-    if !is_mine(index, service.waypoint.as_ref(), tunnel.waypoint) {
+    if !serves(index, service, tunnel.waypoint) {
         return Err(foreign(&authority));
     }
     let port = service
@@ -126,9 +126,10 @@ fn workload(
             serves_on(service, ports, address.port()).then_some(service)
         })
         .collect();
-    let mine = |gateway: Option<&GatewayAddress>| is_mine(index, gateway, tunnel.waypoint);
-    let bound = mine(workload.waypoint.as_ref())
-        || served.iter().any(|service| mine(service.waypoint.as_ref()));
+    let mine = |gateway: &GatewayAddress| is_mine(index, gateway, tunnel.waypoint);
+    let mut services = served.iter();
+    let bound = workload.waypoint.as_ref().is_some_and(mine)
+        || services.any(|service| serves(index, service, tunnel.waypoint));
     if !bound {
         return Err(no());
     }
@@ -147,12 +148,18 @@ fn workload(
     })
 }
 
+/// Whether this waypoint is one of a service's.
+fn serves(index: &Index, service: &Service, waypoint: &NamespacedName) -> bool {
+    let mut all = service.waypoints();
+    all.any(|gateway| is_mine(index, gateway, waypoint))
+}
+
 /// Whether a binding names this waypoint.
-fn is_mine(index: &Index, gateway: Option<&GatewayAddress>, waypoint: &NamespacedName) -> bool {
-    gateway.is_some_and(|gateway| match index.destination(&gateway.destination) {
+fn is_mine(index: &Index, gateway: &GatewayAddress, waypoint: &NamespacedName) -> bool {
+    match index.destination(&gateway.destination) {
         Some(At::Service(service)) => service.key == *waypoint,
         _ => false,
-    })
+    }
 }
 
 fn foreign(authority: &Authority) -> Refusal {

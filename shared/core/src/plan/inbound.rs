@@ -197,8 +197,7 @@ fn answers_for(index: &Index, local: &Workload, asked: SocketAddr) -> bool {
     }
     let addr = NetworkAddr::new(local.network.clone(), asked.ip());
     if let Some(service) = index.service_at(&addr, &local.namespace) {
-        let gateway = service.waypoint.as_ref();
-        return gateway.is_some_and(|gateway| waypoint::is_instance(index, gateway, local));
+        return waypoint::is_instance_of_any(index, service, local);
     }
     index
         .workload_at(&addr)

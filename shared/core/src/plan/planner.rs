@@ -44,8 +44,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         at_address: Option<&Arc<Workload>>,
     ) -> Result<OutboundPlan, Refusal> {
         if let Some(gateway) = waypoint::for_service(self.index, service, self.outbound.source) {
-            let what = format_args!("service {}", service.key);
-            let through = self.through(gateway, self.dialled, Some(service), &what);
+            let through = self.through_one(service, gateway);
             if through.is_ok() || !service.waypoint_bypass {
                 return through;
             }
@@ -67,6 +66,24 @@ impl<'a, P: Picker> Planner<'a, P> {
         let (workload, target) =
             self.endpoint(service, |ports| target_port(service, ports, port))?;
         self.plan_endpoint(&workload, target, service)
+    }
+
+    /// Through the waypoint that is drawn for this connection. What another than the one that the service is bound to
+    /// cannot take (it is missing, or has no instance that is ready) goes through that one: an experiment costs nobody a
+    /// connection. Nothing goes the other way, so that a canary never has more than its share.
+    fn through_one(
+        &mut self,
+        service: &Arc<Service>,
+        bound_to: &GatewayAddress,
+    ) -> Result<OutboundPlan, Refusal> {
+        let what = format_args!("service {}", service.key);
+        if let Some(drawn) = waypoint::drawn(service, self.picker)
+            && drawn != bound_to
+            && let Ok(plan) = self.through(drawn, self.dialled, Some(service), &what)
+        {
+            return Ok(plan);
+        }
+        self.through(bound_to, self.dialled, Some(service), &what)
     }
 
     fn plan_endpoint(

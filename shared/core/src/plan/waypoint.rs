@@ -5,6 +5,9 @@
 //! service is served on is reached only through a waypoint, whatever name or address was dialled;
 //! and a pod with a waypoint of its own accepts direct calls only on ports of its services. A service
 //! that lets its waypoint be gone around (for migration) requires it of nobody.
+//!
+//! A service may have several waypoints, which share its new connections by weight: a canary beside the one it is bound
+//! to. Calls are taken from each of them, whatever its weight.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,11 +15,12 @@ use std::net::IpAddr;
 use super::Refusal;
 use super::target::serves_on;
 use crate::addr::NetworkAddr;
+use crate::balance::Picker;
 use crate::identity::Identity;
 use crate::index::{Index, Target};
 use crate::model::{Destination, GatewayAddress, Service, Workload};
 
-/// The waypoint that calls to a service go through; none when `source` is an instance of it.
+/// The waypoint that calls to a service go through; none when `source` is an instance of one of its waypoints.
 pub(super) fn for_service<'a>(
     index: &Index,
     service: &'a Service,
@@ -28,7 +32,31 @@ pub(super) fn for_service<'a>(
         Some(Target::Service(waypoint)) => waypoint.key == service.key,
         _ => false,
     };
-    (!own && !is_instance(index, gateway, source)).then_some(gateway)
+    (!own && !is_instance_of_any(index, service, source)).then_some(gateway)
+}
+
+/// The one of a service's weighted waypoints that takes a new connection. None when it has none, or all of them weigh nothing.
+pub(super) fn drawn<'a>(
+    service: &'a Service,
+    picker: &mut impl Picker,
+) -> Option<&'a GatewayAddress> {
+    let weighted = &service.weighted_waypoints;
+    let weights = weighted.iter().map(|it| it.weight);
+    let total = weights.fold(0, u32::saturating_add);
+    if total == 0 {
+        return None;
+    }
+    let mut left = picker.next(total);
+    let found = weighted
+        .iter()
+        .find(|it| match left.checked_sub(it.weight) {
+            Some(rest) => {
+                left = rest;
+                false
+            }
+            None => true,
+        });
+    found.map(|it| &it.waypoint)
 }
 
 /// The waypoint that a call to a pod's address goes through; none when `source` is an instance of
@@ -64,7 +92,7 @@ pub(super) fn may_reach(index: &Index, workload: &Workload, port: u16, source: &
         .any(|gateway| is_instance(index, gateway, source))
 }
 
-/// The waypoints of services that are served on this port of a workload.
+/// The waypoints of services that are served on this port of a workload; of each service first the one it is bound to.
 fn service_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
@@ -89,12 +117,13 @@ fn bindings<'a>(
     workload: &'a Workload,
     port: u16,
 ) -> impl Iterator<Item = (&'a Service, &'a GatewayAddress)> + 'a {
-    workload.services.iter().filter_map(move |(key, ports)| {
+    let served = workload.services.iter().filter_map(move |(key, ports)| {
         let service = index.service(key)?;
-        let waypoint = service.waypoint.as_ref()?;
-        let bound = serves_on(service, ports, port) && !is_instance(index, waypoint, workload);
-        bound.then_some((&**service, waypoint))
-    })
+        serves_on(service, ports, port).then_some(&**service)
+    });
+    served
+        .filter(move |service| !is_instance_of_any(index, service, workload))
+        .flat_map(|service| service.waypoints().map(move |waypoint| (service, waypoint)))
 }
 
 fn own_binding<'a>(index: &Index, workload: &'a Workload) -> Option<&'a GatewayAddress> {
@@ -102,8 +131,14 @@ fn own_binding<'a>(index: &Index, workload: &'a Workload) -> Option<&'a GatewayA
     (!is_instance(index, waypoint, workload)).then_some(waypoint)
 }
 
+/// Whether `workload` is an instance of one of a service's waypoints.
+pub(super) fn is_instance_of_any(index: &Index, service: &Service, workload: &Workload) -> bool {
+    let mut all = service.waypoints();
+    all.any(|waypoint| is_instance(index, waypoint, workload))
+}
+
 /// Whether `workload` is an instance of this waypoint.
-pub(super) fn is_instance(index: &Index, gateway: &GatewayAddress, workload: &Workload) -> bool {
+fn is_instance(index: &Index, gateway: &GatewayAddress, workload: &Workload) -> bool {
     match index.destination(&gateway.destination) {
         Some(Target::Service(service)) => index
             .endpoints(&service.key)

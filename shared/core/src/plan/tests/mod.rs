@@ -1,3 +1,4 @@
+mod canary;
 mod gateway;
 mod inbound;
 mod outbound;
