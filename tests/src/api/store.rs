@@ -1,5 +1,6 @@
 //! Every object of the lab, as the API server of a cluster keeps them.
 
+use ambit_control::translate::Mesh;
 use ambit_ztunnel::agent::MARK;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -92,6 +93,8 @@ pub struct Store {
     pub endpoint_slices: Table<EndpointSlice>,
     /// The mesh's root certificates (PEM), once there is a mesh.
     pub roots: Option<String>,
+    /// What control says to the waypoints that it deploys.
+    pub mesh: Mesh,
     /// The rest, by kind: routes, policies and other objects that only control reads.
     others: Vec<(&'static Kind, Table<Object>)>,
 }
