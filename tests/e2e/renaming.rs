@@ -13,7 +13,7 @@ use crate::flows::start;
 
 const OLD: &str = "old.example";
 const NEW: &str = "new.example";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const NODES: [&str; 2] = ["node-1", "node-2"];
 
 /// Servers, and what they are tests of. All are on node-2.

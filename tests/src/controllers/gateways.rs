@@ -31,7 +31,7 @@ pub(super) fn reconcile(store: &mut Store) {
         let Ok(gateway) = serde_json::from_value::<Gateway>(gateway) else {
             continue;
         };
-        if let Some(made) = objects(&gateway, &store.mesh, &settings) {
+        if let Some(made) = objects(&gateway, store.mesh(), &settings) {
             ensure(&mut store.service_accounts, made.account, |_, _| {});
             ensure(&mut store.services, made.service, |new, old| {
                 // Addresses are the cluster's to give.

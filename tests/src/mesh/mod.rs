@@ -67,7 +67,7 @@ impl Mesh {
         let control =
             control::recipe(cluster, &root, source.path()).map_err(|it| it.to_string())?;
         let names = names::of(&control.spec.env)?;
-        cluster.write(|store| store.mesh.trust_domains = names);
+        cluster.write(|store| store.name_mesh(names));
         components.insert(control.name.clone(), Component::start(control));
         let admin = SocketAddr::new(plan::bridge().v4.into(), control::ADMIN_PORT);
         await_ready(

@@ -51,7 +51,7 @@ impl Mesh {
             let ended = component.replace(recipe, None);
             ended.await.map_err(|_| gone.to_owned())?;
             self.await_component(cluster, name).await?;
-            cluster.write(|store| store.mesh.trust_domains = trust_domains);
+            cluster.write(|store| store.name_mesh(trust_domains));
             return Ok(());
         }
         if !name.starts_with("ztunnel/") {
