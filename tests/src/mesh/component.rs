@@ -50,7 +50,7 @@ pub struct Component {
 #[derive(Debug)]
 enum Command {
     Order(Order),
-    Replace(Replacement),
+    Replace(Box<Replacement>),
 }
 
 /// Another process in the place of the one that runs.
@@ -120,7 +120,7 @@ impl Component {
             done,
         };
         // The keeper lives as long as the lab.
-        let _ = self.commands.send(Command::Replace(replacement));
+        let _ = self.commands.send(Command::Replace(Box::new(replacement)));
         gone
     }
 
