@@ -220,7 +220,7 @@ async fn start(
         Place::Kubernetes(on) => {
             let cluster = Cluster::inferred().await.map_err(|error| anyhow!(error))?;
             let source = tokio::spawn(kube::run(cluster.clone(), deliveries, rescans));
-            let trust_domain = state.index().mesh().trust_domain.to_string();
+            let trust_domain = state.index().mesh().trust_domains.own().to_string();
             let signing = follow_secrets(cluster.clone(), on.namespace.clone(), trust_domain)
                 .await
                 .map_err(|error| anyhow!(error))?;

@@ -104,7 +104,7 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
         .service(&key)
         .ok_or_else(|| format!("Service {} does not exist", question.to))?
         .clone();
-    let trust_domain = index.mesh().trust_domain.clone();
+    let trust_domain = index.mesh().trust_domains.own().clone();
     let from = &question.from;
     let identity = Identity::new(trust_domain, from.namespace.clone(), from.name.clone())
         .map_err(|error| format!("--from: {error}"))?;

@@ -1,7 +1,7 @@
 //! Questions, and who decides them.
 
 use super::*;
-use crate::translate::testing::index;
+use crate::translate::testing::{apply, index};
 
 const MESH: &str = "
 apiVersion: v1
@@ -60,6 +60,43 @@ fn ask(objects: &str, from: &str, method: Method, path: &str) -> Explanation {
         headers: HeaderMap::new(),
     };
     explain(&index(objects), &question).expect("an answer")
+}
+
+/// The same in a mesh that was called otherwise when the policies were written.
+#[test]
+fn a_caller_is_denied_by_whatever_name_of_the_trust_domain() {
+    let question = Question {
+        from: "shop/a".parse().expect("a caller"),
+        to: "shop/web".parse().expect("a service"),
+        port: 80,
+        method: Method::GET,
+        path: "/read".to_owned(),
+        headers: HeaderMap::new(),
+    };
+    let service = "targetRefs: [{group: '', kind: Service, name: web}], ";
+    for (name, decision) in [
+        ("old", Decision::Refused),
+        ("new", Decision::Refused),
+        ("cluster.local", Decision::Refused),
+        ("other", Decision::Passes),
+    ] {
+        for (at, target) in [("waypoint", service), ("node proxy of the endpoint", "")] {
+            let mut index = Index::new(crate::translate::Mesh::renamed("new", "old"));
+            let denied = format!(
+                "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                 metadata: {{name: d, namespace: shop}}\nspec: {{{target}action: DENY, \
+                 rules: [{{from: [{{source: {{principals: [{name}/ns/shop/sa/a]}}}}]}}]}}\n"
+            );
+            apply(&mut index, &format!("{MESH}{INSTANCE}{denied}"));
+            let answer = explain(&index, &question).expect("an answer");
+            assert_eq!(answer.decision, decision, "{name} at {at}: {answer}");
+            let last = answer.steps.last().map(|step| step.at.as_str());
+            assert!(
+                decision == Decision::Passes || last.is_some_and(|last| last.starts_with(at)),
+                "{name} at {at}: {answer}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
     let roots = format!("{ROOTS_FOLDER}/root-cert.pem");
     let token = settings.token.clone().unwrap_or(token);
     let roots = settings.roots.clone().unwrap_or(roots);
-    vec![
+    let mut all = vec![
         value("XDS_ADDRESS", &settings.control),
         value("CA_ADDRESS", &settings.control),
         value("XDS_ROOT_CA", &roots),
@@ -258,11 +258,16 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         field("NODE_NAME", "spec.nodeName"),
         value("CLUSTER_ID", &mesh.cluster_id),
         value("CLUSTER_DOMAIN", &mesh.cluster_domain),
-        value("TRUST_DOMAIN", &mesh.trust_domain),
+        value("TRUST_DOMAIN", mesh.trust_domains.own()),
         value("NETWORK", &mesh.network),
         value("GATEWAY_NAME", name),
         value(GRACE, &GRACE_SECONDS.to_string()),
-    ]
+    ];
+    let aliases = mesh.trust_domains.aliases().to_string();
+    if !aliases.is_empty() {
+        all.push(value("AMBIT_TRUST_DOMAIN_ALIASES", &aliases));
+    }
+    all
 }
 
 /// The ConfigMap of `infrastructure.parametersRef`, as more environment: what the waypoint reads besides what it

@@ -71,26 +71,44 @@ fn all_objects_are_the_gateways() {
     }
 }
 
+/// What a container is told: `NAME=VALUE`, or the path of a field.
+fn told(pod: &PodSpec) -> Vec<String> {
+    let environment = pod.containers[0].env.iter().flatten();
+    let shown = environment.map(|variable| {
+        let from = variable
+            .value_from
+            .as_ref()
+            .and_then(|from| from.field_ref.as_ref());
+        let value = from.map_or(variable.value.clone(), |f| Some(f.field_path.clone()));
+        format!("{}={}", variable.name, value.unwrap_or_default())
+    });
+    shown.collect()
+}
+
+#[test]
+fn the_names_of_the_trust_domain_are_told_and_no_others() {
+    let mesh = Mesh::renamed("new.example", "new.example,old.example,cluster.local");
+    let made = objects(&gateway("ambit-waypoint"), &mesh, &settings()).expect("a waypoint");
+    let pod = made.deployment.spec.and_then(|it| it.template.spec);
+    let told = told(&pod.expect("a pod"));
+    let names = told.into_iter().filter(|it| it.contains("TRUST_DOMAIN"));
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            "TRUST_DOMAIN=new.example",
+            "AMBIT_TRUST_DOMAIN_ALIASES=old.example,cluster.local"
+        ]
+    );
+}
+
 #[test]
 fn the_container_is_told_who_it_is() {
     let deployment = made().deployment.spec.expect("a spec");
     let pod = deployment.template.spec.expect("a pod");
     assert_eq!(pod.service_account_name.as_deref(), Some("w"));
     assert_eq!(pod.termination_grace_period_seconds, Some(45));
-    let environment = pod.containers[0].env.clone().unwrap_or_default();
-    let shown: Vec<String> = environment
-        .iter()
-        .map(|variable| {
-            let from = variable
-                .value_from
-                .as_ref()
-                .and_then(|from| from.field_ref.as_ref());
-            let value = from.map_or(variable.value.clone(), |f| Some(f.field_path.clone()));
-            format!("{}={}", variable.name, value.unwrap_or_default())
-        })
-        .collect();
     assert_eq!(
-        shown,
+        told(&pod),
         [
             "XDS_ADDRESS=https://ambit-control.ambit-system.svc:15012",
             "CA_ADDRESS=https://ambit-control.ambit-system.svc:15012",

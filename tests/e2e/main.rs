@@ -16,4 +16,5 @@ mod policy;
 mod probes;
 mod programs;
 mod refusals;
+mod renaming;
 mod waypoint;

@@ -38,6 +38,8 @@ pub struct Settings {
     pub ztunnels: Vec<ZtunnelChoice>,
     /// Variables for every node proxy.
     pub ztunnel_env: BTreeMap<String, String>,
+    /// The mesh's trust domain.
+    pub trust_domain: String,
     /// More arguments for the control plane.
     pub control_args: Vec<String>,
     /// Where the lab's own programs are.

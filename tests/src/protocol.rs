@@ -85,6 +85,13 @@ pub enum Request {
         /// How long it may take.
         seconds: u64,
     },
+    /// Start a part of the mesh anew; answered when it is ready and the earlier one gone.
+    Replace {
+        /// `control` or `ztunnel/NODE`.
+        target: String,
+        /// Variables besides those it has.
+        env: BTreeMap<String, String>,
+    },
     /// End the lab.
     Down,
 }

@@ -60,7 +60,7 @@ pub async fn run(
     let mesh = &config.mesh;
     let me = identity(mesh)?;
 
-    let (certificates, issuing) = config.control_plane.certificates(&config.mesh.cluster_id);
+    let (certificates, issuing) = config.control_plane.certificates(mesh);
     tokio::spawn(issuing.run());
     let certificate = certificates.want(&me);
     let first = certificate.clone();
@@ -72,8 +72,8 @@ pub async fn run(
     });
 
     let current = Arc::new(ArcSwap::from_pointee(Snapshot {
-        index: Index::new(mesh.root_namespace.0.as_str()),
-        ..Snapshot::default()
+        index: Index::new(mesh.root_namespace.0.as_str()).within(mesh.trust_domains()),
+        config: ambit_http::config::Config::within(mesh.trust_domains()),
     }));
     let departed = Arc::<Departed>::default();
     let pushes = Discovery {
@@ -158,7 +158,7 @@ fn serve(
 
 /// Who this waypoint is.
 pub(crate) fn identity(mesh: &Mesh) -> anyhow::Result<Identity> {
-    let (domain, namespace) = (mesh.trust_domain.0.as_str(), mesh.pod_namespace.as_str());
+    let (domain, namespace) = (mesh.trust_domain.as_str(), mesh.pod_namespace.as_str());
     Identity::new(domain, namespace, mesh.service_account.as_str())
         .context("this waypoint has no identity")
 }

@@ -106,7 +106,7 @@ async fn handshake(
     let config = certificate.server_config().map_err(|it| it.to_string())?;
     let accepted = tls::Stream::accept(stream, config).await;
     let stream = accepted.map_err(|error| error.to_string())?;
-    let identity = stream.peer_identity(SystemTime::now());
+    let identity = stream.peer_identity(certificate.trust_domains(), SystemTime::now());
     let identity = identity.map_err(|error| error.to_string())?;
     Ok((stream, identity))
 }

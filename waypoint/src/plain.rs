@@ -65,7 +65,7 @@ pub(crate) fn everywhere(
     index: Index,
 ) -> anyhow::Result<Everywhere> {
     let me = app::identity(&config.mesh)?;
-    let (certificates, _) = config.control_plane.certificates(&config.mesh.cluster_id);
+    let (certificates, _) = config.control_plane.certificates(&config.mesh);
     Ok(Everywhere {
         certificate: certificates.want(&me),
         me,

@@ -2,6 +2,8 @@
 //!
 //! Everybody their own. A trusted node account also those of the pods on its node, and no others:
 //! a broken node is broken for its own pods alone.
+//!
+//! Proxies have certificates under the name that they call the trust domain by, which is an alias while it is renamed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ pub enum Refusal {
         "{account} may ask for its own identity only, not for {wanted}; a node proxy's account is named with --trusted-node-account"
     )]
     NotANode { account: String, wanted: Identity },
-    #[error("{wanted} is not of the trust domain {trust_domain}")]
+    #[error("{wanted} is not of the trust domain {trust_domain}, nor of an alias of it")]
     TrustDomain {
         wanted: Identity,
         trust_domain: Arc<str>,
@@ -50,24 +52,27 @@ pub fn permit(
     trusted: &BTreeSet<String>,
     index: &Index,
 ) -> Result<Identity, Refusal> {
-    let trust_domain = &index.mesh().trust_domain;
+    let trust_domains = &index.mesh().trust_domains;
     let own = Identity::new(
-        trust_domain.clone(),
+        trust_domains.own().clone(),
         caller.namespace.clone(),
         caller.service_account.clone(),
     )
     .map_err(|error| Refusal::Identity(error.to_string()))?;
-    let Some(wanted) = wanted.filter(|wanted| *wanted != own) else {
+    let Some(wanted) = wanted else {
         return Ok(own);
     };
+    if trust_domains.settle(wanted.clone()) == own {
+        return Ok(wanted);
+    }
     let account = caller.account();
     if !trusted.contains(&account) {
         return Err(Refusal::NotANode { account, wanted });
     }
-    if wanted.trust_domain() != trust_domain {
+    if !trust_domains.contains(wanted.trust_domain()) {
         return Err(Refusal::TrustDomain {
             wanted,
-            trust_domain: trust_domain.clone(),
+            trust_domain: trust_domains.own().clone(),
         });
     }
     let node = node(caller, index)?;

@@ -6,7 +6,7 @@ use crate::tokens::BoundPod;
 use crate::translate::Mesh;
 
 fn index() -> Index {
-    let mut index = Index::new(Mesh::default());
+    let mut index = Index::new(Mesh::renamed("cluster.local", "old.example,new.example"));
     let pods = [
         ("shop", "web", "web", "node-1", "Running"),
         ("shop", "db", "db", "node-2", "Running"),
@@ -148,6 +148,36 @@ fn who_may_have_what() {
             ztunnel(Some("node-1"), None),
             Some("spiffe://other/ns/shop/sa/web"),
             Err("trust domain"),
+        ),
+        (
+            "own, under an alias",
+            caller("shop/web", None, None),
+            Some("spiffe://old.example/ns/shop/sa/web"),
+            Ok("spiffe://old.example/ns/shop/sa/web"),
+        ),
+        (
+            "own, in another trust domain",
+            caller("shop/web", None, None),
+            Some("spiffe://other/ns/shop/sa/web"),
+            Err("own identity only"),
+        ),
+        (
+            "of another, under an alias",
+            caller("shop/web", Some("node-1"), None),
+            Some("spiffe://old.example/ns/shop/sa/db"),
+            Err("own identity only"),
+        ),
+        (
+            "on the node, under an alias",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://new.example/ns/shop/sa/web"),
+            Ok("spiffe://new.example/ns/shop/sa/web"),
+        ),
+        (
+            "on another node, under an alias",
+            ztunnel(Some("node-1"), None),
+            Some("spiffe://new.example/ns/shop/sa/db"),
+            Err("no pod on node node-1 runs as"),
         ),
         (
             "trusted in another namespace",

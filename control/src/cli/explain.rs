@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::trust_domain::{Aliases, DEFAULT_TRUST_DOMAIN, TrustDomain, TrustDomains};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -49,8 +50,11 @@ pub struct Flags {
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Trust domain of identities
-    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
-    pub trust_domain: String,
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TRUST_DOMAIN)]
+    pub trust_domain: TrustDomain,
+    /// Its other names, separated by commas
+    #[arg(long, value_name = "NAMES", default_value = "")]
+    pub trust_domain_aliases: Aliases,
     /// Policies of this namespace hold in the whole mesh
     #[arg(long, value_name = "NAME", default_value = "istio-system")]
     pub root_namespace: String,
@@ -64,7 +68,7 @@ impl Flags {
     pub async fn run(self) -> anyhow::Result<(Explanation, Vec<String>)> {
         let question = self.question().map_err(anyhow::Error::msg)?;
         let mut index = Index::new(Mesh {
-            trust_domain: self.trust_domain.into(),
+            trust_domains: TrustDomains::new(self.trust_domain, self.trust_domain_aliases),
             root_namespace: self.root_namespace.into(),
             ..Mesh::default()
         });

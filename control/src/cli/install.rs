@@ -1,5 +1,6 @@
 //! `ambit install` and `ambit uninstall`: the objects of an installation, for kubectl.
 
+use ambit_core::trust_domain::{Aliases, DEFAULT_TRUST_DOMAIN, TrustDomain};
 use clap::Args;
 
 use crate::install::{self, Settings};
@@ -31,6 +32,12 @@ pub struct Flags {
     /// Replicas of the control plane
     #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=20))]
     pub replicas: u32,
+    /// The mesh's trust domain
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TRUST_DOMAIN)]
+    pub trust_domain: TrustDomain,
+    /// Its other names, separated by commas, while it is renamed
+    #[arg(long, value_name = "NAMES", default_value = "")]
+    pub trust_domain_aliases: Aliases,
     /// The folder of CNI plugins on nodes
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", value_parser = folder)]
     pub cni_bin_dir: String,
@@ -52,6 +59,8 @@ impl Flags {
         install::install(&Settings {
             image: self.image,
             replicas: self.replicas,
+            trust_domain: self.trust_domain,
+            trust_domain_aliases: self.trust_domain_aliases,
             cni_bin_dir: self.cni_bin_dir,
             cni_conf_dir: self.cni_conf_dir,
             gateway_classes: !self.no_gateway_classes,

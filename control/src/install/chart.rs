@@ -51,6 +51,8 @@ fn values() -> String {
     let Settings {
         image,
         replicas,
+        trust_domain,
+        trust_domain_aliases,
         cni_bin_dir,
         cni_conf_dir,
         gateway_classes,
@@ -60,6 +62,9 @@ fn values() -> String {
         "# The one image of all programs.\n\
          image: {image}\n\
          control:\n  replicas: {replicas}\n\
+         # The mesh's trust domain, and its other names, separated by commas, while it is renamed.\n\
+         trustDomain: {trust_domain}\n\
+         trustDomainAliases: \"{trust_domain_aliases}\"\n\
          # Folders of the nodes; manifests/overlays has those of some distributions.\n\
          cni:\n  binDir: {cni_bin_dir}\n  confDir: {cni_conf_dir}\n\
          # They need the CRDs of the Gateway API.\n\

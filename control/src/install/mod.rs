@@ -7,6 +7,7 @@ pub mod chart;
 mod documents;
 mod places;
 
+use ambit_core::trust_domain::{Aliases, TrustDomain};
 use documents::{Document, base, crds};
 
 /// What installations differ in.
@@ -16,6 +17,10 @@ pub struct Settings {
     pub image: String,
     /// Replicas of the control plane.
     pub replicas: u32,
+    /// The mesh's trust domain.
+    pub trust_domain: TrustDomain,
+    /// Its other names, while it is renamed.
+    pub trust_domain_aliases: Aliases,
     /// The folder of CNI plugins on nodes.
     pub cni_bin_dir: String,
     /// The folder of CNI configurations on nodes.
@@ -32,6 +37,8 @@ impl Default for Settings {
         Self {
             image: concat!("ambit:", env!("CARGO_PKG_VERSION")).to_owned(),
             replicas: 2,
+            trust_domain: TrustDomain::default(),
+            trust_domain_aliases: Aliases::default(),
             cni_bin_dir: "/opt/cni/bin".to_owned(),
             cni_conf_dir: "/etc/cni/net.d".to_owned(),
             gateway_classes: true,

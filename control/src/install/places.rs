@@ -3,7 +3,7 @@
 use super::Settings;
 use super::documents::Document;
 
-/// A line, or what is common to several, that a setting changes.
+/// Lines, or what is common to several, that a setting changes.
 pub(super) struct Place {
     /// As it stands in `manifests/base`.
     pub(super) stands: &'static str,
@@ -28,7 +28,7 @@ macro_rules! place {
     };
 }
 
-pub(super) const PLACES: [Place; 5] = [
+pub(super) const PLACES: [Place; 7] = [
     place!(
         concat!("image: ambit:", env!("CARGO_PKG_VERSION")),
         3,
@@ -46,6 +46,21 @@ pub(super) const PLACES: [Place; 5] = [
         1,
         |settings| format!("replicas: {}", settings.replicas),
         "replicas: {{ .Values.control.replicas }}"
+    ),
+    place!(
+        "name: TRUST_DOMAIN\n          value: cluster.local",
+        2,
+        |settings| variable("TRUST_DOMAIN", &settings.trust_domain.to_string()),
+        "name: TRUST_DOMAIN\n          value: {{ .Values.trustDomain | quote }}"
+    ),
+    place!(
+        "name: AMBIT_TRUST_DOMAIN_ALIASES\n          value: \"\"",
+        2,
+        |settings| {
+            let aliases = settings.trust_domain_aliases.to_string();
+            variable("AMBIT_TRUST_DOMAIN_ALIASES", &aliases)
+        },
+        "name: AMBIT_TRUST_DOMAIN_ALIASES\n          value: {{ .Values.trustDomainAliases | quote }}"
     ),
     place!(
         "path: /opt/cni/bin",
@@ -111,6 +126,11 @@ pub(super) fn wanted(document: &Document, settings: &Settings) -> bool {
 pub(super) fn chart_condition(document: &Document) -> Option<&'static str> {
     let condition = CONDITIONS.iter().find(|one| (one.of)(document))?;
     Some(condition.chart)
+}
+
+/// A variable of a container.
+fn variable(name: &str, value: &str) -> String {
+    format!("name: {name}\n          value: {}", quoted(value))
 }
 
 fn quoted(text: &str) -> String {

@@ -51,6 +51,8 @@ fn settings_change_what_they_say() {
     let settings = Settings {
         image: "registry.example:5000/a b\"/ambit@sha256:0".to_owned(),
         replicas: 1,
+        trust_domain: "new.example".parse().expect("a name"),
+        trust_domain_aliases: "old.example,older.example".parse().expect("aliases"),
         cni_bin_dir: "/bin: x".to_owned(),
         cni_conf_dir: "/conf".to_owned(),
         gateway_classes: false,
@@ -65,6 +67,19 @@ fn settings_change_what_they_say() {
     let pod = &one("DaemonSet")["spec"]["template"]["spec"];
     for container in pod["containers"].as_array().expect("containers") {
         assert_eq!(container["image"], *settings.image);
+    }
+    for (workload, container) in [("Deployment", "control"), ("DaemonSet", "ztunnel")] {
+        let containers = &one(workload)["spec"]["template"]["spec"]["containers"];
+        let mut all = containers.as_array().into_iter().flatten();
+        let found = all.find(|it| it["name"] == container).expect(container);
+        for (name, value) in [
+            ("TRUST_DOMAIN", "new.example"),
+            ("AMBIT_TRUST_DOMAIN_ALIASES", "old.example,older.example"),
+        ] {
+            let told = serde_json::json!({"name": name, "value": value});
+            let env = found["env"].as_array().expect("variables");
+            assert!(env.contains(&told), "{container}: {env:?}");
+        }
     }
     let paths: BTreeSet<_> = pod["volumes"]
         .as_array()

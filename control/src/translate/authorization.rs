@@ -10,7 +10,7 @@ use ambit_core::model::{self, Action, Clause, Match, PortMapping, Scope};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::labels::{DRY_RUN, annotation, selects};
-use super::{Mesh, PolicyOutcome, target, values, waypoint};
+use super::{Mesh, PolicyOutcome, strangers, target, values, waypoint};
 use crate::index::objects::Objects;
 use crate::source::istio::{AuthorizationPolicy, Condition, Operation, Rule, Selector, Source};
 
@@ -62,7 +62,7 @@ pub fn translate(
             .collect(),
         None => vec![model::Rule::default()],
     };
-    outcome.policy = Some(model::AuthorizationPolicy {
+    let mut resource = model::AuthorizationPolicy {
         key: NamespacedName::new(namespace, name),
         scope: match targeted {
             true => Scope::WorkloadSelector,
@@ -71,7 +71,12 @@ pub fn translate(
         action: action.unwrap_or(Action::Deny),
         rules,
         dry_run: annotation(&policy.metadata, DRY_RUN) == Some("true"),
-    });
+    };
+    resource.spell_out(&mesh.trust_domains);
+    outcome.policy = Some(resource);
+    outcome
+        .notices
+        .extend(strangers::notices(&spec.rules, mesh));
     if targeted {
         // The translation for waypoints says what there is to say, see `policy`.
         (outcome.problems, outcome.notices) = Default::default();

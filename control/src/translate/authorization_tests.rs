@@ -10,15 +10,46 @@ fn of(spec: &str) -> PolicyOutcome {
 }
 
 fn in_namespace(namespace: &str, spec: &str) -> PolicyOutcome {
+    in_mesh(&Mesh::default(), namespace, spec)
+}
+
+fn in_mesh(mesh: &Mesh, namespace: &str, spec: &str) -> PolicyOutcome {
     let text = format!("metadata: {{name: p}}\nspec: {spec}\n");
     let policy: AuthorizationPolicy = serde_saphyr::from_str(&text).expect("a policy");
-    translate(
-        namespace,
-        "p",
-        &policy,
-        &Objects::default(),
-        &Mesh::default(),
-    )
+    translate(namespace, "p", &policy, &Objects::default(), mesh)
+}
+
+#[test]
+fn principals_are_written_out_under_every_name_of_the_trust_domain() {
+    let renamed = Mesh::renamed("new", "old");
+    let cases: [(&str, &str); 6] = [
+        (
+            "from: [{source: {principals: [old/ns/a/sa/b]}}]",
+            "principal=old/ns/a/sa/b+new/ns/a/sa/b",
+        ),
+        (
+            "from: [{source: {principals: [new/ns/*], notPrincipals: [cluster.local/ns/a/sa/b]}}]",
+            "principal=new/ns/*+old/ns/*,!principal=cluster.local/ns/a/sa/b+new/ns/a/sa/b+old/ns/a/sa/b",
+        ),
+        (
+            "when: [{key: source.principal, values: [old*], notValues: ['*w/ns/a/sa/b']}]",
+            "principal=old*+new/*,!principal=*w/ns/a/sa/b+old/ns/a/sa/b",
+        ),
+        (
+            "from: [{source: {principals: ['*/sa/x', '*', other/ns/a/sa/b]}}]",
+            "principal=*/sa/x+*+other/ns/a/sa/b",
+        ),
+        ("from: [{source: {serviceAccounts: [a/b]}}]", "sa=a/b"),
+        ("from: [{source: {namespaces: [old]}}]", "ns=old"),
+    ];
+    for (rule, expected) in cases {
+        for action in ["ALLOW", "DENY"] {
+            let spec = format!("{{action: {action}, rules: [{{{rule}}}]}}");
+            let outcome = in_mesh(&renamed, "shop", &spec);
+            assert_eq!(rules(&outcome), [expected], "{spec}");
+            assert_eq!(outcome.problems, [""; 0], "{spec}");
+        }
+    }
 }
 
 /// Rules as text: clauses joined by `&`, matches by `|`, fields by `,`. `always` has no clause.

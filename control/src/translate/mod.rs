@@ -16,6 +16,7 @@ pub mod route;
 pub mod service;
 pub mod slice;
 pub mod status;
+pub mod strangers;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,13 +31,14 @@ use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model;
+use ambit_core::trust_domain::TrustDomains;
 use serde::Serialize;
 
 /// What holds for the whole mesh.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mesh {
-    /// Of the identities.
-    pub trust_domain: Arc<str>,
+    /// Of the identities; policies are written out under each of its names.
+    pub trust_domains: TrustDomains,
     /// Suffix of service hostnames, `NAME.NAMESPACE.svc.DOMAIN`.
     pub cluster_domain: Arc<str>,
     /// The cluster the objects are from.
@@ -50,7 +52,7 @@ pub struct Mesh {
 impl Default for Mesh {
     fn default() -> Self {
         Self {
-            trust_domain: "cluster.local".into(),
+            trust_domains: TrustDomains::default(),
             cluster_domain: "cluster.local".into(),
             cluster_id: "Kubernetes".into(),
             network: "".into(),
@@ -60,6 +62,17 @@ impl Default for Mesh {
 }
 
 impl Mesh {
+    /// The mesh of tests whose trust domain has been renamed.
+    #[cfg(test)]
+    pub(crate) fn renamed(own: &str, aliases: &str) -> Self {
+        let own = own.parse().expect("a name");
+        let aliases = aliases.parse().expect("aliases");
+        Self {
+            trust_domains: TrustDomains::new(own, aliases),
+            ..Self::default()
+        }
+    }
+
     /// The key of a service: `namespace/name.namespace.svc.domain`.
     #[must_use]
     pub fn service_key(&self, namespace: &str, name: &str) -> NamespacedName {

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::model::StringMatch;
 use ambit_http::model::policy::{PathPattern, Values};
 use ambit_http::model::{Action, Condition, Operation, Policy, Resource, Rule, Source, TextMatch};
 use ambit_http::path::escaped;
@@ -14,7 +13,7 @@ use ipnet::IpNet;
 
 use super::labels::{DRY_RUN, annotation};
 use super::view::{Outcome, View};
-use super::{authorization, target, values};
+use super::{authorization, strangers, target, values};
 use crate::source::ambit::ExternalAuthorizer;
 use crate::source::istio::{self, AuthorizationPolicy};
 
@@ -72,7 +71,7 @@ pub fn translate(
         .filter_map(|(at, rule)| reader.rule(at, rule))
         .collect();
     if !targets.found.is_empty() {
-        let resource = Policy {
+        let mut resource = Policy {
             key: NamespacedName::new(namespace, name),
             targets: targets.found,
             action,
@@ -80,9 +79,13 @@ pub fn translate(
             dry_run,
             undecodable: undecodable.map(Into::into),
         };
+        resource.spell_out(&view.mesh.trust_domains);
         outcome.resources.push(Resource::Policy(Arc::new(resource)));
     }
     outcome.notices = targets.served.notices();
+    outcome
+        .notices
+        .extend(strangers::notices(&spec.rules, view.mesh));
     let accepted = target::accepted(&policy.metadata, &outcome.problems, &targets.served);
     outcome.status = Some(accepted);
     outcome
@@ -333,20 +336,11 @@ impl<'a, 'b> Fields<'a, 'b> {
 }
 
 fn text(value: &str) -> Result<TextMatch, String> {
-    values::text(value).map(text_match)
+    values::text(value).map(Into::into)
 }
 
 fn principal(value: &str) -> Result<TextMatch, String> {
-    values::principal(value).map(text_match)
-}
-
-fn text_match(text: StringMatch) -> TextMatch {
-    match text {
-        StringMatch::Exact(text) => TextMatch::Exact(text),
-        StringMatch::Prefix(text) => TextMatch::Prefix(text),
-        StringMatch::Suffix(text) => TextMatch::Suffix(text),
-        StringMatch::Presence => TextMatch::Present,
-    }
+    values::principal(value).map(Into::into)
 }
 
 /// Compared in lower case, without port and trailing dot.

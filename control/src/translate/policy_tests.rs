@@ -6,6 +6,7 @@ use ambit_http::model::policy::PathPattern;
 use ambit_http::model::{Action, Condition, Policy, Resource, TextMatch};
 
 use crate::index::Index;
+use crate::translate::Mesh;
 use crate::translate::testing::{
     SERVICES, apply, conditions, index, notices, problems, resource, status,
 };
@@ -427,4 +428,30 @@ fn holds_for_all(condition: &Condition) -> bool {
         Condition::Unknown(_) => true,
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn principals_are_written_out_under_every_name_of_the_trust_domain() {
+    let mut index = Index::new(Mesh::renamed("new", "old"));
+    let rules = "[{from: [{source: {principals: [old/ns/a/sa/b], notPrincipals: [new/ns/*]}}], \
+                 when: [{key: source.principal, values: [cluster.local/ns/a/sa/b]}]}]";
+    apply(
+        &mut index,
+        &format!(
+            "{SERVICES}---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{name: p, namespace: shop}}\n\
+             spec: {{targetRefs: [{{kind: Service, group: '', name: web}}], rules: {rules}}}\n"
+        ),
+    );
+    let found = policy(&index, "shop").expect("a policy");
+    let exact = |text: &str| TextMatch::Exact(text.into());
+    let of = |name: &str| exact(&format!("{name}/ns/a/sa/b"));
+    let principals = &found.rules[0].from[0].principals;
+    assert_eq!(principals.any, ["old", "new"].map(of));
+    let prefix = |text: &str| TextMatch::Prefix(text.into());
+    assert_eq!(principals.none, ["new/ns/", "old/ns/"].map(prefix));
+    let [Condition::SourcePrincipal(when)] = &found.rules[0].when[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(when.any, ["cluster.local", "new", "old"].map(of));
 }

@@ -104,7 +104,7 @@ pub fn translate(
                 addresses: vec![ip],
                 hostname: "".into(),
                 network: mesh.network.clone(),
-                identity: Identity::new(mesh.trust_domain.clone(), namespace, "default")
+                identity: Identity::new(mesh.trust_domains.own().clone(), namespace, "default")
                     .map_err(|error| error.to_string())?,
                 tunnel_protocol: TunnelProtocol::None,
                 native_tunnel: false,

@@ -40,7 +40,7 @@ pub fn translate(
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     let account = service_account(pod);
-    let identity = Identity::new(mesh.trust_domain.clone(), namespace, account)
+    let identity = Identity::new(mesh.trust_domains.own().clone(), namespace, account)
         .map_err(|error| format!("service account {namespace}/{account}: {error}"))?;
     let (workload_type, workload_name) = owner(name, pod);
     let (canonical_name, canonical_revision) = canonical(pod, &workload_name);

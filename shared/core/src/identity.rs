@@ -56,6 +56,14 @@ impl Identity {
         &self.service_account
     }
 
+    /// The same namespace and service account in another trust domain, whose name is one.
+    pub(crate) fn within(self, trust_domain: Arc<str>) -> Self {
+        Self {
+            trust_domain,
+            ..self
+        }
+    }
+
     /// The principal as policies write it: the SPIFFE id without `spiffe://`.
     #[must_use]
     pub fn principal(&self) -> String {

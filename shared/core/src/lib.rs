@@ -20,3 +20,4 @@ pub mod model;
 pub mod plan;
 pub mod rotation;
 pub mod subscription;
+pub mod trust_domain;

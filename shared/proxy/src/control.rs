@@ -3,7 +3,7 @@
 use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Kept};
 use ambit_net::grpc::Remote;
 
-use crate::config::ControlPlane;
+use crate::config::{ControlPlane, Mesh};
 
 impl ControlPlane {
     /// Where and how discovery is asked.
@@ -19,10 +19,10 @@ impl ControlPlane {
 
     /// A store that obtains certificates from the authority while its driver runs.
     #[must_use]
-    pub fn certificates(&self, cluster_id: &str) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
+    pub fn certificates(&self, mesh: &Mesh) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
         let remote = Remote {
             token: Some(self.token.clone()),
-            cluster_id: cluster_id.to_owned(),
+            cluster_id: mesh.cluster_id.clone(),
             headers: self.ca_headers.clone().into_iter().collect(),
             ..Remote::new(self.ca_address.clone(), &self.ca_root_ca)
         };
@@ -31,6 +31,10 @@ impl ControlPlane {
             ..CaConfig::new(remote)
         });
         let kept = Kept::new(client, self.state.as_deref());
-        CertificateStore::new(kept, ca::Settings::default())
+        let settings = ca::Settings {
+            trust_domains: mesh.trust_domains(),
+            ..ca::Settings::default()
+        };
+        CertificateStore::new(kept, settings)
     }
 }

@@ -1,5 +1,7 @@
 //! Every object of the lab, as the API server of a cluster keeps them.
 
+use ambit_control::translate::Mesh;
+use ambit_core::trust_domain::TrustDomains;
 use ambit_ztunnel::agent::MARK;
 use k8s_openapi::Metadata;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
@@ -92,6 +94,9 @@ pub struct Store {
     pub endpoint_slices: Table<EndpointSlice>,
     /// The mesh's root certificates (PEM), once there is a mesh.
     pub roots: Option<String>,
+    mesh: Mesh,
+    /// How often the mesh was given names.
+    names: u64,
     /// The rest, by kind: routes, policies and other objects that only control reads.
     others: Vec<(&'static Kind, Table<Object>)>,
 }
@@ -162,10 +167,23 @@ macro_rules! with_table {
 }
 
 impl Store {
+    /// The mesh as control tells it to the waypoints that it deploys.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// Calls the mesh's trust domain by these names.
+    pub fn name_mesh(&mut self, trust_domains: TrustDomains) {
+        self.mesh.trust_domains = trust_domains;
+        self.names += 1;
+    }
+
     /// How often something changed.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.namespaces.changes()
+        self.names
+            + self.namespaces.changes()
             + self.nodes.changes()
             + self.pods.changes()
             + self.services.changes()

@@ -206,6 +206,21 @@ pub(super) fn restart(
     .exit())
 }
 
+pub(super) fn replace(
+    state: &StateDir,
+    target: String,
+    env: &[String],
+) -> anyhow::Result<ExitCode> {
+    let pairs = env.iter().map(|text| {
+        let (name, value) = text
+            .split_once('=')
+            .with_context(|| format!("--env {text:?}: write NAME=VALUE"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    let env = pairs.collect::<anyhow::Result<_>>()?;
+    Ok(ask(state, &Request::Replace { target, env })?.exit())
+}
+
 pub(super) fn status(state: &StateDir, output: Option<Output>) -> anyhow::Result<ExitCode> {
     let answer = ask(state, &Request::Status)?;
     let status = answer.status.context("the lab did not say how it is")?;

@@ -9,6 +9,7 @@ mod up;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ambit_core::trust_domain::DEFAULT_TRUST_DOMAIN;
 use clap::{Args, Parser, Subcommand};
 
 use crate::state::StateDir;
@@ -109,6 +110,15 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
+    /// Start a part of the mesh anew with other variables, as a rollout does: the successor of a node proxy serves before
+    /// it ends. With the names of the trust domain in control's, waypoints are told them as well.
+    Replace {
+        /// `control` or `ztunnel/NODE`.
+        target: String,
+        /// A variable besides those it has.
+        #[arg(long = "env", value_name = "NAME=VALUE", required = true)]
+        env: Vec<String>,
+    },
     /// Show how the lab is.
     Status {
         /// As JSON.
@@ -159,6 +169,9 @@ struct Up {
     /// A variable for every node proxy.
     #[arg(long = "ztunnel-env", value_name = "NAME=VALUE")]
     ztunnel_env: Vec<String>,
+    /// The mesh's trust domain.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TRUST_DOMAIN)]
+    trust_domain: String,
     /// How long workload certificates live, as `10s`, `5m` or `24h`.
     #[arg(long, value_name = "DURATION")]
     certificate_lifetime: Option<String>,
@@ -236,6 +249,7 @@ fn run(state: &StateDir, command: Command) -> anyhow::Result<ExitCode> {
             namespace,
             patience,
         } => client::restart(state, target, namespace.namespace, patience.timeout),
+        Command::Replace { target, env } => client::replace(state, target, &env),
         Command::Status { output } => client::status(state, output),
         Command::Down => client::down(state),
         Command::Demo => Ok(crate::demo::demo()),

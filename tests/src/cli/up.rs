@@ -174,6 +174,7 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         images,
         ztunnels,
         ztunnel_env: env.collect::<anyhow::Result<_>>()?,
+        trust_domain: options.trust_domain.clone(),
         control_args,
         programs,
         mesh,

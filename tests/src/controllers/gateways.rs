@@ -2,7 +2,6 @@
 //! and a Deployment; and every namespace has the mesh's roots.
 
 use ambit_control::source::gateway::Gateway;
-use ambit_control::translate::Mesh;
 use ambit_control::waypoints::{Settings, objects};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -32,7 +31,7 @@ pub(super) fn reconcile(store: &mut Store) {
         let Ok(gateway) = serde_json::from_value::<Gateway>(gateway) else {
             continue;
         };
-        if let Some(made) = objects(&gateway, &Mesh::default(), &settings) {
+        if let Some(made) = objects(&gateway, store.mesh(), &settings) {
             ensure(&mut store.service_accounts, made.account, |_, _| {});
             ensure(&mut store.services, made.service, |new, old| {
                 // Addresses are the cluster's to give.

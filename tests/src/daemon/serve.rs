@@ -143,6 +143,13 @@ async fn answer(
         Request::Kill { target, namespace } => target::kill(cluster, &target, &namespace)
             .await
             .map(|()| Reply::Done(0)),
+        Request::Replace { target, env } => {
+            let mesh = cluster.mesh();
+            let mesh = mesh.ok_or_else(|| vec!["there is no mesh in this lab".to_owned()])?;
+            let replaced = mesh.replace(cluster, &target, &env).await;
+            replaced.map_err(|it| vec![it])?;
+            Ok(Reply::Done(0))
+        }
         Request::Restart {
             target,
             namespace,

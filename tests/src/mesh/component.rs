@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::process::Child;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::kubelet::Order;
@@ -43,7 +43,24 @@ pub struct ComponentStatus {
 #[derive(Debug)]
 pub struct Component {
     status: Arc<Mutex<ComponentStatus>>,
-    orders: mpsc::UnboundedSender<Order>,
+    recipe: Mutex<Recipe>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Order(Order),
+    Replace(Box<Replacement>),
+}
+
+/// Another process in the place of the one that runs.
+#[derive(Debug)]
+struct Replacement {
+    recipe: Recipe,
+    /// Said when it serves; without it the earlier one ends first.
+    serves: Option<oneshot::Receiver<()>>,
+    /// Told when the earlier one has ended.
+    done: oneshot::Sender<()>,
 }
 
 /// What a component is started from.
@@ -68,14 +85,43 @@ impl Component {
             ..ComponentStatus::default()
         };
         let status = Arc::new(Mutex::new(status));
-        let (orders, receiver) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let keeper = Keeper {
-            recipe,
+            recipe: recipe.clone(),
             status: Arc::clone(&status),
-            orders: receiver,
+            commands: receiver,
         };
         tokio::spawn(keeper.keep());
-        Self { status, orders }
+        Self {
+            status,
+            recipe: Mutex::new(recipe),
+            commands,
+        }
+    }
+
+    /// What it is started from.
+    #[must_use]
+    pub fn recipe(&self) -> Recipe {
+        self.recipe.lock().clone()
+    }
+
+    /// Starts another in its place: before it ends, which it does when `serves` is said, or after it has ended.
+    /// What is returned is told when the earlier one is gone.
+    pub fn replace(
+        &self,
+        recipe: Recipe,
+        serves: Option<oneshot::Receiver<()>>,
+    ) -> oneshot::Receiver<()> {
+        *self.recipe.lock() = recipe.clone();
+        let (done, gone) = oneshot::channel();
+        let replacement = Replacement {
+            recipe,
+            serves,
+            done,
+        };
+        // The keeper lives as long as the lab.
+        let _ = self.commands.send(Command::Replace(Box::new(replacement)));
+        gone
     }
 
     /// How it is.
@@ -87,29 +133,46 @@ impl Component {
     /// Kills or restarts it.
     pub fn order(&self, order: Order) {
         // The keeper lives as long as the lab.
-        let _ = self.orders.send(order);
+        let _ = self.commands.send(Command::Order(order));
     }
 }
 
 struct Keeper {
     recipe: Recipe,
     status: Arc<Mutex<ComponentStatus>>,
-    orders: mpsc::UnboundedReceiver<Order>,
+    commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// How a process ended.
+struct End {
+    how: String,
+    ordered: bool,
+    successor: Option<Child>,
 }
 
 impl Keeper {
     async fn keep(mut self) {
         let mut pause = FIRST_PAUSE;
+        let mut successor = None;
         loop {
             let began = Instant::now();
-            let (end, ordered) = match self.start() {
-                Ok(mut child) => self.attend(&mut child).await,
-                Err(error) => (error.to_string(), false),
+            let started = successor.take().map_or_else(|| self.start(), Ok);
+            let ended = match started {
+                Ok(child) => self.attend(child).await,
+                Err(error) => End {
+                    how: error.to_string(),
+                    ordered: false,
+                    successor: None,
+                },
             };
+            let End {
+                how: end, ordered, ..
+            } = ended;
+            successor = ended.successor;
             tracing::warn!(component = %self.recipe.name, %end, "a component ended");
             {
                 let mut status = self.status.lock();
-                status.pid = None;
+                status.pid = successor.as_ref().and_then(Child::id);
                 status.last_end = Some(end);
                 status.restarts += 1;
             }
@@ -140,22 +203,63 @@ impl Keeper {
         Ok(child)
     }
 
-    async fn attend(&mut self, child: &mut Child) -> (String, bool) {
-        let words = |status: io::Result<std::process::ExitStatus>| match status {
-            Ok(status) => status.to_string(),
-            Err(error) => error.to_string(),
+    /// Until it ends, by itself or by order.
+    async fn attend(&mut self, mut child: Child) -> End {
+        let command = tokio::select! {
+            status = child.wait() => return End {
+                how: words(status),
+                ordered: false,
+                successor: None,
+            },
+            command = self.commands.recv() => command,
         };
-        let order = tokio::select! {
-            status = child.wait() => return (words(status), false),
-            order = self.orders.recv() => order,
-        };
-        if let (Some(Order::Restart), Some(pid)) = (order, child.id()) {
-            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
-            if let Ok(status) = timeout(GRACE, child.wait()).await {
-                return (words(status), true);
+        let mut successor = None;
+        let mut done = None;
+        let how = match command {
+            Some(Command::Order(Order::Restart)) => end(child).await,
+            Some(Command::Order(Order::Kill)) | None => kill_now(child).await,
+            Some(Command::Replace(replacement)) => {
+                self.recipe = replacement.recipe;
+                done = Some(replacement.done);
+                if let Some(serves) = replacement.serves {
+                    // One that does not start is started again, after the earlier one.
+                    successor = self.start().ok();
+                    let _ = serves.await;
+                }
+                end(child).await
             }
+        };
+        if let Some(done) = done {
+            // Who asked may have lost patience.
+            let _ = done.send(());
         }
-        let _ = child.start_kill();
-        (words(child.wait().await), true)
+        End {
+            how,
+            ordered: true,
+            successor,
+        }
+    }
+}
+
+/// Ends a process in order, or at once when it takes too long.
+async fn end(mut child: Child) -> String {
+    if let Some(pid) = child.id() {
+        let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+        if let Ok(status) = timeout(GRACE, child.wait()).await {
+            return words(status);
+        }
+    }
+    kill_now(child).await
+}
+
+async fn kill_now(mut child: Child) -> String {
+    let _ = child.start_kill();
+    words(child.wait().await)
+}
+
+fn words(status: io::Result<std::process::ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.to_string(),
+        Err(error) => error.to_string(),
     }
 }

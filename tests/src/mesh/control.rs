@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::component::Recipe;
-use super::component_log;
+use super::{component_log, names};
 use crate::api::{new_uid, now};
 use crate::cluster::Cluster;
 use crate::controllers::SERVICE_NAME_LABEL;
@@ -53,6 +53,9 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
         option("dns-name", (*name).to_owned());
     }
     argv.extend(cluster.settings.control_args.iter().cloned());
+    let mut env = environment();
+    let own = cluster.settings.trust_domain.clone();
+    env.insert(names::OWN.to_owned(), own);
     Ok(Recipe {
         name: "control".to_owned(),
         spec: RunSpec {
@@ -63,7 +66,7 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
             scratch: folder.join("view"),
             cwd: folder.clone(),
             argv,
-            env: environment(),
+            env,
             uid: None,
             gid: None,
             own_processes: false,

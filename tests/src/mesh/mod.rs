@@ -6,7 +6,9 @@ mod ask;
 mod cni;
 mod component;
 mod control;
+mod names;
 mod node;
+mod replace;
 mod source;
 mod statuses;
 mod sync;
@@ -64,6 +66,8 @@ impl Mesh {
         let mut components = BTreeMap::new();
         let control =
             control::recipe(cluster, &root, source.path()).map_err(|it| it.to_string())?;
+        let names = names::of(&control.spec.env)?;
+        cluster.write(|store| store.name_mesh(names));
         components.insert(control.name.clone(), Component::start(control));
         let admin = SocketAddr::new(plan::bridge().v4.into(), control::ADMIN_PORT);
         await_ready(
@@ -94,16 +98,16 @@ impl Mesh {
                 files,
             ));
         }
-        for node in &cluster.nodes {
-            let ready = SocketAddr::from(([127, 0, 0, 1], node::READINESS_PORT));
-            let proxy = &components[&format!("ztunnel/{}", node.name)];
-            await_ready(cluster, proxy, Some(node), ready, "/healthz/ready").await?;
-        }
-        Ok(Self {
+        let mesh = Self {
             components,
             plugins,
             synced,
-        })
+        };
+        for node in &cluster.nodes {
+            let proxy = format!("ztunnel/{}", node.name);
+            mesh.await_component(cluster, &proxy).await?;
+        }
+        Ok(mesh)
     }
 
     /// How every component is.
@@ -135,7 +139,7 @@ impl Mesh {
             .strip_prefix("ztunnel/")
             .and_then(|node| cluster.node(node));
         let Some(node) = node else { return Ok(()) };
-        let address = SocketAddr::from(([127, 0, 0, 1], node::READINESS_PORT));
+        let address = replace::readiness(&component.recipe());
         await_ready(cluster, component, Some(node), address, ready).await
     }
 

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::cni::Plugin;
 use super::component::Recipe;
-use super::{agents, component_log, control};
+use super::{agents, component_log, control, names};
 use crate::api::{Key, new_uid, now};
 use crate::cluster::{Cluster, LabNode, VIRTUAL};
 use crate::kubelet::resolv_conf;
@@ -23,8 +23,6 @@ use crate::net::plan;
 use crate::stage::{Mount, RunSpec};
 use crate::tokens::{MESH_AUDIENCE, Subject};
 
-/// Where a proxy says that it is ready.
-pub(super) const READINESS_PORT: u16 = 15021;
 const NAMESPACE: &str = "ambit-system";
 const ACCOUNT: &str = "ztunnel";
 const TOKEN_SECONDS: i64 = 3600;
@@ -202,7 +200,7 @@ pub(super) fn recipes(
         ("POD_NAMESPACE", NAMESPACE.to_owned()),
         ("INSTANCE_IP", address),
         ("SERVICE_ACCOUNT", ACCOUNT.to_owned()),
-        ("TRUST_DOMAIN", "cluster.local".to_owned()),
+        (names::OWN, cluster.settings.trust_domain.clone()),
         ("INPOD_UDS", text(&files.proxy_socket)),
         ("AMBIT_STATE_DIR", text(&files.folder.join("state"))),
         ("PROXY_MODE", "shared".to_owned()),

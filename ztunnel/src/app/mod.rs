@@ -53,12 +53,13 @@ pub async fn run(
     dns::describe();
     let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
     let index = Index::new(config.mesh.root_namespace.0.as_str());
+    let index = index.within(config.mesh.trust_domains());
     let shared = Shared::new(settings(&config), connections, index);
     let readiness = Readiness::default();
     let configured = readiness.task("configuration from the control plane");
     let announced = readiness.task("pods from the node agent");
 
-    let (certificates, issuing) = config.control_plane.certificates(&config.mesh.cluster_id);
+    let (certificates, issuing) = config.control_plane.certificates(&config.mesh);
     tokio::spawn(issuing.run());
 
     let departed = Arc::new(Departed::default());
@@ -137,7 +138,7 @@ fn settings(config: &Config) -> Settings {
 fn origin(config: &Config) -> Origin {
     Origin {
         cluster_id: config.mesh.cluster_id.clone(),
-        trust_domain: config.mesh.trust_domain.0.clone(),
+        trust_domain: config.mesh.trust_domain.to_string(),
         mark: config.pods.packet_mark,
         dns: config.dns.capture,
         limits: Limits {

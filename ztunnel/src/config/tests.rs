@@ -19,7 +19,7 @@ fn config(pairs: &[(&str, &str)]) -> Config {
 fn defaults() {
     let config = config(&[]);
     assert_eq!(config.mesh.cluster_id, "Kubernetes");
-    assert_eq!(config.mesh.trust_domain.0, "cluster.local");
+    assert_eq!(config.mesh.trust_domain.as_str(), "cluster.local");
     assert_eq!(config.mesh.root_namespace.0, "istio-system");
     assert_eq!(
         config.control_plane.xds_address.to_string(),
@@ -143,6 +143,7 @@ fn everything_wrong_is_reported_at_once() {
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "a=loud"),
         ("TRUST_DOMAIN", "a/b"),
+        ("AMBIT_TRUST_DOMAIN_ALIASES", "good,b ad"),
         ("AMBIT_ROOT_NAMESPACE", "Mesh/Root"),
         ("AMBIT_NODE_LOCAL", "maybe"),
         ("AMBIT_NO_SUCH_THING", "1"),

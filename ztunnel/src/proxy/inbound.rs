@@ -70,7 +70,7 @@ async fn handshake(
             return Err(Failure::Handshake(error));
         }
     };
-    let peer = stream.peer_identity(SystemTime::now());
+    let peer = stream.peer_identity(certified.trust_domains(), SystemTime::now());
     let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
     Ok((stream, Arc::new(peer), admitted))
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
+use ambit_core::trust_domain::{DEFAULT_TRUST_DOMAIN, TrustDomainError, TrustDomains};
 use clap::Args;
 use serde_json::json;
 
@@ -104,8 +105,17 @@ pub struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     pub certificate_lifetime: String,
     /// Trust domain of identities
-    #[arg(long, value_name = "NAME", default_value = "cluster.local")]
+    #[arg(long, value_name = "NAME", env = "TRUST_DOMAIN", default_value = DEFAULT_TRUST_DOMAIN)]
     pub trust_domain: String,
+    /// Its other names, separated by commas: certificates of them are signed, and what policies say of one name
+    /// holds for all
+    #[arg(
+        long,
+        value_name = "NAMES",
+        env = "AMBIT_TRUST_DOMAIN_ALIASES",
+        default_value = ""
+    )]
+    pub trust_domain_aliases: String,
     /// Suffix of service names: NAME.NAMESPACE.svc.SUFFIX
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -207,6 +217,7 @@ impl Flags {
             check.not_empty("--token-audience", audience);
         }
         self.names(on_kubernetes, &mut check);
+        let trust_domains = self.trust_domains(&mut check);
         let lifetime = check.ok(
             "--certificate-lifetime",
             duration(&self.certificate_lifetime),
@@ -214,11 +225,19 @@ impl Flags {
         let place = self.place(on_kubernetes, keys, &mut check);
         let (
             Some(place),
+            Some(trust_domains),
             Some(xds_address),
             Some(admin_address),
             None | Some(Some(_)),
             Some(certificate_lifetime),
-        ) = (place, xds_address, admin_address, health_address, lifetime)
+        ) = (
+            place,
+            trust_domains,
+            xds_address,
+            admin_address,
+            health_address,
+            lifetime,
+        )
         else {
             return Err(Mistakes(check.mistakes));
         };
@@ -240,7 +259,7 @@ impl Flags {
             dns_names,
             certificate_lifetime,
             mesh: Mesh {
-                trust_domain: self.trust_domain.into(),
+                trust_domains,
                 cluster_domain: self.cluster_domain.into(),
                 cluster_id: self.cluster_id.into(),
                 network: self.network.into(),
@@ -287,6 +306,15 @@ impl Flags {
         check.ok("--jwks", Keys::read(self.jwks.clone()?))
     }
 
+    fn trust_domains(&self, check: &mut Check) -> Option<TrustDomains> {
+        let words = |error: TrustDomainError| error.to_string();
+        let own = self.trust_domain.parse().map_err(words);
+        let own = check.ok("--trust-domain", own);
+        let aliases = self.trust_domain_aliases.parse().map_err(words);
+        let aliases = check.ok("--trust-domain-aliases", aliases);
+        Some(TrustDomains::new(own?, aliases?))
+    }
+
     fn names(&self, on_kubernetes: bool, check: &mut Check) {
         for account in &self.trusted_node_account {
             let parts: Vec<_> = account.split('/').collect();
@@ -302,7 +330,6 @@ impl Flags {
             }
         }
         for (flag, name) in [
-            ("--trust-domain", &self.trust_domain),
             ("--cluster-domain", &self.cluster_domain),
             ("--root-namespace", &self.root_namespace),
         ] {
@@ -371,6 +398,7 @@ impl Flags {
             "dns_name": self.dns_name,
             "certificate_lifetime": self.certificate_lifetime,
             "trust_domain": self.trust_domain,
+            "trust_domain_aliases": self.trust_domain_aliases,
             "cluster_domain": self.cluster_domain,
             "cluster_id": self.cluster_id,
             "network": self.network,

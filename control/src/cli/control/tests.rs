@@ -37,6 +37,7 @@ fn all_mistakes_show_at_once_and_nothing_is_written() {
         "--dns-name=a b",
         "--certificate-lifetime=1d",
         "--trust-domain=a/b",
+        "--trust-domain-aliases=good,b ad",
     ]);
     assert_eq!(
         names(&mistakes),
@@ -51,6 +52,7 @@ fn all_mistakes_show_at_once_and_nothing_is_written() {
             "--trusted-node-account",
             "--dns-name",
             "--trust-domain",
+            "--trust-domain-aliases",
             "--certificate-lifetime",
         ]
     );

@@ -223,7 +223,7 @@ impl About<'_> {
             }
         };
         let account = spec.service_account.as_deref().unwrap_or("default");
-        let identity = Identity::new(mesh.trust_domain.clone(), self.namespace, account)
+        let identity = Identity::new(mesh.trust_domains.own().clone(), self.namespace, account)
             .map_err(|error| format!("serviceAccount: {account:?}: {error}"))?;
         let network = spec
             .network

@@ -7,16 +7,31 @@ use std::sync::Arc;
 use super::holders::{hold, release};
 use super::{Change, Index, ServiceEntry};
 use crate::addr::{NamespacedName, NetworkAddr};
+use crate::identity::Identity;
 use crate::model::{NetworkMode, Service, Vip, Workload};
 
 impl Index {
     /// Takes in one change. The cost does not depend on the size of the mesh.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Workload(workload) => self.put_workload(workload),
-            Change::Service(service) => self.put_service(service),
+            Change::Workload(mut workload) => {
+                if !self.trust_domains.is_settled(&workload.identity) {
+                    self.settle(&mut Arc::make_mut(&mut workload).identity);
+                }
+                self.put_workload(workload);
+            }
+            Change::Service(mut service) => {
+                let settled = |name| self.trust_domains.is_settled(name);
+                if !service.subject_alt_names.iter().all(settled) {
+                    for name in &mut Arc::make_mut(&mut service).subject_alt_names {
+                        self.settle(name);
+                    }
+                }
+                self.put_service(service);
+            }
             Change::RemoveAddress(name) => self.remove_address(&name),
-            Change::Policy(policy) => {
+            Change::Policy(mut policy) => {
+                Arc::make_mut(&mut policy).spell_out(&self.trust_domains);
                 self.policies.put(policy);
                 self.epoch += 1;
             }
@@ -30,6 +45,10 @@ impl Index {
                 self.policies.synced = true;
             }
         }
+    }
+
+    fn settle(&self, identity: &mut Identity) {
+        *identity = self.trust_domains.settle(identity.clone());
     }
 
     fn put_workload(&mut self, workload: Arc<Workload>) {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use crate::addr::{NamespacedName, NetworkAddr};
 use crate::model::policy::Scope;
 use crate::model::{AuthorizationPolicy, Service, Workload};
+use crate::trust_domain::TrustDomains;
 
 pub use endpoints::{Endpoint, Endpoints};
 pub use lookup::Target;
@@ -38,6 +39,7 @@ pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
 /// Workloads, services and policies, with every lookup a decision needs.
 #[derive(Clone)]
 pub struct Index {
+    trust_domains: TrustDomains,
     workloads: Map<Arc<str>, Arc<Workload>>,
     addresses: Map<NetworkAddr, Holders<Arc<Workload>>>,
     services: Map<NamespacedName, ServiceEntry>,
@@ -94,6 +96,7 @@ impl Index {
     #[must_use]
     pub fn new(root_namespace: impl Into<Arc<str>>) -> Self {
         Self {
+            trust_domains: TrustDomains::default(),
             workloads: Map::default(),
             addresses: Map::default(),
             services: Map::default(),
@@ -105,6 +108,22 @@ impl Index {
             epoch: 0,
             endpoint_changes: 0,
         }
+    }
+
+    /// The same of a mesh whose trust domain has these names: identities that are applied are settled, and
+    /// policies spelled out.
+    #[must_use]
+    pub fn within(self, trust_domains: TrustDomains) -> Self {
+        Self {
+            trust_domains,
+            ..self
+        }
+    }
+
+    /// The names of the mesh's trust domain.
+    #[must_use]
+    pub fn trust_domains(&self) -> &TrustDomains {
+        &self.trust_domains
     }
 
     /// Grows whenever the answer for an established connection may have changed: policies, their

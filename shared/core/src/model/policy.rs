@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::addr::NamespacedName;
+use crate::trust_domain::TrustDomains;
 
 /// An L4 authorization policy. Rules are alternatives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -20,6 +21,17 @@ pub struct AuthorizationPolicy {
     pub rules: Vec<Rule>,
     /// Evaluated and reported, never enforced.
     pub dry_run: bool,
+}
+
+impl AuthorizationPolicy {
+    /// Lets principals hold under every name of the trust domain: see [`TrustDomains::spell_out`].
+    pub fn spell_out(&mut self, names: &TrustDomains) {
+        let clauses = self.rules.iter_mut().flat_map(|rule| &mut rule.clauses);
+        for found in clauses.flat_map(|clause| &mut clause.matches) {
+            names.spell_out(&mut found.principals);
+            names.spell_out(&mut found.not_principals);
+        }
+    }
 }
 
 /// Which workloads a policy applies to.
@@ -96,7 +108,7 @@ pub struct ServiceAccountMatch {
 }
 
 /// How a text is compared; case-sensitive.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub enum StringMatch {
     /// Equal.
     Exact(Arc<str>),

@@ -22,7 +22,7 @@ use crate::model::{Service, Workload};
 pub struct Inbound<'a> {
     /// The pod it arrived at.
     pub local: &'a Workload,
-    /// Who asks, by certificate.
+    /// Who asks, by certificate, settled.
     pub peer: &'a Identity,
     /// The other end of the TLS connection.
     pub peer_addr: SocketAddr,
@@ -66,7 +66,7 @@ pub struct InboundPlan {
 /// Who called a waypoint, by that waypoint's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// By the certificate that the waypoint has verified.
+    /// By the certificate that the waypoint has verified, settled.
     pub identity: Identity,
     /// The other end of the waypoint's connection, if it says so.
     pub address: Option<SocketAddr>,
@@ -158,7 +158,7 @@ fn called_by(index: &Index, inbound: &Inbound<'_>, port: u16) -> Result<Option<C
     if !waypoint::speaks_for_callers(index, inbound.local, port, inbound.asking()) {
         return Ok(None);
     }
-    let identity = text.parse().map_err(|error: IdentityError| {
+    let identity: Identity = text.parse().map_err(|error: IdentityError| {
         Refusal::bad_request(format!(
             "waypoint {} says who called in {}, which does not read: {error}",
             inbound.peer,
@@ -166,7 +166,7 @@ fn called_by(index: &Index, inbound: &Inbound<'_>, port: u16) -> Result<Option<C
         ))
     })?;
     Ok(Some(Caller {
-        identity,
+        identity: index.trust_domains().settle(identity),
         address: inbound.forwarded_for,
     }))
 }

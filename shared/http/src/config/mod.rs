@@ -12,6 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::trust_domain::TrustDomains;
 
 use crate::model::route::Protocol;
 use crate::model::{
@@ -28,6 +29,7 @@ type Map<K, V> = rpds::HashTrieMapSync<K, V, hashbrown::DefaultHashBuilder>;
 /// Routes, policies and the rest, with every lookup a decision needs.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
+    trust_domains: TrustDomains,
     rules: Map<RouteKey, Arc<RouteRule>>,
     http: Map<NamespacedName, ServiceRoutes>,
     opaque: Map<NamespacedName, Arc<Vec<Arc<RouteRule>>>>,
@@ -62,6 +64,15 @@ pub struct Scope<'a> {
 }
 
 impl Config {
+    /// Nothing yet, of a mesh whose trust domain has these names: policies that are applied are spelled out.
+    #[must_use]
+    pub fn within(trust_domains: TrustDomains) -> Self {
+        Self {
+            trust_domains,
+            ..Self::default()
+        }
+    }
+
     /// Applies one change.
     pub fn apply(&mut self, change: Change) {
         match change {
@@ -74,7 +85,10 @@ impl Config {
     fn set(&mut self, resource: Resource) {
         match resource {
             Resource::Route(rule) => self.set_rule(&rule),
-            Resource::Policy(policy) => self.policies.set(policy),
+            Resource::Policy(mut policy) => {
+                Arc::make_mut(&mut policy).spell_out(&self.trust_domains);
+                self.policies.set(policy);
+            }
             Resource::Authentication(it) => self.authentications.set(it),
             Resource::Authorizer(it) => self.authorizers.insert_mut(it.key.clone(), it),
             Resource::Traffic(it) => self.traffic.set(it),

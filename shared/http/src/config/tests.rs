@@ -187,3 +187,61 @@ fn a_traffic_policy_for_a_port_goes_first() {
     }
     assert_eq!(found(&config, 80), None);
 }
+
+#[test]
+fn policies_are_spelled_out_under_every_name_of_the_trust_domain() {
+    use crate::model::policy::{Condition, Rule, Source, Values};
+    use crate::model::{Action, TextMatch};
+
+    let own = "new".parse().expect("a name");
+    let aliases = "old".parse().expect("aliases");
+    let mut config = Config::within(TrustDomains::new(own, aliases));
+    let exact = |text: &str| TextMatch::Exact(text.into());
+    let values = || Values {
+        any: vec![exact("old/ns/a/sa/b")],
+        none: vec![TextMatch::Prefix("new/ns/c".into()), TextMatch::Present],
+    };
+    let rule = Rule {
+        from: vec![Source {
+            principals: values(),
+            namespaces: values(),
+            request_principals: values(),
+            ..Source::default()
+        }],
+        when: vec![
+            Condition::SourcePrincipal(values()),
+            Condition::SourceNamespace(values()),
+        ],
+        ..Rule::default()
+    };
+    config.apply(Change::Set(Resource::Policy(Arc::new(Policy {
+        key: name("a/p"),
+        targets: vec![Target::Mesh],
+        action: Action::Deny,
+        rules: vec![rule],
+        dry_run: false,
+        undecodable: None,
+    }))));
+    let scope = Scope {
+        waypoint: &name("a/w"),
+        services: &[],
+    };
+    let found = config.policies(scope).next().expect("it is attached");
+    let spelt = Values {
+        any: vec![exact("old/ns/a/sa/b"), exact("new/ns/a/sa/b")],
+        none: vec![
+            TextMatch::Prefix("new/ns/c".into()),
+            TextMatch::Present,
+            TextMatch::Prefix("old/ns/c".into()),
+        ],
+    };
+    let [rule] = &found.rules[..] else {
+        panic!("{:?}", found.rules);
+    };
+    assert_eq!(rule.from[0].principals, spelt);
+    assert_eq!(rule.when[0], Condition::SourcePrincipal(spelt));
+    // What is no principal of the mesh is what it is.
+    assert_eq!(rule.from[0].namespaces, values());
+    assert_eq!(rule.from[0].request_principals, values());
+    assert_eq!(rule.when[1], Condition::SourceNamespace(values()));
+}

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::model::StringMatch;
 use serde::Serialize;
 
 pub use authentication::{JwtRule, KeySource, RequestAuthentication, TokenSource};
@@ -105,4 +106,26 @@ pub enum TextMatch {
     Suffix(Arc<str>),
     /// There is one.
     Present,
+}
+
+impl From<StringMatch> for TextMatch {
+    fn from(text: StringMatch) -> Self {
+        match text {
+            StringMatch::Exact(text) => Self::Exact(text),
+            StringMatch::Prefix(text) => Self::Prefix(text),
+            StringMatch::Suffix(text) => Self::Suffix(text),
+            StringMatch::Presence => Self::Present,
+        }
+    }
+}
+
+impl From<TextMatch> for StringMatch {
+    fn from(text: TextMatch) -> Self {
+        match text {
+            TextMatch::Exact(text) => Self::Exact(text),
+            TextMatch::Prefix(text) => Self::Prefix(text),
+            TextMatch::Suffix(text) => Self::Suffix(text),
+            TextMatch::Present => Self::Presence,
+        }
+    }
 }

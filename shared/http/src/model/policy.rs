@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::model::ServiceAccountMatch;
+use ambit_core::model::{ServiceAccountMatch, StringMatch};
+use ambit_core::trust_domain::TrustDomains;
 use http::HeaderName;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -27,6 +28,30 @@ pub struct Policy {
     pub dry_run: bool,
     /// It could not be understood as a whole and denies what it is attached to.
     pub undecodable: Option<Arc<str>>,
+}
+
+impl Policy {
+    /// Lets principals hold under every name of the trust domain: see [`TrustDomains::spell_out`].
+    pub fn spell_out(&mut self, names: &TrustDomains) {
+        for rule in &mut self.rules {
+            for source in &mut rule.from {
+                spell_out(&mut source.principals, names);
+            }
+            for condition in &mut rule.when {
+                if let Condition::SourcePrincipal(values) = condition {
+                    spell_out(values, names);
+                }
+            }
+        }
+    }
+}
+
+fn spell_out(values: &mut Values<TextMatch>, names: &TrustDomains) {
+    for texts in [&mut values.any, &mut values.none] {
+        let mut spelt: Vec<StringMatch> = texts.drain(..).map(Into::into).collect();
+        names.spell_out(&mut spelt);
+        texts.extend(spelt.into_iter().map(TextMatch::from));
+    }
 }
 
 /// What a match means, in the order of evaluation; AUDIT never decides.

@@ -68,6 +68,7 @@ impl<S: Signer> Driver<S> {
                     return;
                 };
                 tracing::debug!(%identity, serial = certified.serial(), ?remaining, "certificate issued");
+                let certified = certified.within(self.shared.settings.trust_domains.clone());
                 self.shared.change(|serving| {
                     serving.insert(identity.clone(), Arc::new(certified));
                 });

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_core::rotation::{Priority, Rotation};
+use ambit_core::trust_domain::TrustDomains;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -28,6 +29,8 @@ pub struct Settings {
     pub wait: Duration,
     /// The wall clock.
     pub clock: Clock,
+    /// The names of the mesh's trust domain, under which peers are believed.
+    pub trust_domains: TrustDomains,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             concurrency: 8,
             wait: Duration::from_secs(5),
             clock: Arc::new(SystemTime::now),
+            trust_domains: TrustDomains::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,6 +26,7 @@ const CLIENT_CONFIGS: usize = 4096;
 /// resumes without a certificate exchange.
 pub struct Certified {
     identity: Identity,
+    trust_domains: TrustDomains,
     key: Arc<CertifiedKey>,
     private_key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
@@ -103,6 +105,7 @@ impl Certified {
         certified.keys_match()?;
         Ok(Self {
             identity,
+            trust_domains: TrustDomains::default(),
             key: Arc::new(certified),
             private_key: key,
             roots: Arc::new(roots),
@@ -115,7 +118,24 @@ impl Certified {
         })
     }
 
-    /// Who this is.
+    /// The same in a mesh whose trust domain has these names: a peer is believed under each of them.
+    #[must_use]
+    pub fn within(self, trust_domains: TrustDomains) -> Self {
+        Self {
+            trust_domains,
+            server: OnceLock::new(),
+            clients: Mutex::default(),
+            ..self
+        }
+    }
+
+    /// The names of the trust domain, by which peers' identities are settled.
+    #[must_use]
+    pub fn trust_domains(&self) -> &TrustDomains {
+        &self.trust_domains
+    }
+
+    /// Who this is: as the certificate says, which may be under an alias of the trust domain.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -156,8 +176,8 @@ impl Certified {
         &self.root_certificates
     }
 
-    /// For accepting HBONE as this identity: a client certificate of the same trust domain is
-    /// required.
+    /// For accepting HBONE as this identity: a client certificate of the same trust domain, under
+    /// whatever name, is required.
     ///
     /// # Errors
     /// When TLS refuses the material.
@@ -165,15 +185,17 @@ impl Certified {
         if let Some(config) = self.server.get() {
             return Ok(config.clone());
         }
+        let own = self.trust_domains.settle(self.identity.clone());
         let config = config::server(
             self.key.clone(),
             self.roots.clone(),
-            self.identity.trust_domain().clone(),
+            own.trust_domain().clone(),
+            self.trust_domains.clone(),
         )?;
         Ok(self.server.get_or_init(|| config).clone())
     }
 
-    /// For connecting as this identity to a server that is one of `expected`.
+    /// For connecting as this identity to a server that is one of `expected`, under whatever name of the trust domain.
     ///
     /// # Errors
     /// When TLS refuses the material.
@@ -182,7 +204,12 @@ impl Certified {
         if let Some(config) = clients.get(expected) {
             return Ok(config.clone());
         }
-        let config = config::client(self.key.clone(), self.roots.clone(), expected.clone())?;
+        let config = config::client(
+            self.key.clone(),
+            self.roots.clone(),
+            expected.clone(),
+            self.trust_domains.clone(),
+        )?;
         if clients.len() >= CLIENT_CONFIGS {
             clients.clear();
         }

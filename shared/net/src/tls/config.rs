@@ -3,6 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
@@ -39,6 +40,7 @@ pub(super) fn server(
     key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     trust_domain: Arc<str>,
+    names: TrustDomains,
 ) -> Result<Arc<ServerConfig>, Error> {
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider().clone())
         .build()
@@ -48,6 +50,7 @@ pub(super) fn server(
         .with_client_cert_verifier(Arc::new(ClientVerifier {
             chain,
             trust_domain,
+            names,
         }))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
@@ -61,6 +64,7 @@ pub(super) fn client(
     key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     expected: Arc<[Identity]>,
+    names: TrustDomains,
 ) -> Result<Arc<ClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -68,7 +72,8 @@ pub(super) fn client(
         .with_custom_certificate_verifier(Arc::new(ServerVerifier {
             roots,
             algorithms: provider().signature_verification_algorithms,
-            expected,
+            expected: expected.iter().map(|it| names.settle(it.clone())).collect(),
+            names,
         }))
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
@@ -82,16 +83,16 @@ impl Stream {
         })
     }
 
-    /// Who the peer is, by its verified certificate.
+    /// Who the peer is, by its verified certificate, settled: under the own one of the trust domain's names.
     ///
     /// A resumed session skips the chain check, so the dates are judged here, at `now`.
     ///
     /// # Errors
     /// When the peer showed no certificate, or one that is not valid at `now`.
-    pub fn peer_identity(&self, now: SystemTime) -> Result<Identity, Error> {
+    pub fn peer_identity(&self, names: &TrustDomains, now: SystemTime) -> Result<Identity, Error> {
         let leaf = self.peer_certificate().ok_or(Error::UriCount(0))?;
         certified::check_dates(leaf, now)?;
-        identity_of(leaf)
+        Ok(names.settle(identity_of(leaf)?))
     }
 
     /// Until when the peer's certificate is valid.

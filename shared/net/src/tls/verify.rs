@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -43,12 +44,14 @@ pub fn identity_of(certificate: &CertificateDer<'_>) -> Result<Identity, Error> 
     }
 }
 
-/// Accepts servers that show one of the expected identities.
+/// Accepts servers that show one of the expected identities, under whatever name of the trust domain.
 #[derive(Debug)]
 pub(super) struct ServerVerifier {
     pub(super) roots: Arc<RootCertStore>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
+    /// Settled.
     pub(super) expected: Arc<[Identity]>,
+    pub(super) names: TrustDomains,
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -69,7 +72,7 @@ impl ServerCertVerifier for ServerVerifier {
             self.algorithms.all,
         )?;
         let found = identity_of(end_entity).map_err(refused)?;
-        if !self.expected.contains(&found) {
+        if !self.expected.contains(&self.names.settle(found.clone())) {
             return Err(refused(WrongPeer {
                 found,
                 expected: self.expected.clone(),
@@ -101,12 +104,14 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
-/// Accepts clients of the trust domain.
+/// Accepts clients of the trust domain, under whatever name.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
     /// Checks the chain, its dates and its purpose.
     pub(super) chain: Arc<dyn ClientCertVerifier>,
+    /// Settled.
     pub(super) trust_domain: Arc<str>,
+    pub(super) names: TrustDomains,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -125,7 +130,8 @@ impl ClientCertVerifier for ClientVerifier {
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;
         let found = identity_of(end_entity).map_err(refused)?;
-        if *found.trust_domain() != self.trust_domain {
+        let settled = self.names.settle(found.clone());
+        if *settled.trust_domain() != self.trust_domain {
             return Err(refused(WrongTrustDomain {
                 found,
                 expected: self.trust_domain.clone(),

@@ -1,5 +1,9 @@
 //! Who is accepted.
 
+use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
+use tokio::sync::mpsc;
+
 use super::*;
 
 #[tokio::test]
@@ -83,6 +87,68 @@ async fn a_server_refuses_strangers() {
             .to_string(),
         "a certificate of the mesh has exactly one URI subject alternative name, this one has 2"
     );
+}
+
+/// Both ends settle what they are shown: a server what clients show, a client what servers do.
+#[tokio::test]
+async fn a_peer_is_believed_under_every_name_of_the_trust_domain() {
+    const NAMES: [&str; 3] = ["new.example", "old.example", "other.example"];
+    let party = |name: &str, who: &str| format!("spiffe://{name}/ns/shop/sa/{who}");
+    let within = |own: &str, aliases: &str| {
+        let own = own.parse().expect("a name");
+        TrustDomains::new(own, aliases.parse().expect("aliases"))
+    };
+    let (ca, app) = (Ca::new(), doubling_app().await);
+    let certified = |shown: &str, who: &str, names: &TrustDomains| {
+        let (chain, key) = ca.issue_pem(&Leaf::of(&[&party(shown, who)]));
+        let certified = Certified::from_pem(&chain, &key).expect("certified");
+        Arc::new(certified.within(names.clone()))
+    };
+    // What is an alias to some is what others call it.
+    for names in [
+        within("new.example", "old.example"),
+        within("old.example", "new.example"),
+        within("new.example", ""),
+    ] {
+        let own = &**names.own();
+        for (shown, meant) in NAMES.iter().flat_map(|it| NAMES.map(|meant| (*it, meant))) {
+            let case = format!("{names:?}: {shown}, {meant}");
+            let same = shown == meant || (names.contains(shown) && names.contains(meant));
+            // A server that shows one name, to a client that means another.
+            let server = certified(shown, "server", &names);
+            let settings = Settings::default();
+            let address = serve(server, settings.clone(), never_drain(), forward).await;
+            let target = Target {
+                address,
+                identities: ids(&[&party(meant, "server")]),
+            };
+            let client = certified(shown, "client", &names);
+            let opened = open(&target, &client, app).await;
+            assert_eq!(opened.is_ok(), same, "{case}");
+            drop(opened);
+            // A client that shows one name, to a server that has another.
+            let (seen, mut callers) = mpsc::unbounded_channel();
+            let on_connect = move |connect: server::Connect, peer: Identity| {
+                let _ = seen.send(peer.clone());
+                forward(connect, peer);
+            };
+            let server = certified(meant, "server", &names);
+            let address = serve(server, settings, never_drain(), on_connect).await;
+            let target = Target {
+                address,
+                identities: ids(&[&party(meant, "server")]),
+            };
+            if !same {
+                assert_refused(&case, &target, &client, app).await;
+                continue;
+            }
+            let opening = open(&target, &client, app).await.expect(&case);
+            opening.established().await.expect(&case);
+            let caller = callers.recv().await.expect("a caller");
+            let settled = if names.contains(shown) { own } else { shown };
+            assert_eq!(caller.to_string(), party(settled, "client"), "{case}");
+        }
+    }
 }
 
 fn of_two_uris(ca: &Ca) -> Result<Certified, tls::Error> {

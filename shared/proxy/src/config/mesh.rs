@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
+use ambit_core::trust_domain::{Aliases, TrustDomain, TrustDomains};
 use ambit_net::grpc::Address;
 use serde::Serialize;
 
 use super::reader::Reader;
-use super::value::{self, Namespace, TrustDomain};
+use super::value::{self, Namespace};
 
 const ROOT_CA: &str = "./var/run/secrets/istio/root-cert.pem";
 const TOKEN: &str = "./var/run/secrets/tokens/istio-token";
@@ -25,6 +26,8 @@ pub struct Mesh {
     pub network: String,
     /// Trust domain of the mesh.
     pub trust_domain: TrustDomain,
+    /// Its other names.
+    pub trust_domain_aliases: Aliases,
     /// Domain of the cluster's services.
     pub cluster_domain: String,
     /// The namespace whose policies may apply to the whole mesh.
@@ -55,7 +58,12 @@ impl Mesh {
             trust_domain: reader.value(
                 "TRUST_DOMAIN",
                 "trust domain of the mesh",
-                TrustDomain("cluster.local".to_owned()),
+                TrustDomain::default(),
+            ),
+            trust_domain_aliases: reader.value(
+                "AMBIT_TRUST_DOMAIN_ALIASES",
+                "other names of the trust domain: who shows one is believed, and what policies say of one holds for all",
+                Aliases::default(),
             ),
             cluster_domain: reader.value(
                 "CLUSTER_DOMAIN",
@@ -78,6 +86,12 @@ impl Mesh {
             ),
             metadata,
         }
+    }
+
+    /// The names of the trust domain.
+    #[must_use]
+    pub fn trust_domains(&self) -> TrustDomains {
+        TrustDomains::new(self.trust_domain.clone(), self.trust_domain_aliases.clone())
     }
 }
 

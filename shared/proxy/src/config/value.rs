@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_core::trust_domain::{Aliases, TrustDomain, TrustDomainError};
 use ambit_net::grpc::Address;
 use ambit_telemetry::log::Format;
 use serde::{Serialize, Serializer};
@@ -259,20 +260,27 @@ impl Value for Filter {
     }
 }
 
-/// A part of a SPIFFE identity.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TrustDomain(pub String);
-
 impl Value for TrustDomain {
     const ACCEPTS: &'static str = "a trust domain such as cluster.local";
 
     fn read(text: &str) -> Result<Self, String> {
-        ambit_core::identity::Identity::new(text, "a", "a").map_err(|e| e.to_string())?;
-        Ok(Self(text.to_owned()))
+        text.parse().map_err(|e: TrustDomainError| e.to_string())
     }
 
     fn show(&self) -> String {
-        self.0.clone()
+        self.to_string()
+    }
+}
+
+impl Value for Aliases {
+    const ACCEPTS: &'static str = "trust domains, separated by commas";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: TrustDomainError| e.to_string())
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
     }
 }
 

@@ -1,4 +1,5 @@
 mod addresses;
+mod names;
 mod policies;
 mod property;
 mod scale;

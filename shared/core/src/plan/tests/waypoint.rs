@@ -8,6 +8,7 @@ use crate::identity::Identity;
 use crate::index::{Change, Index};
 use crate::model::{Destination, GatewayAddress, Health, Service, Workload};
 use crate::plan::{Inbound, Outbound, Passthrough, plan_inbound, plan_outbound, plan_passthrough};
+use crate::trust_domain::TrustDomains;
 
 fn gateway_service() -> Service {
     let mut gateway = service("ns/gw", &["10.1.0.100"]);
@@ -532,4 +533,27 @@ fn of_several_instances_the_one_with_fewer_streams() {
         );
     }
     assert_eq!(loaded("10.0.0.1:1").len(), 2, "equally busy ones share");
+}
+
+#[test]
+fn a_caller_is_known_by_whatever_name_its_waypoint_calls_the_trust_domain() {
+    let own = "cluster.local".parse().expect("a name");
+    let aliases = "old.example".parse().expect("aliases");
+    let mut index = Index::default().within(TrustDomains::new(own, aliases));
+    let client = pod("client", &["10.0.0.9"]).into();
+    for change in mesh().into_iter().chain([client]) {
+        index.apply(change);
+    }
+    for (caller, expected) in [
+        (
+            "spiffe://old.example/ns/ns/sa/client",
+            "spiffe://cluster.local/ns/ns/sa/client at 10.0.0.9 [client]",
+        ),
+        (
+            "spiffe://other.example/ns/ns/sa/client",
+            "spiffe://other.example/ns/ns/sa/client at 10.0.0.9 [-]",
+        ),
+    ] {
+        assert_eq!(said(&index, "gw", "10.0.0.1:8080", Some(caller)), expected);
+    }
 }

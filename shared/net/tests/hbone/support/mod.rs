@@ -108,6 +108,7 @@ pub async fn serve(
         loop {
             let (tcp, _) = listener.accept().await.expect("a connection");
             let config = certified.server_config().expect("a TLS configuration");
+            let names = certified.trust_domains().clone();
             let settings = settings.clone();
             let drain = drain.clone();
             let on_connect = on_connect.clone();
@@ -115,7 +116,7 @@ pub async fn serve(
                 let Ok(stream) = tls::Stream::accept(tcp, config).await else {
                     return;
                 };
-                let Ok(peer) = stream.peer_identity(SystemTime::now()) else {
+                let Ok(peer) = stream.peer_identity(&names, SystemTime::now()) else {
                     return;
                 };
                 let _ = server::serve(stream, &settings, drain, |connect| {
