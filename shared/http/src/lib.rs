@@ -17,6 +17,7 @@ pub mod fault;
 #[cfg(test)]
 mod fixtures;
 pub mod h1;
+pub mod h2fields;
 pub mod h2rules;
 pub mod headers;
 pub mod host;

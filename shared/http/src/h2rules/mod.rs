@@ -6,8 +6,8 @@
 //! late, a missing method or scheme, an empty path, characters no authority or path has, `:protocol`
 //! where it was not enabled or without CONNECT, lengths that contradict each other or the body. With
 //! the whole connection, as what breaks its compression: names and values that are none (upper case,
-//! empty, CR, LF, NUL), unknown pseudo-fields, heads of four times the limit. The connection is the
-//! inner one, so that the tunnels beside it live on. It cuts `#...` off a path.
+//! empty, CR, LF, NUL) and unknown pseudo-fields, which [`crate::h2fields`] keeps from it on connections
+//! of clients; heads of four times the limit. It cuts `#...` off a path.
 //!
 //! It leaves to us: `host` and user information, paths that do not start with `/`, CONNECT, repeated
 //! lengths, the number of fields, statuses, interim responses without end, bodies where there are

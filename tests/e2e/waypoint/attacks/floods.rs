@@ -61,7 +61,17 @@ fn floods() -> Vec<(&'static str, Vec<u8>, u32, Want)> {
     let closed = streams(1).flat_map(|it| [good(it, "/closed"), frame(DATA, 0, it, b"x")].concat());
     let provoked =
         streams(1).flat_map(|it| [good(it, "/provoked"), frame(WINDOW, 0, it, &[0; 4])].concat());
+    let none = streams(1).flat_map(|it| {
+        let fields = request("/none", &[("X-Upper", "1")]);
+        headers(it, END_STREAM, &block(&fields))
+    });
     vec![
+        (
+            "requests with names that are none",
+            none.collect(),
+            99_999,
+            Ended,
+        ),
         (
             "requests that are reset (CVE-2023-44487)",
             resets.collect(),

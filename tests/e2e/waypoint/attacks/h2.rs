@@ -69,9 +69,9 @@ fn heads() -> Vec<(&'static str, Vec<Field<'static>>, Want)> {
         (
             "a method with CRLF",
             instead(":method", "GET\r\nx: 1"),
-            Inner,
+            Reset,
         ),
-        ("a method with a space", instead(":method", "GET /"), Inner),
+        ("a method with a space", instead(":method", "GET /"), Reset),
         (
             "user information",
             instead(":authority", "x@echo.mesh"),
@@ -115,13 +115,13 @@ fn heads() -> Vec<(&'static str, Vec<Field<'static>>, Want)> {
             with(("content-length", "5")),
             Reset,
         ),
-        ("an upper-case name", with(("X-Upper", "1")), Inner),
-        ("an empty name", with(("", "1")), Inner),
-        ("a name with a colon", with(("a:b", "1")), Inner),
-        ("a name with CRLF", with(("a\r\nb", "1")), Inner),
-        ("a value with CRLF", with(("x", "a\r\nb: c")), Inner),
-        ("a value with NUL", with(("x", "a\0b")), Inner),
-        ("an unknown pseudo-field", with((":other", "1")), Inner),
+        ("an upper-case name", with(("X-Upper", "1")), Reset),
+        ("an empty name", with(("", "1")), Reset),
+        ("a name with a colon", with(("a:b", "1")), Reset),
+        ("a name with CRLF", with(("a\r\nb", "1")), Reset),
+        ("a value with CRLF", with(("x", "a\r\nb: c")), Reset),
+        ("a value with NUL", with(("x", "a\0b")), Reset),
+        ("an unknown pseudo-field", with((":other", "1")), Reset),
         ("a response's pseudo-field", with((":status", "200")), Reset),
     ]
 }
@@ -156,6 +156,26 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Want)> {
                 trailers(0, &[("x", "1")]),
             ]
             .concat(),
+            Reset,
+        ),
+        (
+            "trailers that are none",
+            [
+                post(&[]),
+                frame(DATA, 0, 1, b"abc"),
+                trailers(END_STREAM, &[("x", "a\nb")]),
+            ]
+            .concat(),
+            Reset,
+        ),
+        (
+            "a head in pieces with a name that is none",
+            pieces(&block(&request("/refused", &[("X-Upper", "1")]))),
+            Reset,
+        ),
+        (
+            "a head in pieces with a connection field",
+            pieces(&block(&request("/refused", &[("upgrade", "h2c")]))),
             Reset,
         ),
         // The parser leaves it out: nobody sees it.
@@ -238,6 +258,46 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Want)> {
             Inner,
         ),
     ]
+}
+
+/// A head of stream 1, of which the last byte comes after all others.
+fn pieces(block: &[u8]) -> Vec<u8> {
+    let (front, last) = block.split_at(block.len() - 1);
+    let first = frame(HEADERS, END_STREAM, 1, front);
+    [first, frame(CONTINUATION, END_HEADERS, 1, last)].concat()
+}
+
+/// Both ends still agree on the dynamic table after an entry that is no field (RFC 7541 section 2.3.2).
+#[test]
+fn an_entry_that_is_none_is_refused_wherever_it_is_used() {
+    let scene = scene();
+    let mut wire = scene.dial("echo", 8081);
+    wire.send(&hello());
+    let mut send = |stream: u32, path: &str, more: &[u8]| {
+        let head = [&block(&request(path, &[])), more].concat();
+        wire.send(&headers(stream, END_STREAM, &head));
+        wire.outcome(path, stream)
+    };
+    // Two entries: 63 is none, 62 is one.
+    let steps: [(&str, &[u8], bool); 5] = [
+        ("/refused", b"\x40\x07X-Upper\x011", false),
+        ("/kept", b"\x40\x06x-kept\x011", true),
+        ("/kept", &[0xbe], true),
+        ("/refused", &[0xbf], false),
+        ("/kept", &[0xbe], true),
+    ];
+    for (stream, (path, more, is_good)) in (1..).step_by(2).zip(steps) {
+        let outcome = send(stream, path, more);
+        match is_good {
+            true => assert_eq!(outcome, Outcome::Status(200), "stream {stream}"),
+            false => assert!(
+                matches!(outcome, Outcome::Reset(1)),
+                "stream {stream}: {outcome:?}"
+            ),
+        }
+    }
+    assert_eq!(scene.arrived("/refused"), 0);
+    assert_eq!(scene.arrived("/kept"), 3);
 }
 
 #[test]

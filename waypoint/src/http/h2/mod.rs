@@ -5,6 +5,7 @@ mod incoming;
 mod opening;
 mod send;
 mod server;
+mod sieved;
 #[cfg(test)]
 mod tests;
 

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::opening::Opening;
 use super::send::{Unsent, send};
+use super::sieved::Sieved;
 use super::{
     CONNECTION_WINDOW, Incoming, MAX_ERRORS, MAX_HEADERS, MAX_RESETS, MAX_STREAMS, SEND_BUFFER,
     STREAM_WINDOW,
@@ -51,7 +52,7 @@ pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes)
         .max_local_error_reset_streams(Some(MAX_ERRORS))
         .max_send_buffer_size(SEND_BUFFER)
         .enable_connect_protocol();
-    let greeting = builder.handshake::<_, Bytes>(Prefixed::new(first, io));
+    let greeting = builder.handshake::<_, Bytes>(Sieved::new(Prefixed::new(first, io)));
     let mut connection = match timeout(GREETING, greeting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
