@@ -12,13 +12,13 @@ use crate::pods::name;
 use crate::traffic::{Flow, under_load};
 
 const WAYPOINT: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
-const URL: &str = "http://reviews.shop:8080/";
+pub(crate) const URL: &str = "http://reviews.shop:8080/";
 /// How many requests are split, and between which numbers of them one of ten is: five standard deviations.
 const REQUESTS: u32 = 600;
 const OF_TEN: std::ops::RangeInclusive<f64> = 23.0..=97.0;
 
 /// Servers of two versions, who may ask them, and who may not.
-fn programs() -> String {
+pub(crate) fn programs() -> String {
     let server = |version: &str| {
         format!(
             "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: reviews-{version}}}\n\
