@@ -101,17 +101,18 @@ impl What {
                 &[
                     ("NAMESPACE", "/namespace"),
                     ("NAME", "/name"),
-                    ("ADDRESSES", "/addresses"),
+                    ("ADDRESSES", "/workloadIps"),
                     ("NODE", "/node"),
-                    ("TUNNEL", "/tunnel_protocol"),
-                    ("HEALTH", "/health"),
+                    ("TUNNEL", "/protocol"),
+                    ("HEALTH", "/status"),
                     ("WAYPOINT", "/waypoint/destination"),
                 ],
             ),
             Self::Services(_) => (
                 "services",
                 &[
-                    ("SERVICE", "/key"),
+                    ("NAMESPACE", "/namespace"),
+                    ("HOSTNAME", "/hostname"),
                     ("ADDRESSES", "/vips"),
                     ("ENDPOINTS", "/endpoints"),
                     ("WAYPOINT", "/waypoint/destination"),
@@ -124,7 +125,7 @@ impl What {
                     ("ACTION", "/action"),
                     ("SCOPE", "/scope"),
                     ("RULES", "/rules"),
-                    ("DRY RUN", "/dry_run"),
+                    ("DRY RUN", "/dryRun"),
                     ("UNDECODABLE", "/undecodable"),
                 ],
             ),
@@ -142,9 +143,9 @@ impl What {
                 &[
                     ("IDENTITY", "/identity"),
                     ("STATE", "/state"),
-                    ("VALID FROM", "/certChain/validFrom"),
-                    ("EXPIRES", "/certChain/expirationTime"),
-                    ("SERIAL", "/certChain/serialNumber"),
+                    ("VALID FROM", "/certChain/0/validFrom"),
+                    ("EXPIRES", "/certChain/0/expirationTime"),
+                    ("SERIAL", "/certChain/0/serialNumber"),
                     ("ERROR", "/lastError"),
                 ],
             ),
@@ -187,7 +188,7 @@ mod tests {
         };
         let (_, columns) = What::Policies(place).columns();
         let rows = [
-            json!({"key": "shop/a", "action": "Allow", "scope": "Namespace", "rules": [{}], "dry_run": false}),
+            json!({"key": "shop/a", "action": "Allow", "scope": "Namespace", "rules": [{}], "dryRun": false}),
             json!({"key": "shop/longer", "undecodable": "no"}),
         ];
         let expected = "POLICY       ACTION  SCOPE      RULES  DRY RUN  UNDECODABLE\n\
