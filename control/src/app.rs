@@ -19,7 +19,7 @@ use crate::admin::metrics::Metrics;
 use crate::admin::{self, Admin, Asked};
 use crate::ca::secret::follow_secrets;
 use crate::ca::service::Service as CaService;
-use crate::ca::{Authority, Signing};
+use crate::ca::{Authority, Certificates, Signing};
 use crate::cli::control::{Kubernetes, Place, Settings};
 use crate::cluster::{self, Cluster, lease, roots, statuses};
 use crate::dispatch::Dispatch;
@@ -28,7 +28,7 @@ use crate::push::connections::Connections;
 use crate::push::server::Server as XdsServer;
 use crate::source::files::{Folder, watch as files};
 use crate::source::{Deliveries, Rescan, kube};
-use crate::tls::{self, ServerCertificate};
+use crate::tls::{self, Origin, ServerCertificate};
 use crate::tokens::Authenticator;
 use crate::tokens::review::Reviews;
 use crate::waypoints;
@@ -101,7 +101,17 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         stopped = terminated() => return Ok(stopped?),
     };
     let tokens = Arc::new(started.tokens);
-    let certificate = ServerCertificate::new(started.signing.clone(), settings.dns_names)
+    let origin = match &started.certificates {
+        Certificates::Here(signing) => Origin::Signed {
+            authority: signing.clone(),
+            names: settings.dns_names,
+        },
+        Certificates::Elsewhere(external) => Origin::Kept {
+            folder: external.folder.clone(),
+            names: external.names.clone(),
+        },
+    };
+    let certificate = ServerCertificate::new(origin)
         .map_err(|error| anyhow!("the server certificate: {error}"))?;
     let certificate = Arc::new(certificate);
     tokio::spawn(certificate.clone().keep_fresh());
@@ -112,13 +122,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         metrics: metrics.clone(),
         stopping: stopping.clone(),
     };
-    let ca_service = CaService {
-        authority: started.signing,
-        tokens,
-        state,
-        metrics,
-        trusted: settings.trusted_node_accounts,
-        lifetime: settings.certificate_lifetime,
+    let certificates = match started.certificates {
+        Certificates::Here(authority) => Certificates::Here(CaService {
+            authority,
+            tokens,
+            state,
+            metrics,
+            trusted: settings.trusted_node_accounts,
+            lifetime: settings.certificate_lifetime,
+        }),
+        Certificates::Elsewhere(external) => Certificates::Elsewhere(external),
     };
     let incoming = tls::accept(xds, plain_server_config(certificate)?, stopping.clone());
     let mut stopped = stopping.clone();
@@ -126,7 +139,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
         .serve_with_incoming_shutdown(
-            Dispatch::new(xds_service, ca_service),
+            Dispatch::new(xds_service, certificates),
             ReceiverStream::new(incoming),
             async move {
                 let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -152,7 +165,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 /// What differs between a folder and a cluster.
 struct Started {
     source: JoinHandle<Result<(), String>>,
-    signing: Signing,
+    certificates: Certificates<Signing>,
     tokens: Authenticator,
     /// Who keeps the authority of files, which nothing replaces.
     _kept: Option<watch::Sender<Arc<Authority>>>,
@@ -160,28 +173,32 @@ struct Started {
     writing: Option<JoinHandle<()>>,
 }
 
-/// Takes part in the election of who writes; its winner writes statuses, waypoints and roots.
+/// Takes part in the election of who writes; its winner writes statuses, waypoints, and the roots of an authority
+/// of our own.
 fn write(
     cluster: &Cluster,
     state: &Arc<State>,
-    signing: Signing,
+    certificates: &Certificates<Signing>,
     on: &Kubernetes,
     stopping: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let (held, holds) = watch::channel(None);
     tokio::spawn(statuses::run(cluster.clone(), state.clone(), holds.clone()));
-    tokio::spawn(roots::run(
-        cluster.clone(),
-        on.namespace.clone(),
-        state.clone(),
-        signing,
-        holds.clone(),
-    ));
+    if let Certificates::Here(signing) = certificates {
+        tokio::spawn(roots::run(
+            cluster.clone(),
+            on.namespace.clone(),
+            state.clone(),
+            signing.clone(),
+            holds.clone(),
+        ));
+    }
     if let Some(image) = &on.waypoint_image {
         let domain = state.index().mesh().cluster_domain.clone();
         let settings = waypoints::Settings {
             image: image.clone(),
             control: format!("https://ambit-control.{}.svc.{domain}:15012", on.namespace),
+            authority: on.external.as_ref().map(|it| it.address.clone()),
             roots: None,
             token: None,
             replicas: 1,
@@ -207,33 +224,51 @@ async fn start(
 ) -> anyhow::Result<Started> {
     match place {
         Place::Folder(folder) => {
-            let (kept, signing) = watch::channel(Arc::new(folder.authority));
+            let (certificates, kept) = match folder.authority {
+                Certificates::Here(authority) => {
+                    let (kept, signing) = watch::channel(Arc::new(authority));
+                    (Certificates::Here(signing), Some(kept))
+                }
+                Certificates::Elsewhere(external) => (Certificates::Elsewhere(external), None),
+            };
             let source = files::run(Folder::new(folder.source), deliveries, rescans);
             Ok(Started {
                 source: tokio::spawn(source),
-                signing,
+                certificates,
                 tokens: Authenticator::Keys(folder.tokens),
-                _kept: Some(kept),
+                _kept: kept,
                 writing: None,
             })
         }
         Place::Kubernetes(on) => {
             let cluster = Cluster::inferred().await.map_err(|error| anyhow!(error))?;
             let source = tokio::spawn(kube::run(cluster.clone(), deliveries, rescans));
-            let trust_domain = state.index().mesh().trust_domains.own().to_string();
-            let signing = follow_secrets(cluster.clone(), on.namespace.clone(), trust_domain)
-                .await
-                .map_err(|error| anyhow!(error))?;
-            let writing = write(&cluster, state, signing.clone(), &on, stopping);
+            let certificates = match on.external.clone() {
+                Some(external) => Certificates::Elsewhere(external),
+                None => Certificates::Here(own_authority(&cluster, state, &on).await?),
+            };
+            let writing = write(&cluster, state, &certificates, &on, stopping);
             Ok(Started {
                 source,
-                signing,
+                certificates,
                 tokens: Authenticator::Reviews(Reviews::new(cluster, on.token_audiences)),
                 _kept: None,
                 writing: Some(writing),
             })
         }
     }
+}
+
+/// The authority that is in Secrets of the control plane's namespace.
+async fn own_authority(
+    cluster: &Cluster,
+    state: &State,
+    on: &Kubernetes,
+) -> anyhow::Result<Signing> {
+    let trust_domain = state.index().mesh().trust_domains.own().to_string();
+    follow_secrets(cluster.clone(), on.namespace.clone(), trust_domain)
+        .await
+        .map_err(|error| anyhow!(error))
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {

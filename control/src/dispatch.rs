@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 
+use crate::ca::Certificates;
 use crate::ca::service::Service as CaService;
 use crate::push::server::Server as XdsService;
 
@@ -25,17 +26,23 @@ const MAX_XDS_REQUEST: usize = 64 << 20;
 #[derive(Clone)]
 pub struct Dispatch {
     xds: AggregatedDiscoveryServiceServer<XdsService>,
-    ca: IstioCertificateServiceServer<CaService>,
+    ca: Certificates<IstioCertificateServiceServer<CaService>>,
 }
 
 impl Dispatch {
     /// Serves both.
     #[must_use]
-    pub fn new(xds: XdsService, ca: CaService) -> Self {
+    pub fn new(xds: XdsService, ca: Certificates<CaService>) -> Self {
+        let ca = match ca {
+            Certificates::Here(service) => {
+                Certificates::Here(IstioCertificateServiceServer::new(service))
+            }
+            Certificates::Elsewhere(external) => Certificates::Elsewhere(external),
+        };
         Self {
             xds: AggregatedDiscoveryServiceServer::new(xds)
                 .max_decoding_message_size(MAX_XDS_REQUEST),
-            ca: IstioCertificateServiceServer::new(ca),
+            ca,
         }
     }
 }
@@ -52,13 +59,16 @@ impl Service<Request<Body>> for Dispatch {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
-            Some((XDS, _)) => self.xds.call(request),
-            Some((CA, _)) => self.ca.call(request),
-            _ => {
-                let status = Status::unimplemented(format!("{path} is not served here"));
-                Box::pin(ready(Ok(status.into_http())))
+        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        let refusal = match (service, &mut self.ca) {
+            (Some((XDS, _)), _) => return self.xds.call(request),
+            (Some((CA, _)), Certificates::Here(ca)) => return ca.call(request),
+            (Some((CA, _)), Certificates::Elsewhere(external)) => {
+                let address = &external.address;
+                format!("certificates are signed by {address}: set CA_ADDRESS to it")
             }
-        }
+            _ => format!("{path} is not served here"),
+        };
+        Box::pin(ready(Ok(Status::unimplemented(refusal).into_http())))
     }
 }

@@ -51,6 +51,8 @@ pub struct Settings {
     pub image: String,
     /// `https://HOST:PORT` of the control plane.
     pub control: String,
+    /// `https://HOST:PORT` of the authority, where that is not the control plane.
+    pub authority: Option<String>,
     /// A file with the roots of the control plane, where it is not in the ConfigMap of the namespace.
     pub roots: Option<String>,
     /// A file with a token, where it is not projected by the cluster.
@@ -245,9 +247,10 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
     let roots = format!("{ROOTS_FOLDER}/root-cert.pem");
     let token = settings.token.clone().unwrap_or(token);
     let roots = settings.roots.clone().unwrap_or(roots);
+    let authority = settings.authority.as_ref().unwrap_or(&settings.control);
     let mut all = vec![
         value("XDS_ADDRESS", &settings.control),
-        value("CA_ADDRESS", &settings.control),
+        value("CA_ADDRESS", authority),
         value("XDS_ROOT_CA", &roots),
         value("CA_ROOT_CA", &roots),
         value("AUTH_TOKEN", &token),

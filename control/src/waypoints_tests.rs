@@ -21,6 +21,7 @@ fn settings() -> Settings {
     Settings {
         image: "ambit-waypoint".to_owned(),
         control: "https://ambit-control.ambit-system.svc:15012".to_owned(),
+        authority: None,
         roots: None,
         token: None,
         replicas: 2,
@@ -193,6 +194,22 @@ fn files_of_the_machine_need_no_volumes() {
         .iter()
         .find(|variable| variable.name == "AUTH_TOKEN");
     assert_eq!(token.and_then(|t| t.value.as_deref()), Some("/tokens/w"));
+}
+
+#[test]
+fn another_authority_is_asked_where_there_is_one() {
+    let elsewhere = "https://cert-manager-istio-csr.cert-manager.svc:443";
+    let settings = Settings {
+        authority: Some(elsewhere.to_owned()),
+        ..settings()
+    };
+    let environment = environment("gate", &Mesh::default(), &settings);
+    let of = |name: &str| {
+        let found = environment.iter().find(|variable| variable.name == name);
+        found.and_then(|variable| variable.value.clone())
+    };
+    assert_eq!(of("CA_ADDRESS").as_deref(), Some(elsewhere));
+    assert_eq!(of("XDS_ADDRESS"), Some(settings.control));
 }
 
 /// In a captured namespace whose label binds everything to this very waypoint.

@@ -2,8 +2,11 @@
 
 mod program;
 
+use std::path::Path;
+
 use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE};
 use program::{Control, Proxy, command, csr};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tonic::Code;
 
 const MESH: &str = "
@@ -228,6 +231,47 @@ async fn a_returning_proxy_is_told_the_difference() {
     let response = proxy.accept().await;
     assert_eq!(names(&response), ["Kubernetes//Pod/shop/web-1"]);
     assert_eq!(response.removed_resources, ["Kubernetes//Pod/shop/gone"]);
+}
+
+/// It serves with the certificate that it is given, and says where certificates are to be had.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_authority_signs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    issue(&dir.path().join("ca"), &dir.path().join("tls"));
+    let tls = format!("--tls-dir={}", dir.path().join("tls").display());
+    let address = "--ca-address=https://authority.test:443";
+    let control = Control::start_in(dir, MESH, &[address, &tls]).await;
+    let node = control.token(ZTUNNEL, Some("node-1"));
+    let refused = control.certificate(Some(&node), &csr(), Some(WEB), 0).await;
+    let status = refused.expect_err("another signs");
+    assert_eq!(status.code(), Code::Unimplemented);
+    let said = "certificates are signed by https://authority.test:443: set CA_ADDRESS to it";
+    assert_eq!(status.message(), said);
+    let mut proxy = Proxy::connect(&control, "node-1", Some(&node))
+        .await
+        .expect("let in");
+    proxy.subscribe(ADDRESS_TYPE, &[]).await;
+    assert!(!proxy.accept().await.resources.is_empty());
+}
+
+/// A root in `ca`, and in `tls` a server's certificate of it.
+fn issue(ca: &Path, tls: &Path) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let root = params.self_signed(&key).expect("a root");
+    let issuer = Issuer::new(params, key);
+    let server = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.signed_by(&server, &issuer).expect("signed");
+    for (folder, name, text) in [
+        (ca, "root-cert.pem", root.pem()),
+        (tls, "tls.crt", certificate.pem()),
+        (tls, "tls.key", server.serialize_pem()),
+    ] {
+        std::fs::create_dir_all(folder).expect("created");
+        std::fs::write(folder.join(name), text).expect("written");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

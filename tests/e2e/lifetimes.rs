@@ -51,7 +51,7 @@ fn serial(lab: &Lab, node: &str, pod: &str) -> Option<String> {
     let own = identity("shop", pod);
     let certificates = dump["certificates"].as_array().cloned().unwrap_or_default();
     let found = certificates.into_iter().find(|it| it["identity"] == own)?;
-    found["certChain"]["serialNumber"]
+    found["certChain"][0]["serialNumber"]
         .as_str()
         .map(str::to_owned)
 }

@@ -2,6 +2,7 @@
 //! one that is only read; all of them run side by side, as root or as an ordinary user.
 
 mod dns;
+mod dump;
 mod faults;
 mod fixtures;
 mod flows;

@@ -28,6 +28,10 @@ impl Known {
         let Snapshot { index, config } = &*self.current.load_full();
         let mut workloads: Vec<_> = index.workloads().collect();
         workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let workloads: Vec<_> = workloads
+            .into_iter()
+            .map(|it| dump::Workload::of(it))
+            .collect();
         let mut routes: Vec<_> = config.rules().collect();
         routes.sort_by(|a, b| a.key.cmp(&b.key));
         let mut policies: Vec<_> = config.all_policies().collect();

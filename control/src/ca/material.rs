@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
+use ambit_net::tls::pem;
 use rand::RngCore;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -253,18 +254,6 @@ fn certificates(file: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, 
         return Err(format!("{file} holds no certificate"));
     }
     Ok(found)
-}
-
-fn pem(cert: &CertificateDer<'_>) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(cert);
-    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        pem.push_str(std::str::from_utf8(line).expect("base64 is ASCII"));
-        pem.push('\n');
-    }
-    pem.push_str("-----END CERTIFICATE-----\n");
-    pem
 }
 
 fn validity(params: &mut CertificateParams, from: SystemTime, until: SystemTime) {

@@ -101,22 +101,23 @@ impl What {
                 &[
                     ("NAMESPACE", "/namespace"),
                     ("NAME", "/name"),
-                    ("ADDRESSES", "/addresses"),
+                    ("ADDRESSES", "/workloadIps"),
                     ("NODE", "/node"),
-                    ("TUNNEL", "/tunnel_protocol"),
-                    ("HEALTH", "/health"),
+                    ("TUNNEL", "/protocol"),
+                    ("HEALTH", "/status"),
                     ("WAYPOINT", "/waypoint/destination"),
                 ],
             ),
             Self::Services(_) => (
                 "services",
                 &[
-                    ("SERVICE", "/key"),
+                    ("NAMESPACE", "/namespace"),
+                    ("HOSTNAME", "/hostname"),
                     ("ADDRESSES", "/vips"),
                     ("ENDPOINTS", "/endpoints"),
                     ("WAYPOINT", "/waypoint/destination"),
-                    ("CANARY", "/weighted_waypoints/1/waypoint/destination"),
-                    ("WEIGHT", "/weighted_waypoints/1/weight"),
+                    ("CANARY", "/weightedWaypoints/1/destination/destination"),
+                    ("WEIGHT", "/weightedWaypoints/1/weight"),
                 ],
             ),
             Self::Policies(_) => (
@@ -126,7 +127,7 @@ impl What {
                     ("ACTION", "/action"),
                     ("SCOPE", "/scope"),
                     ("RULES", "/rules"),
-                    ("DRY RUN", "/dry_run"),
+                    ("DRY RUN", "/dryRun"),
                     ("UNDECODABLE", "/undecodable"),
                 ],
             ),
@@ -144,10 +145,10 @@ impl What {
                 &[
                     ("IDENTITY", "/identity"),
                     ("STATE", "/state"),
-                    ("VALID FROM", "/certChain/validFrom"),
-                    ("EXPIRES", "/certChain/expirationTime"),
-                    ("ROOTS", "/certChain/roots"),
-                    ("SERIAL", "/certChain/serialNumber"),
+                    ("VALID FROM", "/certChain/0/validFrom"),
+                    ("EXPIRES", "/certChain/0/expirationTime"),
+                    ("ROOTS", "/rootCerts"),
+                    ("SERIAL", "/certChain/0/serialNumber"),
                     ("ERROR", "/lastError"),
                 ],
             ),
@@ -190,7 +191,7 @@ mod tests {
         };
         let (_, columns) = What::Policies(place).columns();
         let rows = [
-            json!({"key": "shop/a", "action": "Allow", "scope": "Namespace", "rules": [{}], "dry_run": false}),
+            json!({"key": "shop/a", "action": "Allow", "scope": "Namespace", "rules": [{}], "dryRun": false}),
             json!({"key": "shop/longer", "undecodable": "no"}),
         ];
         let expected = "POLICY       ACTION  SCOPE      RULES  DRY RUN  UNDECODABLE\n\

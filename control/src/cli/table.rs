@@ -1,5 +1,7 @@
 //! What commands show: rows of JSON, as they are or as a table.
 
+use std::net::IpAddr;
+
 use clap::ValueEnum;
 use serde_json::Value;
 
@@ -48,34 +50,35 @@ pub fn table(columns: Columns, rows: &[Value]) -> String {
     text
 }
 
-/// A value in one word, or in few. Lists of objects are counted, but for addresses.
+/// An address of the network without a name stands alone.
+fn word(text: &str) -> &str {
+    match text.strip_prefix('/') {
+        Some(address) if address.parse::<IpAddr>().is_ok() => address,
+        _ => text,
+    }
+}
+
+/// A value in one word, or in few. Objects in lists or by their names are counted.
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) if text.is_empty() => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => word(text).to_owned(),
         Some(Value::Number(number)) if number.is_f64() => {
             format!("{:.1}", number.as_f64().unwrap_or_default())
         }
         Some(Value::Array(all)) if all.iter().all(Value::is_string) && all.len() <= 2 => {
-            let words: Vec<_> = all.iter().filter_map(Value::as_str).collect();
+            let words: Vec<_> = all.iter().filter_map(Value::as_str).map(word).collect();
             if words.is_empty() {
                 "-".to_owned()
             } else {
                 words.join(",")
             }
         }
-        Some(Value::Array(all)) if all.iter().all(|one| one["net"].is_string()) => {
-            let nets: Vec<_> = all.iter().filter_map(|one| one["net"].as_str()).collect();
-            let alone = |net: &&str| net.split('/').next().unwrap_or_default().to_owned();
-            let alone: Vec<_> = nets.iter().map(alone).collect();
-            if alone.is_empty() {
-                "-".to_owned()
-            } else {
-                alone.join(",")
-            }
-        }
         Some(Value::Array(all)) => all.len().to_string(),
+        Some(Value::Object(fields)) if fields.values().all(Value::is_object) => {
+            fields.len().to_string()
+        }
         Some(Value::Object(fields)) => {
             let words: Vec<_> = fields.values().map(|value| cell(Some(value))).collect();
             words.join("/")
@@ -101,7 +104,13 @@ mod tests {
             (json!([]), "-"),
             (json!(["10.0.0.1", "fd00::1"]), "10.0.0.1,fd00::1"),
             (json!(["a", "b", "c"]), "3"),
-            (json!([{"network": "", "net": "10.0.0.1/32"}]), "10.0.0.1"),
+            (
+                json!(["/10.0.0.1", "west/10.0.0.2"]),
+                "10.0.0.1,west/10.0.0.2",
+            ),
+            (json!({"a": {"port": 1}, "b": {}}), "2"),
+            (json!("/10.0.0.1"), "10.0.0.1"),
+            (json!("/read"), "/read"),
             (json!([{"from": []}, {}]), "2"),
             (json!({"Hostname": "shop/w"}), "shop/w"),
         ];

@@ -35,6 +35,7 @@ impl Case {
         let settings = Settings {
             image: "ambit:1".to_owned(),
             control: "https://ambit-control.ambit-system.svc:15012".to_owned(),
+            authority: None,
             roots: None,
             token: None,
             replicas: 1,

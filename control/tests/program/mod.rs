@@ -46,12 +46,19 @@ impl Control {
     /// Starts on a folder that holds `manifests`.
     pub(crate) async fn start(manifests: &str) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
+        let ca = format!("--ca-dir={}", dir.path().join("ca").display());
+        Self::start_in(dir, manifests, &[&ca]).await
+    }
+
+    /// The same in a folder of the test's, with flags that say who signs.
+    pub(crate) async fn start_in(dir: TempDir, manifests: &str, signing: &[&str]) -> Self {
         std::fs::create_dir(dir.path().join("source")).expect("created");
         std::fs::write(dir.path().join("source/mesh.yaml"), manifests).expect("written");
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let jwks = json!({"keys": [jwk(&pair)]}).to_string();
         std::fs::write(dir.path().join("jwks.json"), jwks).expect("written");
         let mut child = command(dir.path())
+            .args(signing)
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -247,7 +254,7 @@ fn follow(stderr: ChildStderr) -> (Arc<Mutex<String>>, oneshot::Receiver<()>) {
     (log, announced)
 }
 
-/// The program with flags that fit a folder.
+/// The program with flags that fit a folder, but for who signs.
 pub(crate) fn command(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ambit"));
     let at = |flag: &str, name: &str| format!("--{flag}={}", dir.join(name).display());
@@ -257,11 +264,7 @@ pub(crate) fn command(dir: &Path) -> Command {
             "--xds-address=127.0.0.1:0",
             "--admin-address=127.0.0.1:0",
         ])
-        .args([
-            at("source", "source"),
-            at("ca-dir", "ca"),
-            at("jwks", "jwks.json"),
-        ])
+        .args([at("source", "source"), at("jwks", "jwks.json")])
         .args([
             at("ready-file", "ready"),
             format!("--token-issuer={ISSUER}"),

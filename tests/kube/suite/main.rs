@@ -2,6 +2,7 @@
 //! lab of its own; as many run side by side as there are processors.
 
 mod audit;
+mod authority;
 mod check;
 mod faults;
 mod helm;

@@ -40,23 +40,10 @@ fn our_own_kinds_are_established_and_validated() {
 fn everything_is_applied_as_it_stands() {
     let plane = ControlPlane::start();
     plane.define();
-    // What cannot be taken from here: kinds of the Prometheus operator, and what is fetched from elsewhere, which the
+    // What cannot be taken from here: kinds of the Prometheus operator and of cert-manager, and what is fetched from elsewhere, which the
     // definitions above are the same releases of.
-    let pod_monitors = "
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: {name: podmonitors.monitoring.coreos.com}
-spec:
-  group: monitoring.coreos.com
-  scope: Namespaced
-  names: {kind: PodMonitor, plural: podmonitors, singular: podmonitor}
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-";
-    plane.apply(pod_monitors);
+    plane.define_kind("monitoring.coreos.com", "PodMonitor");
+    plane.define_kind("cert-manager.io", "Certificate");
     plane.established();
     let _ = plane.kubectl(&["create", "ns", "istio-system"]).success();
 

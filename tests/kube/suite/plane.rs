@@ -128,6 +128,27 @@ impl ControlPlane {
         self.established();
     }
 
+    /// Makes a kind of others known, of whatever content, in whose definition nothing here is tested.
+    pub(crate) fn define_kind(&self, group: &str, kind: &str) {
+        let singular = kind.to_lowercase();
+        self.apply(&format!(
+            "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: {singular}s.{group}}}
+spec:
+  group: {group}
+  scope: Namespaced
+  names: {{kind: {kind}, plural: {singular}s, singular: {singular}}}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+"
+        ));
+    }
+
     /// Waits until all kinds that are defined are served.
     pub(crate) fn established(&self) {
         let timeout = format!("--timeout={}s", PATIENCE.as_secs());

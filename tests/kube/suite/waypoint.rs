@@ -12,7 +12,7 @@ use crate::pods::name;
 use crate::traffic::{Flow, under_load};
 
 const WAYPOINT: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
-const URL: &str = "http://reviews.shop:8080/";
+pub(crate) const URL: &str = "http://reviews.shop:8080/";
 /// How many requests are split, and between which numbers of them one of ten is: five standard deviations.
 const REQUESTS: u32 = 600;
 const OF_TEN: std::ops::RangeInclusive<f64> = 23.0..=97.0;

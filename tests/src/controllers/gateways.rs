@@ -22,6 +22,7 @@ pub(super) fn reconcile(store: &mut Store) {
     let settings = Settings {
         image: "ambit/waypoint".to_owned(),
         control: "https://ambit-control.ambit-system.svc.cluster.local:15012".to_owned(),
+        authority: None,
         roots: None,
         token: None,
         replicas: 1,

@@ -34,7 +34,8 @@ fn operators(app: &Arc<App>) -> Router {
     let dumped = app.clone();
     let about = "everything this proxy knows, as JSON";
     let router = router.route(Method::GET, "/config_dump", about, move |_| {
-        let body = json(StatusCode::OK, &dump::Dump::of(&dumped));
+        let known = dump::Known::of(&dumped);
+        let body = json(StatusCode::OK, &known.dump(&dumped));
         async move { body }
     });
     let quit = app.quit.clone();

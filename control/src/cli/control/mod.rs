@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use ambit_core::trust_domain::{DEFAULT_TRUST_DOMAIN, TrustDomainError, TrustDomains};
+use ambit_net::grpc::Address;
 use clap::Args;
 use serde_json::json;
 
 use check::{Check, duration, is_host};
 
-use crate::ca::{self, Authority};
+use crate::ca::{self, Authority, Certificates, External};
 use crate::tokens::{Tokens, keys::Keys};
 use crate::translate::Mesh;
 
@@ -62,6 +63,15 @@ pub struct Flags {
     /// the folder is missing or empty. Not on Kubernetes
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
+    /// Another authority signs the certificates of workloads, by the same API: cert-manager's istio-csr for instance.
+    /// Proxies have the same CA_ADDRESS, and the authority publishes its roots (ConfigMap istio-ca-root-cert). Needs
+    /// --tls-dir
+    #[arg(long, value_name = "https://HOST:PORT")]
+    pub ca_address: Option<String>,
+    /// Folder of this server's own certificate, which that authority keeps fresh: tls.crt and tls.key, as a Secret of
+    /// type kubernetes.io/tls is mounted; read again when they change. Only with --ca-address
+    #[arg(long, value_name = "DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// Public keys of the token issuer (JSON Web Key Set); read again when it changes. Not on Kubernetes
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
@@ -161,7 +171,7 @@ pub enum Place {
 #[allow(missing_docs)]
 pub struct Folder {
     pub source: PathBuf,
-    pub authority: Authority,
+    pub authority: Certificates<Authority>,
     pub tokens: Tokens,
 }
 
@@ -173,6 +183,8 @@ pub struct Kubernetes {
     pub identity: String,
     pub token_audiences: Vec<String>,
     pub waypoint_image: Option<String>,
+    /// Who signs instead of this installation.
+    pub external: Option<External>,
 }
 
 /// The value of `--source` that is no folder.
@@ -222,7 +234,8 @@ impl Flags {
             "--certificate-lifetime",
             duration(&self.certificate_lifetime),
         );
-        let place = self.place(on_kubernetes, keys, &mut check);
+        let external = self.external(on_kubernetes, &mut check);
+        let place = self.place(on_kubernetes, keys, external, &mut check);
         let (
             Some(place),
             Some(trust_domains),
@@ -288,12 +301,15 @@ impl Flags {
                 "the API server checks tokens",
             ),
         ] {
-            if given && on_kubernetes {
+            let is_elsewhere = flag == "--ca-dir" && self.ca_address.is_some();
+            if given && is_elsewhere {
+                check.wrong(flag, "is not for --ca-address: another authority signs");
+            } else if given && on_kubernetes {
                 check.wrong(
                     flag,
                     format_args!("is not for --source kubernetes: {instead}"),
                 );
-            } else if !given && !on_kubernetes {
+            } else if !given && !on_kubernetes && !is_elsewhere {
                 check.wrong(flag, "is needed with a folder");
             }
         }
@@ -357,8 +373,42 @@ impl Flags {
         }
     }
 
+    /// The authority that signs instead of this process, if there is one.
+    fn external(&self, on_kubernetes: bool, check: &mut Check) -> Option<External> {
+        let (address, folder) = match (&self.ca_address, &self.tls_dir) {
+            (Some(address), Some(folder)) => (address, folder.clone()),
+            (Some(_), None) => {
+                let what = "needs --tls-dir: who signs nothing needs a certificate to serve with";
+                check.wrong("--ca-address", what);
+                return None;
+            }
+            (None, Some(_)) => {
+                let what = "is only for --ca-address: an authority of our own signs the server's certificate";
+                check.wrong("--tls-dir", what);
+                return None;
+            }
+            (None, None) => return None,
+        };
+        let parsed = address
+            .parse::<Address>()
+            .map_err(|error| error.to_string());
+        check.ok("--ca-address", parsed)?;
+        let names = on_kubernetes.then(|| format!("ambit-control.{}.svc", self.namespace));
+        Some(External {
+            address: address.clone(),
+            folder,
+            names: names.into_iter().collect(),
+        })
+    }
+
     /// Only when nothing is wrong: this may write the folder of the authority.
-    fn place(&self, on_kubernetes: bool, keys: Option<Keys>, check: &mut Check) -> Option<Place> {
+    fn place(
+        &self,
+        on_kubernetes: bool,
+        keys: Option<Keys>,
+        external: Option<External>,
+        check: &mut Check,
+    ) -> Option<Place> {
         if !check.mistakes.is_empty() {
             return None;
         }
@@ -369,10 +419,16 @@ impl Flags {
                 identity: self.identity.clone().unwrap_or_else(random),
                 token_audiences: self.token_audience.clone(),
                 waypoint_image: self.waypoint_image.clone(),
+                external,
             }));
         }
-        let authority = ca::files::load_or_make(self.ca_dir.as_ref()?, &self.trust_domain);
-        let authority = check.ok("--ca-dir", authority)?;
+        let authority = match external {
+            Some(external) => Certificates::Elsewhere(external),
+            None => {
+                let own = ca::files::load_or_make(self.ca_dir.as_ref()?, &self.trust_domain);
+                Certificates::Here(check.ok("--ca-dir", own)?)
+            }
+        };
         let (issuer, audiences) = (self.token_issuer.clone()?, self.token_audience.clone());
         Some(Place::Folder(Box::new(Folder {
             source: self.source.clone(),
@@ -391,6 +447,8 @@ impl Flags {
             "identity": self.identity,
             "waypoint_image": self.waypoint_image,
             "ca_dir": self.ca_dir,
+            "ca_address": self.ca_address,
+            "tls_dir": self.tls_dir,
             "jwks": self.jwks,
             "token_audience": self.token_audience,
             "token_issuer": self.token_issuer,

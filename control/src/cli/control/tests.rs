@@ -86,3 +86,27 @@ fn what_a_folder_needs_kubernetes_has() {
     );
     assert_eq!(mistakes(&["--source=kubernetes"]), [""; 0]);
 }
+
+#[test]
+fn another_authority_comes_with_a_certificate_to_serve_with() {
+    let on = |flags: &[&str]| {
+        let all: Vec<_> = ["--source=kubernetes"]
+            .iter()
+            .chain(flags)
+            .copied()
+            .collect();
+        mistakes(&all)
+    };
+    let address = "--ca-address=https://cert-manager-istio-csr.cert-manager.svc:443";
+    assert_eq!(on(&[address, "--tls-dir=/tls"]), [""; 0]);
+    assert_eq!(names(&on(&[address])), ["--ca-address"]);
+    assert_eq!(names(&on(&["--tls-dir=/tls"])), ["--tls-dir"]);
+    assert_eq!(
+        names(&on(&["--ca-address=nowhere", "--tls-dir=/tls"])),
+        ["--ca-address"]
+    );
+    let folder = mistakes(&["--source=.", address, "--tls-dir=/tls"]);
+    assert_eq!(names(&folder), ["--jwks", "--token-issuer"]);
+    let both = mistakes(&["--source=.", address, "--tls-dir=/tls", "--ca-dir=a"]);
+    assert_eq!(names(&both), ["--ca-dir", "--jwks", "--token-issuer"]);
+}

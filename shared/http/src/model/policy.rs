@@ -25,6 +25,7 @@ pub struct Policy {
     /// Any of these.
     pub rules: Vec<Rule>,
     /// Evaluated and reported, never enforced.
+    #[serde(rename = "dryRun")]
     pub dry_run: bool,
     /// It could not be understood as a whole and denies what it is attached to.
     pub undecodable: Option<Arc<str>>,

@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::config::{self, provider};
-use super::{Error, identity_of};
+use super::{Error, Shown, identity_of};
 
 /// Client configurations kept for one certificate; more distinct peers than this share nothing.
 const CLIENT_CONFIGS: usize = 4096;
@@ -91,15 +91,7 @@ impl Certified {
             return Err(Error::ShortChain(count));
         }
         let identity = identity_of(&leaf)?;
-        let (serial, not_before, not_after) = {
-            let parsed = parse(&leaf)?;
-            let validity = parsed.validity();
-            (
-                parsed.raw_serial_as_string().replace(':', ""),
-                time(validity.not_before.timestamp()),
-                time(validity.not_after.timestamp()),
-            )
-        };
+        let shown = Shown::of(&leaf)?;
         let signer = provider().key_provider.load_private_key(key.clone_key())?;
         let certified = CertifiedKey::new(presented, signer);
         certified.keys_match()?;
@@ -110,9 +102,9 @@ impl Certified {
             private_key: key,
             roots: Arc::new(roots),
             root_certificates,
-            serial,
-            not_before,
-            not_after,
+            serial: shown.serial,
+            not_before: shown.not_before,
+            not_after: shown.not_after,
             server: OnceLock::new(),
             clients: Mutex::default(),
         })
@@ -228,7 +220,7 @@ impl fmt::Debug for Certified {
     }
 }
 
-fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
+pub(super) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
     X509Certificate::from_der(certificate)
         .map(|(_, parsed)| parsed)
         .map_err(|error| Error::X509(error.to_string()))
@@ -256,6 +248,6 @@ fn self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Error> {
     Ok(parsed.issuer() == parsed.subject())
 }
 
-fn time(seconds: i64) -> SystemTime {
+pub(super) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0))
 }

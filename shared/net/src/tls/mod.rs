@@ -9,6 +9,7 @@ mod certified;
 mod config;
 mod handshake;
 mod record;
+mod shown;
 mod stream;
 mod traffic;
 mod verify;
@@ -19,6 +20,7 @@ use ambit_core::identity::IdentityError;
 
 pub use certified::Certified;
 pub use config::{plain_client_config, plain_server_config, provider};
+pub use shown::{Shown, pem};
 pub use stream::Stream;
 pub use verify::identity_of;
 

@@ -1,14 +1,20 @@
-//! `/config_dump`: everything this proxy knows.
+//! `/config_dump`: everything this proxy knows, in the shape that `istioctl ztunnel-config` reads, with what only Ambit
+//! knows beside it.
+
+mod policy;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ambit_core::index::{Applicable, Index};
-use ambit_core::model::{AuthorizationPolicy, Workload};
+use ambit_core::index::Index;
+use ambit_core::model::Workload;
 use ambit_proxy::dump::{self, Certificate, Connections, Service};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::policy::{Policy, policies};
+use self::state::{WorkloadState, workload_state};
 use super::App;
 use crate::config::Config;
 use crate::connections::Connection;
@@ -22,40 +28,57 @@ pub(super) struct Dump<'a> {
     config: &'a Config,
     static_config: Value,
     discovery: Value,
-    workloads: Vec<Arc<Workload>>,
-    workload_state: Vec<Summary>,
-    services: Vec<Service>,
+    workloads: Vec<dump::Workload<'a>>,
+    workload_state: BTreeMap<&'a str, WorkloadState<'a>>,
+    services: Vec<Service<'a>>,
     /// Endpoints of services that are not known (yet).
     staged_services: BTreeMap<String, Vec<Arc<str>>>,
-    policies: Vec<Policy>,
+    policies: Vec<Policy<'a>>,
     certificates: Vec<Certificate>,
     connections: Connections,
 }
 
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Policy {
-    Ready(Arc<AuthorizationPolicy>),
-    Broken(Value),
+/// What is known at one moment.
+pub(super) struct Known {
+    index: Index,
+    pods: Vec<Summary>,
+    connections: Vec<Arc<Connection>>,
 }
 
-impl<'a> Dump<'a> {
-    pub(super) fn of(app: &'a App) -> Self {
-        let index = Index::clone(&app.shared.index());
-        let mut workloads: Vec<_> = index.workloads().cloned().collect();
-        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
+impl Known {
+    pub(super) fn of(app: &App) -> Self {
+        let mut connections = app.shared.connections().all();
+        connections.sort_by_key(|connection| connection.id());
         Self {
+            index: Index::clone(&app.shared.index()),
+            pods: app.pods.borrow().clone(),
+            connections,
+        }
+    }
+
+    pub(super) fn dump<'a>(&'a self, app: &'a App) -> Dump<'a> {
+        let Self {
+            index,
+            pods,
+            connections,
+        } = self;
+        let mut workloads: Vec<_> = index.workloads().collect();
+        workloads.sort_by(|a, b| a.uid.cmp(&b.uid));
+        Dump {
             version: json!({ "name": "ambit", "version": env!("CARGO_PKG_VERSION") }),
             config: &app.config,
             static_config: json!({}),
-            discovery: discovery(app, &index),
-            staged_services: staged(&index, &workloads),
-            workloads,
-            workload_state: app.pods.borrow().clone(),
-            services: dump::services(&index),
-            policies: policies(&index),
+            discovery: discovery(app, index),
+            staged_services: staged(index, &workloads),
+            workloads: workloads
+                .into_iter()
+                .map(|it| dump::Workload::of(it))
+                .collect(),
+            workload_state: workload_state(pods, connections),
+            services: dump::services(index),
+            policies: policies(index),
             certificates: dump::certificates(&app.certificates),
-            connections: connections(app),
+            connections: Connections::of(connections, |one| shown(one)),
         }
     }
 }
@@ -76,7 +99,7 @@ fn discovery(app: &App, index: &Index) -> Value {
 }
 
 /// Uids of workloads by the services that they name and nobody described.
-fn staged(index: &Index, workloads: &[Arc<Workload>]) -> BTreeMap<String, Vec<Arc<str>>> {
+fn staged(index: &Index, workloads: &[&Arc<Workload>]) -> BTreeMap<String, Vec<Arc<str>>> {
     let mut staged: BTreeMap<String, Vec<Arc<str>>> = BTreeMap::new();
     for workload in workloads {
         let services = workload.services.iter().map(|(key, _)| key);
@@ -86,25 +109,6 @@ fn staged(index: &Index, workloads: &[Arc<Workload>]) -> BTreeMap<String, Vec<Ar
         }
     }
     staged
-}
-
-fn policies(index: &Index) -> Vec<Policy> {
-    index
-        .policies()
-        .map(|policy| match policy {
-            Applicable::Ready(policy) => Policy::Ready(policy.clone()),
-            Applicable::Undecodable(broken) => {
-                Policy::Broken(json!({ "key": broken.key, "undecodable": broken.reason }))
-            }
-            Applicable::Unknown(key) => Policy::Broken(json!({ "key": key, "unknown": true })),
-        })
-        .collect()
-}
-
-fn connections(app: &App) -> Connections {
-    let mut all = app.shared.connections().all();
-    all.sort_by_key(|connection| connection.id());
-    Connections::of(&all, |one| shown(one))
 }
 
 fn shown(connection: &Connection) -> dump::Connection {

@@ -1,0 +1,203 @@
+//! The certificate of the xDS and CA port: signed by the mesh's own authority and renewed in time, or read from the
+//! files of somebody else who renews it (a mounted Secret of type `kubernetes.io/tls`, as cert-manager writes it).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rcgen::KeyPair;
+use rustls::client::verify_server_name;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use x509_parser::parse_x509_certificate;
+
+use crate::ca::{Authority, Signing};
+
+/// The life of a certificate that is signed here.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// After the authority could not sign.
+const RETRY: Duration = Duration::from_secs(60);
+/// How often files are looked at: a mounted Secret changes within a minute of its object anyway.
+const LOOK: Duration = Duration::from_secs(5);
+/// The names of a Secret of type `kubernetes.io/tls`.
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
+
+/// Where the certificate comes from.
+#[derive(Debug)]
+pub enum Origin {
+    /// The mesh's authority signs it.
+    Signed {
+        /// Who signs.
+        authority: Signing,
+        /// DNS names and IP addresses.
+        names: Vec<String>,
+    },
+    /// Somebody else keeps it in files.
+    Kept {
+        /// The folder of `tls.crt` (the leaf first) and `tls.key`, PEM.
+        folder: PathBuf,
+        /// Names by which proxies ask: the certificate has to be for all of them.
+        names: Vec<String>,
+    },
+}
+
+/// The server's certificate, newest first and only.
+#[derive(Debug)]
+pub struct ServerCertificate {
+    origin: Origin,
+    current: ArcSwap<CertifiedKey>,
+}
+
+impl ServerCertificate {
+    /// A first certificate.
+    ///
+    /// # Errors
+    /// A name that is none, the authority cannot sign; or which file is wrong, and how.
+    pub fn new(origin: Origin) -> Result<Self, String> {
+        let first = match &origin {
+            Origin::Signed { authority, names } => {
+                let authority = authority.borrow().clone();
+                issue(&authority, names)?
+            }
+            Origin::Kept { folder, names } => certified(&read(folder)?, names)
+                .map_err(|error| format!("{}: {error}", folder.display()))?,
+        };
+        Ok(Self {
+            origin,
+            current: ArcSwap::from_pointee(first),
+        })
+    }
+
+    /// Keeps the certificate fresh: for as long as the authority is there, or for ever.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        match &self.origin {
+            Origin::Signed { authority, names } => self.renew(authority.clone(), names).await,
+            Origin::Kept { folder, names } => self.follow(folder, names).await,
+        }
+    }
+
+    /// Renews at half life and when the authority is another one, until there is none.
+    async fn renew(&self, mut changed: Signing, names: &[String]) {
+        let mut wait = LIFETIME / 2;
+        loop {
+            if let Ok(Err(_)) = tokio::time::timeout(wait, changed.changed()).await {
+                return;
+            }
+            let authority = changed.borrow_and_update().clone();
+            wait = match issue(&authority, names) {
+                Ok(certified) => {
+                    self.current.store(Arc::new(certified));
+                    LIFETIME / 2
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the server certificate was not renewed");
+                    RETRY
+                }
+            };
+        }
+    }
+
+    /// Takes up what the files hold; what does not hold together is reported once, and the certificate stays.
+    async fn follow(&self, folder: &Path, names: &[String]) {
+        let mut looked = read(folder);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let found = read(folder);
+            if found == looked {
+                continue;
+            }
+            let folder = folder.display();
+            match found
+                .as_ref()
+                .map_err(Clone::clone)
+                .and_then(|files| certified(files, names))
+            {
+                Ok(certified) => {
+                    self.current.store(Arc::new(certified));
+                    tracing::info!(%folder, "read the server certificate again");
+                }
+                Err(error) => {
+                    tracing::error!(%folder, %error, "kept the server certificate as it was");
+                }
+            }
+            looked = found;
+        }
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, String> {
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let chain = authority.sign_server(&key, names, LIFETIME, SystemTime::now())?;
+    let key = PrivateKeyDer::try_from(key.serialize_der())?;
+    let key = aws_lc_rs::sign::any_supported_type(&key).map_err(|error| error.to_string())?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// What the files hold, PEM.
+#[derive(PartialEq, Eq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+}
+
+fn read(folder: &Path) -> Result<Files, String> {
+    let bytes = |name: &str| {
+        let path = folder.join(name);
+        fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    Ok(Files {
+        certificate: bytes(CERTIFICATE)?,
+        key: bytes(KEY)?,
+    })
+}
+
+/// The files as a certificate: of one key, for these names, and not expired.
+fn certified(files: &Files, names: &[String]) -> Result<CertifiedKey, String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&files.certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{CERTIFICATE}: {error}"))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| format!("{CERTIFICATE} holds no certificate"))?;
+    let of_leaf = |error: &dyn std::fmt::Display| format!("{CERTIFICATE}: {error}");
+    let (_, parsed) = parse_x509_certificate(leaf).map_err(|error| of_leaf(&error))?;
+    let until = parsed.validity().not_after;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    if u64::try_from(until.timestamp()).unwrap_or_default() <= now.as_secs() {
+        return Err(format!("{CERTIFICATE} expired at {until}"));
+    }
+    let named = ParsedCertificate::try_from(leaf).map_err(|error| of_leaf(&error))?;
+    for name in names {
+        let server = ServerName::try_from(name.as_str()).map_err(|error| error.to_string())?;
+        verify_server_name(&named, &server).map_err(|_| {
+            format!("{CERTIFICATE} is not for {name}, by which proxies ask: add it to the Certificate's dnsNames")
+        })?;
+    }
+    let key =
+        PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("{KEY}: {error}"))?;
+    let key =
+        aws_lc_rs::sign::any_supported_type(&key).map_err(|error| format!("{KEY}: {error}"))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) => Ok(certified),
+        Err(_) => Err(format!("{KEY} is not the key of {CERTIFICATE}")),
+    }
+}
+
+#[cfg(test)]
+#[path = "certificate_tests.rs"]
+mod tests;
