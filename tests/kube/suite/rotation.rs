@@ -19,7 +19,7 @@ const CONTROL: &str = "app.kubernetes.io/name=ambit-control";
 /// The pods of the waypoint.
 const INSTANCES: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
 /// The steps of README.md, and how many roots a certificate comes with after each.
-const STEPS: [(&str, u64); 3] = [
+const STEPS: [(&str, usize); 3] = [
     ("authority old both.pem && renew", 2),
     ("authority new both.pem && renew", 2),
     ("authority new new/root-cert.pem && renew", 1),
