@@ -15,6 +15,10 @@ macro_rules! generated {
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod xds {
     generated!("envoy.service.discovery.v3");
+
+    /// The `system_version_info` (a text for people) of a response that is a piece: the next one of its type follows
+    /// although nothing has changed. Ambit's control plane says so, lest a proxy take a piece for the whole.
+    pub const MORE_FOLLOWS: &str = "more follows";
 }
 
 /// Workloads and services (`istio.workload`), and ZDS below it.

@@ -139,7 +139,9 @@ fn policies(index: &mut Index, push: &Push) -> Vec<Rejection> {
             reason: error.to_string(),
         }));
     }
-    index.apply(Change::PoliciesSynced);
+    if push.complete {
+        index.apply(Change::PoliciesSynced);
+    }
     rejected
 }
 

@@ -367,6 +367,7 @@ pub(crate) fn push(type_url: &str, resources: Vec<Resource>, removed: &[&str]) -
         type_url: type_url.into(),
         resources,
         removed: removed.iter().map(|name| (*name).to_owned()).collect(),
+        complete: true,
     }
 }
 

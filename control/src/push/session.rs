@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
-use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, MORE_FOLLOWS};
 use prost_types::Any;
 
 use super::reading::Reading;
@@ -89,6 +89,8 @@ struct Subscription {
     /// Of a waypoint.
     reading: Option<Reading>,
     started: bool,
+    /// The last response said so, and the proxy waits for one that does not.
+    more_follows: bool,
     present: u64,
     removed: u64,
     outstanding: Option<Outstanding>,
@@ -158,7 +160,10 @@ impl Session {
                     subscription.next(of, shelves, &gates, &nonce.to_string())?
             {
                 self.nonces = nonce;
-                response.system_version_info = shelves.generation().to_string();
+                response.system_version_info = match subscription.more_follows {
+                    true => MORE_FOLLOWS.to_owned(),
+                    false => shelves.generation().to_string(),
+                };
                 return Ok(Some(response));
             }
         }
@@ -311,7 +316,11 @@ impl Subscription {
         let mut complete = self.add_present(shelf, &mut batch);
         complete &= self.add_removed(shelf, gates.removed_until, &mut batch);
         complete &= self.add_lost(shelf, &mut batch);
-        if batch.is_empty() && !first {
+        let was_waited_for = first || self.more_follows;
+        self.more_follows = !self.asked.is_empty()
+            || !self.held.is_empty()
+            || shelf.present_after(self.present).next().is_some();
+        if batch.is_empty() && !was_waited_for {
             if complete {
                 self.present = self.present.max(shelves.generation());
                 self.removed = self.present;

@@ -22,6 +22,7 @@ struct Sent {
     /// `name=version`.
     present: Vec<String>,
     removed: Vec<String>,
+    more_follows: bool,
 }
 
 impl Case {
@@ -124,11 +125,13 @@ impl Case {
         present.sort();
         let mut removed = response.removed_resources;
         removed.sort();
+        let more_follows = response.system_version_info == MORE_FOLLOWS;
         Some(Sent {
             of: ResourceType::from_url(&response.type_url).expect("a served type"),
             nonce: response.nonce,
             present,
             removed,
+            more_follows,
         })
     }
 
@@ -241,13 +244,28 @@ fn large_states_come_in_bounded_pieces() {
         assert!(
             !case.session.progress(Address).expect("subscribed").answered || !pieces.is_empty()
         );
-        pieces.push(sent.present.len());
+        pieces.push((sent.present.len(), sent.more_follows));
         removed.extend(sent.removed.clone());
         case.ack(&sent);
     }
-    assert_eq!(pieces, [3, 3, 3, 1]);
+    assert_eq!(pieces, [(3, true), (3, true), (3, true), (1, false)]);
     assert_eq!(removed, ["gone"]);
     assert!(case.settled(Address));
+}
+
+/// Who was told that more follows is told when nothing does: what was left concerns others.
+#[test]
+fn the_last_piece_may_be_empty() {
+    let mut case = of_waypoint();
+    for n in 0..3 {
+        case.set_sized(Waypoint, &n.to_string(), "1", 1 << 20);
+    }
+    case.set_for("theirs", "1", &["b"]).subscribe(Waypoint);
+    let first = case.exchange();
+    assert_eq!((first.present.len(), first.more_follows), (3, true));
+    let last = case.exchange();
+    assert_eq!((last.present.len(), last.more_follows), (0, false));
+    assert!(case.settled(Waypoint));
 }
 
 #[test]
@@ -469,6 +487,7 @@ fn case_copy(sent: &Sent) -> Sent {
         nonce: sent.nonce.clone(),
         present: Vec::new(),
         removed: Vec::new(),
+        more_follows: false,
     }
 }
 

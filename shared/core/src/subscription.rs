@@ -56,6 +56,8 @@ pub struct Pushed<'a> {
     pub removed: &'a [String],
     /// Names of resources that were not applied, with the reason.
     pub rejected: &'a [(String, String)],
+    /// No other piece of the same state follows.
+    pub complete: bool,
 }
 
 impl Subscription {
@@ -104,7 +106,7 @@ impl Subscription {
         }
     }
 
-    /// Whether every type was answered once; a push that was rejected is an answer too.
+    /// Whether every type was answered once, by one push or by all pieces of one; what was rejected is an answer too.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.types.iter().all(|t| t.answered)
@@ -128,7 +130,7 @@ impl Type {
     }
 
     fn record(&mut self, pushed: &Pushed<'_>) {
-        self.answered = true;
+        self.answered |= pushed.complete;
         let rejected: HashSet<&str> = pushed.rejected.iter().map(|(name, _)| &**name).collect();
         for name in pushed.removed {
             if rejected.contains(name.as_str()) {
@@ -195,6 +197,7 @@ mod tests {
             resources: &pairs(resources),
             removed: &removed,
             rejected: &pairs(rejected),
+            complete: true,
         })
     }
 
@@ -245,6 +248,24 @@ mod tests {
         assert_eq!(held(&s), pairs(&[("x", ""), ("y", "1"), ("z", "")]));
         let _ = push(&mut s, A, &[("x", "3")], &["z"], &[]);
         assert_eq!(held(&s), pairs(&[("x", "3"), ("y", "1")]));
+    }
+
+    #[test]
+    fn a_piece_is_not_the_whole() {
+        let mut s = Subscription::new([A]);
+        for (complete, name) in [(false, "x"), (false, "y"), (true, "z"), (false, "x")] {
+            let before = s.synced();
+            let _ = s.pushed(&Pushed {
+                type_url: A,
+                nonce: "n1",
+                resources: &pairs(&[(name, "1")]),
+                removed: &[],
+                rejected: &[],
+                complete,
+            });
+            assert_eq!(s.synced(), complete || before, "{name}");
+        }
+        assert_eq!(held(&s), pairs(&[("x", "1"), ("y", "1"), ("z", "1")]));
     }
 
     #[test]

@@ -66,7 +66,10 @@ fn roots(cluster: &Cluster) -> Option<Vec<usize>> {
             // It may just have ended.
             let dump = (dump.code == 0).then(|| dump.json())?;
             let all = dump["certificates"].as_array()?;
-            found.extend(all.iter().map(|it| it["rootCerts"].as_array().map(Vec::len)));
+            found.extend(
+                all.iter()
+                    .map(|it| it["rootCerts"].as_array().map(Vec::len)),
+            );
         }
     }
     found.into_iter().collect()

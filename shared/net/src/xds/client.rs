@@ -138,7 +138,7 @@ impl<H: Handler> Client<H> {
             .collect();
         let (push, mut rejections) = wire::push(response);
         let type_url = Arc::clone(&push.type_url);
-        let removed = push.removed.clone();
+        let (removed, complete) = (push.removed.clone(), push.complete);
         if self.subscription.has(&type_url)
             && let Err(refused) = self.handler.apply(push)
         {
@@ -151,6 +151,7 @@ impl<H: Handler> Client<H> {
             resources: &versions,
             removed: &removed,
             rejected: &rejected,
+            complete,
         });
         match &request.error {
             Some(error) => tracing::warn!(%type_url, nonce, error, "push rejected in part"),

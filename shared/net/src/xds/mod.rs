@@ -95,6 +95,8 @@ pub struct Push {
     pub resources: Vec<Resource>,
     /// Names of resources that are gone.
     pub removed: Vec<String>,
+    /// No other piece of the same state follows.
+    pub complete: bool,
 }
 
 /// One resource, still encoded.

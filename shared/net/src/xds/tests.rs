@@ -107,6 +107,22 @@ async fn a_rejected_first_answer_does_not_block_readiness() {
 }
 
 #[tokio::test]
+async fn a_piece_of_a_state_is_not_all_of_it() {
+    let mut t = Test::start().await;
+    let mut stream = t.stream().await;
+    stream.subscribed().await;
+    stream.push(B, "n1", &[], &[]);
+    assert_eq!(stream.answer().await.1, "n1");
+    stream.more_follows = true;
+    stream.push(A, "n2", &[("x", "1")], &[]);
+    assert_eq!(stream.answer().await.1, "n2");
+    assert!(!t.status.is_synced());
+    stream.more_follows = false;
+    stream.push(A, "n3", &[("y", "1")], &[]);
+    t.status.synced().await;
+}
+
+#[tokio::test]
 async fn a_type_it_did_not_ask_for_is_refused_without_applying_it() {
     let mut t = Test::start().await;
     let mut stream = t.stream().await;
@@ -357,6 +373,8 @@ struct Call {
     requests: Streaming<DeltaDiscoveryRequest>,
     responses: mpsc::UnboundedSender<Result<DeltaDiscoveryResponse, Code>>,
     accept: Arc<tokio::sync::Notify>,
+    /// What pushes from now on say.
+    more_follows: bool,
 }
 
 impl Call {
@@ -411,7 +429,10 @@ impl Call {
             nonce: nonce.to_owned(),
             resources: resources.collect(),
             removed_resources: removed.iter().map(|&name| name.to_owned()).collect(),
-            ..Default::default()
+            system_version_info: match self.more_follows {
+                true => xds::MORE_FOLLOWS.to_owned(),
+                false => "1".to_owned(),
+            },
         };
         self.responses.send(Ok(response)).expect("the stream is up");
     }
@@ -458,6 +479,7 @@ impl AggregatedDiscoveryService for Ads {
             requests,
             responses,
             accept: Arc::clone(&accept),
+            more_follows: false,
         };
         self.0
             .send(call)

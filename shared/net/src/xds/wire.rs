@@ -1,7 +1,7 @@
 //! Between the wire's messages and the words of the subscription.
 
 use ambit_core::subscription::Request;
-use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use ambit_proto::xds::{self, DeltaDiscoveryRequest, DeltaDiscoveryResponse, MORE_FOLLOWS};
 use bytes::Bytes;
 
 use super::{Push, Rejection, Resource};
@@ -46,6 +46,7 @@ pub(super) fn push(response: DeltaDiscoveryResponse) -> (Push, Vec<Rejection>) {
         type_url: response.type_url.into(),
         resources,
         removed: response.removed_resources,
+        complete: response.system_version_info != MORE_FOLLOWS,
     };
     (push, rejections)
 }
