@@ -1,4 +1,4 @@
-//! The chart, installed, changed and removed by Helm as README.md says.
+//! The chart, installed, changed and removed by Helm as manifests/README.md says.
 
 use ambit_lab::harness::{eventually, program};
 

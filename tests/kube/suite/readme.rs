@@ -1,4 +1,4 @@
-//! README.md, as a reader follows it.
+//! README.md and manifests/README.md, as a reader follows them.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,9 +17,13 @@ pub(crate) const REGISTRY: &str = "registry.test";
 /// The pattern of that image.
 pub(crate) const IMAGE: &str = "registry.test/ambit";
 
-/// The blocks of a language in README.md.
+/// The blocks of a language in both.
 pub(crate) fn blocks(language: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(repository("README.md")).expect("README.md");
+    let text = ["README.md", "manifests/README.md"].map(|path| {
+        let text = std::fs::read_to_string(repository(path));
+        text.unwrap_or_else(|error| panic!("{path}: {error}"))
+    });
+    let text = text.concat();
     let mut blocks: Vec<Vec<&str>> = Vec::new();
     let mut inside = None;
     for line in text.lines() {
@@ -43,7 +47,7 @@ fn commands(words: &str) -> String {
     let mut found = blocks("").into_iter().filter(|block| block.contains(words));
     let block = found.next();
     assert!(found.next().is_none(), "two blocks have {words:?}");
-    block.unwrap_or_else(|| panic!("no block of README.md has {words:?}"))
+    block.unwrap_or_else(|| panic!("no block of a README.md has {words:?}"))
 }
 
 /// Gives the commands of the block with these words, in order, until one fails, from a folder.
@@ -54,7 +58,7 @@ pub(crate) fn follow(plane: &ControlPlane, words: &str, folder: &Path) -> Ran {
 /// Gives one command of a block, after those of the block with these words, which it needs.
 pub(crate) fn follow_line(plane: &ControlPlane, words: &str, line: &str, folder: &Path) -> Ran {
     let there = commands(line).lines().any(|it| it == line);
-    assert!(there, "{line:?} is no line of README.md");
+    assert!(there, "{line:?} is no line of a README.md");
     give(plane, &format!("{}{line}\n", commands(words)), folder)
 }
 

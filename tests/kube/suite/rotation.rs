@@ -1,4 +1,4 @@
-//! Another certificate authority, as README.md plugs it in.
+//! Another certificate authority, as manifests/README.md plugs it in.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -18,7 +18,7 @@ use crate::traffic::{Flow, under_load};
 const CONTROL: &str = "app.kubernetes.io/name=ambit-control";
 /// The pods of the waypoint.
 const INSTANCES: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
-/// The steps of README.md, and how many roots a certificate comes with after each.
+/// The steps of manifests/README.md, and how many roots a certificate comes with after each.
 const STEPS: [(&str, usize); 3] = [
     ("authority old both.pem && renew", 2),
     ("authority new both.pem && renew", 2),
@@ -41,7 +41,7 @@ spec:
   containers: [{name: sleep, image: none, command: [sleep, infinity]}]
 ";
 
-/// The files of an authority, as README.md's reader has them.
+/// The files of an authority, as its reader has them.
 fn write(folder: &Path, pems: &Pems) {
     std::fs::create_dir(folder).expect("a folder");
     let files = [
