@@ -95,6 +95,7 @@ pub async fn run(
         metrics: metrics.requests().clone(),
         connections: metrics.traffic().clone(),
         tracing: tracing(&config),
+        exemplars: config.exemplars,
     }));
     let workers = Workers::start(config.workers)?;
     let (drain, drained) = Drain::new();
@@ -116,7 +117,8 @@ pub async fn run(
         sessions: everywhere.sessions.clone(),
     };
     tokio::spawn(sweep(everywhere, departed, metrics.clone()));
-    servers(&config, &readiness, &metrics, &logging, known, &discovery).await?;
+    let shown = metrics.with_exemplars(config.exemplars);
+    servers(&config, &readiness, &shown, &logging, known, &discovery).await?;
     end.await;
 
     let ending = readiness.task("the process ends");

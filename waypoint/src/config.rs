@@ -27,6 +27,8 @@ pub struct Config {
     pub connection_age: Duration,
     /// Proxies in front of the mesh that say who calls.
     pub trusted_proxies: TrustedProxies,
+    /// Histograms of durations have exemplars.
+    pub exemplars: bool,
     /// The end of the process.
     pub drain: Drain,
     /// Admin, metrics and readiness.
@@ -142,6 +144,11 @@ impl Config {
                 "AMBIT_TRUSTED_PROXIES",
                 "who is believed when it says in x-forwarded-for who calls, by identity, and how many proxies add to that",
                 TrustedProxies::default(),
+            ),
+            exemplars: reader.value(
+                "AMBIT_EXEMPLARS",
+                "durations of requests are shown with the trace of one of them, to scrapers that ask for OpenMetrics",
+                false,
             ),
             drain: Drain::read(reader),
             servers: Servers::read(reader),

@@ -79,6 +79,7 @@ pub(crate) fn everywhere(
             metrics: metrics.requests().clone(),
             connections: metrics.traffic().clone(),
             tracing: None,
+            exemplars: false,
         })),
         clusters: Arc::default(),
         sessions: Arc::default(),

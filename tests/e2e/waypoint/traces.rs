@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::scene::{CLIENT, STRANGER, manifests, program_pod};
+use crate::fixtures::text;
 use crate::flows::{identity, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +22,7 @@ fn traced() -> Lab {
     let manifests = manifests().replace("spec: {gatewayClassName", parameters)
         + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: tracing, namespace: mesh}\ndata:\n  \
            OTEL_EXPORTER_OTLP_ENDPOINT: http://collector.outside.svc.cluster.local:4317\n  \
-           OTEL_TRACES_SAMPLER_ARG: \"1\"\n  GATEWAY_NAME: what the waypoint is told itself wins\n\
+           OTEL_TRACES_SAMPLER_ARG: \"1\"\n  AMBIT_EXEMPLARS: \"true\"\n  GATEWAY_NAME: what the waypoint is told itself wins\n\
            ---\napiVersion: v1\nkind: Service\nmetadata: {name: collector, namespace: outside}\n\
            spec: {selector: {app: collector}, ports: [{name: otlp, port: 4317}, {name: http, port: 8080}]}\n\
            ---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
@@ -90,4 +91,40 @@ fn every_request_of_a_recorded_trace_has_one_span() {
     assert_eq!(of("/good")["span"], parent);
     assert_eq!(of("/good")["attributes"]["url.query"], "a=b");
     assert_eq!(of("/own")["span"], own[2]);
+    exemplars(&lab, &own[1]);
+}
+
+/// Durations are shown with the traces that were recorded, to those who ask for OpenMetrics.
+fn exemplars(lab: &Lab, own: &str) {
+    let pods = lab.objects("pod", "mesh");
+    let names = pods.iter().map(|pod| text(&pod["metadata"]["name"]));
+    let mut waypoints = names.filter(|name| name.starts_with("waypoint"));
+    let waypoint = format!("mesh/{}", waypoints.next().expect("a waypoint"));
+    let page = |accept: &str| {
+        let accept = format!("accept: {accept}");
+        let url = "http://127.0.0.1:15020/stats/prometheus";
+        lab.exec(&waypoint, &["curl", "-s", "-H", &accept, url])
+            .success()
+    };
+    let open = page("application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    let shown = |code: u16, traces: &[&str]| {
+        let code = format!("response_code=\"{code}\"");
+        let traces = traces.iter().map(|it| format!(" # {{trace_id=\"{it}\"}} "));
+        let traces: Vec<_> = traces.collect();
+        open.lines().any(|line| {
+            line.starts_with("istio_request_duration_milliseconds_bucket{")
+                && line.contains(&code)
+                && traces.iter().any(|it| line.contains(it))
+        })
+    };
+    // Which of two is the later one of a bucket depends on how long they took.
+    assert!(shown(200, &[TRACE, own]), "{open}");
+    assert!(shown(403, &[TRACE]), "{open}");
+    assert!(shown(503, &[TRACE]), "{open}");
+    let plain = page("text/plain");
+    assert!(
+        !plain.contains("trace_id") && !plain.contains("# EOF"),
+        "{plain}"
+    );
 }

@@ -23,6 +23,8 @@ pub(crate) struct Telemetry {
     pub(crate) connections: Arc<Traffic>,
     /// `None`: traces are left as they come.
     pub(crate) tracing: Option<Tracing>,
+    /// Requests of recorded traces are exemplars of their durations.
+    pub(crate) exemplars: bool,
 }
 
 /// Of the process.

@@ -222,10 +222,13 @@ impl Record {
         let telemetry = &self.session.shared.http.telemetry;
         let series = self.session.series.of(self, &telemetry.metrics);
         series.count(duration, received, self.sent);
-        if let (Some(tracing), Some(trace)) = (&telemetry.tracing, self.trace)
-            && trace.sampled
-        {
-            tracing.record(self.span(&trace, duration, received));
+        if let Some(trace) = self.trace.filter(|it| it.sampled) {
+            if telemetry.exemplars {
+                series.exemplify(duration, trace.trace_id, self.start + duration);
+            }
+            if let Some(tracing) = &telemetry.tracing {
+                tracing.record(self.span(&trace, duration, received));
+            }
         }
         if telemetry.log.is_on() {
             self.with_entry(duration, received, |entry| telemetry.log.write(entry));

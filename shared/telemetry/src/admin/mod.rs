@@ -83,6 +83,7 @@ impl Router {
             Err(answer) => return *answer,
         };
         let query = Query::parse(request.uri().query().unwrap_or_default());
+        let query = query.accepting(request.headers());
         match tokio::time::timeout(HANDLER_TIMEOUT, handler(query)).await {
             Ok(answer) => answer,
             Err(_) => text(StatusCode::GATEWAY_TIMEOUT, "no answer in time\n"),

@@ -4,10 +4,11 @@ use http::{Method, StatusCode};
 
 use super::{Query, Router, answer, text};
 use crate::log::Logging;
-use crate::metrics::{CONTENT_TYPE, Metrics};
+use crate::metrics::{Format, Metrics};
 use crate::readiness::Readiness;
 
-/// `GET /metrics` and `GET /stats/prometheus`. `before` runs first, to bring gauges up to date.
+/// `GET /metrics` and `GET /stats/prometheus`, in OpenMetrics where that is asked for and there may be exemplars. `before` runs
+/// first, to bring gauges up to date.
 #[must_use]
 pub fn metrics(
     router: Router,
@@ -19,10 +20,16 @@ pub fn metrics(
         .into_iter()
         .fold(router, |router, path| {
             let (metrics, before) = (metrics.clone(), before.clone());
-            router.route(Method::GET, path, about, move |_| {
+            router.route(Method::GET, path, about, move |query| {
                 before();
-                let body = metrics.render();
-                async move { answer(StatusCode::OK, CONTENT_TYPE, body) }
+                let open = metrics.has_exemplars()
+                    && query.accepts("application/openmetrics-text", "1.0.0");
+                let format = match open {
+                    true => Format::OpenMetrics,
+                    false => Format::Prometheus,
+                };
+                let body = metrics.render_as(format);
+                async move { answer(StatusCode::OK, format.content_type(), body) }
             })
         })
 }

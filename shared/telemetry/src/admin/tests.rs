@@ -130,3 +130,20 @@ async fn an_address_that_cannot_be_bound_is_named() {
     let error = bind(&[addr]).await.expect_err("not ours");
     assert!(error.to_string().contains("192.0.2.1:1"), "{error}");
 }
+
+#[tokio::test]
+async fn openmetrics_is_for_those_who_ask_where_there_are_exemplars() {
+    for (has_exemplars, accept, open) in [
+        (true, "application/openmetrics-text", true),
+        (true, "*/*", false),
+        (false, "application/openmetrics-text", false),
+    ] {
+        let all = Metrics::default().with_exemplars(has_exemplars);
+        let addr = start(metrics(Router::default(), &all, || {})).await;
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nhost: a\r\naccept: {accept}\r\nconnection: close\r\n\r\n"
+        );
+        let (status, body) = ask(addr, &request).await;
+        assert_eq!((status, body.ends_with("# EOF\n")), (200, open), "{accept}");
+    }
+}

@@ -3,6 +3,8 @@
 use std::fmt::{self, Display};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::text::Format;
+
 /// Upper bounds, in the unit of the histogram: Istio's buckets for milliseconds and bytes.
 const BOUNDS: &[f64] = &[
     0.5,
@@ -64,9 +66,18 @@ impl Buckets {
         }
     }
 
+    /// How many buckets there are, with the one for all that is above the last bound.
+    pub(super) fn len(&self) -> usize {
+        self.bounds.len() + 1
+    }
+
+    /// The bucket of a value.
+    pub(super) fn place(&self, value: f64) -> usize {
+        self.bounds.partition_point(|bound| *bound < value)
+    }
+
     pub(super) fn add(&self, value: f64) {
-        let at = self.bounds.partition_point(|bound| *bound < value);
-        if let Some(bucket) = self.counts.get(at) {
+        if let Some(bucket) = self.counts.get(self.place(value)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
         self.count.fetch_add(1, Ordering::Relaxed);
@@ -77,15 +88,24 @@ impl Buckets {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    /// Every sample of the series: the suffix of its name, `le` and the value.
-    pub(super) fn render(&self, mut sample: impl FnMut(&str, Option<&str>, &dyn Display)) {
+    /// Every sample of the series: the suffix of its name, its bucket with that one's `le`, and the value.
+    pub(super) fn render(
+        &self,
+        format: Format,
+        mut sample: impl FnMut(&str, Option<(usize, &str)>, &dyn Display),
+    ) {
         let mut below = 0;
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
+        for (place, (bound, count)) in self.bounds.iter().zip(&self.counts).enumerate() {
             below += count.load(Ordering::Relaxed);
-            sample("_bucket", Some(&bound.to_string()), &below);
+            let le = match format {
+                Format::Prometheus => bound.to_string(),
+                // With a point, always.
+                Format::OpenMetrics => format!("{bound:?}"),
+            };
+            sample("_bucket", Some((place, &le)), &below);
         }
         let count = self.count.load(Ordering::Relaxed).max(below);
-        sample("_bucket", Some("+Inf"), &count);
+        sample("_bucket", Some((self.bounds.len(), "+Inf")), &count);
         let sum = f64::from_bits(self.sum.load(Ordering::Relaxed));
         sample("_sum", None, &Number(sum));
         sample("_count", None, &count);

@@ -1,6 +1,7 @@
 //! The process's metrics: series of connections and requests with cached label sets, and whatever the rest of the
 //! code counts with the macros of the `metrics` crate.
 
+mod exemplar;
 mod histogram;
 mod parties;
 mod recorder;
@@ -16,10 +17,8 @@ use std::sync::Arc;
 
 pub use recorder::Recorder;
 pub use requests::{RequestLabels, RequestProtocol, RequestSeries, Requests};
+pub use text::Format;
 pub use traffic::{Reporter, Security, Series, Traffic, TrafficLabels};
-
-/// Content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics of a process.
 #[derive(Clone, Default)]
@@ -27,6 +26,7 @@ pub struct Metrics {
     traffic: Arc<Traffic>,
     requests: Arc<Requests>,
     recorder: Recorder,
+    has_exemplars: bool,
 }
 
 impl Metrics {
@@ -52,14 +52,38 @@ impl Metrics {
         &self.requests
     }
 
-    /// All metrics in the Prometheus text format. Series that were retired are shown once more
+    /// The same, and whether exemplars are collected.
+    #[must_use]
+    pub fn with_exemplars(self, has_exemplars: bool) -> Self {
+        Self {
+            has_exemplars,
+            ..self
+        }
+    }
+
+    /// Exemplars are collected: OpenMetrics is written for those who ask for it.
+    #[must_use]
+    pub fn has_exemplars(&self) -> bool {
+        self.has_exemplars
+    }
+
+    /// All metrics in the text format of Prometheus. Series that were retired are shown once more
     /// and then dropped.
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_as(Format::Prometheus)
+    }
+
+    /// The same in any format.
+    #[must_use]
+    pub fn render_as(&self, format: Format) -> String {
         let mut out = String::with_capacity(16 * 1024);
-        self.traffic.render(&mut out);
-        self.requests.render(&mut out);
-        self.recorder.render(&mut out);
+        self.traffic.render(&mut out, format);
+        self.requests.render(&mut out, format);
+        self.recorder.render_as(&mut out, format);
+        if format == Format::OpenMetrics {
+            out.push_str("# EOF\n");
+        }
         out
     }
 }

@@ -1,4 +1,4 @@
-//! The boundary to the `metrics` crate: its counters, gauges and histograms as Prometheus text.
+//! The boundary to the `metrics` crate: its counters, gauges and histograms as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use metrics_util::registry::{Registry, Storage};
 use parking_lot::RwLock;
 
 use super::histogram::Buckets;
-use super::text;
+use super::text::{self, Format};
 
 /// Keeps what the macros of the `metrics` crate record.
 #[derive(Clone)]
@@ -31,20 +31,25 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    /// Writes everything that was recorded, a family at a time.
+    /// Writes everything that was recorded, a family at a time, in the text format of Prometheus.
     pub fn render(&self, out: &mut String) {
+        self.render_as(out, Format::Prometheus);
+    }
+
+    /// The same in any format.
+    pub(super) fn render_as(&self, out: &mut String, format: Format) {
         let counters = families(self.0.registry.get_counter_handles());
         let gauges = families(self.0.registry.get_gauge_handles());
         let histograms = families(self.0.registry.get_histogram_handles());
         for (name, all) in counters {
-            self.header(out, &name, "counter");
+            self.header(out, format, &name, "counter");
             for (key, cell) in all {
                 sample(out, &name, "", &key, None);
                 let _ = writeln!(out, " {}", cell.load(Ordering::Relaxed));
             }
         }
         for (name, all) in gauges {
-            self.header(out, &name, "gauge");
+            self.header(out, format, &name, "gauge");
             for (key, cell) in all {
                 sample(out, &name, "", &key, None);
                 out.push(' ');
@@ -53,19 +58,19 @@ impl Recorder {
             }
         }
         for (name, all) in histograms {
-            self.header(out, &name, "histogram");
+            self.header(out, format, &name, "histogram");
             for (key, cell) in all {
-                cell.render(|suffix, le, value| {
-                    sample(out, &name, suffix, &key, le);
+                cell.render(format, |suffix, bucket, value| {
+                    sample(out, &name, suffix, &key, bucket.map(|(_, le)| le));
                     let _ = writeln!(out, " {value}");
                 });
             }
         }
     }
 
-    fn header(&self, out: &mut String, name: &str, kind: &str) {
+    fn header(&self, out: &mut String, format: Format, name: &str, kind: &str) {
         let help = self.0.help.read().get(name).cloned().unwrap_or_default();
-        text::family(out, name, kind, &help);
+        text::family(out, format, name, kind, &help);
     }
 
     fn describe(&self, name: &KeyName, help: SharedString) {

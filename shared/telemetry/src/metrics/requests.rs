@@ -4,17 +4,21 @@
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 
+use super::exemplar::{Exemplar, Exemplars};
 use super::histogram::Buckets;
 use super::parties::{self, Parties, Texts};
 use super::series::{Counted, Table};
-use super::text;
+use super::text::{self, Format};
 use super::traffic::{Reporter, Security};
+
+/// The histogram that has exemplars.
+const DURATION: &str = "istio_request_duration_milliseconds";
 
 /// What was spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +101,7 @@ pub struct RequestSeries {
     rest: Rest,
     count: AtomicU64,
     milliseconds: Buckets,
+    exemplars: Exemplars,
     request_bytes: Buckets,
     response_bytes: Buckets,
 }
@@ -108,6 +113,20 @@ impl RequestSeries {
         self.milliseconds.add(duration.as_secs_f64() * 1000.0);
         self.request_bytes.add(request_bytes as f64);
         self.response_bytes.add(response_bytes as f64);
+    }
+
+    /// A request that was counted, and was over at `end`, belongs to a recorded trace: those that took about as long are
+    /// shown with it.
+    pub fn exemplify(&self, duration: Duration, trace: u128, end: SystemTime) {
+        let value = duration.as_secs_f64() * 1000.0;
+        let exemplar = Exemplar {
+            trace,
+            value,
+            at: end,
+        };
+        let buckets = &self.milliseconds;
+        self.exemplars
+            .put(buckets.place(value), buckets.len(), exemplar);
     }
 }
 
@@ -158,6 +177,7 @@ impl Requests {
             rest,
             count: AtomicU64::new(0),
             milliseconds: Buckets::default(),
+            exemplars: Exemplars::default(),
             request_bytes: Buckets::default(),
             response_bytes: Buckets::default(),
         };
@@ -165,7 +185,7 @@ impl Requests {
     }
 
     /// Writes all series and drops the retired ones.
-    pub(super) fn render(&self, out: &mut String) {
+    pub(super) fn render(&self, out: &mut String, format: Format) {
         let all = self.take_stock();
         if all.is_empty() {
             return;
@@ -173,6 +193,7 @@ impl Requests {
         let name = "istio_requests_total";
         text::family(
             out,
+            format,
             name,
             "counter",
             "Requests, counted when they are over.",
@@ -184,7 +205,7 @@ impl Requests {
         type Histogram = fn(&RequestSeries) -> &Buckets;
         let families: [(&str, &str, Histogram); 3] = [
             (
-                "istio_request_duration_milliseconds",
+                DURATION,
                 "From the head of a request to the end of its response.",
                 |series| &series.milliseconds,
             ),
@@ -200,14 +221,22 @@ impl Requests {
             ),
         ];
         for (name, help, histogram) in families {
-            text::family(out, name, "histogram", help);
+            text::family(out, format, name, "histogram", help);
+            let shows_exemplars = format == Format::OpenMetrics && name == DURATION;
             for (series, labels) in &all {
-                histogram(series).render(|suffix, le, value| {
+                histogram(series).render(format, |suffix, bucket, value| {
                     let _ = write!(out, "{name}{suffix}{{{labels}");
-                    if let Some(le) = le {
+                    if let Some((_, le)) = bucket {
                         let _ = write!(out, ",le=\"{le}\"");
                     }
-                    let _ = writeln!(out, "}} {value}");
+                    let _ = write!(out, "}} {value}");
+                    if shows_exemplars
+                        && let Some((place, _)) = bucket
+                        && let Some(exemplar) = series.exemplars.of(place)
+                    {
+                        let _ = write!(out, " # {exemplar}");
+                    }
+                    out.push('\n');
                 });
             }
         }

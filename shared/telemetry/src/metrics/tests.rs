@@ -208,6 +208,31 @@ fn macros_reach_the_recorder() {
 }
 
 #[test]
+fn openmetrics_names_its_families() {
+    let metrics = Metrics::default();
+    ::metrics::with_local_recorder(&metrics.recorder, || {
+        ::metrics::describe_counter!("ambit_things_total", "\"Things\".");
+        ::metrics::counter!("ambit_things_total").increment(2);
+        ::metrics::counter!("ambit_odd").increment(1);
+        ::metrics::histogram!("ambit_time_milliseconds").record(7.0);
+    });
+    let text = metrics.render_as(Format::OpenMetrics);
+    for line in [
+        "# HELP ambit_things \\\"Things\\\".",
+        "# TYPE ambit_things counter",
+        "ambit_things_total 2",
+        "# TYPE ambit_odd unknown",
+        "ambit_odd 1",
+        "# TYPE ambit_time_milliseconds histogram",
+        "ambit_time_milliseconds_bucket{le=\"10.0\"} 1",
+        "ambit_time_milliseconds_bucket{le=\"10000000.0\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+    }
+    assert!(text.ends_with("\n# EOF\n"), "{text}");
+}
+
+#[test]
 fn a_waypoint_on_the_way_is_named_only_where_there_is_one() {
     let metrics = Metrics::default();
     let (a, b) = (workload("shop", "web"), workload("shop", "db"));
@@ -224,7 +249,7 @@ fn a_waypoint_on_the_way_is_named_only_where_there_is_one() {
 }
 
 mod requests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 
@@ -291,6 +316,34 @@ mod requests {
         };
         assert!(below("5").expect("a bucket").ends_with(" 0"));
         assert!(below("10").expect("a bucket").ends_with(" 2"));
+    }
+
+    #[test]
+    fn the_latest_trace_of_each_bucket_is_shown_in_openmetrics() {
+        let metrics = Metrics::default();
+        let web = workload("shop", "web");
+        let series = metrics.requests().series(&labels(&web, 200));
+        let end = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+        for (milliseconds, trace) in [(7, 0xa), (7, 0xb), (20_000_000, 0xc)] {
+            let duration = Duration::from_millis(milliseconds);
+            series.count(duration, 0, 0);
+            series.exemplify(duration, trace, end);
+        }
+        let text = metrics.render_as(Format::OpenMetrics);
+        let exemplars = text.lines().filter_map(|line| line.split_once(" # "));
+        let exemplars: Vec<_> = exemplars.filter(|it| !it.0.is_empty()).collect();
+        let (first, last) = (exemplars[0], exemplars[1]);
+        assert_eq!(exemplars.len(), 2, "{exemplars:?}");
+        assert!(
+            first
+                .0
+                .starts_with("istio_request_duration_milliseconds_bucket{")
+        );
+        assert!(first.0.ends_with(",le=\"10.0\"} 2"), "{first:?}");
+        let trace = format!("{{trace_id=\"{:032x}\"}}", 0xb);
+        assert_eq!(first.1, format!("{trace} 7 1700000000.250"));
+        assert!(last.0.ends_with(",le=\"+Inf\"} 3"), "{last:?}");
+        assert!(!metrics.render().contains("trace_id"));
     }
 
     #[test]

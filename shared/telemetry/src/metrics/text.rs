@@ -1,14 +1,41 @@
-//! The Prometheus text format: families, label values and numbers.
+//! The text formats of Prometheus and OpenMetrics: families, label values and numbers.
 
 use std::fmt::Write;
 
-/// Writes the two header lines of a family.
-pub(super) fn family(out: &mut String, name: &str, kind: &str, help: &str) {
+/// How metrics are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// The text format of Prometheus.
+    Prometheus,
+    /// OpenMetrics 1.0, which has exemplars.
+    OpenMetrics,
+}
+
+impl Format {
+    /// Its media type, with parameters.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Writes the two header lines of a family. Of `name`, its samples have the whole.
+pub(super) fn family(out: &mut String, format: Format, name: &str, kind: &str, help: &str) {
+    let open = format == Format::OpenMetrics;
+    let (name, kind) = match name.strip_suffix("_total") {
+        Some(family) if open && kind == "counter" => (family, kind),
+        // In OpenMetrics a counter without that suffix is none.
+        None if open && kind == "counter" => (name, "unknown"),
+        _ => (name, kind),
+    };
     if !help.is_empty() {
         out.push_str("# HELP ");
         out.push_str(name);
         out.push(' ');
-        escape(out, help, false);
+        escape(out, help, open);
         out.push('\n');
     }
     let _ = writeln!(out, "# TYPE {name} {kind}");

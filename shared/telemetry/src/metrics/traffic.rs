@@ -11,7 +11,7 @@ use ambit_core::model::Workload;
 
 use super::parties::{self, Parties, Texts};
 use super::series::{Counted, Table};
-use super::text;
+use super::text::{self, Format};
 
 /// Which end of a connection reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -199,7 +199,7 @@ impl Traffic {
     }
 
     /// Writes all series and drops the retired ones that no connection holds.
-    pub(super) fn render(&self, out: &mut String) {
+    pub(super) fn render(&self, out: &mut String, format: Format) {
         let all = self.take_stock();
         type Value = fn(&Series) -> &AtomicU64;
         let families: [(&str, &str, Value); 5] = [
@@ -230,7 +230,7 @@ impl Traffic {
             ),
         ];
         for (name, help, value) in families {
-            text::family(out, name, "counter", help);
+            text::family(out, format, name, "counter", help);
             for (series, labels) in &all {
                 // A series that never counted anything of this kind is not shown.
                 let value = value(series).load(Ordering::Relaxed);
