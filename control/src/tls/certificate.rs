@@ -15,6 +15,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::parse_x509_certificate;
+use x509_parser::time::ASN1Time;
 
 use crate::ca::{Authority, Signing};
 
@@ -50,8 +51,22 @@ pub enum Origin {
 /// The server's certificate, newest first and only.
 #[derive(Debug)]
 pub struct ServerCertificate {
-    origin: Origin,
+    source: Source,
     current: ArcSwap<CertifiedKey>,
+}
+
+/// An [`Origin`], and what it was last seen to have.
+#[derive(Debug)]
+enum Source {
+    Signed {
+        authority: Signing,
+        names: Vec<String>,
+    },
+    Kept {
+        folder: PathBuf,
+        names: Vec<String>,
+        first: Files,
+    },
 }
 
 impl ServerCertificate {
@@ -60,25 +75,39 @@ impl ServerCertificate {
     /// # Errors
     /// A name that is none, the authority cannot sign; or which file is wrong, and how.
     pub fn new(origin: Origin) -> Result<Self, String> {
-        let first = match &origin {
+        let (source, current) = match origin {
             Origin::Signed { authority, names } => {
-                let authority = authority.borrow().clone();
-                issue(&authority, names)?
+                let now = authority.borrow().clone();
+                let issued = issue(&now, &names)?;
+                (Source::Signed { authority, names }, issued)
             }
-            Origin::Kept { folder, names } => certified(&read(folder)?, names)
-                .map_err(|error| format!("{}: {error}", folder.display()))?,
+            Origin::Kept { folder, names } => {
+                let first = read(&folder)?;
+                let kept = certified(&first, &names)
+                    .map_err(|error| format!("{}: {error}", folder.display()))?;
+                let source = Source::Kept {
+                    folder,
+                    names,
+                    first,
+                };
+                (source, kept)
+            }
         };
         Ok(Self {
-            origin,
-            current: ArcSwap::from_pointee(first),
+            source,
+            current: ArcSwap::from_pointee(current),
         })
     }
 
     /// Keeps the certificate fresh: for as long as the authority is there, or for ever.
     pub async fn keep_fresh(self: Arc<Self>) {
-        match &self.origin {
-            Origin::Signed { authority, names } => self.renew(authority.clone(), names).await,
-            Origin::Kept { folder, names } => self.follow(folder, names).await,
+        match &self.source {
+            Source::Signed { authority, names } => self.renew(authority.clone(), names).await,
+            Source::Kept {
+                folder,
+                names,
+                first,
+            } => self.follow(folder, names, first.clone()).await,
         }
     }
 
@@ -103,31 +132,46 @@ impl ServerCertificate {
         }
     }
 
-    /// Takes up what the files hold; what does not hold together is reported once, and the certificate stays.
-    async fn follow(&self, folder: &Path, names: &[String]) {
-        let mut looked = read(folder);
+    /// Takes up what the files hold; what does not hold together is reported once, and the certificate stays. One that
+    /// nobody has renewed in time is reported as well.
+    async fn follow(&self, folder: &Path, names: &[String], first: Files) {
+        let mut looked = Ok(first);
+        let mut reported = false;
         loop {
             tokio::time::sleep(LOOK).await;
             let found = read(folder);
-            if found == looked {
-                continue;
+            if found != looked {
+                looked = found;
+                reported = false;
+                self.take_up(folder, looked.as_ref(), names);
             }
-            let folder = folder.display();
-            match found
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|files| certified(files, names))
-            {
-                Ok(certified) => {
-                    self.current.store(Arc::new(certified));
-                    tracing::info!(%folder, "read the server certificate again");
-                }
-                Err(error) => {
-                    tracing::error!(%folder, %error, "kept the server certificate as it was");
-                }
+            if !reported && let Err(error) = check_dates(&self.current.load().cert[0]) {
+                tracing::error!(folder = %folder.display(), %error, "no proxy believes the server certificate");
+                reported = true;
             }
-            looked = found;
         }
+    }
+
+    fn take_up(&self, folder: &Path, found: Result<&Files, &String>, names: &[String]) {
+        let folder = folder.display();
+        match found
+            .map_err(Clone::clone)
+            .and_then(|files| certified(files, names))
+        {
+            Ok(certified) => {
+                self.current.store(Arc::new(certified));
+                tracing::info!(%folder, "read the server certificate again");
+            }
+            Err(error) => {
+                tracing::error!(%folder, %error, "kept the server certificate as it was");
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Files").finish_non_exhaustive()
     }
 }
 
@@ -146,7 +190,7 @@ fn issue(authority: &Authority, names: &[String]) -> Result<CertifiedKey, String
 }
 
 /// What the files hold, PEM.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -163,6 +207,28 @@ fn read(folder: &Path) -> Result<Files, String> {
     })
 }
 
+/// Whether a certificate is good now.
+fn check_dates(certificate: &CertificateDer<'_>) -> Result<(), String> {
+    let (_, parsed) =
+        parse_x509_certificate(certificate).map_err(|error| format!("{CERTIFICATE}: {error}"))?;
+    let validity = parsed.validity();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let is_past =
+        |time: &ASN1Time| u64::try_from(time.timestamp()).unwrap_or_default() <= now.as_secs();
+    if is_past(&validity.not_after) {
+        return Err(format!("{CERTIFICATE} expired at {}", validity.not_after));
+    }
+    if !is_past(&validity.not_before) {
+        return Err(format!(
+            "{CERTIFICATE} is good from {} on",
+            validity.not_before
+        ));
+    }
+    Ok(())
+}
+
 /// The files as a certificate: of one key, for these names, and not expired.
 fn certified(files: &Files, names: &[String]) -> Result<CertifiedKey, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&files.certificate)
@@ -172,14 +238,7 @@ fn certified(files: &Files, names: &[String]) -> Result<CertifiedKey, String> {
         .first()
         .ok_or_else(|| format!("{CERTIFICATE} holds no certificate"))?;
     let of_leaf = |error: &dyn std::fmt::Display| format!("{CERTIFICATE}: {error}");
-    let (_, parsed) = parse_x509_certificate(leaf).map_err(|error| of_leaf(&error))?;
-    let until = parsed.validity().not_after;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    if u64::try_from(until.timestamp()).unwrap_or_default() <= now.as_secs() {
-        return Err(format!("{CERTIFICATE} expired at {until}"));
-    }
+    check_dates(leaf)?;
     let named = ParsedCertificate::try_from(leaf).map_err(|error| of_leaf(&error))?;
     for name in names {
         let server = ServerName::try_from(name.as_str()).map_err(|error| error.to_string())?;

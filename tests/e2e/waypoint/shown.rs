@@ -90,7 +90,8 @@ fn proxies_show_what_they_know() {
     let (ztunnel, waypoint) = ((NODE, "ztunnel"), (WAYPOINT, "waypoint"));
     let [service, bound] =
         ["v1", "waypoint"].map(|name| format!("mesh/{name}.mesh.svc.cluster.local"));
-    let workload = ["mesh", "v1", "*", "node-1", "Hbone", "Healthy", "-"];
+    let hostname = "v1.mesh.svc.cluster.local";
+    let workload = ["mesh", "v1", "*", "node-1", "HBONE", "Healthy", "-"];
     for proxy in [ztunnel, waypoint] {
         shows(
             &lab,
@@ -99,8 +100,8 @@ fn proxies_show_what_they_know() {
             &workload,
             &json!({"name": "v1", "node": "node-1"}),
         );
-        let cells = [&*service, "*", "Kubernetes//Pod/mesh/v1", &bound, "-", "-"];
-        let fields = json!({"endpoints": ["Kubernetes//Pod/mesh/v1"]});
+        let cells = ["mesh", hostname, "*", "1", &bound, "-", "-"];
+        let fields = json!({"hostname": hostname});
         shows(&lab, proxy, "services", &cells, &fields);
     }
 
@@ -118,7 +119,7 @@ fn proxies_show_what_they_know() {
         waypoint,
         "policies",
         &of_v1,
-        &json!({"action": "Deny", "dry_run": false}),
+        &json!({"action": "Deny", "dryRun": false}),
     );
 
     let rule = ["Http/mesh/to-v1/0", "1", "1", "1"];
@@ -132,7 +133,7 @@ fn proxies_show_what_they_know() {
 
     for (proxy, account) in [(ztunnel, "talker"), (waypoint, "waypoint")] {
         let identity = identity("mesh", account);
-        let cells = [&*identity, "Available", "*", "*", "*", "-"];
+        let cells = [&*identity, "Available", "*", "*", "1", "*", "-"];
         shows(
             &lab,
             proxy,

@@ -53,8 +53,9 @@ impl Root {
     /// What cert-manager makes of the overlay's Certificate.
     fn issued(&self) -> Value {
         let key = KeyPair::generate().expect("a key");
-        let names = ["ambit-control.ambit-system.svc".to_owned()];
-        let params = CertificateParams::new(names).expect("a name");
+        let name = "ambit-control.ambit-system.svc";
+        let names = [name.to_owned(), format!("{name}.cluster.local")];
+        let params = CertificateParams::new(names).expect("names");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let data = json!({"tls.crt": certificate.pem(), "tls.key": key.serialize_pem()});
         secret("ambit-control-tls", &data)

@@ -1,6 +1,7 @@
 //! Flags of `ambit control`: read as texts, checked together, so that every mistake shows at once.
 
 mod check;
+mod place;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -10,14 +11,13 @@ use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use ambit_core::trust_domain::{DEFAULT_TRUST_DOMAIN, TrustDomainError, TrustDomains};
-use ambit_net::grpc::Address;
 use clap::Args;
 use serde_json::json;
 
 use check::{Check, duration, is_host};
 
-use crate::ca::{self, Authority, Certificates, External};
-use crate::tokens::{Tokens, keys::Keys};
+use crate::ca::{Authority, Certificates, External};
+use crate::tokens::Tokens;
 use crate::translate::Mesh;
 
 const EXAMPLES: &str = "\
@@ -104,7 +104,7 @@ pub struct Flags {
     /// Image of waypoints; without one no waypoint is deployed. Only on Kubernetes
     #[arg(long, value_name = "IMAGE", env = "WAYPOINT_IMAGE")]
     pub waypoint_image: Option<String>,
-    /// Name (DNS or IP) in the server certificate; may be given several times
+    /// Name (DNS or IP) in the server certificate; may be given several times. Not with --ca-address
     #[arg(
         long,
         value_name = "NAME",
@@ -254,11 +254,10 @@ impl Flags {
         else {
             return Err(Mistakes(check.mistakes));
         };
+        let service_names = self.service_names();
         let mut dns_names = self.dns_name;
         if on_kubernetes {
-            let service = format!("ambit-control.{}.svc", self.namespace);
-            dns_names.push(format!("{service}.{}", self.cluster_domain));
-            dns_names.push(service);
+            dns_names.extend(service_names);
             dns_names.sort();
             dns_names.dedup();
         }
@@ -282,44 +281,11 @@ impl Flags {
         })
     }
 
-    /// The keys of tokens; and whether the flags of files are there if and only if there are files.
-    fn files(&self, on_kubernetes: bool, check: &mut Check) -> Option<Keys> {
-        for (flag, given, instead) in [
-            (
-                "--ca-dir",
-                self.ca_dir.is_some(),
-                "the authority is in a Secret",
-            ),
-            (
-                "--jwks",
-                self.jwks.is_some(),
-                "the API server checks tokens",
-            ),
-            (
-                "--token-issuer",
-                self.token_issuer.is_some(),
-                "the API server checks tokens",
-            ),
-        ] {
-            let is_elsewhere = flag == "--ca-dir" && self.ca_address.is_some();
-            if given && is_elsewhere {
-                check.wrong(flag, "is not for --ca-address: another authority signs");
-            } else if given && on_kubernetes {
-                check.wrong(
-                    flag,
-                    format_args!("is not for --source kubernetes: {instead}"),
-                );
-            } else if !given && !on_kubernetes && !is_elsewhere {
-                check.wrong(flag, "is needed with a folder");
-            }
-        }
-        if on_kubernetes {
-            return None;
-        }
-        if let Some(issuer) = &self.token_issuer {
-            check.not_empty("--token-issuer", issuer);
-        }
-        check.ok("--jwks", Keys::read(self.jwks.clone()?))
+    /// By these proxies ask: node proxies by the first, waypoints by the second.
+    fn service_names(&self) -> [String; 2] {
+        let name = format!("ambit-control.{}.svc", self.namespace);
+        let long = format!("{name}.{}", self.cluster_domain);
+        [name, long]
     }
 
     fn trust_domains(&self, check: &mut Check) -> Option<TrustDomains> {
@@ -371,70 +337,6 @@ impl Flags {
                 }
             }
         }
-    }
-
-    /// The authority that signs instead of this process, if there is one.
-    fn external(&self, on_kubernetes: bool, check: &mut Check) -> Option<External> {
-        let (address, folder) = match (&self.ca_address, &self.tls_dir) {
-            (Some(address), Some(folder)) => (address, folder.clone()),
-            (Some(_), None) => {
-                let what = "needs --tls-dir: who signs nothing needs a certificate to serve with";
-                check.wrong("--ca-address", what);
-                return None;
-            }
-            (None, Some(_)) => {
-                let what = "is only for --ca-address: an authority of our own signs the server's certificate";
-                check.wrong("--tls-dir", what);
-                return None;
-            }
-            (None, None) => return None,
-        };
-        let parsed = address
-            .parse::<Address>()
-            .map_err(|error| error.to_string());
-        check.ok("--ca-address", parsed)?;
-        let names = on_kubernetes.then(|| format!("ambit-control.{}.svc", self.namespace));
-        Some(External {
-            address: address.clone(),
-            folder,
-            names: names.into_iter().collect(),
-        })
-    }
-
-    /// Only when nothing is wrong: this may write the folder of the authority.
-    fn place(
-        &self,
-        on_kubernetes: bool,
-        keys: Option<Keys>,
-        external: Option<External>,
-        check: &mut Check,
-    ) -> Option<Place> {
-        if !check.mistakes.is_empty() {
-            return None;
-        }
-        if on_kubernetes {
-            let random = || format!("ambit-control-{:016x}", rand::random::<u64>());
-            return Some(Place::Kubernetes(Kubernetes {
-                namespace: self.namespace.clone(),
-                identity: self.identity.clone().unwrap_or_else(random),
-                token_audiences: self.token_audience.clone(),
-                waypoint_image: self.waypoint_image.clone(),
-                external,
-            }));
-        }
-        let authority = match external {
-            Some(external) => Certificates::Elsewhere(external),
-            None => {
-                let own = ca::files::load_or_make(self.ca_dir.as_ref()?, &self.trust_domain);
-                Certificates::Here(check.ok("--ca-dir", own)?)
-            }
-        };
-        let (issuer, audiences) = (self.token_issuer.clone()?, self.token_audience.clone());
-        Some(Place::Folder(Box::new(Folder {
-            source: self.source.clone(),
-            authority,
-            tokens: Tokens::new(keys?, issuer, audiences),
-        })))
     }
 
     fn shown(&self) -> serde_json::Value {

@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ambit_proto::xds::{DeltaDiscoveryResponse, Resource};
+use ambit_proto::xds::{DeltaDiscoveryResponse, MORE_FOLLOWS, Resource};
 use prost::Message;
 
 use crate::keep;
@@ -77,13 +77,15 @@ impl Journal {
         journal
     }
 
-    /// What an earlier process has heard, and how long ago it last did. Nothing once this one has heard something
-    /// itself.
+    /// What an earlier process has heard, and after that what this one has, and how long ago the earlier one last did.
+    /// Nothing once this one has heard everything itself.
     pub(super) fn restore(&mut self) -> Option<(Vec<Record>, Duration)> {
-        if !matches!(self.state, State::Idle) {
-            return None;
-        }
-        match self.reopen() {
+        let own = match &self.state {
+            State::Idle => Ok(Vec::new()),
+            State::Draft(_) => self.drafted(),
+            State::Live(_) | State::Off => return None,
+        };
+        match own.and_then(|own| self.reopen(own)) {
             Ok(restored) => Some(restored),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -93,15 +95,25 @@ impl Journal {
         }
     }
 
-    fn reopen(&mut self) -> io::Result<(Vec<Record>, Duration)> {
+    /// What was kept beside an earlier process's file.
+    fn drafted(&self) -> io::Result<Vec<Record>> {
+        Ok(read(&mut File::open(keep::draft(&self.path))?)?.0)
+    }
+
+    /// Goes on with an earlier process's file, to which `own` is added.
+    fn reopen(&mut self, own: Vec<Record>) -> io::Result<(Vec<Record>, Duration)> {
         let mut file = File::options().read(true).append(true).open(&self.path)?;
         let age = file.metadata()?.modified()?.elapsed().unwrap_or_default();
-        let (records, good) = read(&mut file)?;
+        let (mut records, good) = read(&mut file)?;
         // A record that was being written when its process died.
         file.set_len(good)?;
         self.state = State::Live(file);
         self.size = good;
         self.limit = SMALL.max(good * 2);
+        for record in &own {
+            self.append(record);
+        }
+        records.extend(own);
         Ok((records, age))
     }
 
@@ -257,17 +269,32 @@ fn fold(records: Vec<Record>) -> Vec<Record> {
             }
         }
     }
-    let of_type = |(url, newest): (String, Newest)| {
-        let taken = chunks(&url, newest.taken, false);
-        let refused = chunks(&url, newest.refused, true);
-        [taken, refused].concat()
-    };
-    types.into_iter().flat_map(of_type).collect()
+    types.into_iter().flat_map(pieces).collect()
+}
+
+/// The records of a type: at least one, which says that it was heard, and none but the last is the whole.
+fn pieces((url, newest): (String, Newest)) -> Vec<Record> {
+    let taken = chunks(&url, newest.taken, false);
+    let mut all = [taken, chunks(&url, newest.refused, true)].concat();
+    if all.is_empty() {
+        all.push(record(&url, &[], false));
+    }
+    if let Some((_, before)) = all.split_last_mut() {
+        for record in before {
+            record.push.system_version_info = MORE_FOLLOWS.to_owned();
+        }
+    }
+    all
 }
 
 fn chunks(url: &str, resources: BTreeMap<String, Resource>, refused: bool) -> Vec<Record> {
     let resources: Vec<Resource> = resources.into_values().collect();
-    let record = |resources: &[Resource]| Record {
+    let chunks = resources.chunks(CHUNK);
+    chunks.map(|some| record(url, some, refused)).collect()
+}
+
+fn record(url: &str, resources: &[Resource], refused: bool) -> Record {
+    Record {
         rejected: match refused {
             true => resources.iter().map(|it| it.name.clone()).collect(),
             false => Vec::new(),
@@ -277,6 +304,5 @@ fn chunks(url: &str, resources: BTreeMap<String, Resource>, refused: bool) -> Ve
             resources: resources.to_vec(),
             ..DeltaDiscoveryResponse::default()
         },
-    };
-    resources.chunks(CHUNK).map(record).collect()
+    }
 }

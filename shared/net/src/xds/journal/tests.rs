@@ -110,6 +110,29 @@ fn what_is_not_whole_is_not_used() {
     assert!(!file(&folder).exists());
 }
 
+/// A record after which more of its type follows.
+fn piece(mut record: Record) -> Record {
+    record.push.system_version_info = MORE_FOLLOWS.to_owned();
+    record
+}
+
+#[test]
+fn who_has_heard_only_pieces_falls_back_on_what_was_heard_before() {
+    let folder = TempDir::new().expect("a folder");
+    let before = record("A", &[("x", "1")], &[], &[]);
+    let mut earlier = Journal::new(folder.path());
+    earlier.append(&before);
+    earlier.complete();
+    let own = piece(record("A", &[("y", "2")], &[], &[]));
+    let mut journal = Journal::new(folder.path());
+    journal.append(&own);
+    let (records, _) = journal.restore().expect("the earlier process's");
+    let all = [before, own];
+    assert_eq!(records, all);
+    assert!(journal.restore().is_none(), "once");
+    assert_eq!(restored(&folder).as_deref(), Some(&all[..]));
+}
+
 #[test]
 fn what_is_void_is_left_out() {
     let heard = vec![
@@ -118,13 +141,19 @@ fn what_is_void_is_left_out() {
         record("A", &[("x", "2"), ("y", "2")], &[], &["y"]),
         record("B", &[("p", "2")], &["q", "p"], &["p"]),
         record("A", &[("x", "3")], &["z"], &[]),
+        record("C", &[], &[], &[]),
+        record("D", &[("x", "1")], &[], &[]),
+        record("D", &[], &["x"], &[]),
     ];
     let newest = vec![
         // A refused removal leaves what was there.
-        record("B", &[("p", "1")], &[], &[]),
+        piece(record("B", &[("p", "1")], &[], &[])),
         record("B", &[("p", "2")], &[], &["p"]),
-        record("A", &[("x", "3"), ("y", "1")], &[], &[]),
+        piece(record("A", &[("x", "3"), ("y", "1")], &[], &[])),
         record("A", &[("y", "2")], &[], &["y"]),
+        // That there is nothing was heard too.
+        record("C", &[], &[], &[]),
+        record("D", &[], &[], &[]),
     ];
     assert_eq!(fold(heard), newest);
     assert_eq!(fold(newest.clone()), newest);
