@@ -67,7 +67,7 @@ fn policies(trust_domain: &str) -> String {
     let (friend, foe) = (of("friend"), of("foe"));
     // What the foe is allowed as well is denied for a reason.
     let both = format!(
-        "action: ALLOW, rules: [{{from: [{{source: {{principals: [{friend}, {trust_domain}/ns/people/sa/f*]}}}}]}}]"
+        "action: ALLOW, rules: [{{from: [{{source: {{principals: [{friend}, {foe}]}}}}]}}]"
     );
     let rules = |name: &str, spec: &str| {
         let (policy, namespace) = name.split_once('.').expect("a name and a namespace");

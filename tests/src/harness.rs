@@ -362,12 +362,28 @@ impl Drop for Ending<'_> {
 /// # Panics
 /// When it does not within `patience`; `what` says what was waited for.
 pub fn eventually<T>(what: &str, patience: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    eventually_ok(what, patience, || check().ok_or(""))
+}
+
+/// The same, for a check that can say what is still wrong.
+///
+/// # Panics
+/// With what is wrong at the end.
+pub fn eventually_ok<T, E: std::fmt::Display>(
+    what: &str,
+    patience: Duration,
+    mut check: impl FnMut() -> Result<T, E>,
+) -> T {
     let deadline = Instant::now() + patience;
     loop {
-        if let Some(found) = check() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {patience:?}");
+        let wrong = match check() {
+            Ok(found) => return found,
+            Err(wrong) => wrong,
+        };
+        assert!(
+            Instant::now() < deadline,
+            "{what}: not within {patience:?}\n{wrong}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

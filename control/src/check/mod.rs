@@ -7,6 +7,11 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::translate::labels::{
+    DATAPLANE_MODE, REDIRECTION, USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE,
+    USE_WAYPOINT_NAMESPACE,
+};
+
 /// The oldest version whose API servers know every field of the manifests.
 const OLDEST: (u64, u64) = (1, 30);
 /// The oldest kernel that the redirection and the proxies are made for.
@@ -14,13 +19,11 @@ const KERNEL: (u64, u64) = (5, 15);
 const GATEWAY_API: &str = "/apis/gateway.networking.k8s.io/v1";
 const POLICIES: &str = "/apis/security.istio.io/v1";
 const SYSTEM: &str = "/api/v1/namespaces/ambit-system";
-const CONTROL: &str = "/apis/apps/v1/namespaces/ambit-system/deployments/ambit-control";
+/// Where the control plane's Deployment is.
+pub const CONTROL: &str = "/apis/apps/v1/namespaces/ambit-system/deployments/ambit-control";
 const NODES: &str = "/api/v1/nodes";
 const PROXIES: &str = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel";
 const CLASS: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/ambit-waypoint";
-const MODE: &str = "istio.io/dataplane-mode";
-const WAYPOINT: &str = "istio.io/use-waypoint";
-const CANARY: &str = "istio.io/use-waypoint-canary";
 
 /// The answers to the questions of [`questions`]: an object, or the status of a refusal.
 pub type Answers = BTreeMap<String, Result<Value, u16>>;
@@ -221,7 +224,7 @@ impl<'a> Check<'a> {
 
     fn namespace(&self, namespace: &str) -> Vec<Finding> {
         let what = format!("namespace {namespace} is in the mesh");
-        let fix = format!("kubectl label namespace {namespace} {MODE}=ambient");
+        let fix = format!("kubectl label namespace {namespace} {DATAPLANE_MODE}=ambient");
         let object = match self.answer(&format!("/api/v1/namespaces/{namespace}")) {
             Ok(object) => object,
             Err((reason, _)) => {
@@ -230,9 +233,12 @@ impl<'a> Check<'a> {
             }
         };
         let labels = &object["metadata"]["labels"];
-        let mode = labels[MODE].as_str();
+        let mode = labels[DATAPLANE_MODE].as_str();
         let failure = (mode != Some("ambient")).then(|| {
-            let reason = format!("its label {MODE} is {:?}", mode.unwrap_or_default());
+            let reason = format!(
+                "its label {DATAPLANE_MODE} is {:?}",
+                mode.unwrap_or_default()
+            );
             (reason, fix)
         });
         let is_in = failure.is_none();
@@ -240,8 +246,11 @@ impl<'a> Check<'a> {
         if is_in {
             found.push(self.captured(namespace));
         }
-        for by in [WAYPOINT, CANARY] {
-            let of = labels[format!("{by}-namespace")].as_str();
+        for (by, namespace_by) in [
+            (USE_WAYPOINT, USE_WAYPOINT_NAMESPACE),
+            (USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE),
+        ] {
+            let of = labels[namespace_by].as_str();
             let here = of.is_none_or(|of| of == namespace);
             let named = labels[by].as_str().filter(|name| *name != "none" && here);
             found.extend(named.map(|waypoint| self.waypoint(namespace, waypoint)));
@@ -259,8 +268,8 @@ impl<'a> Check<'a> {
             let metadata = &pod["metadata"];
             pod["status"]["phase"] == "Running"
                 && pod["spec"]["hostNetwork"] != true
-                && metadata["labels"][MODE] != "none"
-                && metadata["annotations"]["ambient.istio.io/redirection"] != "enabled"
+                && metadata["labels"][DATAPLANE_MODE] != "none"
+                && metadata["annotations"][REDIRECTION] != "enabled"
         });
         let left: Vec<_> = left.map(name).collect();
         let failure = left.first().map(|first| {

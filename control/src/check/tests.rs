@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 fn well() -> Answers {
-    let labels = json!({MODE: "ambient", WAYPOINT: "w"});
+    let labels = json!({DATAPLANE_MODE: "ambient", USE_WAYPOINT: "w"});
     let pod = |name: &str, marked: bool| {
         let annotations = json!({"ambient.istio.io/redirection": marked.then_some("enabled")});
         json!({"metadata": {"name": name, "annotations": annotations}, "status": {"phase": "Running"}})
@@ -119,7 +119,7 @@ fn every_failure_names_its_fix() {
         ),
         (
             "/api/v1/namespaces/shop",
-            Ok(json!({"metadata": {"labels": {MODE: "none"}}})),
+            Ok(json!({"metadata": {"labels": {DATAPLANE_MODE: "none"}}})),
             "namespace shop is in the mesh: its label istio.io/dataplane-mode is \"none\" / \
              kubectl label namespace shop istio.io/dataplane-mode=ambient",
         ),
@@ -129,7 +129,7 @@ fn every_failure_names_its_fix() {
                 {"metadata": {"name": "a"}, "status": {"phase": "Running"}},
                 {"metadata": {"name": "b"}, "status": {"phase": "Succeeded"}},
                 {"metadata": {"name": "c"}, "spec": {"hostNetwork": true}, "status": {"phase": "Running"}},
-                {"metadata": {"name": "d", "labels": {MODE: "none"}}, "status": {"phase": "Running"}}]})),
+                {"metadata": {"name": "d", "labels": {DATAPLANE_MODE: "none"}}, "status": {"phase": "Running"}}]})),
             "pods of shop are captured: a / kubectl -n shop describe pod a says why, in its events",
         ),
         (

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::trust_domain::{Aliases, DEFAULT_TRUST_DOMAIN, TrustDomain, TrustDomains};
+use ambit_core::trust_domain::{Aliases, TrustDomain, TrustDomains};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -18,13 +18,17 @@ use crate::source::parse::{Wire, documents, parse};
 use crate::source::{Event, Kind, Origin};
 use crate::translate::Mesh;
 
+mod names;
+
 const EXAMPLE: &str = "\
 Examples:
   ambit explain --from shop/checkout --to reviews.shop:9080 --method GET --path /reviews/1
   ambit explain --from shop/checkout --to reviews.shop:9080 -f mesh.yaml
 
-Without files the objects are those of the API server, which is kubectl's. What is decided is decided by the
-proxies' own code. Without pods and addresses in the files node proxies cannot be asked.
+Without files the objects are those of the API server, which is kubectl's, and the names of the trust domain
+those that ambit-control is told, unless flags say them. With files the trust domain is cluster.local, unless
+flags say another. What is decided is decided by the proxies' own code. Without pods and addresses in the files
+node proxies cannot be asked.
 Exit status: 0 for an answer, 2 for a question that makes no sense, 3 when a proxy could not be asked.";
 
 /// Flags of `ambit explain`.
@@ -50,11 +54,11 @@ pub struct Flags {
     #[arg(short = 'f', long = "file", value_name = "PATH")]
     pub files: Vec<PathBuf>,
     /// Trust domain of identities
-    #[arg(long, value_name = "NAME", default_value = DEFAULT_TRUST_DOMAIN)]
-    pub trust_domain: TrustDomain,
+    #[arg(long, value_name = "NAME")]
+    pub trust_domain: Option<TrustDomain>,
     /// Its other names, separated by commas
-    #[arg(long, value_name = "NAMES", default_value = "")]
-    pub trust_domain_aliases: Aliases,
+    #[arg(long, value_name = "NAMES")]
+    pub trust_domain_aliases: Option<Aliases>,
     /// Policies of this namespace hold in the whole mesh
     #[arg(long, value_name = "NAME", default_value = "istio-system")]
     pub root_namespace: String,
@@ -67,11 +71,7 @@ impl Flags {
     /// A flag, a file or a cluster that cannot be read, or a question about nothing.
     pub async fn run(self) -> anyhow::Result<(Explanation, Vec<String>)> {
         let question = self.question().map_err(anyhow::Error::msg)?;
-        let mut index = Index::new(Mesh {
-            trust_domains: TrustDomains::new(self.trust_domain, self.trust_domain_aliases),
-            root_namespace: self.root_namespace.into(),
-            ..Mesh::default()
-        });
+        let mut trust_domains = self.trust_domains();
         let mut problems = Vec::new();
         let mut events = Vec::new();
         for path in &self.files {
@@ -80,13 +80,30 @@ impl Flags {
         if self.files.is_empty() {
             let none = |error| anyhow!("there is no API server to ask, and no file: {error}");
             let (cluster, _) = Cluster::of_operator().await.map_err(none)?;
+            if trust_domains.is_none() {
+                trust_domains = Some(names::of_running(&cluster).await?);
+            }
             collect(&cluster, &mut events, &mut problems).await?;
         }
+        let mut index = Index::new(Mesh {
+            trust_domains: trust_domains.unwrap_or_default(),
+            root_namespace: self.root_namespace.into(),
+            ..Mesh::default()
+        });
         index.apply(events);
         let found = index.problems().into_iter();
         problems.extend(found.map(|problem| format!("{}: {}", problem.object, problem.error)));
         let answer = explain(&index, &question).map_err(anyhow::Error::msg)?;
         Ok((answer, problems))
+    }
+
+    /// The names that flags give, if any does.
+    fn trust_domains(&self) -> Option<TrustDomains> {
+        let (own, aliases) = (&self.trust_domain, &self.trust_domain_aliases);
+        (own.is_some() || aliases.is_some()).then(|| {
+            let (own, aliases) = (own.clone(), aliases.clone());
+            TrustDomains::new(own.unwrap_or_default(), aliases.unwrap_or_default())
+        })
     }
 
     fn question(&self) -> Result<Question, String> {

@@ -2,8 +2,9 @@
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::balance::Picker;
-use ambit_core::index::{Index, Target};
+use ambit_core::index::Index;
 use ambit_core::model::{Destination, GatewayAddress, Service, Workload};
+use ambit_core::plan::is_instance;
 
 /// One of the waypoints that share the new connections of a Service; or all there is, when nothing is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +70,5 @@ pub(super) fn of_instance<'a>(
     instance: &Workload,
 ) -> Option<&'a GatewayAddress> {
     let mut all = service.waypoints();
-    all.find(|waypoint| match mesh.destination(&waypoint.destination) {
-        Some(Target::Service(of)) => mesh
-            .endpoints(&of.key)
-            .is_some_and(|endpoints| endpoints.by_uid(&instance.uid).is_some()),
-        Some(Target::Workload(of)) => of.uid == instance.uid,
-        None => false,
-    })
+    all.find(|waypoint| is_instance(mesh, waypoint, instance))
 }

@@ -89,7 +89,8 @@ struct Subscription {
     /// Of a waypoint.
     reading: Option<Reading>,
     started: bool,
-    /// The last response said so, and the proxy waits for one that does not.
+    /// The last response said that it was not all of what is there, and the proxy waits for one that does not: removals
+    /// are not counted.
     more_follows: bool,
     present: u64,
     removed: u64,

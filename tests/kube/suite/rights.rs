@@ -1,9 +1,8 @@
 //! What the roles in `manifests/` allow, held against what was asked of the API server in the life of a mesh.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
 
-use ambit_lab::harness::eventually;
+use ambit_lab::harness::{eventually, eventually_ok};
 
 use crate::audit::{calls, differences, rights};
 use crate::installed::{Cluster, MANIFESTS, SYSTEM};
@@ -138,16 +137,15 @@ fn what_is_allowed_is_what_is_used() {
     let agents = ["delete", "-n", SYSTEM, "ds/ztunnel", "--cascade=foreground"];
     cluster.kubectl(&[&agents[..], &[&timeout]].concat());
 
-    let deadline = Instant::now() + PATIENCE;
-    let wrong = loop {
+    let made = eventually_ok("a call for each right, and no other", PATIENCE, || {
         let calls = cluster.plane.audit().iter().flat_map(calls).collect();
         let wrong = differences(&rights, &calls);
-        if wrong.is_empty() || Instant::now() > deadline {
-            eprintln!("{} rights, {} different calls", rights.len(), calls.len());
-            break wrong;
+        match wrong.is_empty() {
+            true => Ok(calls.len()),
+            false => Err(wrong.join("\n")),
         }
-    };
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
+    eprintln!("{} rights, {made} different calls", rights.len());
 }
 
 /// Whose Gateway is deleted is removed by the garbage collector as well; whose class is another one is not.

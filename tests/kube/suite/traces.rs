@@ -1,9 +1,8 @@
 //! What an installation leaves behind: nothing, in the cluster and in the networks of its nodes and pods.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
-use ambit_lab::harness::eventually;
+use ambit_lab::harness::{eventually, eventually_ok};
 
 use crate::installed::{Cluster, SYSTEM};
 use crate::plane::PATIENCE;
@@ -23,7 +22,7 @@ const RULES: &str =
     "nft list ruleset; ip rule; ip -6 rule; ip route show table all; ip -6 route show table all";
 
 /// What can be found of an installation.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Traces {
     /// Kind, namespace and name of every object, and the annotations of pods.
     objects: BTreeSet<String>,
@@ -51,14 +50,15 @@ impl Traces {
     /// Waits until a cluster has these traces and no others.
     pub(crate) fn are_all(&self, cluster: &Cluster) {
         // The garbage collector takes its time.
-        let deadline = Instant::now() + PATIENCE;
-        let mut now = Self::of(cluster);
-        while now != *self && Instant::now() < deadline {
-            now = Self::of(cluster);
-        }
-        let (left, missing) = (now.without(self), self.without(&now));
-        assert!(left.is_empty(), "left behind: {}", left.join("\n"));
-        assert!(missing.is_empty(), "taken along: {}", missing.join("\n"));
+        eventually_ok("the traces of before, and no others", PATIENCE, || {
+            let now = Self::of(cluster);
+            let left = now.without(self).join("\n");
+            let missing = self.without(&now).join("\n");
+            match left.is_empty() && missing.is_empty() {
+                true => Ok(()),
+                false => Err(format!("left behind: {left}\ntaken along: {missing}")),
+            }
+        });
     }
 
     /// What is here and not there.

@@ -24,6 +24,7 @@ pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbo
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use refusal::{Refusal, ResponseFlag};
 pub use target::target_port;
+pub use waypoint::is_instance;
 
 /// Captured outbound TCP arrives here.
 pub const OUTBOUND_PORT: u16 = 15001;

@@ -70,7 +70,7 @@ impl<'a, P: Picker> Planner<'a, P> {
 
     /// Through the waypoint that is drawn for this connection. What another than the one that the service is bound to
     /// cannot take (it is missing, or has no instance that is ready) goes through that one: an experiment costs nobody a
-    /// connection. Nothing goes the other way, so that a canary never has more than its share.
+    /// connection. Nothing goes the other way: a canary has no more than its share of what is drawn for.
     fn through_one(
         &mut self,
         service: &Arc<Service>,

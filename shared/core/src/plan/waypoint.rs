@@ -138,7 +138,8 @@ pub(super) fn is_instance_of_any(index: &Index, service: &Service, workload: &Wo
 }
 
 /// Whether `workload` is an instance of this waypoint.
-fn is_instance(index: &Index, gateway: &GatewayAddress, workload: &Workload) -> bool {
+#[must_use]
+pub fn is_instance(index: &Index, gateway: &GatewayAddress, workload: &Workload) -> bool {
     match index.destination(&gateway.destination) {
         Some(Target::Service(service)) => index
             .endpoints(&service.key)
