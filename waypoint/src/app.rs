@@ -15,7 +15,7 @@ use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
-use ambit_proxy::{Departed, Drain, Drained, Hosts, Workers};
+use ambit_proxy::{Departed, Drain, Drained, Hosts, Whose, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -60,7 +60,7 @@ pub async fn run(
     let mesh = &config.mesh;
     let me = identity(mesh)?;
 
-    let (certificates, issuing) = config.control_plane.certificates(mesh);
+    let (certificates, issuing) = config.control_plane.certificates(mesh, Whose::Own);
     tokio::spawn(issuing.run());
     let certificate = certificates.want(&me);
     let first = certificate.clone();

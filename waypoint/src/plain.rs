@@ -11,7 +11,7 @@ use ambit_core::model::{AppProtocol, Service};
 use ambit_core::plan::{BoundTo, GatewayTarget};
 use ambit_proto::workload;
 use ambit_proto::workload::address::Type;
-use ambit_proxy::Workers;
+use ambit_proxy::{Whose, Workers};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::requests::RequestLog;
@@ -65,7 +65,7 @@ pub(crate) fn everywhere(
     index: Index,
 ) -> anyhow::Result<Everywhere> {
     let me = app::identity(&config.mesh)?;
-    let (certificates, _) = config.control_plane.certificates(&config.mesh);
+    let (certificates, _) = config.control_plane.certificates(&config.mesh, Whose::Own);
     Ok(Everywhere {
         certificate: certificates.want(&me),
         me,

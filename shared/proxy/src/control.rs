@@ -5,6 +5,15 @@ use ambit_net::grpc::Remote;
 
 use crate::config::{ControlPlane, Mesh};
 
+/// Whose certificates a proxy asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of its node's pods.
+    Pods,
+    /// Its own alone, which its token names as well.
+    Own,
+}
+
 impl ControlPlane {
     /// Where and how discovery is asked.
     #[must_use]
@@ -19,7 +28,11 @@ impl ControlPlane {
 
     /// A store that obtains certificates from the authority while its driver runs.
     #[must_use]
-    pub fn certificates(&self, mesh: &Mesh) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
+    pub fn certificates(
+        &self,
+        mesh: &Mesh,
+        whose: Whose,
+    ) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
         let remote = Remote {
             token: Some(self.token.clone()),
             cluster_id: mesh.cluster_id.clone(),
@@ -28,6 +41,7 @@ impl ControlPlane {
         };
         let client = CaClient::new(CaConfig {
             lifetime: self.secret_ttl,
+            impersonate: self.tells_whose(whose),
             ..CaConfig::new(remote)
         });
         let kept = Kept::new(client, self.state.as_deref());
@@ -36,5 +50,35 @@ impl ControlPlane {
             ..ca::Settings::default()
         };
         CertificateStore::new(kept, settings)
+    }
+
+    /// Whether the authority is told who a certificate is for. It has to be for pods. The control plane is told by
+    /// whoever asks: it may have another name for the trust domain. Another authority takes one's own from the token,
+    /// and refuses who names it and is no node proxy (cert-manager's istio-csr).
+    fn tells_whose(&self, whose: Whose) -> bool {
+        whose == Whose::Pods || self.ca_address == self.xds_address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Reader;
+
+    #[test]
+    fn another_authority_is_not_told_what_the_token_says() {
+        let (control, other) = ("https://control:15012", "https://csr:443");
+        for (authority, whose, told) in [
+            (control, Whose::Pods, true),
+            (control, Whose::Own, true),
+            (other, Whose::Pods, true),
+            (other, Whose::Own, false),
+        ] {
+            let variables = [("XDS_ADDRESS", control), ("CA_ADDRESS", authority)];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let mut reader = Reader::new(variables.into());
+            let place = ControlPlane::read(&mut reader);
+            assert_eq!(place.tells_whose(whose), told, "{authority} {whose:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ mod hosts;
 mod registry;
 mod workers;
 
+pub use control::Whose;
 pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};

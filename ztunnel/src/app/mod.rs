@@ -13,6 +13,7 @@ use ambit_core::index::Index;
 use ambit_net::ca::CertificateStore;
 use ambit_net::xds;
 use ambit_proxy::Departed;
+use ambit_proxy::Whose;
 use ambit_proxy::Workers;
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::Logging;
@@ -59,7 +60,7 @@ pub async fn run(
     let configured = readiness.task("configuration from the control plane");
     let announced = readiness.task("pods from the node agent");
 
-    let (certificates, issuing) = config.control_plane.certificates(&config.mesh);
+    let (certificates, issuing) = config.control_plane.certificates(&config.mesh, Whose::Pods);
     tokio::spawn(issuing.run());
 
     let departed = Arc::new(Departed::default());
