@@ -253,6 +253,12 @@ fn policy_and_certificate(dump: &Dump) {
             link.pem
         );
         assert!(!link.serial_number.is_empty());
+        let mut serial = link.serial_number.chars();
+        assert!(
+            serial.all(|it| it.is_ascii_digit()),
+            "{}",
+            link.serial_number
+        );
         assert!(link.valid_from < link.expiration_time);
     }
     assert_eq!(

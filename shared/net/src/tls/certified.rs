@@ -145,7 +145,7 @@ impl Certified {
         self.not_after
     }
 
-    /// Serial number, hexadecimal.
+    /// Serial number, decimal.
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.serial

@@ -14,7 +14,7 @@ use super::certified::{parse, time};
 pub struct Shown {
     /// All of it, PEM.
     pub pem: String,
-    /// Serial number, hexadecimal.
+    /// Serial number, decimal.
     pub serial: String,
     /// Start of validity.
     pub not_before: SystemTime,
@@ -32,7 +32,7 @@ impl Shown {
         let validity = parsed.validity();
         Ok(Self {
             pem: pem(certificate),
-            serial: parsed.raw_serial_as_string().replace(':', ""),
+            serial: parsed.serial.to_string(),
             not_before: time(validity.not_before.timestamp()),
             not_after: time(validity.not_after.timestamp()),
         })
