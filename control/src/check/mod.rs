@@ -89,12 +89,12 @@ pub fn findings(answers: &Answers, namespace: Option<&str>) -> Vec<Finding> {
         check.there(
             "the Gateway API is installed",
             GATEWAY_API,
-            "kubectl apply -k manifests/external-crds",
+            "kubectl apply --server-side -k manifests/external-crds",
         ),
         check.there(
             "Istio's policies are known",
             POLICIES,
-            "kubectl apply -k manifests/external-crds",
+            "kubectl apply --server-side -k manifests/external-crds",
         ),
     ];
     let install = "ambit install | kubectl apply -f -";

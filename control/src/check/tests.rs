@@ -78,12 +78,12 @@ fn every_failure_names_its_fix() {
         (
             GATEWAY_API,
             Err(404),
-            "the Gateway API is installed: it is not there / kubectl apply -k manifests/external-crds",
+            "the Gateway API is installed: it is not there / kubectl apply --server-side -k manifests/external-crds",
         ),
         (
             POLICIES,
             Err(404),
-            "Istio's policies are known: it is not there / kubectl apply -k manifests/external-crds",
+            "Istio's policies are known: it is not there / kubectl apply --server-side -k manifests/external-crds",
         ),
         (
             SYSTEM,

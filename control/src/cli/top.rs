@@ -31,7 +31,7 @@ Examples:
   ambit top
   ambit top --namespace shop --once
   ambit top --once --output json
-  lab exec node/node-1 -- ambit top --address 10.244.1.2:15020
+  lab exec node/node-1 -- ambit top --address 127.0.0.1:15020
 
 Proxies are asked through the API server, which needs the right to get pods/proxy, or at the addresses that are given.
 The rate is of connections, and of requests where a waypoint sees them; success is of connections that were made and of

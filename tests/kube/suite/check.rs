@@ -31,7 +31,7 @@ fn checks_say_what_is_missing_and_how_to_get_it() {
     let check = |arguments: &[&str]| cluster.plane.ambit(&[&["check"], arguments].concat());
 
     let absent = |what, fix| failed(what, "it is not there", fix);
-    let definitions = "kubectl apply -k manifests/external-crds";
+    let definitions = "kubectl apply --server-side -k manifests/external-crds";
     let installed = absent("Ambit is installed", "ambit install | kubectl apply -f -");
     let nothing = [
         absent("the Gateway API is installed", definitions),

@@ -32,8 +32,8 @@ authority is in Secret cacerts, if there is one, else in Secret ambit-ca, which 
 The API server is that of KUBECONFIG, of ~/.kube/config or of the pod, in this order.
 
 A source folder holds Kubernetes objects as YAML or JSON, as `kubectl get -o yaml` prints them:
-Namespace, Node, Pod (with its status), Service, EndpointSlice, ServiceAccount,
-AuthorizationPolicy, PeerAuthentication. The folder is watched. To know when a change is in force:
+Namespace, Node, Pod (with its status), Service, EndpointSlice, ServiceAccount, ConfigMap, the kinds of the
+Gateway API, of Istio's policies and services, and of ambit.dev. The folder is watched. To know when a change is in force:
 
   curl -X POST 'http://127.0.0.1:15014/sync?timeout=30'
 

@@ -107,7 +107,9 @@ async fn waypoints(cluster: &Cluster, namespace: Option<&str>) -> anyhow::Result
 }
 
 fn unknown() -> anyhow::Error {
-    anyhow!("the cluster does not know Gateways: kubectl apply -k manifests/external-crds")
+    anyhow!(
+        "the cluster does not know Gateways: kubectl apply --server-side -k manifests/external-crds"
+    )
 }
 
 /// The labels that bind to a waypoint, and to its canary, each with the one that names its namespace.
