@@ -51,22 +51,10 @@ pub enum Origin {
 /// The server's certificate, newest first and only.
 #[derive(Debug)]
 pub struct ServerCertificate {
-    source: Source,
+    origin: Origin,
+    /// What the files held at first, where there are files.
+    first: Option<Files>,
     current: ArcSwap<CertifiedKey>,
-}
-
-/// An [`Origin`], and what it was last seen to have.
-#[derive(Debug)]
-enum Source {
-    Signed {
-        authority: Signing,
-        names: Vec<String>,
-    },
-    Kept {
-        folder: PathBuf,
-        names: Vec<String>,
-        first: Files,
-    },
 }
 
 impl ServerCertificate {
@@ -75,39 +63,30 @@ impl ServerCertificate {
     /// # Errors
     /// A name that is none, the authority cannot sign; or which file is wrong, and how.
     pub fn new(origin: Origin) -> Result<Self, String> {
-        let (source, current) = match origin {
+        let (first, current) = match &origin {
             Origin::Signed { authority, names } => {
                 let now = authority.borrow().clone();
-                let issued = issue(&now, &names)?;
-                (Source::Signed { authority, names }, issued)
+                (None, issue(&now, names)?)
             }
             Origin::Kept { folder, names } => {
-                let first = read(&folder)?;
-                let kept = certified(&first, &names)
+                let files = read(folder)?;
+                let kept = certified(&files, names)
                     .map_err(|error| format!("{}: {error}", folder.display()))?;
-                let source = Source::Kept {
-                    folder,
-                    names,
-                    first,
-                };
-                (source, kept)
+                (Some(files), kept)
             }
         };
         Ok(Self {
-            source,
+            origin,
+            first,
             current: ArcSwap::from_pointee(current),
         })
     }
 
     /// Keeps the certificate fresh: for as long as the authority is there, or for ever.
     pub async fn keep_fresh(self: Arc<Self>) {
-        match &self.source {
-            Source::Signed { authority, names } => self.renew(authority.clone(), names).await,
-            Source::Kept {
-                folder,
-                names,
-                first,
-            } => self.follow(folder, names, first.clone()).await,
+        match &self.origin {
+            Origin::Signed { authority, names } => self.renew(authority.clone(), names).await,
+            Origin::Kept { folder, names } => self.follow(folder, names).await,
         }
     }
 
@@ -134,8 +113,8 @@ impl ServerCertificate {
 
     /// Takes up what the files hold; what does not hold together is reported once, and the certificate stays. One that
     /// nobody has renewed in time is reported as well.
-    async fn follow(&self, folder: &Path, names: &[String], first: Files) {
-        let mut looked = Ok(first);
+    async fn follow(&self, folder: &Path, names: &[String]) {
+        let mut looked = self.first.clone().ok_or_else(String::new);
         let mut reported = false;
         loop {
             tokio::time::sleep(LOOK).await;

@@ -19,6 +19,7 @@ mod replica;
 mod rights;
 mod rotation;
 mod scale;
+mod shop;
 mod steady;
 mod traces;
 mod traffic;

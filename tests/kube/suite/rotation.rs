@@ -8,12 +8,12 @@ use ambit_lab::harness::eventually;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::installed::{Cluster, MANIFESTS, NODE_PROXIES, SYSTEM};
+use crate::installed::{Cluster, NODE_PROXIES, SYSTEM};
 use crate::plane::PATIENCE;
-use crate::pods::{CLIENT, name};
+use crate::pods::name;
 use crate::readme::{follow, follow_line};
-use crate::steady::{NAMESPACE, SHORT_GRACE, WAYPOINT, server};
-use crate::traffic::{Flow, under_load};
+use crate::shop;
+use crate::traffic::under_load;
 
 const CONTROL: &str = "app.kubernetes.io/name=ambit-control";
 /// The pods of the waypoint.
@@ -90,30 +90,8 @@ fn published(cluster: &Cluster, namespace: &str) -> String {
 #[test]
 fn the_root_is_another_one_and_no_request_has_failed() {
     let cluster = Cluster::bare(2);
-    cluster.kubectl(&["apply", "-k", MANIFESTS]);
-    let patch = ["patch", "-n", SYSTEM, "ds/ztunnel", "-p", SHORT_GRACE];
-    cluster.kubectl(&patch);
-    cluster.await_mesh();
-    cluster.plane.apply(NAMESPACE);
-    let programs = [CLIENT, &server("near", "node-2"), "---", WAYPOINT];
-    cluster.apply("shop", &programs.concat());
-    for workload in ["ds/client", "deploy/near"] {
-        cluster.plane.rolled_out("shop", workload);
-    }
-    cluster
-        .plane
-        .condition("shop", "gateway/waypoint", "Programmed");
-    let client = cluster.pod_on("shop", "app=client", "node-1");
-    let flow = |url| Flow {
-        client: &client,
-        url,
-    };
-    let flows = [flow("http://near.shop/"), flow("http://bound.shop/")];
-    for flow in flows {
-        eventually(flow.url, PATIENCE, || {
-            (cluster.get(&client, flow.url).code == 0).then_some(())
-        });
-    }
+    let client = shop::open(&cluster, &[("near", "node-2")]);
+    let flows = shop::flows(&client);
     let first = published(&cluster, "shop");
 
     let folder = TempDir::new().expect("a folder");

@@ -5,81 +5,17 @@ use serde_json::Value;
 
 use crate::installed::{Cluster, MANIFESTS, SYSTEM, is_staying, root};
 use crate::plane::PATIENCE;
-use crate::pods::{CLIENT, name};
-use crate::traffic::{Flow, under_load};
-
-pub(crate) const NAMESPACE: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
-";
-
-pub(crate) const SHORT_GRACE: &str = r#"{"spec": {"template": {"spec": {
-    "terminationGracePeriodSeconds": 15,
-    "containers": [{"name": "ztunnel", "env": [{"name": "TERMINATION_GRACE_PERIOD_SECONDS", "value": "15"}]}]
-}}}}"#;
-
-/// A server on one node, behind a Service of its name.
-pub(crate) fn server(name: &str, node: &str) -> String {
-    format!(
-        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\n\
-         spec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
-         spec:\n      nodeSelector: {{kubernetes.io/hostname: {node}}}\n      containers:\n      \
-         - {{name: echo, image: ambit/echo, readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}}}\n\
-         ---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\n\
-         spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}\n"
-    )
-}
-
-/// A Service that is reached through a waypoint.
-pub(crate) const WAYPOINT: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: waypoint}
-spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: bound, labels: {istio.io/use-waypoint: waypoint}}
-spec: {selector: {app: near}, ports: [{port: 80, targetPort: 8080}]}
-";
+use crate::pods::name;
+use crate::shop;
+use crate::traffic::under_load;
 
 #[test]
 fn nothing_that_happens_is_felt() {
     let cluster = Cluster::bare(3);
     let nodes = ["node-1", "node-2", "node-3"];
     let before = nodes.map(|node| cluster.installed(node));
-    cluster.kubectl(&["apply", "-k", MANIFESTS]);
-    // Nothing here takes as long as proxies are given to end, one node after the other.
-    let patch = ["patch", "-n", SYSTEM, "ds/ztunnel", "-p", SHORT_GRACE];
-    cluster.kubectl(&patch);
-    cluster.await_mesh();
-    cluster.plane.apply(NAMESPACE);
-    let programs = [
-        CLIENT,
-        &server("near", "node-2"),
-        &server("far", "node-3"),
-        "---",
-        WAYPOINT,
-    ];
-    cluster.apply("shop", &programs.concat());
-    for workload in ["ds/client", "deploy/near", "deploy/far"] {
-        cluster.plane.rolled_out("shop", workload);
-    }
-    cluster
-        .plane
-        .condition("shop", "gateway/waypoint", "Programmed");
-    let client = cluster.pod_on("shop", "app=client", "node-1");
-    let flow = |url| Flow {
-        client: &client,
-        url,
-    };
-    let flows = [flow("http://near.shop/"), flow("http://bound.shop/")];
-    for flow in flows {
-        eventually(flow.url, PATIENCE, || {
-            (cluster.get(&client, flow.url).code == 0).then_some(())
-        });
-    }
+    let client = shop::open(&cluster, &[("near", "node-2"), ("far", "node-3")]);
+    let flows = shop::flows(&client);
 
     let happens: [(&str, &dyn Fn()); 5] = [
         ("control is rolled", &|| control_is_rolled(&cluster)),
