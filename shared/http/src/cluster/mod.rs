@@ -8,7 +8,6 @@ mod chosen;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use ambit_core::balance::Picker;
 use ambit_core::index::{Endpoint, Endpoints};
 use ambit_core::model::{Service, Workload};
 use arc_swap::ArcSwapOption;
+use hashbrown::HashMap;
 
 use crate::balance::{Balancer, Registry, Spec, Stats, Wish};
 use crate::breaker::{Gate, Kind};

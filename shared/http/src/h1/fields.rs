@@ -9,6 +9,9 @@ use http::header::{
 
 use super::error::Fault;
 
+/// Fields that a proxy adds on the way: a map that grows for them is copied.
+const ADDED: usize = 6;
+
 /// What the fields say, collected while they are copied into the map.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
@@ -30,7 +33,7 @@ pub(super) fn collect(
     map: &mut HeaderMap,
 ) -> Result<Facts, Fault> {
     let mut facts = Facts::default();
-    map.reserve(fields.len());
+    map.reserve(fields.len() + ADDED);
     for field in fields {
         let (name, value) = parse(head, field)?;
         facts.add(&name, &value)?;

@@ -32,15 +32,23 @@ static OF_CONNECTION: [HeaderName; 7] = [
 ];
 
 fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    // Most messages have none of them.
-    if !headers.keys().any(|name| OF_CONNECTION.contains(name)) {
+    // Most messages have none or one of them.
+    let present = OF_CONNECTION
+        .each_ref()
+        .map(|name| headers.keys().any(|it| it == name));
+    if !present.contains(&true) {
         return None;
     }
     let upgrade = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let upgrade = headers.get(UPGRADE).filter(|_| upgrade).cloned();
     if headers.contains_key(CONNECTION) {
+        let there = |token: &str| {
+            let mut names = headers.keys();
+            names.find(|name| name.as_str().eq_ignore_ascii_case(token))
+        };
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(|token| token.parse().ok())
+            .filter_map(there)
+            .cloned()
             .collect();
         for name in named {
             // What frames and addresses the message is no option of the connection.
@@ -49,7 +57,11 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
             }
         }
     }
-    for name in &OF_CONNECTION {
+    for (name, _) in OF_CONNECTION
+        .iter()
+        .zip(present)
+        .filter(|(_, there)| *there)
+    {
         headers.remove(name);
     }
     upgrade

@@ -74,13 +74,13 @@ pub struct Received {
 /// whose `x-forwarded-proto` is kept as well; `x-forwarded-client-cert` is the verified identity, or nothing.
 pub fn receive(headers: &mut HeaderMap, hop: &Hop<'_>) -> Received {
     let upgrade = strip_request(headers);
-    headers.remove(FORWARDED);
     remove_names(headers, |name| {
-        is_reserved(name) || name.as_str().contains('_')
+        *name == FORWARDED || is_reserved(name) || name.as_str().contains('_')
     });
     let believed = hop.trusted_hops > 0;
     let known = |proto: &&HeaderValue| *proto == "http" || *proto == "https";
-    let proto = headers.get(XF_PROTO).filter(|_| believed).filter(known);
+    let proto = believed.then(|| headers.get(XF_PROTO)).flatten();
+    let proto = proto.filter(known);
     let received = Received {
         client_ip: client_ip(headers, hop.peer.address, hop.trusted_hops),
         upgrade,
@@ -101,8 +101,28 @@ impl Received {
     /// Says it again, right before the request leaves: after all filters and authorizers, in place of whatever
     /// stands there. Our own `x-ambit-*` headers are set after this.
     pub fn forward(&self, headers: &mut HeaderMap) {
-        remove_names(headers, is_reserved);
-        self.say(headers);
+        if !self.stands(headers) {
+            remove_names(headers, is_reserved);
+            self.say(headers);
+        }
+    }
+
+    /// Whether exactly this is said, once, and nothing else that only we may say: nobody has touched it.
+    fn stands(&self, headers: &HeaderMap) -> bool {
+        let mut said = [false; 3];
+        for (name, value) in headers {
+            let (which, ours) = match name {
+                _ if *name == XFF => (0, Some(&self.forwarded_for)),
+                _ if *name == XF_PROTO => (1, Some(&self.proto)),
+                _ if *name == XFCC => (2, self.xfcc.as_ref()),
+                _ if is_reserved(name) => return false,
+                _ => continue,
+            };
+            if ours != Some(value) || std::mem::replace(&mut said[which], true) {
+                return false;
+            }
+        }
+        said == [true, true, self.xfcc.is_some()]
     }
 
     fn say(&self, headers: &mut HeaderMap) {

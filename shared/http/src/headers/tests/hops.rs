@@ -239,6 +239,56 @@ fn our_words_replace_all_others() {
     assert_eq!(odd["x-forwarded-proto"], "http");
 }
 
+/// What a filter does to headers that say who the client is.
+type Tampering = (&'static str, fn(&mut HeaderMap));
+
+#[test]
+fn no_tampering_survives() {
+    let tampering: [Tampering; 9] = [
+        ("nothing", |_| {}),
+        ("another word", |it| {
+            it.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6"));
+        }),
+        ("a second word", |it| {
+            it.append("x-forwarded-for", HeaderValue::from_static("6.6.6.6"));
+        }),
+        ("the same word twice", |it| {
+            it.append("x-forwarded-for", HeaderValue::from_static("10.0.0.7"));
+        }),
+        ("twice, and another is gone", |it| {
+            it.append("x-forwarded-for", HeaderValue::from_static("10.0.0.7"));
+            it.remove("x-forwarded-proto");
+        }),
+        ("a word is gone", |it| {
+            it.remove("x-forwarded-for");
+        }),
+        ("the identity is gone", |it| {
+            it.remove("x-forwarded-client-cert");
+        }),
+        ("another identity", |it| {
+            let forged = HeaderValue::from_static("URI=spiffe://evil");
+            it.insert("x-forwarded-client-cert", forged);
+        }),
+        ("a word of the mesh", |it| {
+            it.insert("x-ambit-caller", HeaderValue::from_static("spiffe://evil"));
+        }),
+    ];
+    let unknown = Peer::new(ip("10.0.0.7"));
+    let known = unknown
+        .clone()
+        .verified(&identity("waypoint"), &identity("web"));
+    for peer in [&unknown, &known] {
+        for (case, tamper) in tampering {
+            let mut said = headers(&[("accept", "*/*")]);
+            let received = receive(&mut said, &hop(peer));
+            let mut left = said.clone();
+            tamper(&mut left);
+            received.forward(&mut left);
+            assert_eq!(left, said, "{case}");
+        }
+    }
+}
+
 #[test]
 fn nothing_else_may_say_what_is_ours() {
     for name in [
