@@ -13,7 +13,7 @@ use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
 use ambit_core::model::{GatewayAddress, Service, Workload};
-use ambit_core::plan::{Hop, Outbound, OutboundKind, plan_outbound};
+use ambit_core::plan::{Hop, Outbound, OutboundKind, OutboundTrafficPolicy, plan_outbound};
 use ambit_http::authz::{Facts, RequestFacts, authorize};
 use ambit_http::config::{self, Config, Scope};
 use ambit_http::host::Host;
@@ -255,6 +255,8 @@ impl Walk<'_> {
             // Which addresses a host has is not asked here: it is named below.
             hosts: &|_| Some(vec![self.dialled().ip()]),
             exclude: &[],
+            // Whoever asks names a service.
+            policy: OutboundTrafficPolicy::AllowAny,
         };
         match plan_outbound(self.mesh, &outbound, &mut way.picker()) {
             Ok(plan) => {

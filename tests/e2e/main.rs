@@ -3,6 +3,7 @@
 
 mod dns;
 mod dump;
+mod egress;
 mod exclusions;
 mod faults;
 mod fixtures;
