@@ -13,7 +13,7 @@ use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
 use ambit_core::model::{GatewayAddress, Service, Workload};
-use ambit_core::plan::{Hop, Outbound, OutboundKind, plan_outbound};
+use ambit_core::plan::{Hop, Outbound, OutboundKind, OutboundTrafficPolicy, plan_outbound};
 use ambit_http::authz::{Facts, RequestFacts, authorize};
 use ambit_http::config::{self, Config, Scope};
 use ambit_http::host::Host;
@@ -26,7 +26,12 @@ use http::{HeaderMap, Method};
 use self::ways::Way;
 use crate::index::Index;
 
+mod alone;
 mod ways;
+
+/// Who speaks in an explanation.
+const CALLER: &str = "node proxy of the caller";
+const ENDPOINT: &str = "node proxy of the endpoint";
 
 /// A request that somebody asks about.
 #[derive(Debug, Clone)]
@@ -121,8 +126,12 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
         source: source.as_deref(),
     };
     let mut passed = Vec::new();
-    for way in ways::ways(&service) {
-        passed.push(walk.go(&way, index, &mut steps)?);
+    if let Some(reached) = walk.past_the_caller(index, &mut steps) {
+        passed.push(reached);
+    } else {
+        for way in ways::ways(&service) {
+            passed.push(walk.go(&way, index, &mut steps)?);
+        }
     }
     let all = passed.iter().all(|passes| *passes);
     let none = !passed.iter().any(|passes| *passes);
@@ -196,7 +205,7 @@ impl Walk<'_> {
             return Ok(false);
         };
         let Some(waypoint) = taken.and_then(ways::gateway) else {
-            return Ok(self.arrives(self.service, self.question.port, None, steps));
+            return Ok(self.arrives(index, self.service, self.question.port, None, steps));
         };
         let Some((backend, port)) = self.through(&waypoint, index, steps)? else {
             return Ok(false);
@@ -208,7 +217,7 @@ impl Walk<'_> {
             );
             return Ok(false);
         };
-        Ok(self.arrives(backend, port, Some(&waypoint), steps))
+        Ok(self.arrives(index, backend, port, Some(&waypoint), steps))
     }
 
     /// The address that is dialled; made up when the Service has none yet.
@@ -226,7 +235,7 @@ impl Walk<'_> {
         way: &Way<'w>,
         steps: &mut Steps,
     ) -> Result<Option<&'w GatewayAddress>, Refused> {
-        let at = "node proxy of the caller";
+        let at = CALLER;
         let (Some(source), Some(_)) = (self.source, self.service.vips.first()) else {
             let missing = if self.source.is_none() {
                 format!("no pod runs as {}", self.question.from)
@@ -246,6 +255,8 @@ impl Walk<'_> {
             // Which addresses a host has is not asked here: it is named below.
             hosts: &|_| Some(vec![self.dialled().ip()]),
             exclude: &[],
+            // Whoever asks names a service.
+            policy: OutboundTrafficPolicy::AllowAny,
         };
         match plan_outbound(self.mesh, &outbound, &mut way.picker()) {
             Ok(plan) => {
@@ -402,29 +413,20 @@ impl Walk<'_> {
     /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
     fn arrives(
         &self,
+        index: &Index,
         backend: &Arc<Service>,
         port: u16,
         waypoint: Option<&NamespacedName>,
         steps: &mut Steps,
     ) -> bool {
-        let at = "node proxy of the endpoint";
-        let serving = self.mesh.workloads().find_map(|workload| {
-            let (_, ports) = workload
-                .services
-                .iter()
-                .find(|(key, _)| *key == backend.key)?;
-            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
-            Some((workload, mapping.target_port))
-        });
-        let Some((workload, target)) = serving else {
+        let at = ENDPOINT;
+        let Some((workload, destination)) = self.serving(backend, port) else {
             steps.not_asked(
                 at,
                 format_args!("no pod serves {} port {port}", backend.key),
             );
             return true;
         };
-        let ip = workload.addresses.first().copied();
-        let destination = SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), target);
         let source_ip = self
             .source
             .and_then(|source| source.addresses.first().copied());
@@ -449,9 +451,22 @@ impl Walk<'_> {
         let (namespace, name) = (&workload.namespace, &workload.name);
         steps.say(
             at,
-            format_args!("{verdict} ({namespace}/{name} port {target})"),
+            format_args!("{verdict} ({namespace}/{name} port {})", destination.port()),
         );
+        self.says_open(index, workload, destination.port(), steps);
         verdict.allowed
+    }
+
+    /// A workload that serves this port of a service, and where.
+    fn serving(&self, service: &Service, port: u16) -> Option<(&Arc<Workload>, SocketAddr)> {
+        self.mesh.workloads().find_map(|workload| {
+            let mut of_services = workload.services.iter();
+            let (_, ports) = of_services.find(|(key, _)| *key == service.key)?;
+            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
+            let ip = workload.addresses.first().copied();
+            let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Some((workload, SocketAddr::new(ip, mapping.target_port)))
+        })
     }
 }
 

@@ -311,3 +311,72 @@ fn a_canary_is_asked_as_well_and_may_decide_otherwise() {
         }
     }
 }
+
+/// Annotations by which pods go past their proxies are heeded as the node's agent does.
+#[test]
+fn what_is_left_alone_is_seen_by_nobody() {
+    let all = |pod: &str, annotation: &str| {
+        let with = format!("annotations: {{traffic.sidecar.istio.io/{annotation}, ");
+        let name = format!("name: {pod}, ");
+        let documents = format!("{MESH}{INSTANCE}");
+        let documents = documents.split("\n---\n").map(|document| {
+            if document.contains(&name) {
+                document.replace("annotations: {", &with)
+            } else {
+                document.to_owned()
+            }
+        });
+        documents.collect::<Vec<_>>().join("\n---\n")
+    };
+    let strict = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                  metadata: {name: s, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
+    // Without what its waypoint enforces, which node proxies would stand in for.
+    let unbound = |objects: &str| {
+        let objects = objects.replace("labels: {istio.io/use-waypoint: w}", "labels: {}");
+        let documents = objects.split("\n---\n");
+        let kept = documents.filter(|document| !document.contains("kind: AuthorizationPolicy"));
+        kept.collect::<Vec<_>>().join("\n---\n")
+    };
+    for (case, objects, decision, says) in [
+        (
+            "past the waypoint that the Service requires",
+            all("a-1", "excludeOutboundPorts: '80'"),
+            Decision::Refused,
+            "excludeOutboundPorts of pod shop/a-1 leaves 10.96.0.1:80 alone",
+        ),
+        (
+            "in plain text",
+            unbound(&all("a-1", "excludeOutboundIPRanges: 10.96.0.0/16")),
+            Decision::Passes,
+            "(shop/web-1 port 8080, in plain text)",
+        ),
+        (
+            "in plain text that is refused",
+            unbound(&all("a-1", "excludeOutboundIPRanges: 10.96.0.0/16")) + "\n" + strict,
+            Decision::Refused,
+            "(shop/web-1 port 8080, in plain text)",
+        ),
+        (
+            "another port",
+            all("a-1", "excludeOutboundPorts: '443'"),
+            Decision::Passes,
+            "in a tunnel to waypoint instance shop/w-1",
+        ),
+        (
+            "a port that anybody reaches",
+            all("web-1", "excludeInboundPorts: '8080'"),
+            Decision::Passes,
+            "excludeInboundPorts of pod shop/web-1 lets anybody in",
+        ),
+        (
+            "one that does not read",
+            all("a-1", "excludeOutboundPorts: web"),
+            Decision::Passes,
+            "captures everything: annotation traffic.sidecar.istio.io/excludeOutboundPorts=",
+        ),
+    ] {
+        let answer = ask(&objects, "shop/a", Method::GET, "/read");
+        assert_eq!(answer.decision, decision, "{case}: {answer}");
+        assert!(answer.to_string().contains(says), "{case}: {answer}");
+    }
+}

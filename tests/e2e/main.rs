@@ -3,6 +3,8 @@
 
 mod dns;
 mod dump;
+mod egress;
+mod exclusions;
 mod faults;
 mod fixtures;
 mod flows;

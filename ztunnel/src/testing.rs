@@ -13,6 +13,7 @@ use ambit_core::model::{
     Match, NetworkMode, PortMapping, Rule, Scope, Service, StringMatch, TunnelProtocol, Vip,
     Workload, WorkloadType,
 };
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_net::ca::{self, CaError, CertificateStore, Signer};
 use ambit_net::netlink::testing::isolated;
 use ambit_net::sys::Sockets;
@@ -122,6 +123,7 @@ impl World {
             description_timeout: Duration::from_secs(5),
             original_source: true,
             node_local: false,
+            outbound_policy: OutboundTrafficPolicy::AllowAny,
             dns: dns::Settings {
                 domain: "cluster.local".into(),
                 timeout: Duration::from_secs(1),

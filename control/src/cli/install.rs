@@ -1,5 +1,6 @@
 //! `ambit install` and `ambit uninstall`: the objects of an installation, for kubectl.
 
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_core::trust_domain::{Aliases, DEFAULT_TRUST_DOMAIN, TrustDomain};
 use clap::Args;
 
@@ -38,6 +39,9 @@ pub struct Flags {
     /// Its other names, separated by commas, while it is renamed
     #[arg(long, value_name = "NAMES", default_value = "")]
     pub trust_domain_aliases: Aliases,
+    /// What pods may connect to: ALLOW_ANY, or with REGISTRY_ONLY what is a service, a ServiceEntry or a workload of the mesh
+    #[arg(long, value_name = "MODE", default_value_t)]
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// The folder of CNI plugins on nodes
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin", value_parser = folder)]
     pub cni_bin_dir: String,
@@ -61,6 +65,7 @@ impl Flags {
             replicas: self.replicas,
             trust_domain: self.trust_domain,
             trust_domain_aliases: self.trust_domain_aliases,
+            outbound_traffic_policy: self.outbound_traffic_policy,
             cni_bin_dir: self.cni_bin_dir,
             cni_conf_dir: self.cni_conf_dir,
             gateway_classes: !self.no_gateway_classes,

@@ -53,6 +53,7 @@ fn values() -> String {
         replicas,
         trust_domain,
         trust_domain_aliases,
+        outbound_traffic_policy,
         cni_bin_dir,
         cni_conf_dir,
         gateway_classes,
@@ -65,6 +66,8 @@ fn values() -> String {
          # The mesh's trust domain, and its other names, separated by commas, while it is renamed.\n\
          trustDomain: {trust_domain}\n\
          trustDomainAliases: \"{trust_domain_aliases}\"\n\
+         # What pods may connect to: ALLOW_ANY, or with REGISTRY_ONLY what is a service, a ServiceEntry or a workload of the mesh.\n\
+         outboundTrafficPolicy: {outbound_traffic_policy}\n\
          # Folders of the nodes; manifests/overlays has those of some distributions.\n\
          cni:\n  binDir: {cni_bin_dir}\n  confDir: {cni_conf_dir}\n\
          # They need the CRDs of the Gateway API.\n\

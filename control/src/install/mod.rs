@@ -7,6 +7,7 @@ pub mod chart;
 mod documents;
 mod places;
 
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_core::trust_domain::{Aliases, TrustDomain};
 use documents::{Document, base, crds};
 
@@ -21,6 +22,8 @@ pub struct Settings {
     pub trust_domain: TrustDomain,
     /// Its other names, while it is renamed.
     pub trust_domain_aliases: Aliases,
+    /// What becomes of connections of pods to what the mesh does not know.
+    pub outbound_traffic_policy: OutboundTrafficPolicy,
     /// The folder of CNI plugins on nodes.
     pub cni_bin_dir: String,
     /// The folder of CNI configurations on nodes.
@@ -39,6 +42,7 @@ impl Default for Settings {
             replicas: 2,
             trust_domain: TrustDomain::default(),
             trust_domain_aliases: Aliases::default(),
+            outbound_traffic_policy: OutboundTrafficPolicy::default(),
             cni_bin_dir: "/opt/cni/bin".to_owned(),
             cni_conf_dir: "/etc/cni/net.d".to_owned(),
             gateway_classes: true,

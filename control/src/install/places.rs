@@ -28,7 +28,7 @@ macro_rules! place {
     };
 }
 
-pub(super) const PLACES: [Place; 7] = [
+pub(super) const PLACES: [Place; 8] = [
     place!(
         concat!("image: ambit:", env!("CARGO_PKG_VERSION")),
         3,
@@ -61,6 +61,15 @@ pub(super) const PLACES: [Place; 7] = [
             variable("AMBIT_TRUST_DOMAIN_ALIASES", &aliases)
         },
         "name: AMBIT_TRUST_DOMAIN_ALIASES\n          value: {{ .Values.trustDomainAliases | quote }}"
+    ),
+    place!(
+        "name: AMBIT_OUTBOUND_TRAFFIC_POLICY\n          value: ALLOW_ANY",
+        1,
+        |settings| {
+            let policy = settings.outbound_traffic_policy.to_string();
+            variable("AMBIT_OUTBOUND_TRAFFIC_POLICY", &policy)
+        },
+        "name: AMBIT_OUTBOUND_TRAFFIC_POLICY\n          value: {{ .Values.outboundTrafficPolicy | quote }}"
     ),
     place!(
         "path: /opt/cni/bin",

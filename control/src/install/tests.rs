@@ -53,6 +53,7 @@ fn settings_change_what_they_say() {
         replicas: 1,
         trust_domain: "new.example".parse().expect("a name"),
         trust_domain_aliases: "old.example,older.example".parse().expect("aliases"),
+        outbound_traffic_policy: OutboundTrafficPolicy::RegistryOnly,
         cni_bin_dir: "/bin: x".to_owned(),
         cni_conf_dir: "/conf".to_owned(),
         gateway_classes: false,
@@ -68,14 +69,19 @@ fn settings_change_what_they_say() {
     for container in pod["containers"].as_array().expect("containers") {
         assert_eq!(container["image"], *settings.image);
     }
-    for (workload, container) in [("Deployment", "control"), ("DaemonSet", "ztunnel")] {
+    let names = [
+        ("TRUST_DOMAIN", "new.example"),
+        ("AMBIT_TRUST_DOMAIN_ALIASES", "old.example,older.example"),
+    ];
+    let only = [("AMBIT_OUTBOUND_TRAFFIC_POLICY", "REGISTRY_ONLY")];
+    for (workload, container, others) in [
+        ("Deployment", "control", &[][..]),
+        ("DaemonSet", "ztunnel", &only),
+    ] {
         let containers = &one(workload)["spec"]["template"]["spec"]["containers"];
         let mut all = containers.as_array().into_iter().flatten();
         let found = all.find(|it| it["name"] == container).expect(container);
-        for (name, value) in [
-            ("TRUST_DOMAIN", "new.example"),
-            ("AMBIT_TRUST_DOMAIN_ALIASES", "old.example,older.example"),
-        ] {
+        for (name, value) in names.iter().chain(others) {
             let told = serde_json::json!({"name": name, "value": value});
             let env = found["env"].as_array().expect("variables");
             assert!(env.contains(&told), "{container}: {env:?}");

@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod balance;
 pub mod convert;
 pub mod dns;
+pub mod exclusions;
 #[cfg(test)]
 mod fixtures;
 pub mod hbone;

@@ -7,7 +7,8 @@ use ambit_core::convert::{address_change, authorization_change};
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index};
 use ambit_core::plan::{
-    Inbound, Outbound, OutboundKind, Passthrough, plan_inbound, plan_outbound, plan_passthrough,
+    Inbound, Outbound, OutboundKind, OutboundTrafficPolicy, Passthrough, plan_inbound,
+    plan_outbound, plan_passthrough,
 };
 use ambit_proto::{security, workload};
 use prost::Message;
@@ -105,6 +106,7 @@ fn connect(index: &Index) -> Result<String, String> {
         streams: &|_, _| 0,
         hosts: &|_| None,
         exclude: &[],
+        policy: OutboundTrafficPolicy::AllowAny,
     };
     let plan = plan_outbound(index, &outbound, &mut Seeded::new(1)).map_err(|r| r.reason)?;
     let OutboundKind::Hbone(tunnel) = plan.kind else {

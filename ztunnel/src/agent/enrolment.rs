@@ -151,7 +151,7 @@ impl<S: Source> Enrolment<S> {
         }
         let netns = record.open().map_err(|error| refuse(&error))?;
         let options = self.options(&record);
-        let missing = blocking(move || capture::verify(&netns, options))
+        let missing = blocking(move || capture::verify(&netns, &options))
             .await
             .map_err(|error| refuse(&error))?;
         if missing.is_empty() {
@@ -287,12 +287,13 @@ impl<S: Source> Enrolment<S> {
         netns: &Netns,
     ) -> Result<(), capture::Error> {
         let (netns, options) = (netns.clone(), self.options(record));
-        blocking(move || capture::apply(&netns, options)).await
+        blocking(move || capture::apply(&netns, &options)).await
     }
 
     fn options(&self, record: &Record) -> Options {
         Options {
             dns: record.dns_capture.unwrap_or(self.dns_capture),
+            exclusions: record.exclusions.clone(),
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::enrolment::{Enrolment, blocking, served};
-use super::failing::Failing;
+use super::failing::{Complaint, Failing};
 use super::pod::{Mark, Pod};
 use super::reconcile::{Action, reconcile};
 use super::records::Record;
@@ -100,7 +100,8 @@ impl<S: Source> Enrolment<S> {
         failing: &mut Failing,
     ) -> (bool, Vec<Pod>) {
         // Before the lists: who joins meanwhile is in those, and is not taken for one that is gone.
-        let enrolled: BTreeSet<String> = self.records.all().into_iter().map(|r| r.uid).collect();
+        let records = self.records.all().into_iter();
+        let enrolled = records.map(|it| (it.uid, it.exclusions)).collect();
         let listed = tokio::try_join!(self.source.pods(), self.source.namespaces());
         let (pods, namespaces) = match listed {
             Ok(listed) => listed,
@@ -121,6 +122,7 @@ impl<S: Source> Enrolment<S> {
         for action in changes.actions {
             well &= self.act(action, failing).await;
         }
+        self.tell_unread(&pods, failing).await;
         (well, changes.leaving)
     }
 
@@ -128,45 +130,25 @@ impl<S: Source> Enrolment<S> {
         match action {
             Action::Enrol(pod) => match self.enrol(&pod).await {
                 Ok(()) => {
-                    failing.ends(&pod.uid);
+                    failing.ends(&pod.uid, Complaint::NotCaptured);
                     self.source.mark(&pod, Mark::Enabled).await
                 }
                 Err(reason) => {
-                    if failing.is_news(&pod.uid, &reason, Instant::now()) {
+                    let complaint = Complaint::NotCaptured;
+                    if failing.is_news(&pod.uid, complaint, &reason, Instant::now()) {
                         let name = pod.full_name();
                         tracing::warn!(pod = name, reason, "a pod cannot join the mesh");
-                        self.source.complain(&pod, &reason).await;
+                        self.source.complain(&pod, complaint, &reason).await;
                     }
                     false
                 }
             },
             Action::Forget(uid) => self.settled(&uid, Settled::Gone).await,
+            Action::Recapture(pod) => self.recapture(&pod).await,
             Action::Mark(pod, mark) => {
                 self.is_as_marked(&pod, mark).await && self.source.mark(&pod, mark).await
             }
         }
-    }
-
-    /// Who is said to be captured is: an agent before this one may have begun to let the pod go.
-    async fn is_as_marked(&self, pod: &Pod, mark: Mark) -> bool {
-        let _alone = self.locks.lock(&pod.full_name()).await;
-        let Some(record) = self.records.by_uid(&pod.uid) else {
-            return mark != Mark::Enabled;
-        };
-        if mark != Mark::Enabled {
-            return true;
-        }
-        let captured = match record.open() {
-            Ok(netns) => self
-                .capture(&record, &netns)
-                .await
-                .map_err(io::Error::other),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &captured {
-            tracing::warn!(pod = pod.full_name(), %error, "a pod's redirection cannot be brought up to date");
-        }
-        captured.is_ok()
     }
 
     /// Pods that run on leave. Who calls them hears of it and uses no tunnels any more; then nothing more is captured; then

@@ -17,6 +17,7 @@ mod late;
 mod locks;
 mod pod;
 mod processes;
+mod recapture;
 mod reconcile;
 mod records;
 mod setup;
@@ -32,6 +33,7 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use enrolment::Enrolment;
+pub use failing::Complaint;
 pub use kubernetes::{CALLS, Call, KubernetesSource};
 pub use pod::{Decision, Labels, MARK, Mark, Pod, decide};
 pub use reconcile::{Action, reconcile};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ambit_core::exclusions::Exclusions;
 use k8s_openapi::api::core::v1 as core;
 
 /// On a namespace or a pod: `ambient` is in the mesh, `none` is not.
@@ -77,12 +78,21 @@ pub struct Pod {
     pub mark: Mark,
     /// Whether its DNS is captured, if it says so itself.
     pub dns_capture: Option<bool>,
+    /// What it says is to be left alone; nothing when that does not read.
+    pub exclusions: Exclusions,
+    /// Why it does not read, for a person.
+    pub unread: Option<String>,
 }
 
 impl From<&core::Pod> for Pod {
     fn from(pod: &core::Pod) -> Self {
         let (metadata, spec, status) = (&pod.metadata, pod.spec.as_ref(), pod.status.as_ref());
-        let annotation = |name| metadata.annotations.as_ref()?.get(name);
+        let annotation = |name: &str| metadata.annotations.as_ref()?.get(name);
+        let text = |name: &str| annotation(name).map(String::as_str);
+        let (exclusions, unread) = match Exclusions::read(text) {
+            Ok(exclusions) => (exclusions, None),
+            Err(error) => (Exclusions::default(), Some(error.to_string())),
+        };
         let account = spec.and_then(|spec| spec.service_account_name.as_deref());
         let phase = status.and_then(|status| status.phase.as_deref());
         let ips = status.and_then(|status| status.pod_ips.as_ref());
@@ -102,6 +112,8 @@ impl From<&core::Pod> for Pod {
             ended: matches!(phase, Some("Succeeded" | "Failed")),
             mark: Mark::of(annotation(MARK)),
             dns_capture: dns_capture(annotation(DNS_CAPTURE)),
+            exclusions,
+            unread,
         }
     }
 }
@@ -219,7 +231,8 @@ mod tests {
         let read = |value| Pod::from(&serde_json::from_value(value).expect("a pod"));
         let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
                 "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}",
-                    "ambient.istio.io/dns-capture": "false"}},
+                    "ambient.istio.io/dns-capture": "false",
+                    "traffic.sidecar.istio.io/excludeInboundPorts": "9090"}},
             "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
             "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
         let named = Pod {
@@ -239,6 +252,10 @@ mod tests {
             ended: true,
             mark: Mark::Enabled,
             dns_capture: Some(false),
+            exclusions: Exclusions {
+                inbound_ports: [9090].into(),
+                ..Exclusions::default()
+            },
             ..named.clone()
         };
         assert_eq!(read(object), expected);
@@ -248,6 +265,12 @@ mod tests {
             ..named
         };
         assert_eq!(read(bare), expected);
+        let bad = read(json!({"metadata": {"name": "web", "annotations": {
+            "traffic.sidecar.istio.io/excludeInboundPorts": "9090",
+            "traffic.sidecar.istio.io/excludeOutboundPorts": "http"}}}));
+        assert_eq!(bad.exclusions, Exclusions::default(), "not half of it");
+        let why = bad.unread.expect("a word on it");
+        assert!(why.contains("excludeOutboundPorts=\"http\": "), "{why}");
         let nowhere = read(json!({"metadata": {"name": "web"}}));
         assert_eq!(nowhere.namespace, "default");
     }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ambit_core::exclusions::Exclusions;
+
 use super::pod::{Decision, Labels, Mark, Pod, decide};
 
 /// What is to be done about one pod.
@@ -12,6 +14,8 @@ pub enum Action {
     Enrol(Pod),
     /// It is in the mesh and does not exist any more.
     Forget(String),
+    /// It is captured, and something else of it is to be left alone.
+    Recapture(Pod),
     /// It is captured, or not any more, and its annotation says otherwise.
     Mark(Pod, Mark),
 }
@@ -25,10 +29,10 @@ pub struct Changes {
     pub actions: Vec<Action>,
 }
 
-/// Compares the UIDs that are enrolled with the pods of this node. Nothing is to be done about those that are leaving already.
+/// Compares those that are enrolled, by UID and with what is left alone of them, with the pods of this node. Nothing is to be done about those that are leaving already.
 #[must_use]
 pub fn reconcile(
-    enrolled: &BTreeSet<String>,
+    enrolled: &BTreeMap<String, Exclusions>,
     leaving: &BTreeSet<String>,
     pods: &[Pod],
     namespaces: &BTreeMap<String, Labels>,
@@ -44,26 +48,34 @@ pub fn reconcile(
         .map(|pod| (pod.uid.as_str(), pod))
         .collect();
     let gone = enrolled
-        .difference(leaving)
-        .filter(|uid| !by_uid.contains_key(uid.as_str()))
+        .keys()
+        .filter(|uid| !leaving.contains(*uid) && !by_uid.contains_key(uid.as_str()))
         .map(|uid| Action::Forget(uid.clone()));
     let unwanted = by_uid
         .values()
-        .filter(|pod| enrolled.contains(&pod.uid) && !wanted(pod))
+        .filter(|pod| enrolled.contains_key(&pod.uid) && !wanted(pod))
         .map(|pod| (*pod).clone());
     let new = by_uid
         .values()
-        .filter(|pod| wanted(pod) && !enrolled.contains(&pod.uid) && !pod.ips.is_empty())
+        .filter(|pod| wanted(pod) && !enrolled.contains_key(&pod.uid) && !pod.ips.is_empty())
         .map(|pod| Action::Enrol((*pod).clone()));
     let marks = by_uid.values().filter_map(|pod| {
-        let captured = enrolled.contains(&pod.uid);
+        let captured = enrolled.contains_key(&pod.uid);
         let mark = if captured { Mark::Enabled } else { Mark::None };
         let is_wrong = captured == wanted(pod) && pod.mark != mark;
         is_wrong.then(|| Action::Mark((*pod).clone(), mark))
     });
+    let is_other = |pod: &Pod| {
+        let known = enrolled.get(&pod.uid);
+        known.is_some_and(|known| *known != pod.exclusions)
+    };
+    let others = by_uid
+        .values()
+        .filter(|pod| wanted(pod) && is_other(pod))
+        .map(|pod| Action::Recapture((*pod).clone()));
     Changes {
         leaving: unwanted.collect(),
-        actions: gone.chain(new).chain(marks).collect(),
+        actions: gone.chain(new).chain(others).chain(marks).collect(),
     }
 }
 
@@ -106,10 +118,12 @@ mod tests {
             ("out".into(), Labels::new()),
         ]
         .into();
-        let plan = |enrolled: &[&str]| {
-            let enrolled = enrolled.iter().map(|uid| (*uid).into()).collect();
-            reconcile(&enrolled, &BTreeSet::new(), &pods, &namespaces)
+        let known = |enrolled: &[&str]| -> BTreeMap<String, Exclusions> {
+            let none = |uid: &&str| ((*uid).to_owned(), Exclusions::default());
+            enrolled.iter().map(none).collect()
         };
+        let plan =
+            |enrolled: &[&str]| reconcile(&known(enrolled), &BTreeSet::new(), &pods, &namespaces);
         let leaves = |pod: &Pod| Changes {
             leaving: vec![pod.clone()],
             ..Changes::default()
@@ -137,9 +151,23 @@ mod tests {
             assert_eq!(plan(enrolled), expected, "{name}");
         }
         // Whatever would be done about each of them.
-        let enrolled = ["0", "1", "3"].map(String::from).into();
+        let enrolled = known(&["0", "1", "3"]);
         let leaving = (0..10).map(|uid| uid.to_string()).collect();
         let changes = reconcile(&enrolled, &leaving, &pods, &namespaces);
         assert_eq!(changes, Changes::default());
+        // Something else is to be left alone of one that stays, and of one that leaves.
+        let mut enrolled = known(&["1", "2", "3", "6", "9"]);
+        for uid in ["1", "3"] {
+            let left_alone = Exclusions {
+                inbound_ports: [80].into(),
+                ..Exclusions::default()
+            };
+            enrolled.insert(uid.to_owned(), left_alone);
+        }
+        let mut expected = leaves(&pods[2]);
+        expected.actions.push(Action::Recapture(pods[0].clone()));
+        expected.actions.extend(marks);
+        let changes = reconcile(&enrolled, &BTreeSet::new(), &pods, &namespaces);
+        assert_eq!(changes, expected);
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use ambit_core::exclusions::Exclusions;
 use ambit_net::sys::Netns;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ pub(super) struct Record {
     /// Whether its DNS is captured, if it says so itself.
     #[serde(default)]
     pub(super) dns_capture: Option<bool>,
+    /// What of it is left alone.
+    #[serde(default)]
+    pub(super) exclusions: Exclusions,
 }
 
 impl Record {
@@ -51,6 +55,7 @@ impl Record {
             identity: identity(netns)?,
             ips: ips.to_vec(),
             dns_capture: pod.dns_capture,
+            exclusions: pod.exclusions,
         })
     }
 
@@ -169,6 +174,11 @@ mod tests {
             uid: uid.into(),
             name: "a".into(),
             namespace: "b".into(),
+            exclusions: Exclusions {
+                inbound_ports: [9090].into(),
+                outbound_ranges: ["fd00::/8".parse().expect("a range")].into(),
+                ..Exclusions::default()
+            },
             ..Pod::default()
         };
         let netns = Path::new("/proc/self/ns/net");
@@ -190,6 +200,17 @@ mod tests {
         assert_eq!(records.by_container("sandbox"), Some(record("u1")));
         record("u1").open().expect("the same namespace");
         assert!(folder.path().join("half.bad").exists());
+    }
+
+    #[test]
+    fn what_an_older_agent_wrote_leaves_nothing_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut written = serde_json::to_value(record("u")).expect("JSON");
+        let fields = written.as_object_mut().expect("fields");
+        fields.remove("exclusions").expect("they were there");
+        fs::write(folder.path().join("u.json"), written.to_string()).expect("written");
+        let read = Records::open(folder.path()).expect("read").all();
+        assert_eq!(read[0].exclusions, Exclusions::default());
     }
 
     #[test]

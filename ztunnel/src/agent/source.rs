@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::net::TcpStream;
 
 use super::exchange::{exchange, words};
+use super::failing::Complaint;
 use super::pod::{Labels, MARK, Mark, Pod};
 
 /// Time for one answer.
@@ -43,8 +44,13 @@ pub trait Source: Send + Sync + 'static {
     /// at most.
     fn mark(&self, pod: &Pod, mark: Mark) -> impl Future<Output = bool> + Send;
 
-    /// A pod that should be in the mesh is not, for this reason.
-    fn complain(&self, _pod: &Pod, _reason: &str) -> impl Future<Output = ()> + Send {
+    /// Users are to see what is wrong with a pod, and why.
+    fn complain(
+        &self,
+        _pod: &Pod,
+        _complaint: Complaint,
+        _why: &str,
+    ) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ambit_core::exclusions::Exclusions;
 use ambit_net::netlink::route::Handle;
 use ambit_net::netlink::testing::{isolated, namespace, within};
 use ambit_net::sys::Netns;
@@ -30,6 +31,8 @@ struct Listed {
     away: Arc<AtomicBool>,
     /// The marks that were taken, and whether the pod was captured then.
     marks: Arc<Mutex<Vec<(String, Mark, bool)>>>,
+    /// What was complained of, and why.
+    complaints: Arc<Mutex<Vec<(Complaint, String)>>>,
     /// Where the pods' namespaces are.
     folder: PathBuf,
 }
@@ -59,7 +62,7 @@ impl Source for Listed {
             return false;
         }
         let netns = Netns::open(&self.folder.join(&pod.name)).expect("a namespace");
-        let missing = verify(&netns, Options::default()).expect("listed");
+        let missing = verify(&netns, &Options::default()).expect("listed");
         let marked = (pod.name.clone(), mark, missing.is_empty());
         self.marks.lock().push(marked);
         let mut pods = self.pods.lock();
@@ -67,6 +70,10 @@ impl Source for Listed {
             listed.mark = mark;
         }
         true
+    }
+
+    async fn complain(&self, _pod: &Pod, complaint: Complaint, why: &str) {
+        self.complaints.lock().push((complaint, why.to_owned()));
     }
 }
 
@@ -264,8 +271,26 @@ impl Node {
     }
 
     fn missing(&self, pod: &str) -> Vec<String> {
+        self.missing_of(pod, Exclusions::default())
+    }
+
+    /// What is missing of the redirection of a pod of which this is left alone.
+    fn missing_of(&self, pod: &str, exclusions: Exclusions) -> Vec<String> {
         let netns = Netns::open(&self.path(pod)).expect("a namespace");
-        verify(&netns, Options::default()).expect("listed")
+        let options = Options {
+            exclusions,
+            ..Options::default()
+        };
+        verify(&netns, &options).expect("listed")
+    }
+
+    /// Says something else of a pod, as its annotations would.
+    fn annotate(&self, name: &str, exclusions: Exclusions, unread: Option<&str>) {
+        let mut pods = self.listed.pods.lock();
+        let pod = pods.iter_mut().find(|pod| pod.name == name);
+        let pod = pod.expect("a pod");
+        pod.exclusions = exclusions;
+        pod.unread = unread.map(str::to_owned);
     }
 
     fn inode(&self, pod: &str) -> u64 {
@@ -509,6 +534,79 @@ fn pods_join_and_leave_while_they_run() {
         node.listed.pods.lock()[0].ended = true;
         assert!(node.pass().await);
         assert_eq!(proxy.asked(), ["del uid-web"]);
+    });
+}
+
+fn leaving_alone(port: u16) -> Exclusions {
+    Exclusions {
+        inbound_ports: [port].into(),
+        ..Exclusions::default()
+    }
+}
+
+#[test]
+fn what_is_left_alone_is_what_the_pod_says_now() {
+    node(|| async {
+        let mut node = Node::start(&[("web", "in"), ("late", "out")]).await;
+        let proxy = node.proxy().await;
+        for pod in ["web", "late"] {
+            node.annotate(pod, leaving_alone(80), None);
+        }
+        node.cni("ADD", "web", "in").await.expect("started");
+        node.cni("ADD", "late", "out").await.expect("not ours");
+        assert_eq!(node.missing_of("web", leaving_alone(80)), [""; 0]);
+        // Others, while it runs and when the agent has started again.
+        for port in [81, 82] {
+            node.annotate("web", leaving_alone(port), None);
+            match port {
+                81 => assert!(node.pass().await),
+                _ => node.restart().await,
+            }
+            assert_eq!(node.missing_of("web", leaving_alone(port)), [""; 0]);
+            node.cni("CHECK", "web", "in").await.expect("as it is");
+        }
+        // One that joins while it runs.
+        let proxy = {
+            drop(proxy);
+            node.proxy().await
+        };
+        node.listed.labelled.lock().insert("out");
+        assert!(node.pass().await);
+        assert_eq!(node.missing_of("late", leaving_alone(80)), [""; 0]);
+        let told: Vec<String> = proxy.asked();
+        let late = format!("add out/late {}", node.inode("late"));
+        assert_eq!(told.last(), Some(&late), "proxies are not told of the rest");
+        node.annotate("web", Exclusions::default(), None);
+        assert!(node.pass().await);
+        assert_eq!(node.missing("web"), [""; 0]);
+        assert_eq!(*node.listed.complaints.lock(), []);
+    });
+}
+
+#[test]
+fn a_pod_whose_annotations_do_not_read_is_captured_and_told_of() {
+    node(|| async {
+        let node = Node::start(&[("web", "in"), ("other", "out")]).await;
+        let _proxy = node.proxy().await;
+        node.annotate("other", Exclusions::default(), Some("it is bad"));
+        node.annotate("web", leaving_alone(80), None);
+        node.cni("ADD", "web", "in").await.expect("started");
+        assert!(node.pass().await);
+        assert_eq!(
+            *node.listed.complaints.lock(),
+            [],
+            "who is out is not captured"
+        );
+        node.annotate("web", Exclusions::default(), Some("it is bad"));
+        let mut failing = failing::Failing::default();
+        for _ in 0..2 {
+            let nobody = BTreeSet::new();
+            let (well, _) = node.enrolment().compare(&nobody, &mut failing).await;
+            assert!(well);
+        }
+        assert_eq!(node.missing("web"), [""; 0]);
+        let said = (Complaint::InvalidAnnotation, "it is bad".to_owned());
+        assert_eq!(*node.listed.complaints.lock(), [said]);
     });
 }
 

@@ -129,6 +129,7 @@ fn settings(config: &Config) -> Settings {
         description_timeout: config.limits.description_timeout,
         original_source: config.pods.original_source,
         node_local: config.pods.node_local == NodeLocal::Direct,
+        outbound_policy: config.pods.outbound_policy,
         dns: dns::Settings {
             domain: config.mesh.cluster_domain.as_str().into(),
             timeout: config.dns.timeout,

@@ -28,7 +28,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When the kernel refuses; the pod's traffic then goes as before.
-pub fn apply(netns: &Netns, options: Options) -> Result<(), Error> {
+pub fn apply(netns: &Netns, options: &Options) -> Result<(), Error> {
     inside(netns, || set(&redirection(options)))
 }
 
@@ -45,14 +45,14 @@ pub fn yield_traffic(netns: &Netns) -> Result<(), Error> {
 /// # Errors
 /// When the kernel refuses.
 pub fn remove(netns: &Netns) -> Result<(), Error> {
-    inside(netns, || unset(&redirection(Options { dns: true })))
+    inside(netns, || unset(&redirection(&Options::default())))
 }
 
 /// What is missing of the redirection of the pod in `netns`, one line each.
 ///
 /// # Errors
 /// When the kernel does not tell.
-pub fn verify(netns: &Netns, options: Options) -> Result<Vec<String>, Error> {
+pub fn verify(netns: &Netns, options: &Options) -> Result<Vec<String>, Error> {
     inside(netns, || missing(&redirection(options)))
 }
 

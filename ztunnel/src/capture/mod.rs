@@ -4,6 +4,7 @@
 //! netlink: no program is run.
 
 mod apply;
+mod exclusions;
 mod rules;
 
 pub use apply::{Error, apply, apply_host, remove, remove_host, verify, yield_traffic};

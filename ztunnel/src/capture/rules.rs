@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ambit_core::exclusions::Exclusions;
 use ambit_net::netlink::Mark;
 use ambit_net::netlink::nft::{
     Action, Chain, ChainKind, Family, Field, Hook, Key, KeyType, Protocol, Rule, Set, Side, Table,
@@ -13,6 +14,8 @@ use ambit_net::netlink::nft::{
 use ambit_net::netlink::route::{Ip, PolicyRule, Route};
 use ambit_net::sys::PROXY_MARK;
 use ipnet::IpNet;
+
+use super::exclusions;
 
 /// Where captured outbound connections go.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -51,11 +54,19 @@ const PROXY_ZONE: u16 = 2;
 const NAME: &str = "ambit";
 const HOST_NAME: &str = "ambit-host";
 
-/// What is captured besides TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is captured besides TCP, and what is not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
-    /// DNS too.
+    /// DNS too, unless port 53 is left alone.
     pub dns: bool,
+    /// What of the pod's traffic is left alone.
+    pub exclusions: Exclusions,
+}
+
+impl Options {
+    fn captures_dns(&self) -> bool {
+        self.dns && !self.exclusions.outbound_ports.contains(&53)
+    }
 }
 
 /// All that is set in a pod's namespace.
@@ -84,17 +95,17 @@ impl fmt::Display for Redirection {
 
 /// The redirection of a pod.
 #[must_use]
-pub fn redirection(options: Options) -> Redirection {
+pub fn redirection(options: &Options) -> Redirection {
     let mut table = Table::new(Family::Inet, NAME).chain(zones_out(options));
-    if options.dns {
+    if options.captures_dns() {
         table = table.chain(dns_zone_in());
     }
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(
         table
-            .chain(inbound())
+            .chain(inbound(&options.exclusions))
             .chain(outbound(options))
-            .chain(guard()),
+            .chain(guard(&options.exclusions)),
     )
 }
 
@@ -102,7 +113,7 @@ pub fn redirection(options: Options) -> Redirection {
 /// could translate, and replies return to the proxy.
 #[must_use]
 pub fn yielding() -> Redirection {
-    let table = Table::new(Family::Inet, NAME).chain(zones_out(Options::default()));
+    let table = Table::new(Family::Inet, NAME).chain(zones_out(&Options::default()));
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(table.chain(inbound_hook()).chain(outbound_hook()))
 }
@@ -183,7 +194,7 @@ fn mark_out() -> Chain {
 
 /// What opens a connection comes to the proxy or not at all. A packet that looks like one of an older connection is not
 /// translated, and nor is then an opening one between the same ports: its answer makes the kernel forget what it took it for.
-fn guard() -> Chain {
+fn guard(left_alone: &Exclusions) -> Chain {
     let mut chain = Chain::base("guard", ChainKind::Filter, Hook::Input, priority::FILTER).rule(
         Rule::new()
             .input("lo")
@@ -201,7 +212,7 @@ fn guard() -> Chain {
                 .comment("to the proxy"),
         );
     }
-    chain
+    exclusions::inbound(chain, left_alone)
         .rule(
             opening()
                 .tracked()
@@ -224,11 +235,12 @@ fn outbound_hook() -> Chain {
     Chain::base("outbound", ChainKind::Nat, Hook::Output, priority::DSTNAT)
 }
 
-fn inbound() -> Chain {
+fn inbound(left_alone: &Exclusions) -> Chain {
     let mut chain = inbound_hook();
     for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
         chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
     }
+    let chain = exclusions::inbound(chain, left_alone);
     loopbacks().into_iter().fold(chain, |chain, loopback| {
         chain.rule(
             opening()
@@ -241,9 +253,10 @@ fn inbound() -> Chain {
     })
 }
 
-fn outbound(options: Options) -> Chain {
+/// DNS is asked wherever the resolver is: a range of addresses does not leave it alone, its port does.
+fn outbound(options: &Options) -> Chain {
     let mut chain = outbound_hook();
-    if options.dns {
+    if options.captures_dns() {
         chain = chain.rule(
             udp()
                 .not_output("lo")
@@ -269,6 +282,7 @@ fn outbound(options: Options) -> Chain {
             .accept()
             .comment("what belongs to the proxy's connections"),
     );
+    chain = exclusions::outbound(chain, &options.exclusions);
     for loopback in loopbacks() {
         chain = chain.rule(
             Rule::new()
@@ -291,9 +305,9 @@ fn outbound(options: Options) -> Chain {
 
 /// The proxy may use the same ports as the pod towards a resolver, and the same as a caller towards the pod: apart, they do not
 /// collide. Ways back from the pod are in the default zone, where nothing tells them from others.
-fn zones_out(options: Options) -> Chain {
+fn zones_out(options: &Options) -> Chain {
     let mut chain = Chain::base("zones-out", ChainKind::Filter, Hook::Output, priority::RAW);
-    if options.dns {
+    if options.captures_dns() {
         chain = chain.rule(
             udp()
                 .destination_port(53)

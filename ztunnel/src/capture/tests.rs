@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use ambit_core::exclusions::Exclusions;
 use ambit_net::netlink::conntrack;
 use ambit_net::netlink::route::{Handle, Ip, Route};
 use ambit_net::netlink::testing::{isolated, namespace, within};
@@ -12,15 +13,41 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::*;
 
+mod exclusions;
+
+fn with_dns() -> Options {
+    Options {
+        dns: true,
+        ..Options::default()
+    }
+}
+
+/// Ports 80 and 9090 of the pod, port 443 elsewhere, and two ranges of addresses.
+fn excluding() -> Options {
+    let ranges = ["192.0.2.0/24", "2001:db8::/32"];
+    Options {
+        dns: true,
+        exclusions: Exclusions {
+            inbound_ports: [80, 9090].into(),
+            outbound_ports: [443].into(),
+            outbound_ranges: ranges.map(net).into(),
+        },
+    }
+}
+
 #[test]
 fn the_redirection_reads_as_documented() {
     assert_eq!(
-        redirection(Options::default()).to_string(),
+        redirection(&Options::default()).to_string(),
         include_str!("golden/pod.txt")
     );
     assert_eq!(
-        redirection(Options { dns: true }).to_string(),
+        redirection(&with_dns()).to_string(),
         include_str!("golden/pod-dns.txt")
+    );
+    assert_eq!(
+        redirection(&excluding()).to_string(),
+        include_str!("golden/pod-excluding.txt")
     );
     let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
     assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));
@@ -64,7 +91,7 @@ fn pod() -> OwnedFd {
 
 fn captured(pod: &OwnedFd) -> Netns {
     let netns = Netns::from_fd(pod.try_clone().expect("a copy")).expect("a namespace");
-    apply(&netns, Options::default()).expect("applied");
+    apply(&netns, &Options::default()).expect("applied");
     netns
 }
 
@@ -308,7 +335,7 @@ fn connections_go_on_when_the_pod_joins_and_when_it_leaves() {
             (client, servers.accept().expect("accepted").0)
         };
         let before: Vec<_> = POD.map(into).into_iter().chain(NODE.map(out_of)).collect();
-        apply(&netns, Options::default()).expect("applied");
+        apply(&netns, &Options::default()).expect("applied");
         let from_before = || {
             for (client, server) in &before {
                 talk(server, client);
@@ -449,7 +476,7 @@ fn talks_go_on_while_the_redirection_comes_and_goes() {
                 });
             }
             for _ in 0..10 {
-                apply(&netns, Options::default()).expect("applied");
+                apply(&netns, &Options::default()).expect("applied");
                 yield_traffic(&netns).expect("yielded");
                 remove(&netns).expect("removed");
             }
@@ -460,7 +487,7 @@ fn talks_go_on_while_the_redirection_comes_and_goes() {
 
 /// How many parts of a redirection are not there.
 fn missing_all(netns: &Netns) -> usize {
-    verify(netns, Options::default()).expect("listed").len()
+    verify(netns, &Options::default()).expect("listed").len()
 }
 
 #[test]
@@ -469,14 +496,14 @@ fn applied_twice_verified_and_removed() {
         let pod = pod();
         let netns = captured(&pod);
         let options = Options::default();
-        let missing = || verify(&netns, options).expect("listed");
+        let missing = || verify(&netns, &options).expect("listed");
         assert_eq!(missing(), Vec::<String>::new());
-        apply(&netns, options).expect("again");
+        apply(&netns, &options).expect("again");
         assert_eq!(missing(), Vec::<String>::new());
 
         within(&pod, || {
             let mut routes = Handle::open().expect("netlink opens");
-            let wanted = redirection(options);
+            let wanted = redirection(&options);
             routes.delete_rule(&wanted.policies[0]).expect("deleted");
             routes.delete_route(&wanted.routes[1]).expect("deleted");
         });
@@ -487,12 +514,12 @@ fn applied_twice_verified_and_removed() {
                 "route local ::/0 dev lo table 100 is missing"
             ]
         );
-        apply(&netns, options).expect("repaired");
+        apply(&netns, &options).expect("repaired");
         assert_eq!(missing(), Vec::<String>::new());
 
-        apply(&netns, Options { dns: true }).expect("with DNS");
+        apply(&netns, &with_dns()).expect("with DNS");
         assert_eq!(
-            verify(&netns, Options { dns: true }).expect("listed"),
+            verify(&netns, &with_dns()).expect("listed"),
             Vec::<String>::new()
         );
         assert!(!missing().is_empty());
@@ -514,7 +541,7 @@ fn dns_of_the_pod_meets_the_proxy_and_the_proxys_does_not() {
     isolated(|| {
         let pod = pod();
         let netns = captured(&pod);
-        apply(&netns, Options { dns: true }).expect("applied");
+        apply(&netns, &with_dns()).expect("applied");
         let resolver = std::net::UdpSocket::bind(at(NODE[0], 53)).expect("bound");
         resolver
             .set_read_timeout(Some(Duration::from_secs(5)))
@@ -563,7 +590,7 @@ fn the_resolver_that_was_asked_is_known() {
     isolated(|| {
         let pod = pod();
         let netns = captured(&pod);
-        apply(&netns, Options { dns: true }).expect("applied");
+        apply(&netns, &with_dns()).expect("applied");
         within(&pod, || {
             let mut table = conntrack::Handle::open().expect("netlink opens");
             for family in [0, 1] {
@@ -625,9 +652,31 @@ fn dns_goes_its_own_way_when_it_is_not_captured_or_no_longer() {
         };
         ask(0);
         ask(1);
-        apply(&netns, Options { dns: true }).expect("applied");
+        apply(&netns, &with_dns()).expect("applied");
         remove(&netns).expect("removed");
         ask(0);
         ask(1);
     });
+}
+
+#[test]
+fn a_port_that_is_left_alone_takes_dns_along() {
+    let mut options = with_dns();
+    options.exclusions.outbound_ports = [53].into();
+    let text = redirection(&options).to_string();
+    assert!(!text.contains("DNS"), "{text}");
+    let accepted = "th dport 53 accept comment \"a port elsewhere that is left alone\"";
+    assert!(text.contains(accepted), "{text}");
+    // A resolver in a range is asked by the proxy all the same.
+    options.exclusions = Exclusions {
+        outbound_ranges: ["0.0.0.0/0", "::/0"].map(net).into(),
+        ..Exclusions::default()
+    };
+    let text = redirection(&options).to_string();
+    let rules = |comment: &str| text.find(comment).expect("a rule");
+    assert!(
+        rules("DNS over TCP") < rules("addresses that are left alone"),
+        "{text}"
+    );
+    assert!(text.contains("DNS over UDP"), "{text}");
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_net::hbone;
 use ambit_net::sys::PROXY_MARK;
 use serde::Serialize;
@@ -22,6 +23,8 @@ pub struct Pods {
     pub original_source: bool,
     /// How a pod reaches another one of this node.
     pub node_local: NodeLocal,
+    /// What becomes of their connections to what the mesh does not know.
+    pub outbound_policy: OutboundTrafficPolicy,
 }
 
 /// How a pod reaches another one of the same node.
@@ -71,6 +74,11 @@ impl Pods {
                 "AMBIT_NODE_LOCAL",
                 "how a pod reaches another one of the same node",
                 NodeLocal::Direct,
+            ),
+            outbound_policy: reader.value(
+                "AMBIT_OUTBOUND_TRAFFIC_POLICY",
+                "whether pods may connect to what is no service and no workload that the mesh knows",
+                OutboundTrafficPolicy::AllowAny,
             ),
         }
     }

@@ -32,10 +32,21 @@ fn defaults() {
     );
     assert_eq!(config.pods.packet_mark, 1337);
     assert_eq!(config.pods.node_local, NodeLocal::Direct);
+    assert_eq!(config.pods.outbound_policy.to_string(), "ALLOW_ANY");
     assert_eq!(config.servers.admin.show(), "localhost:15000");
     assert_eq!(config.servers.stats.show(), "[::]:15020");
     assert_eq!(config.drain.grace, Duration::from_secs(5));
     assert_eq!(config.log.filter.0, "info");
+}
+
+#[test]
+fn what_pods_may_reach_is_one_of_two_words() {
+    let name = "AMBIT_OUTBOUND_TRAFFIC_POLICY";
+    let read = config(&[(name, "REGISTRY_ONLY")]).pods.outbound_policy;
+    assert_eq!(read.to_string(), "REGISTRY_ONLY");
+    let wrong = Config::from_env(vars(&[(name, "registry-only")])).expect_err("no such word");
+    let line = format!("{name}=\"registry-only\": expected ALLOW_ANY or REGISTRY_ONLY");
+    assert!(wrong.to_string().contains(&line), "{wrong}");
 }
 
 #[test]

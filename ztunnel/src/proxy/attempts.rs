@@ -100,6 +100,7 @@ impl Attempts {
             streams: &streams,
             hosts: &hosts,
             exclude: &self.tried,
+            policy: shared.settings().outbound_policy,
         };
         let mut picker = |bound: u32| rand::random_range(0..bound);
         let plan = plan_outbound(&index, &outbound, &mut picker)?;

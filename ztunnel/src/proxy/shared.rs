@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ambit_core::index::Index;
-use ambit_core::plan::HBONE_PORT;
+use ambit_core::plan::{HBONE_PORT, OutboundTrafficPolicy};
 use ambit_net::hbone::{self, Pool};
 use ambit_proxy::Hosts;
 use arc_swap::{ArcSwap, Guard};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub original_source: bool,
     /// Pods of this node are joined directly.
     pub node_local: bool,
+    /// What becomes of connections to what the mesh does not know.
+    pub outbound_policy: OutboundTrafficPolicy,
     /// DNS of pods.
     pub dns: dns::Settings,
 }

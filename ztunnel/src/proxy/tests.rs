@@ -14,6 +14,7 @@ use std::time::Duration;
 use ambit_core::addr::NamespacedName;
 use ambit_core::index::Change;
 use ambit_core::model::{TunnelProtocol, Workload};
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_net::hbone::{Pool, Stage, Target};
 use ambit_net::sys::Sockets;
 use serde_json::Value;
@@ -251,6 +252,34 @@ fn pods_of_one_node_are_joined_directly_and_authorized_all_the_same() {
             called.try_recv().is_err(),
             "the application saw nothing of it"
         );
+    });
+}
+
+#[test]
+fn what_nobody_knows_is_refused_if_the_policy_says_so() {
+    run(async || {
+        let only = OutboundTrafficPolicy::RegistryOnly;
+        let world = World::with(|settings| settings.outbound_policy = only);
+        let client = world.serve(&workload("client", CLIENT)).await;
+        let nobody = addr("192.0.2.7:443");
+        exchange(dial(&client, nobody).await, "hello")
+            .await
+            .expect_err("reset");
+        let log = world.logged(1).await;
+        assert_eq!(log[0]["src.workload"], "client");
+        let error = log[0]["error"].as_str().expect("an error");
+        let expected = "192.0.2.7:443 is no service and no workload that the mesh knows";
+        assert!(
+            error.starts_with(expected) && error.contains("ServiceEntry"),
+            "{error}"
+        );
+        let metrics = world.metrics.render();
+        let failed = metrics.lines().find(|line| {
+            line.starts_with("istio_tcp_connections_failed_total{")
+                && line.contains("reporter=\"source\"")
+                && line.contains("response_flags=\"DENY\"")
+        });
+        assert!(failed.is_some_and(|line| line.ends_with(" 1")), "{metrics}");
     });
 }
 

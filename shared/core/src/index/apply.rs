@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::holders::{hold, release};
-use super::{Change, Index, ServiceEntry};
+use super::holders::{Holders, hold, release};
+use super::{Change, Index, Map, ServiceEntry};
 use crate::addr::{NamespacedName, NetworkAddr};
 use crate::identity::Identity;
 use crate::model::{NetworkMode, Service, Vip, Workload};
@@ -69,8 +69,8 @@ impl Index {
         self.epoch += u64::from(rejudge);
         self.endpoint_changes += 1;
         let version = self.endpoint_changes;
-        for addr in own_addrs(&workload) {
-            hold(&mut self.addresses, addr, workload.clone());
+        for addr in workload.network_addrs() {
+            hold(self.holders_for(&workload), addr, workload.clone());
         }
         for (at, (service, _)) in workload.services.iter().enumerate() {
             match self.services.get_mut(service) {
@@ -85,11 +85,26 @@ impl Index {
         self.workloads.insert_mut(workload.uid.clone(), workload);
     }
 
+    /// An address identifies a workload unless it shares its node's.
+    fn holders_for(
+        &mut self,
+        workload: &Workload,
+    ) -> &mut Map<NetworkAddr, Holders<Arc<Workload>>> {
+        match workload.network_mode {
+            NetworkMode::Standard => &mut self.addresses,
+            NetworkMode::HostNetwork => &mut self.nodes,
+        }
+    }
+
     /// Releases what `old` claims and `new` does not.
     fn release_workload(&mut self, old: &Arc<Workload>, new: Option<&Arc<Workload>>) {
-        for addr in own_addrs(old) {
-            if !new.is_some_and(|new| own_addrs(new).any(|kept| kept == addr)) {
-                release(&mut self.addresses, &addr, old);
+        for addr in old.network_addrs() {
+            let is_kept = |new: &Arc<Workload>| {
+                let mut all = new.network_addrs();
+                new.network_mode == old.network_mode && all.any(|kept| kept == addr)
+            };
+            if !new.is_some_and(is_kept) {
+                release(self.holders_for(old), &addr, old);
             }
         }
         self.endpoint_changes += 1;
@@ -191,13 +206,6 @@ impl Index {
             VipKey::Range(range) => self.ranges.release(&range, service),
         }
     }
-}
-
-/// The addresses that identify a workload: none when it shares its node's.
-fn own_addrs(workload: &Workload) -> impl Iterator<Item = NetworkAddr> + '_ {
-    workload
-        .network_addrs()
-        .filter(|_| workload.network_mode == NetworkMode::Standard)
 }
 
 enum VipKey {

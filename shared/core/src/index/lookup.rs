@@ -25,6 +25,12 @@ impl Index {
         pod.or(claimants.first())
     }
 
+    /// Whether this is the address of a node, as far as workloads tell that share their node's.
+    #[must_use]
+    pub fn is_of_a_node(&self, addr: &NetworkAddr) -> bool {
+        self.nodes.contains_key(addr)
+    }
+
     /// The service with this `namespace/hostname`.
     #[must_use]
     pub fn service(&self, key: &NamespacedName) -> Option<&Arc<Service>> {

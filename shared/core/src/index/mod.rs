@@ -42,6 +42,8 @@ pub struct Index {
     trust_domains: TrustDomains,
     workloads: Map<Arc<str>, Arc<Workload>>,
     addresses: Map<NetworkAddr, Holders<Arc<Workload>>>,
+    /// Addresses of nodes, by the workloads that share them.
+    nodes: Map<NetworkAddr, Holders<Arc<Workload>>>,
     services: Map<NamespacedName, ServiceEntry>,
     service_count: usize,
     vips: Map<NetworkAddr, Holders<Arc<Service>>>,
@@ -99,6 +101,7 @@ impl Index {
             trust_domains: TrustDomains::default(),
             workloads: Map::default(),
             addresses: Map::default(),
+            nodes: Map::default(),
             services: Map::default(),
             service_count: 0,
             vips: Map::default(),
@@ -157,6 +160,7 @@ impl Index {
     fn holds_nothing(&self) -> bool {
         self.workloads.is_empty()
             && self.addresses.is_empty()
+            && self.nodes.is_empty()
             && self.services.is_empty()
             && self.service_count == 0
             && self.vips.is_empty()

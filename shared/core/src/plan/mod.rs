@@ -9,6 +9,7 @@ mod inbound;
 mod outbound;
 mod passthrough;
 mod planner;
+mod policy;
 mod refusal;
 mod target;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub use gateway::{
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
 pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};
+pub use policy::{OutboundTrafficPolicy, OutboundTrafficPolicyError};
 pub use refusal::{Refusal, ResponseFlag};
 pub use target::target_port;
 pub use waypoint::is_instance;

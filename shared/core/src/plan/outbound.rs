@@ -1,14 +1,15 @@
 //! Where a connection that a pod opened goes, and how.
 //!
 //! In this order: a service by its virtual IP (through its waypoint, or to one endpoint), a
-//! workload by its address (through its waypoint, or directly), anything else as it is.
+//! workload by its address (through its waypoint, or directly), anything else as it is, unless the
+//! mesh lets nothing else be reached.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::planner::Planner;
-use super::{Refusal, is_own_port};
+use super::{OutboundTrafficPolicy, Refusal, is_own_port};
 use crate::addr::NetworkAddr;
 use crate::balance::Picker;
 use crate::hbone::Authority;
@@ -38,6 +39,8 @@ pub struct Outbound<'a> {
     pub hosts: &'a Hosts<'a>,
     /// Uids of endpoints that were tried in vain.
     pub exclude: &'a [Arc<str>],
+    /// What becomes of it if nobody knows the destination.
+    pub policy: OutboundTrafficPolicy,
 }
 
 impl fmt::Debug for Outbound<'_> {
@@ -47,6 +50,7 @@ impl fmt::Debug for Outbound<'_> {
             .field("source_addr", &self.source_addr)
             .field("destination", &self.destination)
             .field("exclude", &self.exclude)
+            .field("policy", &self.policy)
             .finish_non_exhaustive()
     }
 }
@@ -127,14 +131,23 @@ pub fn plan_outbound(
     if let Some(service) = index.service_at(&addr, &source.namespace) {
         return planner.plan_service(service, index.workload_at(&addr));
     }
-    match index.workload_at(&addr) {
-        Some(workload) => planner.plan_workload(workload),
-        None => Ok(OutboundPlan {
-            kind: OutboundKind::Plain { target: dialled },
-            workload: None,
-            service: None,
-        }),
+    if let Some(workload) = index.workload_at(&addr) {
+        return planner.plan_workload(workload);
     }
+    // The node of a pod that shares its address is known as that pod is.
+    let known = in_the_pod || index.is_of_a_node(&addr);
+    let policy = outbound.policy;
+    if policy == OutboundTrafficPolicy::RegistryOnly && !known {
+        return Err(Refusal::denied(format!(
+            "{dialled} is no service and no workload that the mesh knows, and the outbound traffic policy is \
+             {policy}; a ServiceEntry makes it known"
+        )));
+    }
+    Ok(OutboundPlan {
+        kind: OutboundKind::Plain { target: dialled },
+        workload: None,
+        service: None,
+    })
 }
 
 fn canonical(addr: SocketAddr) -> SocketAddr {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_core::trust_domain::{Aliases, TrustDomain, TrustDomainError};
 use ambit_net::grpc::Address;
 use ambit_telemetry::log::Format;
@@ -42,6 +43,7 @@ parsed! {
     u32: "a whole number";
     IpAddr: "an IP address";
     String: "text";
+    OutboundTrafficPolicy: "ALLOW_ANY or REGISTRY_ONLY";
 }
 
 impl Value for PathBuf {

@@ -23,6 +23,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
 
+use super::failing::Complaint;
 use super::pod::{Labels, MARK, Mark, Pod};
 use super::source::{Source, SourceError};
 use table::Table;
@@ -237,7 +238,7 @@ impl Source for KubernetesSource {
         }
     }
 
-    async fn complain(&self, pod: &Pod, reason: &str) {
+    async fn complain(&self, pod: &Pod, complaint: Complaint, why: &str) {
         let now = Time(Timestamp::now());
         let event = Event {
             metadata: ObjectMeta {
@@ -254,8 +255,8 @@ impl Source for KubernetesSource {
                 ..ObjectReference::default()
             },
             type_: Some("Warning".to_owned()),
-            reason: Some("NotCaptured".to_owned()),
-            message: Some(format!("the pod cannot join the mesh: {reason}")),
+            reason: Some(complaint.reason().to_owned()),
+            message: Some(format!("{}: {why}", complaint.outcome())),
             source: Some(EventSource {
                 component: Some(FIELD_MANAGER.to_owned()),
                 host: Some(self.node.clone()),

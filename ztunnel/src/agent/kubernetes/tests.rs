@@ -98,21 +98,35 @@ async fn pods_are_marked() {
 
 #[tokio::test]
 async fn what_is_wrong_becomes_an_event() {
-    let server = Server::default();
-    server.answers(
-        201,
-        json!({"apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {}}),
-    );
-    server.source().complain(&pod(), "it is bad").await;
-    let (line, event) = server.asked();
-    assert!(
-        line.starts_with("POST /api/v1/namespaces/shop/events?"),
-        "{line}"
-    );
-    assert_eq!(event["involvedObject"]["uid"], "u");
-    assert_eq!(event["type"], "Warning");
-    assert_eq!(event["reason"], "NotCaptured");
-    assert_eq!(event["message"], "the pod cannot join the mesh: it is bad");
+    for (complaint, reason, message) in [
+        (
+            Complaint::NotCaptured,
+            "NotCaptured",
+            "the pod cannot join the mesh: it is bad",
+        ),
+        (
+            Complaint::InvalidAnnotation,
+            "InvalidAnnotation",
+            "all of the pod's traffic is captured: it is bad",
+        ),
+    ] {
+        let server = Server::default();
+        server.answers(
+            201,
+            json!({"apiVersion": "v1", "kind": "Event", "metadata": {}, "involvedObject": {}}),
+        );
+        let source = server.source();
+        source.complain(&pod(), complaint, "it is bad").await;
+        let (line, event) = server.asked();
+        assert!(
+            line.starts_with("POST /api/v1/namespaces/shop/events?"),
+            "{line}"
+        );
+        assert_eq!(event["involvedObject"]["uid"], "u");
+        assert_eq!(event["type"], "Warning");
+        assert_eq!(event["reason"], reason);
+        assert_eq!(event["message"], message);
+    }
 }
 
 #[tokio::test]

@@ -42,7 +42,11 @@ fn read(reply: &[u8]) -> (u16, u8, [u8; 4]) {
 /// A pod whose DNS is served on the loopback addresses of this test's namespace, where connections are tracked as in any pod.
 async fn served(world: &World, pod: Arc<Pod>) -> Served {
     let here = Netns::current().expect("a namespace");
-    capture::apply(&here, capture::Options { dns: true }).expect("captured");
+    let options = capture::Options {
+        dns: true,
+        ..capture::Options::default()
+    };
+    capture::apply(&here, &options).expect("captured");
     let listeners = dns::Listeners::open(&pod).expect("free ports");
     let served = world.serve_pod(pod, addr("127.61.0.1:0").ip()).await;
     dns::spawn(&served.proxy, listeners);

@@ -10,6 +10,10 @@ fn at(index: &Index, addr: &str) -> Option<String> {
     index.workload_at(&addr).map(|w| w.name.to_string())
 }
 
+fn is_of_a_node(index: &Index, addr: &str) -> bool {
+    index.is_of_a_node(&NetworkAddr::new("", ip(addr)))
+}
+
 fn remove(name: &str) -> Change {
     Change::RemoveAddress(format!("Kubernetes//Pod/ns/{name}").into())
 }
@@ -97,14 +101,43 @@ fn host_network_pods_do_not_claim_the_nodes_address() {
     host.network_mode = NetworkMode::HostNetwork;
     let mut index = index([host.clone().into()]);
     assert_eq!(at(&index, "192.168.0.1"), None);
+    assert!(is_of_a_node(&index, "192.168.0.1"));
     assert!(index.workload(&host.uid).is_some());
 
     host.network_mode = NetworkMode::Standard;
     index.apply(host.clone().into());
     assert_eq!(at(&index, "192.168.0.1").as_deref(), Some("host"));
+    assert!(!is_of_a_node(&index, "192.168.0.1"));
     host.network_mode = NetworkMode::HostNetwork;
     index.apply(host.into());
     assert_eq!(at(&index, "192.168.0.1"), None);
+    assert!(is_of_a_node(&index, "192.168.0.1"));
+}
+
+#[test]
+fn a_node_is_known_by_the_pods_that_share_its_address() {
+    let on_node = |name: &str, addresses: &[&str]| {
+        let mut pod = pod(name, addresses);
+        pod.network_mode = NetworkMode::HostNetwork;
+        Change::from(pod)
+    };
+    let mut index = index([
+        on_node("a", &["192.168.0.1", "fd02::1"]),
+        on_node("b", &["192.168.0.1"]),
+    ]);
+    index.apply(remove("b"));
+    assert!(is_of_a_node(&index, "192.168.0.1"), "the other is there");
+    index.apply(on_node("a", &["192.168.0.2"]));
+    for (address, known) in [
+        ("192.168.0.1", false),
+        ("fd02::1", false),
+        ("192.168.0.2", true),
+    ] {
+        assert_eq!(is_of_a_node(&index, address), known, "{address}");
+    }
+    index.apply(remove("a"));
+    assert!(!is_of_a_node(&index, "192.168.0.2"));
+    assert!(index.holds_nothing());
 }
 
 #[test]

@@ -2,4 +2,5 @@ mod canary;
 mod gateway;
 mod inbound;
 mod outbound;
+mod policy;
 mod waypoint;

@@ -10,7 +10,8 @@ use crate::index::{Change, Index};
 use crate::model::service::Mode;
 use crate::model::{Health, NetworkMode, TunnelProtocol, Workload};
 use crate::plan::{
-    Hop, Outbound, OutboundKind, OutboundPlan, Refusal, ResponseFlag, Tunnel, plan_outbound,
+    Hop, Outbound, OutboundKind, OutboundPlan, OutboundTrafficPolicy, Refusal, ResponseFlag,
+    Tunnel, plan_outbound,
 };
 
 pub(super) fn outbound<'a>(source: &'a Workload, destination: &str) -> Outbound<'a> {
@@ -22,6 +23,7 @@ pub(super) fn outbound<'a>(source: &'a Workload, destination: &str) -> Outbound<
         streams: &|_, _| 0,
         hosts: &|_| None,
         exclude: &[],
+        policy: OutboundTrafficPolicy::AllowAny,
     }
 }
 

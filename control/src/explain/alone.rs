@@ -1,0 +1,104 @@
+//! What annotations of pods leave to no proxy: connections that go past them, in plain text.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ambit_core::authz;
+use ambit_core::exclusions::{Exclusions, ExclusionsError};
+use ambit_core::model::Workload;
+use ambit_core::plan::{Passthrough, plan_passthrough};
+
+use super::{CALLER, ENDPOINT, Steps, Walk};
+use crate::index::Index;
+use crate::translate::labels::annotation;
+
+/// What the annotations of a workload's pod leave alone.
+fn of(index: &Index, workload: &Workload) -> Result<Exclusions, ExclusionsError> {
+    let (namespace, name) = (&workload.namespace, &workload.name);
+    let pod = index.objects().pods.find(namespace, name);
+    let pod = pod.filter(|_| workload.uid.contains("//Pod/"));
+    Exclusions::read(|wanted| annotation(&pod?.metadata, wanted))
+}
+
+impl Walk<'_> {
+    /// Whether the connection goes past all that the caller's node proxy and a waypoint would decide; then, whether it reaches
+    /// the application all the same.
+    pub(super) fn past_the_caller(&self, index: &Index, steps: &mut Steps) -> Option<bool> {
+        let source = self.source?;
+        self.service.vips.first()?;
+        let annotation = match of(index, source) {
+            Ok(exclusions) => exclusions.of_outbound(self.dialled())?,
+            Err(error) => {
+                steps.say(CALLER, format_args!("captures everything: {error}"));
+                return None;
+            }
+        };
+        let (namespace, name) = (&source.namespace, &source.name);
+        steps.say(
+            CALLER,
+            format_args!(
+                "does not see it: {annotation} of pod {namespace}/{name} leaves {} alone",
+                self.dialled()
+            ),
+        );
+        Some(self.arrives_in_plain_text(index, source, steps))
+    }
+
+    fn arrives_in_plain_text(&self, index: &Index, source: &Workload, steps: &mut Steps) -> bool {
+        let Some((workload, destination)) = self.serving(self.service, self.question.port) else {
+            let (key, port) = (&self.service.key, self.question.port);
+            steps.not_asked(ENDPOINT, format_args!("no pod serves {key} port {port}"));
+            return true;
+        };
+        if self.says_open(index, workload, destination.port(), steps) {
+            return true;
+        }
+        let ip = source.addresses.first().copied();
+        let peer_addr = SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0);
+        let passthrough = Passthrough {
+            local: workload,
+            peer_addr,
+            destination,
+        };
+        let plan = match plan_passthrough(self.mesh, &passthrough) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                steps.say(ENDPOINT, refusal);
+                return false;
+            }
+        };
+        let verdict = authz::authorize(self.mesh, workload, &plan.facts(None, peer_addr));
+        let (namespace, name, port) = (&workload.namespace, &workload.name, destination.port());
+        steps.say(
+            ENDPOINT,
+            format_args!("{verdict} ({namespace}/{name} port {port}, in plain text)"),
+        );
+        verdict.allowed
+    }
+
+    /// Whether anybody reaches this port in plain text; said if it is so.
+    pub(super) fn says_open(
+        &self,
+        index: &Index,
+        workload: &Workload,
+        port: u16,
+        steps: &mut Steps,
+    ) -> bool {
+        let (namespace, name) = (&workload.namespace, &workload.name);
+        match of(index, workload).map(|exclusions| exclusions.of_inbound(port)) {
+            Ok(Some(annotation)) => {
+                steps.say(
+                    ENDPOINT,
+                    format_args!(
+                        "does not see plain text to port {port}: {annotation} of pod {namespace}/{name} lets anybody in"
+                    ),
+                );
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                steps.say(ENDPOINT, format_args!("captures everything: {error}"));
+                false
+            }
+        }
+    }
+}
