@@ -197,7 +197,8 @@ fn what_rights_it_takes(cluster: &Cluster, proxy: &str) {
     let ask = || {
         let mut command = Command::new(program("ambit"));
         command.args(["ztunnel", "workloads", proxy]);
-        run(command.env("KUBECONFIG", &looker), "")
+        command.env("KUBECONFIG", &looker);
+        run(command, "")
     };
     let said = ask().failure();
     assert!(said.contains("cannot list resource \"pods\""), "{said}");

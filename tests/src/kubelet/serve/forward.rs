@@ -36,12 +36,12 @@ const WAITING: usize = 4;
 /// Changes to WebSocket, and forwards until either end is done.
 pub(super) fn answer(netns: &Path, mut request: Request<Incoming>) -> Result<Answer, Box<Answer>> {
     let bad = |said: &str| text(StatusCode::BAD_REQUEST, said);
-    let ports = ports(request.uri().query().unwrap_or_default()).map_err(|said| bad(&said))?;
     let Some(key) = key(request.headers()) else {
         return Err(bad(&format!(
             "a kubelet of the lab forwards ports over WebSocket with {PROTOCOL}, and not over SPDY"
         )));
     };
+    let ports = ports(request.uri().query().unwrap_or_default()).map_err(|said| bad(&said))?;
     let accept = HeaderValue::from_str(&accept_key(key));
     let accept = accept.map_err(|error| bad(&error.to_string()))?;
     let netns = Netns::open(netns);

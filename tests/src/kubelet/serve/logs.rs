@@ -107,7 +107,10 @@ pub(super) async fn answer(
 fn has(pod: &Pod, container: &str) -> bool {
     pod.spec.iter().any(|spec| {
         let init = spec.init_containers.iter().flatten();
-        spec.containers.iter().chain(init).any(|it| it.name == container)
+        spec.containers
+            .iter()
+            .chain(init)
+            .any(|it| it.name == container)
     })
 }
 
