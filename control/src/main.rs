@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match command {
         Command::Explain(flags) => explain(*flags),
         Command::Check(flags) => check(&flags),
-        Command::Ztunnel(flags) => told(asking(flags.what.run())),
+        Command::Ztunnel(flags) => told(asking(flags.run())),
         Command::Waypoint(flags) => told(asking(flags.run())),
         Command::Top(flags) => match asking(flags.run()) {
             Ok(()) => ExitCode::SUCCESS,

@@ -63,8 +63,13 @@ func runAPIServer(ctx context.Context, home folder, more []string) error {
 		"--bind-address=" + host,
 		"--cert-dir=" + string(home),
 		"--client-ca-file=" + home.path(authorityFile),
+		"--egress-selector-config-file=" + home.path(egressFile),
 		"--enable-admission-plugins=NodeRestriction",
 		"--etcd-servers=unix://" + home.path(etcdSocket),
+		"--kubelet-client-certificate=" + home.path(kubeletClientFile),
+		"--kubelet-client-key=" + home.path(kubeletKeyFile),
+		// The way to nodes knows no names.
+		"--kubelet-preferred-address-types=InternalIP",
 		"--secure-port=" + port,
 		"--service-account-issuer=" + issuer,
 		"--service-account-key-file=" + home.path(tokenKeyFile),

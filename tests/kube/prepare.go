@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -49,12 +50,21 @@ rules:
 - {level: None}
 `
 
+// The way to kubelets and pods, which are in a lab: it has a socket of its own, and this is where the lab is told to make
+// it known.
+const egress = `apiVersion: apiserver.k8s.io/v1beta1
+kind: EgressSelectorConfiguration
+egressSelections:
+- name: cluster
+  connection: {proxyProtocol: HTTPConnect, transport: {uds: {udsName: %q}}}
+`
+
 const (
 	lifetime = 365 * 24 * time.Hour
 	private  = 0o600
 )
 
-// prepare makes keys, certificates, kubeconfigs and the audit policy, and reserves the port.
+// prepare makes keys, certificates, kubeconfigs, the audit policy and the way into a lab, and reserves the port.
 func prepare(home folder) error {
 	address, err := freeAddress()
 	if err != nil {
@@ -66,6 +76,10 @@ func prepare(home folder) error {
 	if err := os.WriteFile(home.path(auditPolicyFile), []byte(auditPolicy), private); err != nil {
 		return err
 	}
+	way := fmt.Sprintf(egress, home.path(egressSocket))
+	if err := os.WriteFile(home.path(egressFile), []byte(way), private); err != nil {
+		return err
+	}
 	authority, err := newAuthority()
 	if err != nil {
 		return err
@@ -74,6 +88,9 @@ func prepare(home folder) error {
 		return err
 	}
 	if err := home.writeServing(authority); err != nil {
+		return err
+	}
+	if err := home.writeKubeletClient(authority); err != nil {
 		return err
 	}
 	for _, account := range accounts {
@@ -122,6 +139,21 @@ func (f folder) writeServing(authority *authority) error {
 		return err
 	}
 	return os.WriteFile(f.path(servingKeyFile), key, private)
+}
+
+// writeKubeletClient makes what the API server shows to kubelets.
+func (f folder) writeKubeletClient(authority *authority) error {
+	leaf, key, err := authority.issue(&x509.Certificate{
+		Subject:     pkix.Name{CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.path(kubeletClientFile), leaf, private); err != nil {
+		return err
+	}
+	return os.WriteFile(f.path(kubeletKeyFile), key, private)
 }
 
 // An authority signs the certificates of one cluster. Its key is never written.

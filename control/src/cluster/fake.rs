@@ -278,7 +278,8 @@ fn asked(request: &Request<Incoming>) -> Asked {
     }
     let (namespace, plural, name) = match parts[..] {
         ["namespaces", namespace, plural] => (namespace, plural, ""),
-        ["namespaces", namespace, plural, name] => (namespace, plural, name),
+        ["namespaces", namespace, plural, name]
+        | ["namespaces", namespace, plural, name, "portforward"] => (namespace, plural, name),
         [plural] => ("", plural, ""),
         [plural, name] => ("", plural, name),
         _ => panic!("{}", request.uri()),

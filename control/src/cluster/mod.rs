@@ -10,6 +10,7 @@ pub mod election;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod follow;
+pub mod forward;
 pub mod lease;
 pub mod lines;
 pub mod merge;

@@ -1,6 +1,7 @@
 //! The lab joined to a real control plane: `tests/kube/run tests`. Every test has a control plane and a
 //! lab of its own; as many run side by side as there are processors.
 
+mod asked;
 mod audit;
 mod authority;
 mod check;

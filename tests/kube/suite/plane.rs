@@ -107,8 +107,16 @@ impl ControlPlane {
     /// The same, with more arguments.
     pub(crate) fn lab_with(&self, nodes: u8, more: &[&str]) -> Lab {
         let kubeconfig = self.kubeconfig().to_string_lossy().into_owned();
-        let nodes = nodes.to_string();
-        let joined = ["--kube", &kubeconfig, "--nodes", &nodes];
+        let egress = self.folder.path().join("egress.sock");
+        let (nodes, egress) = (nodes.to_string(), egress.to_string_lossy());
+        let joined = [
+            "--kube",
+            &kubeconfig,
+            "--egress",
+            &egress,
+            "--nodes",
+            &nodes,
+        ];
         let arguments = joined.iter().chain(more).map(|it| (*it).to_owned());
         Lab::start(&Options {
             joined: true,

@@ -8,8 +8,12 @@
 //! nodes    Node objects, conditions, leases -> the API server
 //! tokens   what pods are given of their service accounts <- the API server
 //! relay    the way to the API server, which is outside the lab's namespaces
+//! egress   the API server's way into them
+//! callers  who may ask kubelets <- the API server
 //! ```
 
+mod callers;
+mod egress;
 mod follow;
 mod nodes;
 mod pods;
@@ -27,11 +31,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
+use crate::kubelet;
 use crate::net::plan;
 use crate::state::StateDir;
 
+pub(crate) use callers::{Caller, verifier};
 pub(crate) use pods::has_ended;
-pub(crate) use relay::{listen, stage};
+pub(crate) use relay::stage;
 
 /// The name under which the lab writes.
 const FIELD_MANAGER: &str = "lab-kubelet";
@@ -43,6 +49,8 @@ pub struct Settings {
     pub kubeconfig: PathBuf,
     /// Where the machine reaches the server: host and port.
     pub address: String,
+    /// Where the server finds the socket of its way into the lab.
+    pub egress: Option<PathBuf>,
 }
 
 impl Settings {
@@ -50,7 +58,7 @@ impl Settings {
     ///
     /// # Errors
     /// When it cannot be read or names no server.
-    pub async fn read(kubeconfig: &Path) -> anyhow::Result<Self> {
+    pub async fn read(kubeconfig: &Path, egress: Option<&Path>) -> anyhow::Result<Self> {
         let path = kubeconfig
             .canonicalize()
             .with_context(|| format!("--kube {}", kubeconfig.display()))?;
@@ -58,6 +66,7 @@ impl Settings {
         Ok(Self {
             kubeconfig: path,
             address: format!("{host}:{port}"),
+            egress: egress.map(std::path::absolute).transpose()?,
         })
     }
 
@@ -65,6 +74,19 @@ impl Settings {
         let (_, port) = self.address.rsplit_once(':').context("an address")?;
         Ok(port.parse()?)
     }
+}
+
+/// Opens both ways' ends outside the lab's namespaces; what serves them ends with the calling process.
+///
+/// # Errors
+/// When a socket or a link cannot be made, or a process not be started.
+pub(crate) fn open(folder: &Path, settings: &Settings) -> anyhow::Result<()> {
+    relay::listen(folder, settings).context("cannot relay to the API server")?;
+    if let Some(place) = &settings.egress {
+        let linked = egress::link(folder, place);
+        linked.with_context(|| format!("--egress {}", place.display()))?;
+    }
+    Ok(())
 }
 
 async fn config(kubeconfig: &Path) -> anyhow::Result<Config> {
@@ -102,6 +124,7 @@ impl ApiServer {
         let (host, _) = server(&config)?;
         let port = settings.port()?;
         relay::serve(state.root(), plan::bridge().v4, port)?;
+        egress::serve(state.root())?;
         // The relay listens where the lab's own processes find it by the kubeconfig of a server on
         // this machine. Any other server keeps its name, and is reached by that way too.
         config.cluster_url = format!("https://127.0.0.1:{port}").parse()?;
@@ -117,6 +140,7 @@ impl ApiServer {
     /// # Errors
     /// What the API server refuses.
     pub async fn join(&self, cluster: &Arc<Cluster>) -> anyhow::Result<()> {
+        kubelet::serve(cluster)?;
         nodes::register(&self.client, cluster).await?;
         follow::everything(&self.client, cluster).await?;
         tokio::spawn(nodes::beat(self.client.clone(), Arc::clone(cluster)));

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{
+    DaemonEndpoint, Node, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -19,6 +21,7 @@ use super::FIELD_MANAGER;
 use crate::api::now;
 use crate::cluster::{Cluster, LabNode};
 use crate::daemon::node_object;
+use crate::kubelet;
 use crate::net::plan;
 
 const LEASES: &str = "kube-node-lease";
@@ -98,6 +101,11 @@ fn describe(status: &mut NodeStatus) {
         kubelet_version: concat!("v", env!("CARGO_PKG_VERSION"), "-lab").to_owned(),
         operating_system: "linux".to_owned(),
         ..NodeSystemInfo::default()
+    });
+    status.daemon_endpoints = Some(NodeDaemonEndpoints {
+        kubelet_endpoint: Some(DaemonEndpoint {
+            port: kubelet::PORT.into(),
+        }),
     });
     status.conditions = Some(conditions());
 }

@@ -31,7 +31,7 @@ fn socket(folder: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the socket cannot be made or the process not be started.
-pub(crate) fn listen(folder: &Path, settings: &Settings) -> io::Result<()> {
+pub(super) fn listen(folder: &Path, settings: &Settings) -> io::Result<()> {
     let listener = StdListener::bind(socket(folder))?;
     let mut command = Command::new(SELF);
     command

@@ -182,6 +182,10 @@ struct Up {
     /// are applied with kubectl; controllers, scheduler and the mesh are the cluster's.
     #[arg(long, value_name = "KUBECONFIG", conflicts_with_all = ["files", "ztunnels", "control_args", "certificate_lifetime"])]
     kube: Option<PathBuf>,
+    /// Where that API server's egress selector has its socket for the cluster (HTTPConnect). By it the API server reaches
+    /// kubelets and pods: kubectl logs, ambit ztunnel, ambit top.
+    #[arg(long, value_name = "SOCKET", requires = "kube")]
+    egress: Option<PathBuf>,
     /// Without the mesh: pods, services and DNS alone.
     #[arg(long)]
     no_mesh: bool,

@@ -36,7 +36,8 @@ pub(super) fn up(state: &StateDir, options: Up) -> anyhow::Result<ExitCode> {
         .build()?;
     runtime.block_on(async {
         if let Some(kubeconfig) = &options.kube {
-            settings.kube = Some(apiserver::Settings::read(kubeconfig).await?);
+            let egress = options.egress.as_deref();
+            settings.kube = Some(apiserver::Settings::read(kubeconfig, egress).await?);
         }
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;

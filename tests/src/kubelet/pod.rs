@@ -52,6 +52,8 @@ pub struct PodHandle {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// The file of the network namespace, while there is a sandbox.
+    netns: Mutex<Option<PathBuf>>,
     running: Mutex<BTreeMap<String, Running>>,
     orders: Mutex<BTreeMap<String, mpsc::UnboundedSender<Order>>>,
     grace: Arc<OnceLock<Duration>>,
@@ -70,6 +72,12 @@ impl PodHandle {
     #[must_use]
     pub fn running(&self) -> BTreeMap<String, Running> {
         self.shared.running.lock().clone()
+    }
+
+    /// The file of its network namespace, while it has a sandbox.
+    #[must_use]
+    pub fn netns(&self) -> Option<PathBuf> {
+        self.shared.netns.lock().clone()
     }
 
     /// Gives an order to the running containers; tells how many took it.
@@ -149,6 +157,7 @@ impl Worker {
             tokio::select! {
                 () = self.serve(&sandbox) => {
                     self.addresses = None;
+                    self.shared.netns.lock().take();
                     sandbox.remove(&self.cluster, &node).await;
                     break;
                 }
@@ -178,6 +187,7 @@ impl Worker {
 
     /// The node lost its power, and all that ran on it. Nobody is told before it is back.
     fn lose(&mut self) {
+        self.shared.netns.lock().take();
         self.shared.running.lock().clear();
         self.shared.orders.lock().clear();
         self.addresses = None;
@@ -212,6 +222,7 @@ impl Worker {
                 Ok(sandbox) => {
                     self.trouble = None;
                     self.addresses = Some(sandbox.addresses.both());
+                    *self.shared.netns.lock() = Some(sandbox.netns().to_owned());
                     self.publish();
                     return Some(sandbox);
                 }

@@ -37,7 +37,7 @@ fn prepare(state: &StateDir, settings: &[u8]) -> anyhow::Result<()> {
     fs::write(state.config_file(), settings).context("cannot write the settings")?;
     let settings: Settings = serde_json::from_slice(settings)?;
     if let Some(kube) = &settings.kube {
-        apiserver::listen(state.root(), kube).context("cannot relay to the API server")?;
+        apiserver::open(state.root(), kube)?;
     }
     Ok(())
 }

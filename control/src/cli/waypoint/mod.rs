@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::proxy;
+use super::proxy::{self, Part};
 use crate::cluster::collection::path;
 use crate::cluster::{Cluster, Failure, escaped};
 use crate::translate::labels::{
@@ -21,10 +21,13 @@ Examples:
   ambit waypoint apply --namespace shop --enroll-namespace
   ambit waypoint list -A
   ambit waypoint delete --namespace shop
-  kubectl -n shop port-forward deploy/waypoint 15000 & ambit waypoint routes
+  ambit waypoint routes waypoint --namespace shop
+  ambit waypoint connections waypoint-5d8c7f4b9-2xkqp --namespace shop
 
 A waypoint is a Gateway; the control plane deploys what runs it. Whatever is bound to a waypoint by the label
-istio.io/use-waypoint is reached through it or not at all.";
+istio.io/use-waypoint is reached through it or not at all. What a waypoint knows is read by a port that the API server
+forwards to one of its pods, which needs the rights to list pods and to get and create pods/portforward. Without a name, a
+namespace or an address, what listens at 127.0.0.1:15000 is asked, else the only waypoint of the namespace.";
 
 /// Flags of `ambit waypoint`.
 #[derive(Debug, Args)]
@@ -44,9 +47,11 @@ pub enum Command {
     List(list::Flags),
     /// Removes waypoints that nothing is bound to.
     Delete(delete::Flags),
+    /// Shows the rules of routes that it follows.
+    Routes(proxy::Waypoint),
     #[allow(missing_docs)]
     #[command(flatten)]
-    Shows(proxy::What),
+    Shows(proxy::What<proxy::Waypoint>),
 }
 
 impl Flags {
@@ -56,7 +61,11 @@ impl Flags {
     /// The API server, or the proxy, does not do what is asked.
     pub async fn run(&self) -> anyhow::Result<String> {
         match &self.command {
-            Command::Shows(what) => what.run().await,
+            Command::Routes(waypoint) => waypoint.show(Part::Routes).await,
+            Command::Shows(what) => {
+                let (part, waypoint) = what.parts();
+                waypoint.show(part).await
+            }
             Command::Apply(flags) => {
                 let (cluster, namespace) = connect(flags.namespace.as_ref()).await?;
                 flags.run(&cluster, &namespace).await

@@ -20,7 +20,7 @@ async fn run(fake: &Fake, line: &str) -> Result<String, String> {
         Command::Apply(flags) => flags.run(&cluster, "shop").await,
         Command::List(flags) => flags.run(&cluster, "shop").await,
         Command::Delete(flags) => flags.run(&cluster, "shop").await,
-        Command::Shows(_) => panic!("it asks a proxy"),
+        Command::Routes(_) | Command::Shows(_) => panic!("it asks a proxy"),
     };
     done.map_err(|error| format!("{error:#}"))
 }
