@@ -80,17 +80,13 @@ async fn open(
                 upstreams.of_workload(workload, session.target.address, protocol)
             }
             Destination::Service(service, port) => {
+                let snapshot = session.shared.snapshot();
+                let traffic = snapshot.config.traffic(service, *port);
                 let wish = Wish {
                     tried: &tried,
-                    ..Wish::default()
+                    hash: traffic.and_then(|it| session.address_hash(&it.balance)),
                 };
-                upstreams.pick(
-                    &session.shared.snapshot(),
-                    service,
-                    *port,
-                    Kind::Connection,
-                    &wish,
-                )?
+                upstreams.pick(&snapshot, service, *port, Kind::Connection, &wish)?
             }
         };
         record.attempt(&chosen.endpoint);

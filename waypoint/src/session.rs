@@ -7,7 +7,9 @@ use std::time::Instant;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
+use ambit_http::balance::hash;
 use ambit_http::headers;
+use ambit_http::model::traffic::Balance;
 use ambit_net::relay::Counters;
 use ambit_proxy::Registry;
 
@@ -72,6 +74,13 @@ impl Session {
         let sessions = &session.shared.sessions;
         sessions.insert(session.number, Arc::downgrade(&session));
         session
+    }
+
+    /// What keeps the requests and connections of its client address together, where that is what balances.
+    pub(crate) fn address_hash(&self, balance: &Balance) -> Option<u64> {
+        let address = self.caller.address.ip().to_canonical();
+        let text = || address.to_string();
+        balance.is_by_address().then(|| hash(text().as_bytes()))
     }
 }
 

@@ -140,6 +140,10 @@ pub fn service(namespace: &str, name: &str, service: &Arc<Service>, view: &View<
     if super::service::is_external(service) {
         return outcome;
     }
+    let without_effect = super::service::without_effect(service);
+    outcome
+        .notices
+        .extend(without_effect.map(ToOwned::to_owned));
     outcome.resources = traffic::of_service(namespace, name, service, view);
     outcome
         .resources

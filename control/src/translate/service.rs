@@ -130,7 +130,29 @@ fn load_balancing(service: &Service) -> LoadBalancing {
         preference,
         mode,
         allow_unhealthy,
+        client_affinity: keeps_clients(service),
     }
+}
+
+/// Whether connections of one client address are to go to the same endpoint.
+#[must_use]
+pub fn keeps_clients(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.and_then(|spec| spec.session_affinity.as_deref()) == Some("ClientIP")
+}
+
+/// What of a Service has no effect: a time after which a client may go elsewhere. The API server says the default of all
+/// that keep their clients, so it asks for nothing.
+#[must_use]
+pub fn without_effect(service: &Service) -> Option<&'static str> {
+    const DEFAULT: i32 = 10_800;
+    let spec = service.spec.as_ref()?;
+    let config = spec.session_affinity_config.as_ref()?.client_ip.as_ref()?;
+    let asked = config.timeout_seconds.is_some_and(|it| it != DEFAULT);
+    (asked && keeps_clients(service)).then_some(
+        "spec.sessionAffinityConfig.clientIP.timeoutSeconds has no effect: \
+         a client stays for as long as its endpoint is ready",
+    )
 }
 
 pub(super) fn preference(distribution: Option<&str>) -> (Vec<Scope>, Mode) {

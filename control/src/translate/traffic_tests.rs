@@ -74,6 +74,65 @@ fn balancing() {
 }
 
 #[test]
+fn clients_of_a_service_with_affinity_stay_unless_a_rule_says_how_to_balance() {
+    let services = SERVICES.replacen("spec: {", "spec: {sessionAffinity: ClientIP, ", 1);
+    let rule = |policy: &str| {
+        let spec = format!("host: web, trafficPolicy: {{{policy}}}");
+        rule_in("shop", "d", &spec)
+    };
+    let limits = "connectionPool: {tcp: {maxConnections: 1}}";
+    let ports = format!("portLevelSettings: [{{port: {{number: 81}}, {limits}}}]");
+    let stay = Balance::ClientAffinity;
+    for (case, rule, expected) in [
+        ("no rule", String::new(), vec![("web", &stay)]),
+        ("a rule on other things", rule(limits), vec![("web", &stay)]),
+        (
+            "new endpoints start slowly",
+            rule("loadBalancer: {warmup: {duration: 30s}}"),
+            vec![("web", &stay)],
+        ),
+        (
+            "a port of its own",
+            rule(&ports),
+            vec![("web", &stay), ("web:81", &stay)],
+        ),
+        (
+            "a rule that balances",
+            rule("loadBalancer: {simple: RANDOM}"),
+            vec![("web", &Balance::Random)],
+        ),
+    ] {
+        let index = index(&format!("{services}{rule}"));
+        let known = expected
+            .iter()
+            .map(|(name, _)| format!("traffic/shop/{name}"));
+        assert_eq!(names(&index), known.collect::<Vec<_>>(), "{case}");
+        for (name, balance) in expected {
+            assert_eq!(traffic(&index, name).balance, *balance, "{case}: {name}");
+        }
+    }
+}
+
+#[test]
+fn a_time_that_ends_the_affinity_is_said_to_have_no_effect() {
+    for (spec, said) in [
+        ("sessionAffinity: ClientIP", 0),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 10800}}",
+            0,
+        ),
+        (
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}",
+            1,
+        ),
+    ] {
+        let services = SERVICES.replacen("spec: {", &format!("spec: {{{spec}, "), 1);
+        let notices = notices(&index(&services), "Service shop/web");
+        assert_eq!(notices.len(), said, "{spec}: {notices:?}");
+    }
+}
+
+#[test]
 fn limits_and_outliers() {
     let index = of(
         "host: web.shop.svc.cluster.local, trafficPolicy: {connectionPool: {tcp: {maxConnections: 10, connectTimeout: 2s}, http: {http1MaxPendingRequests: 3, http2MaxRequests: 4}}, outlierDetection: {consecutive5xxErrors: 7, consecutiveGatewayErrors: 2, interval: 1s, baseEjectionTime: 5s, maxEjectionPercent: 50}}",

@@ -653,7 +653,7 @@ pub struct Traffic {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Balance {
-    #[prost(oneof = "balance::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "balance::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub kind: ::core::option::Option<balance::Kind>,
 }
 /// Nested message and enum types in `Balance`.
@@ -676,6 +676,8 @@ pub mod balance {
         HashQuery(::prost::alloc::string::String),
         #[prost(message, tag = "8")]
         HashSourceIp(super::Empty),
+        #[prost(message, tag = "9")]
+        ClientAffinity(super::Empty),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

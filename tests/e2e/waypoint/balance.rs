@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::rows::backend;
-use super::scene::{CLIENT, http_route, lab, server, service};
+use super::scene::{CLIENT, CONSUMER, OTHER, http_route, lab, server, service};
 use super::told::so_many_lines;
 
 fn rule(service: &str, policy: &str) -> String {
@@ -63,6 +63,31 @@ fn requests_go_round_or_stay_together() {
     servers.sort_unstable();
     servers.dedup();
     assert_eq!(servers, ["v1", "v2"]);
+}
+
+/// `sessionAffinity: ClientIP` of a Service that is bound to a waypoint.
+#[test]
+fn clients_stay_where_their_service_wants_them_to() {
+    let lab = lab();
+    // Two ports of the same server, one of which the waypoint does not know to be HTTP.
+    lab.apply(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {name: stay, namespace: mesh}\n\
+         spec:\n  sessionAffinity: ClientIP\n  selector: {app: echo}\n  ports:\n  \
+         - {name: http, port: 80, targetPort: web}\n  - {name: tcp, port: 90, targetPort: web}\n",
+    );
+    for client in [CLIENT, OTHER, CONSUMER] {
+        let server = |url| Call::get(client, url).answer(&lab).server();
+        let home = server("stay.mesh/");
+        for url in ["stay.mesh/", "stay.mesh:90/"] {
+            for _ in 0..4 {
+                assert_eq!(server(url), home, "{client} {url}");
+            }
+        }
+    }
+    // However much it sends at once.
+    let home = Call::get(CLIENT, "stay.mesh/").answer(&lab).server();
+    let report = requests(&lab, 80, 40, "stay.mesh/many?delay=50ms");
+    assert_eq!((failed(&report), seen(&lab, &home, "/many")), (0, 80));
 }
 
 #[test]

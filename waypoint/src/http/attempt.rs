@@ -191,7 +191,7 @@ fn hash(
 ) -> Option<u64> {
     let traffic = snapshot.config.traffic(&forward.service, forward.port)?;
     let Balance::ConsistentHash(key) = &traffic.balance else {
-        return None;
+        return session.address_hash(&traffic.balance);
     };
     let text = |text: &str| Some(balance::hash(text.as_bytes()));
     match key {
@@ -209,7 +209,7 @@ fn hash(
             let value = pairs.find_map(|it| it.strip_prefix(&**name)?.strip_prefix('='))?;
             text(value)
         }
-        HashKey::SourceIp => text(&session.caller.address.ip().to_canonical().to_string()),
+        HashKey::SourceIp => session.address_hash(&traffic.balance),
     }
 }
 

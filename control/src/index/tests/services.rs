@@ -29,6 +29,8 @@ fn variations_of_the_service() {
         ("same node", "selector: {app: web}", "trafficDistribution: PreferSameNode".into(), balance, "Failover 5"),
         ("close by annotation", meta, "metadata: {name: web, namespace: shop, annotations: {networking.istio.io/traffic-distribution: PreferClose}}".into(), balance, "Failover 4"),
         ("not ready as well", "selector: {app: web}", "publishNotReadyAddresses: true".into(), |s| s.load_balancing.allow_unhealthy.to_string(), "true"),
+        ("clients stay", "selector: {app: web}", "sessionAffinity: ClientIP".into(), |s| s.load_balancing.client_affinity.to_string(), "true"),
+        ("clients need not stay", "selector: {app: web}", "sessionAffinity: None".into(), |s| s.load_balancing.client_affinity.to_string(), "false"),
         ("own waypoint", meta, labelled("istio.io/use-waypoint: w"), bound, w),
         ("namespace's waypoint", "{istio.io/dataplane-mode: ambient}", "{istio.io/use-waypoint: w}".into(), bound, w),
         ("the waypoint serves workloads", "{istio.io/dataplane-mode: ambient}}\n", format!("{{istio.io/use-waypoint: w}}}}\n---\n{}", gateway("workload")), bound, "None"),

@@ -85,7 +85,8 @@ fn services_and_slices_keep_what_is_read() {
         "spec": {
             "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster",
-            "publishNotReadyAddresses": true, "selector": {"app": "a"}, "sessionAffinity": "None",
+            "publishNotReadyAddresses": true, "selector": {"app": "a"}, "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
             "trafficDistribution": "PreferClose", "type": "NodePort",
             "ports": [{
                 "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http", "targetPort": "web",
@@ -103,7 +104,9 @@ fn services_and_slices_keep_what_is_read() {
         "spec": {
             "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ipFamilies": ["IPv4"],
             "internalTrafficPolicy": "Cluster", "publishNotReadyAddresses": true,
-            "selector": {"app": "a"}, "trafficDistribution": "PreferClose", "type": "NodePort",
+            "selector": {"app": "a"}, "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
+            "trafficDistribution": "PreferClose", "type": "NodePort",
             "ports": [{
                 "name": "http", "port": 80, "protocol": "TCP", "appProtocol": "http", "targetPort": "web",
             }],

@@ -106,6 +106,8 @@ fn trim_service(service: &mut Service) {
         ports: spec.ports.map(trimmed(service_port)),
         publish_not_ready_addresses: spec.publish_not_ready_addresses,
         selector: spec.selector,
+        session_affinity: spec.session_affinity,
+        session_affinity_config: spec.session_affinity_config,
         traffic_distribution: spec.traffic_distribution,
         type_: spec.type_,
         ..ServiceSpec::default()

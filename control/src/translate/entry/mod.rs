@@ -380,6 +380,6 @@ fn load_balancing(entry: &ServiceEntry, resolution: Resolution) -> LoadBalancing
     LoadBalancing {
         preference,
         mode,
-        allow_unhealthy: false,
+        ..LoadBalancing::default()
     }
 }

@@ -1,5 +1,6 @@
 //! How the endpoints of a service are chosen and protected: DestinationRule and
-//! XBackendTrafficPolicy, brought together for each Service.
+//! XBackendTrafficPolicy, brought together for each Service, and the Service's own `sessionAffinity`, which holds
+//! unless a DestinationRule says how to balance.
 //!
 //! Of several objects for a service the oldest counts, one of the service's namespace before one of the
 //! root namespace. What of a DestinationRule has no effect is said.
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use super::reference::port_of;
 use super::route::created;
+use super::service;
 use super::status::{CONTROLLER, fails, holds};
 use super::values;
 use super::view::{Outcome, View};
@@ -33,7 +35,11 @@ pub fn of_service(
 ) -> Vec<Resource> {
     let rule = rule_for(namespace, name, view);
     let budget = budget_for(namespace, name, view);
-    if rule.is_none() && budget.is_none() {
+    let balance = match service::keeps_clients(service) {
+        true => Balance::ClientAffinity,
+        false => Balance::default(),
+    };
+    if rule.is_none() && budget.is_none() && balance == Balance::default() {
         return Vec::new();
     }
     let budget = budget
@@ -43,7 +49,7 @@ pub fn of_service(
         key: NamespacedName::new(namespace, name),
         service: view.service_key(namespace, name),
         port: None,
-        balance: Balance::default(),
+        balance: balance.clone(),
         slow_start: None,
         outlier: None,
         limits: Limits::default(),
@@ -66,7 +72,7 @@ pub fn of_service(
         };
         // Settings of a port do not inherit those of the destination.
         let mut fresh = TrafficPolicy {
-            balance: Balance::default(),
+            balance: balance.clone(),
             slow_start: None,
             outlier: None,
             limits: Limits::default(),

@@ -57,7 +57,7 @@ fn balance(
         .duration(format!("{at}warmup.duration"), duration)
         .filter(|duration| !duration.is_zero());
     found.balance = match balancer.simple.as_deref() {
-        None | Some("" | "UNSPECIFIED") => Balance::default(),
+        None | Some("" | "UNSPECIFIED") => found.balance.clone(),
         Some("LEAST_REQUEST" | "LEAST_CONN") => Balance::LeastRequest,
         Some("RANDOM") => Balance::Random,
         Some("ROUND_ROBIN") => Balance::RoundRobin,

@@ -89,7 +89,7 @@ pub fn pick_less_busy<'a, T>(
 }
 
 /// The scopes that count in the service's mode.
-fn preference(how: &LoadBalancing) -> &[Scope] {
+pub(super) fn preference(how: &LoadBalancing) -> &[Scope] {
     match how.mode {
         Mode::Strict | Mode::Failover => &how.preference,
         Mode::Unspecified | Mode::Passthrough => &[],

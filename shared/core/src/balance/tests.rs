@@ -1,3 +1,5 @@
+mod affinity;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -106,6 +108,7 @@ fn the_nearest_of_many_are_found_without_a_look_at_all_and_share_alike() {
         preference: vec![Scope::Region, Scope::Zone],
         mode: Mode::Failover,
         allow_unhealthy: false,
+        client_affinity: false,
     };
     let mut from = pod("x", &[]);
     from.locality = located("r1", "z2");
@@ -254,6 +257,7 @@ fn locality() {
             preference,
             mode,
             allow_unhealthy: false,
+            client_affinity: false,
         };
         assert_eq!(
             chosen(&index, &how, &in_zone(region, zone)),
@@ -273,6 +277,7 @@ fn failover_passes_over_what_is_near_but_not_able() {
         preference: vec![Scope::Region, Scope::Zone],
         mode: Mode::Failover,
         allow_unhealthy: false,
+        client_affinity: false,
     };
     let picked = pick(endpoints(&index), &how, &from, &mut First, |endpoint| {
         (&*endpoint.workload().name != "near").then_some(())
@@ -310,6 +315,7 @@ fn of_two_the_less_busy_one_for_its_capacity() {
         preference: vec![Scope::Region, Scope::Zone],
         mode: Mode::Failover,
         allow_unhealthy: false,
+        client_affinity: false,
     };
     for (case, how, loads, expected) in [
         (

@@ -16,6 +16,8 @@ use crate::model::{
 /// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
 /// see it.
 const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
+/// The same: connections of one client address go to the same endpoint.
+const SESSION_AFFINITY: &str = "ambit.dev/session-affinity";
 /// The same, with the names of ports as its config.
 const PORT_NAMES: &str = "ambit.dev/port-names";
 
@@ -29,6 +31,7 @@ impl TryFrom<&proto::Service> for Service {
 
 fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
     let weighted_waypoints = each("weighted_waypoints", &wire.weighted_waypoints, weighted)?;
+    let extended = |name| wire.extensions.iter().any(|it| it.name == name);
     Ok(Service {
         name: wire.name.as_str().into(),
         key: service_key("namespace, hostname", &wire.namespace, &wire.hostname)?,
@@ -40,8 +43,11 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
         })?,
         waypoint: waypoint(wire, &weighted_waypoints)?,
         weighted_waypoints,
-        waypoint_bypass: wire.extensions.iter().any(|it| it.name == WAYPOINT_BYPASS),
-        load_balancing: load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?,
+        waypoint_bypass: extended(WAYPOINT_BYPASS),
+        load_balancing: LoadBalancing {
+            client_affinity: extended(SESSION_AFFINITY),
+            ..load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?
+        },
         canonical: wire.canonical,
         ingress_use_waypoint: wire.ingress_use_waypoint,
         namespace_private: match known("visibility", wire.visibility, "PUBLIC or NAMESPACE")? {
@@ -98,11 +104,16 @@ fn port_names(wire: &proto::Service) -> Result<Vec<PortName>, ConvertError> {
 
 fn extensions(service: &Service) -> Vec<proto::Extension> {
     let mut extensions = Vec::new();
-    if service.waypoint_bypass {
-        extensions.push(proto::Extension {
-            name: WAYPOINT_BYPASS.to_owned(),
-            config: None,
-        });
+    for (name, holds) in [
+        (WAYPOINT_BYPASS, service.waypoint_bypass),
+        (SESSION_AFFINITY, service.load_balancing.client_affinity),
+    ] {
+        if holds {
+            extensions.push(proto::Extension {
+                name: name.to_owned(),
+                config: None,
+            });
+        }
     }
     if !service.port_names.is_empty() {
         let ports = service.port_names.iter().map(|named| names::PortName {
@@ -141,6 +152,7 @@ fn load_balancing(wire: Option<&proto::LoadBalancing>) -> Result<LoadBalancing, 
             lb::HealthPolicy::OnlyHealthy => false,
             lb::HealthPolicy::AllowAll => true,
         },
+        client_affinity: false,
     })
 }
 

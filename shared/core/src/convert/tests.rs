@@ -574,13 +574,14 @@ mod strategies {
             Just(Mode::Passthrough)
         ];
         let preference = some(prop_oneof![Just(Near::Region), Just(Near::Network)]);
-        let how = (preference, mode, any::<bool>()).prop_map(|(preference, mode, unhealthy)| {
-            LoadBalancing {
+        let how = (preference, mode, any::<(bool, bool)>()).prop_map(
+            |(preference, mode, (allow_unhealthy, client_affinity))| LoadBalancing {
                 preference,
                 mode,
-                allow_unhealthy: unhealthy,
-            }
-        });
+                allow_unhealthy,
+                client_affinity,
+            },
+        );
         let flags = any::<(bool, bool, bool, bool)>();
         let waypoint = proptest::option::of(gateway());
         let weighted = some((gateway(), any::<u32>()));

@@ -127,6 +127,8 @@ pub struct LoadBalancing {
     pub mode: Mode,
     /// Unhealthy endpoints are used as well (`publishNotReadyAddresses`).
     pub allow_unhealthy: bool,
+    /// Connections of one client address go to the same endpoint (`sessionAffinity: ClientIP`).
+    pub client_affinity: bool,
 }
 
 /// A circle around the client.

@@ -8,7 +8,7 @@ use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
 use super::target::{fitting, reachable_ip, target_port};
 use super::waypoint::{self, Shown};
 use super::{HBONE_PORT, Refusal};
-use crate::balance::{Picker, pick, pick_less_busy};
+use crate::balance::{Picker, keep, pick, pick_less_busy};
 use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::{Endpoint, Endpoints, Index, Target};
@@ -172,6 +172,10 @@ impl<'a, P: Picker> Planner<'a, P> {
         let endpoints = self.index.endpoints(&service.key);
         let picked = endpoints.and_then(|endpoints| {
             let able = |endpoint| able(outbound, dialled, endpoint, &port);
+            if how.client_affinity {
+                let client = outbound.source_addr.ip();
+                return keep(endpoints, how, outbound.source, client, able);
+            }
             pick(endpoints, how, outbound.source, self.picker, able)
         });
         self.picked(service, endpoints, picked)

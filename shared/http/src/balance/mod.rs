@@ -24,7 +24,7 @@ use crate::model::traffic::{Balance, TrafficPolicy};
 use draw::Draw;
 use ring::Ring;
 
-pub use ring::hash;
+pub use ambit_core::balance::hash;
 pub use stats::{InFlight, Registry, Stats};
 
 /// Draws before giving up on luck and looking at every endpoint.
@@ -147,7 +147,10 @@ impl Balancer {
             }
         }
         tiers.sort_by_key(|tier| std::cmp::Reverse(tier.rank));
-        let hashed = matches!(balance, Balance::ConsistentHash(_));
+        let hashed = matches!(
+            balance,
+            Balance::ConsistentHash(_) | Balance::ClientAffinity
+        );
         for tier in &mut tiers {
             tier.draw = Draw::new(tier.slots.iter().map(|slot| slot.weight));
             tier.ring = hashed.then(|| Ring::new(tier.slots.iter().map(Slot::point)));
@@ -263,7 +266,7 @@ impl Balancer {
     }
 
     /// The first on the ring that has room: one key that is all the traffic does not drown its
-    /// endpoint. What is spilt goes to the same neighbour.
+    /// endpoint. What is spilt goes to the same neighbour. Nothing is spilt of clients that are to be kept.
     fn on_ring<'a>(
         &self,
         tier: &'a Tier,
@@ -272,13 +275,14 @@ impl Balancer {
         pass: Pass<'_>,
     ) -> Option<&'a Slot> {
         let mut first = None;
+        let kept = self.balance == Balance::ClientAffinity;
         let room = ring::Room::new(self.in_flight.load(Ordering::Relaxed), tier.draw.total());
         for at in ring.walk(hash) {
             let slot = &tier.slots[at];
             if !pass.takes(slot) {
                 continue;
             }
-            if room.has(slot.stats.in_flight(), slot.weight) {
+            if kept || room.has(slot.stats.in_flight(), slot.weight) {
                 return Some(slot);
             }
             first = first.or(Some(slot));
@@ -317,8 +321,10 @@ impl Balancer {
 
     fn load(&self, slot: &Slot, now: Instant) -> f64 {
         let load = match self.balance {
-            Balance::PeakEwma | Balance::ConsistentHash(_) => slot.stats.cost(now),
-            _ => f64::from(slot.stats.in_flight().saturating_add(1)),
+            Balance::LeastRequest | Balance::Random | Balance::RoundRobin => {
+                f64::from(slot.stats.in_flight().saturating_add(1))
+            }
+            _ => slot.stats.cost(now),
         };
         load / f64::from(slot.weight)
     }

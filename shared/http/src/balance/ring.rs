@@ -1,6 +1,8 @@
 //! Consistent hashing: a key keeps its endpoint while it lives, and when one goes or comes only the
 //! keys next to it move. Every waypoint of a service has the same ring.
 
+use ambit_core::balance::{hash, mix};
+
 /// Points on the ring for each unit of weight.
 const POINTS: u32 = 64;
 /// Heavier endpoints get no more points.
@@ -57,21 +59,4 @@ impl Room {
         let share = self.requests * u64::from(weight) * ROOM / 100;
         u64::from(in_flight) < share.div_ceil(self.weights).max(LEAST_ROOM)
     }
-}
-
-/// The place of a key: the same in every process. Not for secrets.
-#[must_use]
-pub fn hash(key: &[u8]) -> u64 {
-    // FNV-1a, then mixed, since its high bits alone are weak.
-    let fnv = key.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    mix(fnv)
-}
-
-/// The finalizer of SplitMix64.
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }

@@ -128,13 +128,14 @@ impl World {
     }
 }
 
-fn all_ways() -> [Balance; 5] {
+fn all_ways() -> [Balance; 6] {
     [
         Balance::PeakEwma,
         Balance::LeastRequest,
         Balance::Random,
         Balance::RoundRobin,
         Balance::ConsistentHash(HashKey::SourceIp),
+        Balance::ClientAffinity,
     ]
 }
 
@@ -328,6 +329,7 @@ fn health_and_locality() {
             preference: vec![Scope::Zone],
             mode,
             allow_unhealthy,
+            client_affinity: false,
         };
         let balancer = world.build(None);
         let shares = world.shares(&balancer, 500);
@@ -393,8 +395,16 @@ fn the_new_start_slowly_the_first_do_not() {
 
 #[test]
 fn a_key_keeps_its_endpoint_and_few_move() {
-    let hashed = Balance::ConsistentHash(HashKey::SourceIp);
-    let mut world = World::new(hashed, pods(10));
+    for balance in [
+        Balance::ConsistentHash(HashKey::SourceIp),
+        Balance::ClientAffinity,
+    ] {
+        keeps_and_few_move(balance);
+    }
+}
+
+fn keeps_and_few_move(balance: Balance) {
+    let mut world = World::new(balance, pods(10));
     let keys: Vec<_> = (0..5_000u64).map(|n| hash(&n.to_be_bytes())).collect();
     let homes = |world: &mut World, balancer: &Balancer| -> Vec<String> {
         let wish = |hash| Wish {
@@ -462,6 +472,32 @@ fn a_key_that_is_everything_spills() {
         0,
         "what is dropped has ended"
     );
+}
+
+#[test]
+fn a_client_that_is_to_stay_stays_whatever_it_sends() {
+    let mut world = World::new(Balance::ClientAffinity, pods(10));
+    let balancer = world.build(None);
+    let wish = |tried| Wish {
+        hash: Some(hash(b"x")),
+        tried,
+    };
+    let mut open = Vec::new();
+    let mut homes = std::collections::BTreeSet::new();
+    for _ in 0..1_000 {
+        let picked = balancer.pick(&wish(&[]), world.now, &mut world.picker);
+        let picked = picked.expect("one");
+        homes.insert(picked.endpoint.workload().uid.clone());
+        open.push(picked.begin(world.now));
+    }
+    assert_eq!(homes.len(), 1, "{homes:?}");
+    let tried: Vec<_> = homes.into_iter().collect();
+    let mut others: Vec<_> = (0..10)
+        .filter_map(|_| world.pick(&balancer, &wish(&tried)))
+        .collect();
+    others.dedup();
+    assert_eq!(others.len(), 1, "the next one is one as well: {others:?}");
+    assert_ne!(*others[0], *tried[0]);
 }
 
 #[test]

@@ -373,6 +373,7 @@ fn every_kind() -> Vec<Resource> {
         Balance::ConsistentHash(HashKey::Cookie("user".into())),
         Balance::ConsistentHash(HashKey::Query("user".into())),
         Balance::ConsistentHash(HashKey::SourceIp),
+        Balance::ClientAffinity,
     ] {
         found.push(Resource::Traffic(Arc::new(traffic(balance))));
     }

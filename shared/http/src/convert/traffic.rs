@@ -61,6 +61,7 @@ fn balance(wire: Option<&proto::Balance>) -> Result<Balance, ConvertError> {
             Balance::ConsistentHash(HashKey::Query(filled("hash_query", name)?))
         }
         Kind::HashSourceIp(_) => Balance::ConsistentHash(HashKey::SourceIp),
+        Kind::ClientAffinity(_) => Balance::ClientAffinity,
     })
 }
 
@@ -147,6 +148,7 @@ fn wire_balance(balance: &Balance) -> Kind {
         Balance::ConsistentHash(HashKey::Cookie(name)) => Kind::HashCookie(name.to_string()),
         Balance::ConsistentHash(HashKey::Query(name)) => Kind::HashQuery(name.to_string()),
         Balance::ConsistentHash(HashKey::SourceIp) => Kind::HashSourceIp(proto::Empty {}),
+        Balance::ClientAffinity => Kind::ClientAffinity(proto::Empty {}),
     }
 }
 

@@ -45,6 +45,19 @@ pub enum Balance {
     RoundRobin,
     /// The same for the same value; requests without one are spread.
     ConsistentHash(HashKey),
+    /// The same for the same client address, however much it sends (`sessionAffinity: ClientIP` of the Service).
+    ClientAffinity,
+}
+
+impl Balance {
+    /// Whether the client's address decides.
+    #[must_use]
+    pub fn is_by_address(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientAffinity | Self::ConsistentHash(HashKey::SourceIp)
+        )
+    }
 }
 
 /// What decides.

@@ -64,6 +64,8 @@ struct LoadBalancer<'a> {
     mode: &'static str,
     routing_preferences: &'a [Scope],
     health_policy: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_affinity: Option<&'static str>,
 }
 
 /// Every service, by name.
@@ -125,6 +127,7 @@ fn service<'a>(index: &'a Index, service: &'a model::Service) -> Service<'a> {
                 true => "AllowAll",
                 false => "OnlyHealthy",
             },
+            session_affinity: balancing.client_affinity.then_some("ClientIP"),
         },
         ip_families: match service.ip_families {
             IpFamilies::Automatic => None,

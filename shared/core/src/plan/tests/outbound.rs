@@ -421,6 +421,40 @@ fn another_endpoint_after_a_failure() {
 }
 
 #[test]
+fn a_client_address_keeps_its_endpoint_and_the_one_after_it() {
+    let mut web_service = service("ns/web", &["10.1.0.1"]);
+    web_service.load_balancing.client_affinity = true;
+    let pods = (1..=5).map(|n| web(&format!("p{n}"), &[&format!("10.0.1.{n}")]).into());
+    let index = index(std::iter::once(web_service.into()).chain(pods));
+    let client = client();
+    let home = |address: &str, failed: &[Arc<str>], seed| {
+        let connection = Outbound {
+            source_addr: sock(address),
+            exclude: failed,
+            ..outbound(&client, "10.1.0.1:80")
+        };
+        let plan = plan_outbound(&index, &connection, &mut Seeded::new(seed));
+        plan.expect("an endpoint")
+            .workload
+            .expect("known")
+            .uid
+            .clone()
+    };
+    let mut all = std::collections::BTreeSet::new();
+    for number in 1..100 {
+        let from = |port: u16| format!("10.0.0.{number}:{port}");
+        let first = home(&from(40_000), &[], 1);
+        assert_eq!(home(&from(40_001), &[], 2), first);
+        let failed = [first.clone()];
+        let second = home(&from(40_002), &failed, 3);
+        assert_ne!(second, first);
+        assert_eq!(home(&from(40_003), &failed, 4), second);
+        all.insert(first);
+    }
+    assert_eq!(all.len(), 5);
+}
+
+#[test]
 fn pods_of_the_same_node() {
     let mut native = pod("native", &["10.0.0.5"]);
     native.native_tunnel = true;
