@@ -316,7 +316,7 @@ fn a_canary_is_asked_as_well_and_may_decide_otherwise() {
 #[test]
 fn what_is_left_alone_is_seen_by_nobody() {
     let all = |pod: &str, annotation: &str| {
-        let with = format!("annotations: {{traffic.sidecar.istio.io/{annotation}, ");
+        let with = format!("annotations: {{ambit.dev/{annotation}, ");
         let name = format!("name: {pod}, ");
         let documents = format!("{MESH}{INSTANCE}");
         let documents = documents.split("\n---\n").map(|document| {
@@ -340,39 +340,39 @@ fn what_is_left_alone_is_seen_by_nobody() {
     for (case, objects, decision, says) in [
         (
             "past the waypoint that the Service requires",
-            all("a-1", "excludeOutboundPorts: '80'"),
+            all("a-1", "exclude-outbound-ports: '80'"),
             Decision::Refused,
-            "excludeOutboundPorts of pod shop/a-1 leaves 10.96.0.1:80 alone",
+            "exclude-outbound-ports of pod shop/a-1 leaves 10.96.0.1:80 alone",
         ),
         (
             "in plain text",
-            unbound(&all("a-1", "excludeOutboundIPRanges: 10.96.0.0/16")),
+            unbound(&all("a-1", "exclude-outbound-ip-ranges: 10.96.0.0/16")),
             Decision::Passes,
             "(shop/web-1 port 8080, in plain text)",
         ),
         (
             "in plain text that is refused",
-            unbound(&all("a-1", "excludeOutboundIPRanges: 10.96.0.0/16")) + "\n" + strict,
+            unbound(&all("a-1", "exclude-outbound-ip-ranges: 10.96.0.0/16")) + "\n" + strict,
             Decision::Refused,
             "(shop/web-1 port 8080, in plain text)",
         ),
         (
             "another port",
-            all("a-1", "excludeOutboundPorts: '443'"),
+            all("a-1", "exclude-outbound-ports: '443'"),
             Decision::Passes,
             "in a tunnel to waypoint instance shop/w-1",
         ),
         (
             "a port that anybody reaches",
-            all("web-1", "excludeInboundPorts: '8080'"),
+            all("web-1", "exclude-inbound-ports: '8080'"),
             Decision::Passes,
-            "excludeInboundPorts of pod shop/web-1 lets anybody in",
+            "exclude-inbound-ports of pod shop/web-1 lets anybody in",
         ),
         (
             "one that does not read",
-            all("a-1", "excludeOutboundPorts: web"),
+            all("a-1", "exclude-outbound-ports: web"),
             Decision::Passes,
-            "captures everything: annotation traffic.sidecar.istio.io/excludeOutboundPorts=",
+            "captures everything: annotation ambit.dev/exclude-outbound-ports=",
         ),
     ] {
         let answer = ask(&objects, "shop/a", Method::GET, "/read");

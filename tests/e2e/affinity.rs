@@ -7,7 +7,8 @@ use ambit_lab::harness::Lab;
 use crate::fixtures::{AMBIENT, client, echo, namespace, service, text};
 use crate::flows::start;
 
-const CLIENTS: usize = 6;
+/// So many that all of them at one server is no chance to think of: one in 59,049.
+const CLIENTS: usize = 12;
 
 /// The server of each client, which it has in every of four connections.
 fn homes(lab: &Lab) -> BTreeMap<String, String> {

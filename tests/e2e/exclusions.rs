@@ -18,19 +18,21 @@ const STRANGER: &str = "outside/stranger";
 const SERVER: &str = "mesh/server";
 /// Takes plain text on port 8080.
 const OPEN: &str = "open/echo";
+/// Who asks the server all the time, and at which port.
+const LOADS: [(&str, u16); 3] = [(STRANGER, 9090), (FAR, 8080), (NEAR, 9090)];
 
 /// What an annotation is set to; none at all for the empty name.
 fn annotation(name: &str, value: &str) -> String {
     match name {
         "" => "annotations: {}".to_owned(),
-        name => format!("annotations: {{traffic.sidecar.istio.io/{name}: '{value}'}}"),
+        name => format!("annotations: {{ambit.dev/{name}: '{value}'}}"),
     }
 }
 
 fn server(left_alone: &str) -> String {
     let annotations = match left_alone {
         "" => annotation("", ""),
-        ports => annotation("excludeInboundPorts", ports),
+        ports => annotation("exclude-inbound-ports", ports),
     };
     format!(
         "---\napiVersion: v1\nkind: Pod\n\
@@ -68,10 +70,22 @@ fn answers(lab: &Lab, from: &str, to: &str, port: u16) -> [bool; 2] {
     })
 }
 
-/// How many requests the server has answered.
-fn requests(lab: &Lab) -> u64 {
+/// How many requests of each load the server has answered.
+fn requests(lab: &Lab) -> [u64; 3] {
     let counts = lab.get(SERVER, "http://127.0.0.1:8080/requests");
-    counts["/"].as_u64().unwrap_or_default()
+    LOADS.map(|(from, _)| counts[format!("/{from}")].as_u64().unwrap_or_default())
+}
+
+/// Waits until each load has been answered more often than `before`.
+fn go_on(lab: &Lab, before: [u64; 3]) {
+    eventually("answers to each load", PATIENCE, || {
+        let now = requests(lab);
+        let more = before
+            .iter()
+            .zip(now)
+            .all(|(before, now)| now > before + 10);
+        more.then_some(())
+    });
 }
 
 fn becomes(lab: &Lab, from: &str, port: u16, answered: bool) {
@@ -96,22 +110,20 @@ fn a_port_that_is_left_alone_takes_plain_text_and_tunnels() {
     }
     // Others while the pod runs, and what is open goes on.
     let [address, _] = addresses(&lab, SERVER);
-    let before = requests(&lab);
     thread::scope(|scope| {
-        let loads = [(STRANGER, 9090), (FAR, 8080), (NEAR, 9090)].map(|(from, port)| {
-            let (url, lab) = (format!("http://{address}:{port}/"), &lab);
-            let kept = ["-c", "2", "--rate", "40", "-d", "15s", "--json"];
+        let loads = LOADS.map(|(from, port)| {
+            let (url, lab) = (format!("http://{address}:{port}/{from}"), &lab);
+            let kept = ["-c", "2", "--rate", "40", "-d", "20s", "--json"];
             scope.spawn(move || {
                 let arguments: Vec<&str> = ["http", &url].into_iter().chain(kept).collect();
                 lab.load(from, &arguments).json()
             })
         });
-        eventually("the loads to begin", PATIENCE, || {
-            (requests(&lab) > before + 60).then_some(())
-        });
+        go_on(&lab, [0; 3]);
         lab.apply(&server("8080"));
         becomes(&lab, STRANGER, 8080, true);
         becomes(&lab, STRANGER, 9090, false);
+        go_on(&lab, requests(&lab));
         for load in loads {
             let report = load.join().expect("a report");
             assert_eq!(report["errors"]["total"], 0, "{report}");
@@ -129,7 +141,7 @@ fn a_port_that_is_left_alone_takes_plain_text_and_tunnels() {
     });
     for part in [
         SERVER,
-        "excludeInboundPorts",
+        "exclude-inbound-ports",
         "8080,web",
         "write ports from 1",
     ] {
@@ -165,14 +177,14 @@ fn what_a_pod_dials_is_left_alone_by_port_and_by_address() {
     assert!(!flows(&lab, "node-1").iter().any(plain));
 
     // In plain text: STRICT refuses it, and who takes it knows nobody.
-    lab.apply(&far("excludeOutboundPorts", "8080, 443"));
+    lab.apply(&far("exclude-outbound-ports", "8080, 443"));
     becomes(&lab, FAR, 8080, false);
     assert_eq!(answers(&lab, FAR, SERVER, 9090), [true; 2], "not that port");
     assert_eq!(answers(&lab, FAR, OPEN, 8080), [true; 2]);
     let _ = flow_that(&lab, "node-1", "plain text to echo", plain);
 
     let all = addresses(&lab, SERVER).join(",");
-    lab.apply(&far("excludeOutboundIPRanges", &all));
+    lab.apply(&far("exclude-outbound-ip-ranges", &all));
     becomes(&lab, FAR, 8080, false);
     assert_eq!(
         answers(&lab, FAR, SERVER, 9090),
@@ -190,7 +202,7 @@ fn what_a_pod_dials_is_left_alone_by_port_and_by_address() {
         (now.iter().filter(|it| tunnels(it)).count() > before).then_some(())
     });
 
-    lab.apply(&far("excludeOutboundIPRanges", "10.0.0.0/33"));
+    lab.apply(&far("exclude-outbound-ip-ranges", "10.0.0.0/33"));
     becomes(&lab, FAR, 8080, true);
     let log = lab.logs("agent/node-2");
     assert!(log.contains("10.0.0.0/33"), "{log}");

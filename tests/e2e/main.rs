@@ -22,3 +22,4 @@ mod programs;
 mod refusals;
 mod renaming;
 mod waypoint;
+mod weather;

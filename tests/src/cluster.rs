@@ -16,6 +16,7 @@ use crate::apiserver::{self, ApiServer, has_ended};
 use crate::controllers::{self, is_terminating};
 use crate::kubelet::{Images, NodeFiles, PodHandle, run_pod};
 use crate::mesh::Mesh;
+use crate::net::weather::{Storm, Weather};
 use crate::net::{NamedNetns, plan};
 use crate::stage::Mode;
 use crate::state::StateDir;
@@ -79,6 +80,7 @@ pub struct LabNode {
     pub netns: NamedNetns,
     indexes: Mutex<Indexes>,
     power: watch::Sender<bool>,
+    storm: Mutex<Option<Storm>>,
 }
 
 /// The pod addresses of a node. The least recently used is given out, for what remembers an old one.
@@ -109,7 +111,28 @@ impl LabNode {
             netns,
             indexes: Mutex::default(),
             power: watch::Sender::new(true),
+            storm: Mutex::default(),
         }
+    }
+
+    /// What happens to all that it sends and receives.
+    pub(crate) fn weather(&self) -> Weather {
+        let storm = self.storm.lock();
+        storm.as_ref().map(Storm::weather).unwrap_or_default()
+    }
+
+    /// Changes that. The calling thread is in the bridge's namespace.
+    ///
+    /// # Errors
+    /// As the kernel says; then nothing happens to it.
+    pub(crate) fn set_weather(&self, weather: Weather) -> std::io::Result<()> {
+        let mut storm = self.storm.lock();
+        // The one before ends first: both would want the same devices.
+        *storm = None;
+        if !weather.is_fair() {
+            *storm = Some(Storm::begin(self.number, weather)?);
+        }
+        Ok(())
     }
 
     /// Whether it runs.

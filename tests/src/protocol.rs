@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::api::Manifest;
 use crate::mesh::ComponentStatus;
+use crate::net::weather::Weather;
 use crate::sys;
 
 /// No message is longer.
@@ -92,6 +93,13 @@ pub enum Request {
         /// Variables besides those it has.
         env: BTreeMap<String, String>,
     },
+    /// Change what happens to all that a node sends and receives.
+    Network {
+        /// `node/NAME`.
+        target: String,
+        /// It.
+        weather: Weather,
+    },
     /// End the lab.
     Down,
 }
@@ -122,6 +130,9 @@ pub struct Status {
     pub nodes: Vec<(String, usize)>,
     /// Pods: ready and all.
     pub pods: (usize, usize),
+    /// Nodes whose link is not as it should be, and how it is.
+    #[serde(default)]
+    pub weather: Vec<(String, Weather)>,
     /// The parts of the mesh.
     pub components: Vec<ComponentStatus>,
     /// Why the configuration is not in force; empty when it is.

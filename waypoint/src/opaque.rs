@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use record::Record;
 
 use crate::io::{Io, Prefixed};
-use crate::session::Session;
+use crate::session::{Session, address_hash};
 use crate::snapshot::Snapshot;
 use crate::upstream::Chosen;
 
@@ -84,7 +84,8 @@ async fn open(
                 let traffic = snapshot.config.traffic(service, *port);
                 let wish = Wish {
                     tried: &tried,
-                    hash: traffic.and_then(|it| session.address_hash(&it.balance)),
+                    hash: traffic
+                        .and_then(|it| address_hash(session.caller.address.ip(), &it.balance)),
                 };
                 upstreams.pick(&snapshot, service, *port, Kind::Connection, &wish)?
             }

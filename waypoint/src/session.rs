@@ -1,6 +1,6 @@
 //! One tunnelled connection of a client, for its whole life.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -75,13 +75,12 @@ impl Session {
         sessions.insert(session.number, Arc::downgrade(&session));
         session
     }
+}
 
-    /// What keeps the requests and connections of its client address together, where that is what balances.
-    pub(crate) fn address_hash(&self, balance: &Balance) -> Option<u64> {
-        let address = self.caller.address.ip().to_canonical();
-        let text = || address.to_string();
-        balance.is_by_address().then(|| hash(text().as_bytes()))
-    }
+/// What keeps the requests and connections of a client address together, where that is what balances.
+pub(crate) fn address_hash(client: IpAddr, balance: &Balance) -> Option<u64> {
+    let text = || client.to_canonical().to_string();
+    balance.is_by_address().then(|| hash(text().as_bytes()))
 }
 
 impl Drop for Session {

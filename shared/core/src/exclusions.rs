@@ -1,8 +1,9 @@
-//! What of a pod's traffic is left alone, by annotations of the pod: Istio's for pods with a sidecar
-//! (<https://istio.io/latest/docs/reference/config/annotations/>), with the same meaning.
+//! What of a pod's traffic is left alone, by annotations of the pod.
 //!
 //! What is left alone goes in plain text, past every proxy and judged by none. So nothing is guessed: of a pod with one
-//! annotation that does not read, nothing is left alone.
+//! annotation that does not read, nothing is left alone. And the names are our own: Istio's for pods with a sidecar
+//! (`traffic.sidecar.istio.io/excludeInboundPorts`) mean nothing in its ambient mesh, and one that was forgotten on a
+//! pod that has left its sidecar must not open it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,17 +15,18 @@ use serde::{Deserialize, Serialize};
 use crate::plan::is_own_port;
 
 /// Ports of the pod that take plain text.
-pub const INBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
+pub const INBOUND_PORTS: &str = "ambit.dev/exclude-inbound-ports";
 /// Ports that the pod dials in plain text, wherever.
-pub const OUTBOUND_PORTS: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
+pub const OUTBOUND_PORTS: &str = "ambit.dev/exclude-outbound-ports";
 /// Addresses that it dials in plain text, on any port.
-pub const OUTBOUND_RANGES: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+pub const OUTBOUND_RANGES: &str = "ambit.dev/exclude-outbound-ip-ranges";
 
 /// Values that an annotation may have: each is a rule that packets of the pod pass.
 const MOST: usize = 64;
 /// Characters that are shown of a value that does not read.
 const SHOWN: usize = 64;
 const PORTS: &str = "ports from 1 to 65535, separated by commas, such as \"8080,9090\"";
+const OTHERS: &str = "ports other than 15001, 15006 and 15008";
 const RANGES: &str =
     "ranges of addresses, separated by commas, such as \"10.1.0.0/16,2001:db8::/32\"";
 
@@ -65,13 +67,27 @@ impl Exclusions {
         let inbound = list(INBOUND_PORTS, PORTS);
         let inbound_ports = inbound.read(port)?;
         if let Some(port) = inbound_ports.iter().find(|port| is_own_port(**port)) {
-            return Err(inbound.error(format!("{port} is a port of the node proxy itself")));
+            let own = List {
+                expected: OTHERS,
+                ..inbound
+            };
+            return Err(own.error(format!("{port} is a port of the node proxy itself")));
         }
         Ok(Self {
             inbound_ports,
             outbound_ports: list(OUTBOUND_PORTS, PORTS).read(port)?,
             outbound_ranges: list(OUTBOUND_RANGES, RANGES).read(range)?,
         })
+    }
+
+    /// What both leave alone.
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Self {
+        Self {
+            inbound_ports: &self.inbound_ports & &other.inbound_ports,
+            outbound_ports: &self.outbound_ports & &other.outbound_ports,
+            outbound_ranges: &self.outbound_ranges & &other.outbound_ranges,
+        }
     }
 
     /// The annotation by which plain text to this port of the pod is left alone.
@@ -215,10 +231,10 @@ mod tests {
                 INBOUND_PORTS | OUTBOUND_PORTS => Some("80"),
                 _ => None,
             });
-            let expected = if annotation == OUTBOUND_RANGES {
-                RANGES
-            } else {
-                PORTS
+            let expected = match annotation {
+                _ if problem == own => OTHERS,
+                OUTBOUND_RANGES => RANGES,
+                _ => PORTS,
             };
             let value = beginning(value);
             assert_eq!(
@@ -233,6 +249,15 @@ mod tests {
             too_many.contains(": it has more than 64 values; write ports"),
             "{too_many}"
         );
+    }
+
+    #[test]
+    fn what_two_have_in_common_is_in_both() {
+        let one = read("80,81", "443", "10.0.0.0/8,fd00::/64").expect("it reads");
+        let other = read("81,82", "", "fd00::/64").expect("it reads");
+        let both = read("81", "", "fd00::/64").expect("it reads");
+        assert_eq!(one.common(&other), both);
+        assert_eq!(other.common(&one), both);
     }
 
     #[test]

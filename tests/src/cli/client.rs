@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{Output, complain, line, manifests, table};
+use crate::net::weather::Weather;
 use crate::protocol::{self, Reply, Request, Status};
 use crate::state::StateDir;
 
@@ -219,6 +220,14 @@ pub(super) fn replace(
     });
     let env = pairs.collect::<anyhow::Result<_>>()?;
     Ok(ask(state, &Request::Replace { target, env })?.exit())
+}
+
+pub(super) fn network(
+    state: &StateDir,
+    target: String,
+    weather: Weather,
+) -> anyhow::Result<ExitCode> {
+    Ok(ask(state, &Request::Network { target, weather })?.exit())
 }
 
 pub(super) fn status(state: &StateDir, output: Option<Output>) -> anyhow::Result<ExitCode> {

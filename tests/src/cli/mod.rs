@@ -8,10 +8,13 @@ mod up;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use ambit_core::trust_domain::DEFAULT_TRUST_DOMAIN;
 use clap::{Args, Parser, Subcommand};
 
+use crate::net::weather::Weather;
+use crate::programs::units::parse_duration;
 use crate::state::StateDir;
 
 /// A tiny Kubernetes cluster with the mesh in it, in network namespaces of this machine.
@@ -118,6 +121,17 @@ enum Command {
         /// A variable besides those it has.
         #[arg(long = "env", value_name = "NAME=VALUE", required = true)]
         env: Vec<String>,
+    },
+    /// Make what a node sends and receives late, or lose some of it; without either the network is as it was.
+    Network {
+        /// `node/NAME`.
+        target: String,
+        /// How late it is, one way, as `20ms`; at most 10 s.
+        #[arg(long, value_name = "DURATION", value_parser = delay, default_value = "0ms")]
+        delay: Duration,
+        /// How much of it is lost, in percent: 100 cuts the node off.
+        #[arg(long, value_name = "PERCENT", value_parser = percent, default_value = "0")]
+        loss: f64,
     },
     /// Show how the lab is.
     Status {
@@ -254,10 +268,32 @@ fn run(state: &StateDir, command: Command) -> anyhow::Result<ExitCode> {
             patience,
         } => client::restart(state, target, namespace.namespace, patience.timeout),
         Command::Replace { target, env } => client::replace(state, target, &env),
+        Command::Network {
+            target,
+            delay,
+            loss,
+        } => {
+            let loss = loss / 100.0;
+            client::network(state, target, Weather { delay, loss })
+        }
         Command::Status { output } => client::status(state, output),
         Command::Down => client::down(state),
         Command::Demo => Ok(crate::demo::demo()),
     }
+}
+
+fn delay(text: &str) -> Result<Duration, String> {
+    let delay = parse_duration(text).map_err(|error| error.to_string())?;
+    match delay <= Duration::from_secs(10) {
+        true => Ok(delay),
+        false => Err(format!("{text} is longer than 10s")),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    let percent = number.parse().ok().filter(|it| (0.0..=100.0).contains(it));
+    percent.ok_or_else(|| format!("{text:?} is no number from 0 to 100"))
 }
 
 /// Prints a line on standard output.

@@ -198,6 +198,9 @@ pub(super) fn render_status(status: &Status) -> String {
             .map(|(node, pods)| vec![node.clone(), pods.to_string()]),
     );
     let _ = write!(out, "\n{}", align(rows));
+    for (node, weather) in &status.weather {
+        let _ = writeln!(out, "the network of {node}: {weather}");
+    }
     if !status.components.is_empty() {
         let header = ["COMPONENT", "PID", "RESTARTS", "LAST END"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];

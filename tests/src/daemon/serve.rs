@@ -150,6 +150,9 @@ async fn answer(
             replaced.map_err(|it| vec![it])?;
             Ok(Reply::Done(0))
         }
+        Request::Network { target, weather } => {
+            target::network(cluster, &target, weather).map(|()| Reply::Done(0))
+        }
         Request::Restart {
             target,
             namespace,

@@ -17,6 +17,10 @@ pub(super) fn status(cluster: &Cluster) -> Status {
                 !is_virtual(pod) && spec.and_then(|it| it.node_name.as_ref()) == Some(&node.name)
             });
             status.nodes.push((node.name.clone(), here.count()));
+            let weather = node.weather();
+            if !weather.is_fair() {
+                status.weather.push((node.name.clone(), weather));
+            }
         }
         let pods = || store.pods.iter().filter(|(_, pod)| !is_virtual(pod));
         status.pods = (

@@ -12,6 +12,7 @@ use crate::cluster::{Cluster, LabNode};
 use crate::controllers::{container_statuses, is_ready, is_terminating};
 use crate::kubelet::{Order, Place};
 use crate::mesh::component_log;
+use crate::net::weather::Weather;
 use crate::stage::Target;
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -112,6 +113,15 @@ pub(super) async fn restart(
         sleep(PAUSE).await;
     }
     Err(vec![format!("{target} is not back after {patience:?}")])
+}
+
+/// Changes the weather between a node and the others.
+pub(super) fn network(cluster: &Cluster, target: &str, weather: Weather) -> Result<(), Problems> {
+    let name = target.strip_prefix("node/").unwrap_or(target);
+    let node = cluster.node(name);
+    let node = node.ok_or_else(|| vec![format!("no node is called {name:?}")])?;
+    let set = node.set_weather(weather);
+    set.map_err(|error| vec![format!("the network of {name}: {error}")])
 }
 
 /// The node that `target` is, where nodes have a power switch: what the mesh runs there has to be pods.

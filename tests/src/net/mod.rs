@@ -4,5 +4,6 @@ mod namespace;
 pub mod plan;
 pub mod proxy;
 pub mod topology;
+pub mod weather;
 
 pub use namespace::NamedNetns;

@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use super::namespace::NamedNetns;
 use super::plan::{self, Pair};
 
-const BRIDGE: &str = "lab0";
+pub(super) const BRIDGE: &str = "lab0";
 const NODE_DEVICE: &str = "eth0";
 const POD_DEVICE: &str = "eth0";
-const MTU: u32 = 1500;
+pub(super) const MTU: u32 = 1500;
 
 /// Makes the bridge in the namespace of the calling thread.
 ///
@@ -176,7 +176,7 @@ fn forward() -> io::Result<()> {
 }
 
 /// Sets a kernel parameter of the calling thread's network namespace.
-fn set(name: &str, value: &str) -> io::Result<()> {
+pub(super) fn set(name: &str, value: &str) -> io::Result<()> {
     let path = format!("/proc/sys/{name}");
     fs::write(&path, value)
         .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))

@@ -131,6 +131,38 @@ pub fn packet_socket(device: &str) -> io::Result<OwnedFd> {
     }
 }
 
+/// The same, for frames that go on as they are: without what the device sends itself, and with the kernel's word on
+/// checksums and large segments before each (`struct virtio_net_hdr`), which a frame that is sent needs as well. Calls do
+/// not wait.
+///
+/// # Errors
+/// As the kernel says.
+pub fn relay_socket(device: &str) -> io::Result<OwnedFd> {
+    let socket = packet_socket(device)?;
+    for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
+        let on: libc::c_int = 1;
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        let pointer = (&raw const on).cast();
+        // SAFETY: `pointer` leads to `length` bytes that live until the call returns.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                option,
+                pointer,
+                length,
+            )
+        };
+        if set != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(socket)
+}
+
+/// Since Linux 4.20 (`linux/if_packet.h`).
+const PACKET_IGNORE_OUTGOING: libc::c_int = 23;
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;

@@ -26,7 +26,7 @@ use super::h2;
 use super::message::Response;
 use super::pipeline::picker;
 use super::record::Record;
-use crate::session::{Caller, Session};
+use crate::session::{Caller, Session, address_hash};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::upstream::Chosen;
@@ -40,6 +40,8 @@ pub(super) struct Outgoing {
     pub(super) headers: HeaderMap,
     pub(super) upgrade: Option<HeaderValue>,
     pub(super) grpc: bool,
+    /// Who asks, after the proxies that are believed; `None` when nobody but this waypoint does.
+    pub(super) client: Option<IpAddr>,
     /// Where interim responses go.
     pub(super) desk: Option<Arc<Desk>>,
 }
@@ -61,7 +63,7 @@ pub(super) async fn forward(
     let clusters = &session.shared.upstreams.clusters;
     let cluster = clusters.of(&forward.service, forward.port, now);
     cluster.budget(traffic, now).on_request(now);
-    let hash = hash(session, snapshot, outgoing, forward);
+    let hash = hash(snapshot, outgoing, forward);
     let body = Repeatable::new(body, DEFAULT_REPLAY);
     record.body(body.clone());
     loop {
@@ -183,15 +185,11 @@ fn choose(
 }
 
 /// What keeps requests together, where the service's traffic policy says so.
-fn hash(
-    session: &Session,
-    snapshot: &Snapshot,
-    outgoing: &Outgoing,
-    forward: &Forward,
-) -> Option<u64> {
+fn hash(snapshot: &Snapshot, outgoing: &Outgoing, forward: &Forward) -> Option<u64> {
     let traffic = snapshot.config.traffic(&forward.service, forward.port)?;
+    let by_address = || address_hash(outgoing.client?, &traffic.balance);
     let Balance::ConsistentHash(key) = &traffic.balance else {
-        return session.address_hash(&traffic.balance);
+        return by_address();
     };
     let text = |text: &str| Some(balance::hash(text.as_bytes()));
     match key {
@@ -209,7 +207,7 @@ fn hash(
             let value = pairs.find_map(|it| it.strip_prefix(&**name)?.strip_prefix('='))?;
             text(value)
         }
-        HashKey::SourceIp => session.address_hash(&traffic.balance),
+        HashKey::SourceIp => by_address(),
     }
 }
 

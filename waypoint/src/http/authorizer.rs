@@ -96,6 +96,7 @@ async fn answer(
                 headers: headers.map(|(n, v)| (n.clone(), v.clone())).collect(),
                 upgrade: None,
                 grpc: false,
+                client: None,
                 desk: None,
             };
             let body = match check.body.is_empty() {

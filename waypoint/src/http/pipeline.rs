@@ -219,6 +219,7 @@ fn outgoing(
         headers: request.headers,
         upgrade,
         grpc,
+        client: Some(received.client_ip),
         desk: Some(request.desk),
     };
     (outgoing, request.body)

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::exclusions::Exclusions;
 use ambit_net::sys::Netns;
 use ambit_net::zds;
 use tokio::sync::Notify;
@@ -253,7 +254,9 @@ impl<S: Source> Enrolment<S> {
             }
             return Err(refuse(&error));
         }
-        tracing::info!(pod = %name, uid = record.uid, "pod joined the mesh");
+        let left_alone = (record.exclusions != Exclusions::default())
+            .then(|| tracing::field::debug(&record.exclusions));
+        tracing::info!(pod = %name, uid = record.uid, left_alone, "pod joined the mesh");
         // Before anybody hears of its addresses. If it cannot be said now, the pod is protected all the same, and it is
         // said later.
         if !self.source.mark(&pod, Mark::Enabled).await {

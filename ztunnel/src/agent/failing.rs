@@ -8,7 +8,8 @@ use tokio::time::Instant;
 /// A failure to capture is told when it has gone on for this long: a sandbox that is being made anew looks like one for a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Of one pod no more than one complaint of a kind is told in this time, and of all pods of the node no more than [`MANY`].
+/// Of one pod no more than one complaint of a kind is told in this time, and of each kind no more than [`MANY`] of all pods
+/// of the node: who can make many of one keeps no other from being told.
 const WINDOW: Duration = Duration::from_secs(300);
 const MANY: usize = 20;
 
@@ -52,15 +53,16 @@ impl Complaint {
 /// What is wrong with pods, and what was told of it.
 #[derive(Debug, Default)]
 pub(super) struct Failing {
-    /// By uid.
+    /// By uid and kind.
     pods: BTreeMap<(String, Complaint), Failed>,
-    /// When something was told, of whichever pod.
-    told: VecDeque<Instant>,
+    /// When something of a kind was told, of whichever pod.
+    told: BTreeMap<Complaint, VecDeque<Instant>>,
 }
 
 #[derive(Debug)]
 struct Failed {
-    since: Instant,
+    /// `None`: it has ended.
+    since: Option<Instant>,
     told: Option<(Instant, String)>,
 }
 
@@ -72,7 +74,10 @@ impl Failing {
 
     /// There is nothing to complain of any more.
     pub(super) fn ends(&mut self, uid: &str, complaint: Complaint) {
-        self.pods.remove(&(uid.to_owned(), complaint));
+        // What was told is remembered: whoever begins again and again is not told of each time.
+        if let Some(failed) = self.pods.get_mut(&(uid.to_owned(), complaint)) {
+            failed.since = None;
+        }
     }
 
     /// Whether this is to be told: it has lasted, is not what was told last, and not too much was told.
@@ -84,22 +89,28 @@ impl Failing {
         now: Instant,
     ) -> bool {
         let is_old = |told: &Instant| now >= *told + WINDOW;
-        while self.told.front().is_some_and(is_old) {
-            self.told.pop_front();
+        let told_of_all = self.told.entry(complaint).or_default();
+        while told_of_all.front().is_some_and(is_old) {
+            told_of_all.pop_front();
         }
         let fresh = || Failed {
-            since: now,
+            since: None,
             told: None,
         };
         let failed = self.pods.entry((uid.to_owned(), complaint));
         let failed = failed.or_insert_with(fresh);
+        let begins_again = failed.since.is_none();
+        let since = *failed.since.get_or_insert(now);
+        if begins_again && failed.told.as_ref().is_some_and(|(when, _)| is_old(when)) {
+            failed.told = None;
+        }
         let told = |(when, what): &(Instant, String)| what == why || now < *when + WINDOW;
         let is_told = failed.told.as_ref().is_some_and(told);
-        if now < failed.since + complaint.patience() || is_told || self.told.len() >= MANY {
+        if now < since + complaint.patience() || is_told || told_of_all.len() >= MANY {
             return false;
         }
         failed.told = Some((now, why.to_owned()));
-        self.told.push_back(now);
+        told_of_all.push_back(now);
         true
     }
 }
@@ -143,12 +154,12 @@ mod tests {
             let now = start + Duration::from_secs(second);
             assert_eq!(failing.is_news("u", bad, why, now), news, "{second} {why}");
         }
-        failing.ends("u", bad);
-        let now = start + Duration::from_secs(302);
-        assert!(
-            failing.is_news("u", bad, "b", now),
-            "it was mended meanwhile"
-        );
+        // It is mended, and wrong again: at once that is no news, later it is.
+        for (second, news) in [(302, false), (700, true), (701, false)] {
+            failing.ends("u", bad);
+            let now = start + Duration::from_secs(second);
+            assert_eq!(failing.is_news("u", bad, "b", now), news, "{second}");
+        }
         failing.retain(|_| false);
         assert!(failing.pods.is_empty());
     }
@@ -165,5 +176,8 @@ mod tests {
         };
         let counts = [0, 10, 11, 309, 310, 700].map(&mut told);
         assert_eq!(counts, [0, MANY, 0, 0, MANY, MANY]);
+        let now = start + Duration::from_secs(701);
+        let other = Complaint::InvalidAnnotation;
+        assert!(failing.is_news("0", other, "a", now), "another kind");
     }
 }

@@ -232,7 +232,7 @@ mod tests {
         let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
                 "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}",
                     "ambient.istio.io/dns-capture": "false",
-                    "traffic.sidecar.istio.io/excludeInboundPorts": "9090"}},
+                    "ambit.dev/exclude-inbound-ports": "9090"}},
             "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
             "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
         let named = Pod {
@@ -266,11 +266,11 @@ mod tests {
         };
         assert_eq!(read(bare), expected);
         let bad = read(json!({"metadata": {"name": "web", "annotations": {
-            "traffic.sidecar.istio.io/excludeInboundPorts": "9090",
-            "traffic.sidecar.istio.io/excludeOutboundPorts": "http"}}}));
+            "ambit.dev/exclude-inbound-ports": "9090",
+            "ambit.dev/exclude-outbound-ports": "http"}}}));
         assert_eq!(bad.exclusions, Exclusions::default(), "not half of it");
         let why = bad.unread.expect("a word on it");
-        assert!(why.contains("excludeOutboundPorts=\"http\": "), "{why}");
+        assert!(why.contains("exclude-outbound-ports=\"http\": "), "{why}");
         let nowhere = read(json!({"metadata": {"name": "web"}}));
         assert_eq!(nowhere.namespace, "default");
     }

@@ -35,11 +35,16 @@ impl<S: Source> Enrolment<S> {
         let Some(mut record) = self.records.by_uid(&pod.uid) else {
             return true;
         };
-        record.exclusions = pod.exclusions.clone();
-        let captured = match self.capture_again(&record).await {
-            Ok(()) => self.records.insert(record),
+        // An agent that has to go on from here must find nothing open that is to be closed.
+        record.exclusions = record.exclusions.common(&pod.exclusions);
+        let captured = match self.records.insert(record.clone()) {
+            Ok(()) => {
+                record.exclusions = pod.exclusions.clone();
+                self.capture_again(&record).await
+            }
             Err(error) => Err(error),
         };
+        let captured = captured.and_then(|()| self.records.insert(record));
         match &captured {
             Ok(()) => {
                 tracing::info!(pod = name, left_alone = ?pod.exclusions, "a pod is captured otherwise")

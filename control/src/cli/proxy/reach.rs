@@ -44,7 +44,9 @@ impl Asked<'_> {
     /// No proxy is chosen, or it does not answer.
     pub(super) async fn dump(&self) -> anyhow::Result<Value> {
         if let Some(address) = self.address {
-            let stream = TcpStream::connect(address).await;
+            let connecting = timeout(PATIENCE, TcpStream::connect(address)).await;
+            let stream =
+                connecting.with_context(|| format!("{address}: no answer within {PATIENCE:?}"))?;
             return at(address, stream.context(address)?).await;
         }
         let mut here = "";

@@ -63,7 +63,7 @@ fn balance(
         Some("ROUND_ROBIN") => Balance::RoundRobin,
         Some(other) => {
             notes.unless(false, format!("{at}simple {other}"));
-            Balance::default()
+            found.balance.clone()
         }
     };
     if let Some(hash) = &balancer.consistent_hash {

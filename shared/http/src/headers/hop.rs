@@ -42,13 +42,9 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let upgrade = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let upgrade = headers.get(UPGRADE).filter(|_| upgrade).cloned();
     if headers.contains_key(CONNECTION) {
-        let there = |token: &str| {
-            let mut names = headers.keys();
-            names.find(|name| name.as_str().eq_ignore_ascii_case(token))
-        };
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-            .filter_map(there)
-            .cloned()
+            .filter(|token| !is_kept_alive(token))
+            .filter_map(|token| token.parse().ok())
             .collect();
         for name in named {
             // What frames and addresses the message is no option of the connection.
@@ -65,6 +61,11 @@ fn strip(headers: &mut HeaderMap) -> Option<HeaderValue> {
         headers.remove(name);
     }
     upgrade
+}
+
+/// The option that most connections name, and which needs no look.
+fn is_kept_alive(token: &str) -> bool {
+    token.eq_ignore_ascii_case(KEEP_ALIVE.as_str())
 }
 
 /// The elements of a list header, without parameters. Bytes that are not ASCII do not hide the others.

@@ -41,6 +41,7 @@ pub(super) fn question(authorizer: &Authorizer, check: &Check<'_>) -> (Outgoing,
         headers,
         upgrade: None,
         grpc: true,
+        client: None,
         desk: None,
     };
     let message = message(authorizer, check);

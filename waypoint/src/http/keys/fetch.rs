@@ -85,6 +85,7 @@ async fn from_service(
         headers: headers(),
         upgrade: None,
         grpc: false,
+        client: None,
         desk: None,
     };
     let nothing = Repeatable::new(Body::Empty, 0);

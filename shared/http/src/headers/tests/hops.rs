@@ -244,7 +244,7 @@ type Tampering = (&'static str, fn(&mut HeaderMap));
 
 #[test]
 fn no_tampering_survives() {
-    let tampering: [Tampering; 9] = [
+    let tampering: [Tampering; 12] = [
         ("nothing", |_| {}),
         ("another word", |it| {
             it.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6"));
@@ -269,6 +269,16 @@ fn no_tampering_survives() {
             let forged = HeaderValue::from_static("URI=spiffe://evil");
             it.insert("x-forwarded-client-cert", forged);
         }),
+        ("a second identity", |it| {
+            let forged = HeaderValue::from_static("URI=spiffe://evil");
+            it.append("x-forwarded-client-cert", forged);
+        }),
+        ("another scheme", |it| {
+            it.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        }),
+        ("a word of Envoy", |it| {
+            it.insert("x-envoy-original-path", HeaderValue::from_static("/"));
+        }),
         ("a word of the mesh", |it| {
             it.insert("x-ambit-caller", HeaderValue::from_static("spiffe://evil"));
         }),
@@ -277,10 +287,14 @@ fn no_tampering_survives() {
     let known = unknown
         .clone()
         .verified(&identity("waypoint"), &identity("web"));
-    for peer in [&unknown, &known] {
+    let hops = [(&unknown, 0), (&known, 0), (&known, 1)].map(|(peer, trusted_hops)| Hop {
+        trusted_hops,
+        ..hop(peer)
+    });
+    for hop in hops {
         for (case, tamper) in tampering {
-            let mut said = headers(&[("accept", "*/*")]);
-            let received = receive(&mut said, &hop(peer));
+            let mut said = headers(&[("accept", "*/*"), ("x-forwarded-for", "7.7.7.7")]);
+            let received = receive(&mut said, &hop);
             let mut left = said.clone();
             tamper(&mut left);
             received.forward(&mut left);
