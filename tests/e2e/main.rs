@@ -19,4 +19,5 @@ mod probes;
 mod programs;
 mod refusals;
 mod renaming;
+mod revocation;
 mod waypoint;
