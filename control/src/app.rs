@@ -185,13 +185,16 @@ fn write(
     let (held, holds) = watch::channel(None);
     tokio::spawn(statuses::run(cluster.clone(), state.clone(), holds.clone()));
     if let Certificates::Here(signing) = certificates {
-        tokio::spawn(roots::run(
-            cluster.clone(),
-            on.namespace.clone(),
-            state.clone(),
-            signing.clone(),
-            holds.clone(),
-        ));
+        for bundle in [roots::ROOTS, roots::REVOKED] {
+            tokio::spawn(roots::run(
+                bundle,
+                cluster.clone(),
+                on.namespace.clone(),
+                state.clone(),
+                signing.clone(),
+                holds.clone(),
+            ));
+        }
     }
     if let Some(image) = &on.waypoint_image {
         let domain = state.index().mesh().cluster_domain.clone();

@@ -16,6 +16,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::cluster::roots::{Bundle, REVOKED, ROOTS};
 use crate::parameters;
 use crate::source::gateway::{Gateway, Infrastructure};
 use crate::translate::Mesh;
@@ -38,8 +39,6 @@ const ROOTS_FOLDER: &str = "/var/run/secrets/istio";
 /// Audience of the token that waypoints show to the control plane.
 const TOKEN_AUDIENCE: &str = "istio-ca";
 const TOKEN_SECONDS: i64 = 43_200;
-/// ConfigMap of each namespace with the roots of the control plane, as Istio has it.
-const ROOTS_CONFIG_MAP: &str = "istio-ca-root-cert";
 /// What tells a waypoint of its pod's grace period: it gives its connections a few seconds less.
 pub const GRACE: &str = "TERMINATION_GRACE_PERIOD_SECONDS";
 const GRACE_SECONDS: i64 = 45;
@@ -199,11 +198,14 @@ fn pod(gateway: &Gateway, name: &str, mesh: &Mesh, settings: &Settings) -> PodSp
     let mut sources = Vec::new();
     let mut mounts = Vec::new();
     if settings.token.is_none() {
-        sources.push(volume("token", token_projection()));
+        sources.push(volume("token", vec![token_projection()]));
         mounts.push(mount("token", TOKEN_FOLDER));
     }
     if settings.roots.is_none() {
-        sources.push(volume("roots", roots_projection()));
+        sources.push(volume(
+            "roots",
+            vec![roots_projection(), lists_projection()],
+        ));
         mounts.push(mount("roots", ROOTS_FOLDER));
     }
     let port = |name: &str, number: u16| ContainerPort {
@@ -244,7 +246,7 @@ fn pod(gateway: &Gateway, name: &str, mesh: &Mesh, settings: &Settings) -> PodSp
 
 fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
     let token = format!("{TOKEN_FOLDER}/istio-token");
-    let roots = format!("{ROOTS_FOLDER}/root-cert.pem");
+    let roots = format!("{ROOTS_FOLDER}/{}", ROOTS.file);
     let token = settings.token.clone().unwrap_or(token);
     let roots = settings.roots.clone().unwrap_or(roots);
     let authority = settings.authority.as_ref().unwrap_or(&settings.control);
@@ -266,6 +268,10 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         value("GATEWAY_NAME", name),
         value(GRACE, &GRACE_SECONDS.to_string()),
     ];
+    if settings.roots.is_none() {
+        let lists = format!("{ROOTS_FOLDER}/{}", REVOKED.file);
+        all.push(value("CRL_PATH", &lists));
+    }
     let aliases = mesh.trust_domains.aliases().to_string();
     if !aliases.is_empty() {
         all.push(value("AMBIT_TRUST_DOMAIN_ALIASES", &aliases));
@@ -308,12 +314,12 @@ fn field(name: &str, path: &str) -> EnvVar {
     }
 }
 
-fn volume(name: &str, source: VolumeProjection) -> Volume {
+fn volume(name: &str, sources: Vec<VolumeProjection>) -> Volume {
     Volume {
         name: name.to_owned(),
         projected: Some(ProjectedVolumeSource {
             default_mode: None,
-            sources: Some(vec![source]),
+            sources: Some(sources),
         }),
         ..Volume::default()
     }
@@ -340,15 +346,24 @@ fn token_projection() -> VolumeProjection {
 }
 
 fn roots_projection() -> VolumeProjection {
+    projection(&ROOTS, None)
+}
+
+/// Most meshes have none.
+fn lists_projection() -> VolumeProjection {
+    projection(&REVOKED, Some(true))
+}
+
+fn projection(bundle: &Bundle, optional: Option<bool>) -> VolumeProjection {
     VolumeProjection {
         config_map: Some(ConfigMapProjection {
-            name: ROOTS_CONFIG_MAP.to_owned(),
+            name: bundle.name.to_owned(),
             items: Some(vec![KeyToPath {
-                key: "root-cert.pem".to_owned(),
-                path: "root-cert.pem".to_owned(),
+                key: bundle.file.to_owned(),
+                path: bundle.file.to_owned(),
                 mode: None,
             }]),
-            optional: None,
+            optional,
         }),
         ..VolumeProjection::default()
     }

@@ -127,6 +127,7 @@ fn the_container_is_told_who_it_is() {
             "NETWORK=",
             "GATEWAY_NAME=w",
             "TERMINATION_GRACE_PERIOD_SECONDS=45",
+            "CRL_PATH=/var/run/secrets/istio/ca-crl.pem",
         ]
     );
 }
@@ -194,6 +195,8 @@ fn files_of_the_machine_need_no_volumes() {
         .iter()
         .find(|variable| variable.name == "AUTH_TOKEN");
     assert_eq!(token.and_then(|t| t.value.as_deref()), Some("/tokens/w"));
+    let mut names = environment.iter().map(|variable| &*variable.name);
+    assert!(!names.any(|name| name == "CRL_PATH"), "nothing is mounted");
 }
 
 #[test]

@@ -21,5 +21,6 @@ mod probes;
 mod programs;
 mod refusals;
 mod renaming;
+mod revocation;
 mod waypoint;
 mod weather;

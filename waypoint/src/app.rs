@@ -60,7 +60,9 @@ pub async fn run(
     let mesh = &config.mesh;
     let me = identity(mesh)?;
 
-    let (certificates, issuing) = config.control_plane.certificates(mesh, Whose::Own);
+    let control = &config.control_plane;
+    let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
+    let (certificates, issuing) = control.certificates(mesh, Whose::Own, revocations);
     tokio::spawn(issuing.run());
     let certificate = certificates.want(&me);
     let first = certificate.clone();

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use ambit_core::identity::Identity;
 use ambit_core::plan::HBONE_PORT;
 use ambit_net::hbone::{Settings, server};
+use ambit_net::revocation::Revoked;
 use ambit_net::sys::{Listen, Sockets};
 use ambit_net::tls;
 use ambit_proxy::Drained;
@@ -66,9 +68,10 @@ async fn connection(
         Ok(secured) => secured,
         Err(_) => Err("the handshake took too long".to_owned()),
     };
-    let (stream, caller) = match secured {
-        Ok((stream, identity)) => (
+    let (stream, revoked, caller) = match secured {
+        Ok((stream, identity, revoked)) => (
             stream,
+            revoked,
             Caller {
                 identity,
                 address: peer,
@@ -89,7 +92,8 @@ async fn connection(
             }
         });
     };
-    if let Err(error) = server::serve(stream, &settings, drained.signal(), on_connect).await {
+    let served = server::serve(stream, &settings, drained.signal(), revoked, on_connect);
+    if let Err(error) = served.await {
         tracing::debug!(%peer, %error, "HBONE connection broke");
     }
 }
@@ -97,7 +101,7 @@ async fn connection(
 async fn handshake(
     shared: &Shared,
     stream: TcpStream,
-) -> Result<(tls::Stream, ambit_core::identity::Identity), String> {
+) -> Result<(tls::Stream, Identity, impl Future<Output = Revoked>), String> {
     let certificate = shared
         .certificate
         .get()
@@ -106,7 +110,8 @@ async fn handshake(
     let config = certificate.server_config().map_err(|it| it.to_string())?;
     let accepted = tls::Stream::accept(stream, config).await;
     let stream = accepted.map_err(|error| error.to_string())?;
-    let identity = stream.peer_identity(certificate.trust_domains(), SystemTime::now());
+    let identity = certificate.peer_identity(&stream, SystemTime::now());
     let identity = identity.map_err(|error| error.to_string())?;
-    Ok((stream, identity))
+    let revoked = certificate.until_revoked(&stream);
+    Ok((stream, identity, revoked))
 }

@@ -9,6 +9,7 @@ use ambit_core::convert;
 use ambit_core::index::Index;
 use ambit_core::model::{AppProtocol, Service};
 use ambit_core::plan::{BoundTo, GatewayTarget};
+use ambit_net::revocation::Revocations;
 use ambit_proto::workload;
 use ambit_proto::workload::address::Type;
 use ambit_proxy::{Whose, Workers};
@@ -65,7 +66,8 @@ pub(crate) fn everywhere(
     index: Index,
 ) -> anyhow::Result<Everywhere> {
     let me = app::identity(&config.mesh)?;
-    let (certificates, _) = config.control_plane.certificates(&config.mesh, Whose::Own);
+    let control = &config.control_plane;
+    let (certificates, _) = control.certificates(&config.mesh, Whose::Own, Revocations::default());
     Ok(Everywhere {
         certificate: certificates.want(&me),
         me,

@@ -15,6 +15,9 @@ pub(super) const NAMES: [&str; 4] = [
     "cert-chain.pem",
 ];
 
+/// Lists of certificates that are revoked, where there are any.
+pub(super) const CRL: &str = "ca-crl.pem";
+
 /// Reads the authority from a folder. When the folder is missing or empty, a new root is made
 /// there: all of it or nothing, readable by its owner only.
 ///
@@ -45,15 +48,16 @@ fn read(folder: &Path) -> Result<Pems, String> {
         let path = folder.join(name);
         fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    let chain = folder.join("cert-chain.pem");
+    let optional = |name: &str| match fs::metadata(folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        _ => text(name),
+    };
     Ok(Pems {
         ca_cert: text("ca-cert.pem")?,
         ca_key: text("ca-key.pem")?,
         root_cert: text("root-cert.pem")?,
-        cert_chain: match fs::read_to_string(&chain) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            other => other.map_err(|error| format!("{}: {error}", chain.display()))?,
-        },
+        cert_chain: optional("cert-chain.pem")?,
+        revoked: optional(CRL)?,
     })
 }
 

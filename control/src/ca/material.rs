@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
+use ambit_net::revocation::Lists;
 use ambit_net::tls::pem;
 use rand::RngCore;
 use rcgen::{
@@ -13,12 +14,14 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
+use super::files::CRL;
+
 /// Clocks of peers may be behind by at most this much.
 const MAX_BACKDATE: Duration = Duration::from_secs(60);
 /// The life of a root made here.
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// The four files of an authority, as text.
+/// The files of an authority, as text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pems {
     /// `ca-cert.pem`: the certificate that signs.
@@ -29,6 +32,8 @@ pub struct Pems {
     pub root_cert: String,
     /// `cert-chain.pem`: from the signing certificate up to the root; may be empty.
     pub cert_chain: String,
+    /// `ca-crl.pem`: lists of certificates that the authority and those above it have revoked; may be empty.
+    pub revoked: String,
 }
 
 /// Signs certificates.
@@ -38,6 +43,8 @@ pub struct Authority {
     intermediates: Vec<String>,
     /// PEM of all roots.
     roots: String,
+    /// PEM, empty without lists.
+    revoked: String,
     not_after: SystemTime,
 }
 
@@ -69,6 +76,7 @@ impl Pems {
             ca_key: key.serialize_pem(),
             root_cert: cert.clone(),
             cert_chain: cert,
+            revoked: String::new(),
         })
     }
 }
@@ -115,12 +123,14 @@ impl Authority {
         path.extend(chain.into_iter().filter(|cert| cert != signing));
         path.retain(|cert| !roots.contains(cert));
         check_path(signing, &path, &roots)?;
+        check_lists(&pems.revoked, &[&path[..], &roots[..]].concat())?;
         let issuer = Issuer::from_ca_cert_der(signing, key)
             .map_err(|error| format!("ca-cert.pem: {error}"))?;
         Ok(Self {
             issuer,
             intermediates: path.iter().map(|cert| pem(cert)).collect(),
             roots: roots.iter().map(|cert| pem(cert)).collect(),
+            revoked: pems.revoked.trim().to_owned(),
             not_after,
         })
     }
@@ -129,6 +139,12 @@ impl Authority {
     #[must_use]
     pub fn roots(&self) -> &str {
         &self.roots
+    }
+
+    /// Certificate revocation lists, PEM; empty when there are none.
+    #[must_use]
+    pub fn revoked(&self) -> &str {
+        &self.revoked
     }
 
     /// A workload's certificate: PEM, the leaf first, all roots in the last element.
@@ -244,6 +260,17 @@ fn check_path(
         }
     }
     Err("ca-cert.pem does not lead to root-cert.pem; put the certificates between into cert-chain.pem".to_owned())
+}
+
+/// Each list has to be signed by somebody of the authority's path: a list that nobody here has signed revokes nothing.
+fn check_lists(text: &str, signers: &[CertificateDer<'static>]) -> Result<(), String> {
+    let lists = Lists::parse(text.as_bytes()).map_err(|error| format!("{CRL}: {error}"))?;
+    match lists.of_a_stranger(signers) {
+        None => Ok(()),
+        Some(issuer) => Err(format!(
+            "{CRL}: the list of {issuer:?} is signed by no certificate of ca-cert.pem, cert-chain.pem or root-cert.pem"
+        )),
+    }
 }
 
 fn certificates(file: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, String> {

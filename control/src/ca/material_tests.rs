@@ -1,7 +1,7 @@
 //! Authorities with and without intermediates, and what they sign.
 
 use super::*;
-use rcgen::CertifiedIssuer;
+use rcgen::{CertificateRevocationListParams, CertifiedIssuer, KeyIdMethod, RevokedCertParams};
 use x509_parser::extensions::GeneralName;
 
 fn identity() -> Identity {
@@ -18,7 +18,56 @@ fn leaf(chain: &[String]) -> CertificateDer<'static> {
 
 struct Intermediate {
     root: String,
+    /// Of the root and of the one below it.
+    lists: String,
     pems: Pems,
+}
+
+/// A list, PEM.
+fn list(issuer: &Issuer<'_, KeyPair>) -> String {
+    let now = SystemTime::now();
+    let params = CertificateRevocationListParams {
+        this_update: now.into(),
+        next_update: (now + Duration::from_secs(3600)).into(),
+        crl_number: SerialNumber::from(1u64),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: SerialNumber::from(7u64),
+            revocation_time: now.into(),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let list = params.signed_by(issuer).expect("signed");
+    list.pem().expect("PEM")
+}
+
+#[test]
+fn revocation_lists_are_of_the_authority_s_own_path() {
+    let now = SystemTime::now();
+    let Intermediate { pems, lists, .. } = intermediate();
+    let with = |revoked: &str| {
+        let pems = Pems {
+            revoked: revoked.to_owned(),
+            ..pems.clone()
+        };
+        Authority::new(&pems, now).map(|it| it.revoked().to_owned())
+    };
+    assert_eq!(with(""), Ok(String::new()));
+    assert_eq!(with(&format!("\n{lists}\n")), Ok(lists.trim().to_owned()));
+    let stranger = intermediate().lists;
+    for (case, revoked, expected) in [
+        ("nonsense", "all", "ca-crl.pem: it holds no block X509 CRL"),
+        (
+            "another authority's, of the same name",
+            &*stranger,
+            "ca-crl.pem: the list of \"CN=root",
+        ),
+    ] {
+        let error = with(revoked).expect_err(case);
+        assert!(error.starts_with(expected), "{case}: {error}");
+    }
 }
 
 fn intermediate() -> Intermediate {
@@ -27,7 +76,7 @@ fn intermediate() -> Intermediate {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         validity(&mut params, now, now + Duration::from_secs(3600));
         (params, KeyPair::generate().expect("a key"))
     };
@@ -42,8 +91,10 @@ fn intermediate() -> Intermediate {
         ca_key: key.serialize_pem(),
         root_cert: root.pem(),
         cert_chain: format!("{}{}{}", lower.pem(), middle.pem(), root.pem()),
+        revoked: String::new(),
     };
     Intermediate {
+        lists: list(&root) + &list(&middle),
         root: root.pem(),
         pems,
     }

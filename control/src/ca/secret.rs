@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
-use super::files::NAMES;
+use super::files::{CRL, NAMES};
 use super::material::{Authority, Pems};
 use crate::cluster::collection::{Collection, path};
 use crate::cluster::follow::{Hint, News, follow};
@@ -153,7 +153,11 @@ impl Secrets {
                 Ok(authority) => {
                     self.in_force = self.looked.clone();
                     self.warn_of_a_gap(&signing.borrow(), &authority);
-                    tracing::info!("the certificate authority is another one");
+                    let lists = signing.borrow().revoked() != authority.revoked();
+                    tracing::info!(
+                        lists,
+                        "the certificate authority is another one, or its revocation lists are"
+                    );
                     signing.send_replace(Arc::new(authority));
                 }
                 Err(error) => {
@@ -247,16 +251,17 @@ fn read(wire: Wire<'_>) -> Told {
         }
         None => Err(format!("{name} is missing")),
     };
+    let optional = |name: &str| match data.contains_key(name) {
+        true => text(name),
+        false => Ok(String::new()),
+    };
     let [ca_cert, ca_key, root_cert, cert_chain] = NAMES;
     Ok(Pems {
         ca_cert: text(ca_cert)?,
         ca_key: text(ca_key)?,
         root_cert: text(root_cert)?,
-        cert_chain: if data.contains_key(cert_chain) {
-            text(cert_chain)?
-        } else {
-            String::new()
-        },
+        cert_chain: optional(cert_chain)?,
+        revoked: optional(CRL)?,
     })
 }
 
@@ -267,7 +272,8 @@ fn secret(namespace: &str, pems: &Pems) -> Secret {
         &pems.root_cert,
         &pems.cert_chain,
     ];
-    let data = NAMES.into_iter().zip(texts);
+    let lists = (!pems.revoked.is_empty()).then_some((CRL, &pems.revoked));
+    let data = NAMES.into_iter().zip(texts).chain(lists);
     let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.clone().into_bytes())));
     let managed = [("app.kubernetes.io/managed-by", FIELD_MANAGER)];
     let managed = managed.map(|(label, value)| (label.to_owned(), value.to_owned()));

@@ -55,8 +55,8 @@ pub const CALLS: &[Call] = &[
     call("", "namespaces", FOLLOW),
     call("", "nodes", FOLLOW),
     call("", "pods", FOLLOW),
-    // The certificates that a BackendTLSPolicy refers to, each by its name, and the roots of the mesh, which
-    // are applied in every namespace. Secrets that a policy refers to are asked for as well, where a role of
+    // The certificates that a BackendTLSPolicy refers to, each by its name, and the roots of the mesh and what is revoked of
+    // it, which are applied in every namespace. Secrets that a policy refers to are asked for as well, where a role of
     // their namespace allows it.
     call("", "configmaps", &["create", "list", "patch", "watch"]),
     call("discovery.k8s.io", "endpointslices", FOLLOW),

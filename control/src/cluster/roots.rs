@@ -1,5 +1,6 @@
-//! Keeps the roots of the mesh in a ConfigMap of every namespace, where waypoints and node proxies mount
-//! them, while this replica holds the Lease. Where another control plane writes its own there, it is not fought.
+//! Keeps the roots of the mesh, and the lists of revoked certificates, in ConfigMaps of every namespace, where waypoints
+//! and node proxies mount them, while this replica holds the Lease. Where another control plane writes its own there, it is
+//! not fought.
 //!
 //! The ConfigMaps belong to the control plane's own namespace: the garbage collector takes them away after it.
 
@@ -18,17 +19,38 @@ use super::follow::{Hint, News, follow};
 use super::lease::{Held, holds};
 use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, FIELD_MANAGER, Failure};
-use crate::ca::Signing;
+use crate::ca::{Authority, Signing};
 use crate::engine::State;
 use crate::source::parse::Wire;
 
-/// As Istio has it.
-pub const NAME: &str = "istio-ca-root-cert";
-/// Its only key.
-pub const FILE: &str = "root-cert.pem";
+/// A ConfigMap of every namespace, as Istio has it.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its name.
+    pub name: &'static str,
+    /// Its only key.
+    pub file: &'static str,
+    /// What the key has; where it is nothing, no ConfigMap is made, and one that is there is emptied.
+    text: fn(&Authority) -> &str,
+}
+
+/// What peers trust.
+pub const ROOTS: Bundle = Bundle {
+    name: "istio-ca-root-cert",
+    file: "root-cert.pem",
+    text: Authority::roots,
+};
+
+/// What they do not believe any longer.
+pub const REVOKED: Bundle = Bundle {
+    name: "istio-ca-crl",
+    file: "ca-crl.pem",
+    text: Authority::revoked,
+};
 
 /// Follows, and writes while the Lease is held, until the process ends. `own` is the control plane's namespace.
 pub async fn run(
+    bundle: Bundle,
     cluster: Cluster,
     own: String,
     state: Arc<State>,
@@ -37,10 +59,12 @@ pub async fn run(
 ) {
     let (sender, news) = mpsc::channel(64);
     let hints = watch::channel(Hint::default()).0;
-    let maps = Collection::all("", &["v1"], "configmaps").named(NAME);
+    let maps = Collection::all("", &["v1"], "configmaps").named(bundle.name);
+    let read = move |wire: Wire<'_>| read(wire, bundle.file);
     let following = follow(cluster.clone(), maps, read, hints.subscribe(), ((), sender));
     tokio::spawn(following);
     let mut writer = Writer {
+        bundle,
         cluster,
         own,
         state,
@@ -61,21 +85,21 @@ type Told = Option<(String, Published)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Published {
-    roots: String,
+    text: String,
     /// Whether it goes with something.
     owned: bool,
-    /// The field manager that wrote them last, when it was not this one.
+    /// The field manager that wrote it last, when it was not this one.
     other: Option<String>,
 }
 
 /// What is to be in every namespace.
 struct Wanted {
-    roots: String,
+    text: String,
     /// A reference to the control plane's namespace, once that is known.
     owner: Option<Value>,
 }
 
-/// A namespace whose roots somebody else writes: after so many times it is left to them.
+/// A namespace whose ConfigMap somebody else writes: after so many times it is left to them.
 const CONTESTED: u32 = 2;
 
 /// What was published in a namespace and did not stay.
@@ -94,6 +118,7 @@ impl Contest {
 }
 
 struct Writer {
+    bundle: Bundle,
     cluster: Cluster,
     own: String,
     state: Arc<State>,
@@ -101,7 +126,7 @@ struct Writer {
     news: mpsc::Receiver<((), News<Told>)>,
     published: BTreeMap<String, Published>,
     contests: BTreeMap<String, Contest>,
-    /// Whether it was said that another control plane writes them.
+    /// Whether it was said that another control plane writes it.
     told: bool,
     listing: HashSet<String>,
     listed: bool,
@@ -123,9 +148,9 @@ impl Writer {
         let mut batches = self.state.batches();
         loop {
             batches.borrow_and_update();
-            let roots = self.signing.borrow_and_update().roots().to_owned();
+            let text = (self.bundle.text)(&self.signing.borrow_and_update()).to_owned();
             let owner = self.owner();
-            let wanted = Wanted { roots, owner };
+            let wanted = Wanted { text, owner };
             let mut wake = None;
             if holds(held) && self.listed {
                 let wanting = self.wanting(&wanted);
@@ -187,22 +212,23 @@ impl Writer {
         let Some(contest) = self.contests.get_mut(namespace) else {
             return;
         };
-        if contest.ours == published.roots || contest.is_lost() {
+        if contest.ours == published.text || contest.is_lost() {
             return;
         }
         contest.lost += 1;
         if contest.is_lost() && !std::mem::replace(&mut self.told, true) {
+            let map = self.bundle.name;
             tracing::warn!(
                 namespace,
                 by = other,
-                "another control plane writes ConfigMap {NAME}: it is left to it, here and wherever it does so. \
+                "another control plane writes ConfigMap {map}: it is left to it, here and wherever it does so. \
                  Waypoints and node proxies there trust this control plane only if both have one authority: \
                  give them the same Secret cacerts"
             );
         }
     }
 
-    /// Namespaces that do not have these roots, or would keep them when the control plane is gone.
+    /// Namespaces that do not have this text, or would keep it when the control plane is gone.
     fn wanting(&self, wanted: &Wanted) -> BTreeSet<String> {
         let can_own = wanted.owner.is_some();
         // One of another installation's is that one's.
@@ -216,7 +242,12 @@ impl Writer {
         let names = staying.map(|(_, name, _)| name.to_string());
         let differs = |name: &String| {
             let found = self.published.get(name);
-            found.is_none_or(|found| found.roots != wanted.roots || stays(found))
+            match found {
+                // Who has nothing to say takes nothing back that others have said.
+                Some(found) if wanted.text.is_empty() && found.other.is_some() => false,
+                Some(found) => found.text != wanted.text || stays(found),
+                None => !wanted.text.is_empty(),
+            }
         };
         let is_lost = |name: &String| self.contests.get(name).is_some_and(Contest::is_lost);
         names
@@ -229,9 +260,9 @@ impl Writer {
             Ok(()) => {
                 self.failed.remove(&namespace);
                 let contest = self.contests.entry(namespace.clone()).or_default();
-                wanted.roots.clone_into(&mut contest.ours);
+                wanted.text.clone_into(&mut contest.ours);
                 let published = Published {
-                    roots: wanted.roots.clone(),
+                    text: wanted.text.clone(),
                     owned: wanted.owner.is_some(),
                     other: None,
                 };
@@ -239,7 +270,8 @@ impl Writer {
             }
             Err(failure) => {
                 // Namespaces that are on their way out take nothing in.
-                tracing::debug!(%namespace, %failure, "the roots were not published");
+                let map = self.bundle.name;
+                tracing::debug!(%namespace, %failure, map, "not published");
                 let fresh = || (Instant::now(), backoff());
                 let (due, backoff) = self.failed.entry(namespace).or_insert_with(fresh);
                 *due = Instant::now() + backoff.next(rand::rng().random());
@@ -248,18 +280,19 @@ impl Writer {
     }
 
     async fn apply(&self, namespace: &str, wanted: &Wanted) -> Result<(), Failure> {
+        let Bundle { name, file, .. } = self.bundle;
         let map = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": NAME,
+                "name": name,
                 "namespace": namespace,
                 "ownerReferences": Vec::from_iter(&wanted.owner),
             },
-            "data": {FILE: wanted.roots},
+            "data": {file: wanted.text},
         });
         let all = path("", "v1", Some(namespace), "configmaps");
-        self.cluster.apply(&format!("{all}/{NAME}"), &map).await?;
+        self.cluster.apply(&format!("{all}/{name}"), &map).await?;
         Ok(())
     }
 
@@ -272,7 +305,7 @@ impl Writer {
     }
 }
 
-fn read(wire: Wire<'_>) -> Told {
+fn read(wire: Wire<'_>, file: &str) -> Told {
     #[derive(Deserialize)]
     struct Event {
         object: Value,
@@ -282,19 +315,19 @@ fn read(wire: Wire<'_>) -> Told {
         Wire::Event(line) => serde_json::from_slice::<Event>(line).ok()?.object,
     };
     let namespace = object["metadata"]["namespace"].as_str()?.to_owned();
-    let roots = object["data"][FILE].as_str().unwrap_or_default();
+    let text = object["data"][file].as_str().unwrap_or_default();
     let owners = object["metadata"]["ownerReferences"].as_array();
     let published = Published {
-        roots: roots.to_owned(),
+        text: text.to_owned(),
         owned: owners.is_some_and(|owners| !owners.is_empty()),
-        other: other_writer(&object),
+        other: other_writer(&object, file),
     };
     Some((namespace, published))
 }
 
-/// Who else than this control plane has written the roots, as the server keeps account of it.
-fn other_writer(map: &Value) -> Option<String> {
-    let field = format!("f:{FILE}");
+/// Who else than this control plane has written the file, as the server keeps account of it.
+fn other_writer(map: &Value, file: &str) -> Option<String> {
+    let field = format!("f:{file}");
     let entries = map["metadata"]["managedFields"].as_array()?;
     let writes = |entry: &&Value| entry["fieldsV1"]["f:data"].get(&field).is_some();
     let name = |entry: &Value| entry["manager"].as_str().map(str::to_owned);
@@ -303,159 +336,5 @@ fn other_writer(map: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-
-    use crate::ca::Authority;
-    use crate::ca::material::Pems;
-    use crate::cluster::fake::Fake;
-    use crate::source::{Batch, Event, Object, Origin};
-    use crate::translate::Mesh;
-
-    fn authority() -> Arc<Authority> {
-        let now = SystemTime::now();
-        let pems = Pems::generate("td", now).expect("made");
-        Arc::new(Authority::new(&pems, now).expect("whole"))
-    }
-
-    #[tokio::test]
-    async fn every_namespace_has_the_roots_of_now() {
-        let fake = Fake::start().await;
-        let stale = json!({"metadata": {"name": NAME, "namespace": "b"}, "data": {FILE: "old"}});
-        fake.set("/configmaps", stale);
-        let state = Arc::new(State::new(Mesh::default()));
-        let (held, holds) = watch::channel(None);
-        let (sign, signing) = watch::channel(authority());
-        let own = "a".to_owned();
-        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
-        let mut batch = Batch::default();
-        for name in ["a", "b"] {
-            let metadata = json!({"name": name, "uid": format!("uid of {name}")});
-            let namespace = serde_json::from_value(json!({"metadata": metadata}));
-            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-            batch
-                .events
-                .push(Event::Apply(namespace, Origin::default()));
-        }
-        state.apply(batch);
-        fake.until(|fake| !fake.requests("watch").is_empty()).await;
-        assert!(fake.requests("PATCH").is_empty(), "nobody else writes");
-        fake.fail("PATCH", 500, None);
-        held.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
-        let everywhere = |roots: String| {
-            move |fake: &Fake| {
-                ["a", "b"].iter().all(|namespace| {
-                    let map = fake.object("/configmaps", namespace, NAME);
-                    map.is_some_and(|map| map["data"][FILE] == roots.as_str())
-                })
-            }
-        };
-        let first = sign.borrow().roots().to_owned();
-        fake.until(everywhere(first.clone())).await;
-        let map = fake.object("/configmaps", "b", NAME).expect("a map");
-        let owner =
-            json!({"apiVersion": "v1", "kind": "Namespace", "name": "a", "uid": "uid of a"});
-        assert_eq!(map["metadata"]["ownerReferences"], json!([owner]));
-        fake.remove("/configmaps", "a", NAME);
-        fake.until(everywhere(first)).await;
-        let next = authority();
-        sign.send_replace(next.clone());
-        fake.until(everywhere(next.roots().to_owned())).await;
-    }
-
-    /// Roots that are right and would stay when the control plane goes get their owner, once; another installation's have one.
-    #[tokio::test]
-    async fn roots_that_belong_to_nobody_get_an_owner() {
-        let fake = Fake::start().await;
-        let state = Arc::new(State::new(Mesh::default()));
-        let (held, holds) = watch::channel(None);
-        let (sign, signing) = watch::channel(authority());
-        let roots = sign.borrow().roots().to_owned();
-        let map = |namespace: &str, owners: Value| {
-            let metadata = json!({"name": NAME, "namespace": namespace, "ownerReferences": owners});
-            json!({"metadata": metadata, "data": {FILE: roots}})
-        };
-        fake.set("/configmaps", map("own", json!([])));
-        fake.set("/configmaps", map("theirs", json!([{"uid": "another"}])));
-        let own = "own".to_owned();
-        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
-        let mut batch = Batch::default();
-        for name in ["own", "theirs", "new"] {
-            let metadata = json!({"name": name, "uid": format!("uid of {name}")});
-            let namespace = serde_json::from_value(json!({"metadata": metadata}));
-            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-            let event = Event::Apply(namespace, Origin::default());
-            batch.events.push(event);
-        }
-        state.apply(batch);
-        held.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
-        let is_owned = |fake: &Fake, namespace: &str| {
-            let map = fake.object("/configmaps", namespace, NAME);
-            map.is_some_and(|map| map["metadata"]["ownerReferences"][0]["uid"] == "uid of own")
-        };
-        fake.until(|fake| is_owned(fake, "own") && is_owned(fake, "new"))
-            .await;
-        // What comes later is written; what is right is not written again.
-        fake.remove("/configmaps", "new", NAME);
-        fake.until(|fake| is_owned(fake, "new")).await;
-        let writes = fake.requests("PATCH");
-        let of = |namespace: &str| {
-            let path = format!("/{namespace}/");
-            writes.iter().filter(|it| it.contains(&path)).count()
-        };
-        assert_eq!(
-            (of("own"), of("theirs"), of("new")),
-            (1, 0, 2),
-            "{writes:?}"
-        );
-    }
-
-    /// Another control plane that writes its roots into the same ConfigMap at once, for ever.
-    #[tokio::test]
-    async fn who_writes_its_own_is_not_fought() {
-        let fake = Fake::start().await;
-        let state = Arc::new(State::new(Mesh::default()));
-        let held = Some(Instant::now() + Duration::from_secs(3600));
-        let (_held, holds) = watch::channel(held);
-        let (sign, signing) = watch::channel(authority());
-        let roots = sign.borrow().roots().to_owned();
-        let own = "ambit-system".to_owned();
-        tokio::spawn(run(fake.cluster(), own, state.clone(), signing, holds));
-        let mut batch = Batch::default();
-        for name in ["contested", "quiet"] {
-            let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
-            let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-            let event = Event::Apply(namespace, Origin::default());
-            batch.events.push(event);
-        }
-        state.apply(batch);
-        let theirs = json!({
-            "metadata": {
-                "name": NAME, "namespace": "contested",
-                "managedFields": [{
-                    "manager": "pilot-discovery", "operation": "Update",
-                    "fieldsV1": {"f:data": {".": {}, "f:root-cert.pem": {}}},
-                }],
-            },
-            "data": {FILE: "theirs"},
-        });
-        let is_ours = |fake: &Fake, namespace: &str| {
-            let map = fake.object("/configmaps", namespace, NAME);
-            map.is_some_and(|map| map["data"][FILE] == roots.as_str())
-        };
-        for _ in 0..2 {
-            fake.until(|fake| is_ours(fake, "contested")).await;
-            fake.set("/configmaps", theirs.clone());
-        }
-        // What comes after is written; what is contested is not.
-        fake.remove("/configmaps", "quiet", NAME);
-        fake.until(|fake| is_ours(fake, "quiet")).await;
-        let writes = fake.requests("PATCH");
-        let contested = writes.iter().filter(|path| path.contains("contested"));
-        assert_eq!(contested.count(), 2);
-        let map = fake.object("/configmaps", "contested", NAME);
-        assert_eq!(map.expect("a map")["data"][FILE], "theirs");
-    }
-}
+#[path = "roots_tests.rs"]
+mod tests;

@@ -8,6 +8,7 @@ pub mod hbone;
 mod keep;
 pub mod netlink;
 pub mod relay;
+pub mod revocation;
 pub mod sys;
 pub mod tls;
 pub mod xds;

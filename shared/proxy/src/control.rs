@@ -2,6 +2,7 @@
 
 use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Kept};
 use ambit_net::grpc::Remote;
+use ambit_net::revocation::{self, Revocations};
 
 use crate::config::{ControlPlane, Mesh};
 
@@ -26,12 +27,27 @@ impl ControlPlane {
         }
     }
 
+    /// The certificates of peers that are not believed any longer, as a file has them. A task of its own follows
+    /// the file. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// There is a file and it cannot be read.
+    pub async fn revocations(&self) -> Result<Revocations, String> {
+        let Some(path) = &self.revoked else {
+            return Ok(Revocations::default());
+        };
+        let (revocations, following) = revocation::follow(path.clone()).await?;
+        tokio::spawn(following);
+        Ok(revocations)
+    }
+
     /// A store that obtains certificates from the authority while its driver runs.
     #[must_use]
     pub fn certificates(
         &self,
         mesh: &Mesh,
         whose: Whose,
+        revocations: Revocations,
     ) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
         let remote = Remote {
             token: Some(self.token.clone()),
@@ -47,6 +63,7 @@ impl ControlPlane {
         let kept = Kept::new(client, self.state.as_deref());
         let settings = ca::Settings {
             trust_domains: mesh.trust_domains(),
+            revocations,
             ..ca::Settings::default()
         };
         CertificateStore::new(kept, settings)

@@ -60,7 +60,9 @@ pub async fn run(
     let configured = readiness.task("configuration from the control plane");
     let announced = readiness.task("pods from the node agent");
 
-    let (certificates, issuing) = config.control_plane.certificates(&config.mesh, Whose::Pods);
+    let control = &config.control_plane;
+    let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
+    let (certificates, issuing) = control.certificates(&config.mesh, Whose::Pods, revocations);
     tokio::spawn(issuing.run());
 
     let departed = Arc::new(Departed::default());

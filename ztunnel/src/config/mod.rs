@@ -123,7 +123,6 @@ fn unsupported(reader: &mut Reader) {
         "discovery from a text; run `ambit control` on a folder",
     );
     reader.only("COMPLIANCE_POLICY", &[], "a choice of cryptography");
-    reader.only("CRL_PATH", &[], "certificate revocation lists");
     reader.only(
         "PROXY_CONFIG",
         &[],

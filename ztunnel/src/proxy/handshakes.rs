@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use ambit_net::tls;
+
 use super::Failure;
 
 /// Counts them.
@@ -11,6 +13,7 @@ pub struct Handshakes {
     limit: AtomicU64,
     timeout: AtomicU64,
     identity: AtomicU64,
+    revoked: AtomicU64,
     tls: AtomicU64,
 }
 
@@ -19,6 +22,7 @@ impl Handshakes {
         let counter = match failure {
             Failure::Limit { .. } => &self.limit,
             Failure::Handshake(error) if error.kind() == io::ErrorKind::TimedOut => &self.timeout,
+            Failure::Handshake(error) if tls::is_revoked(error) => &self.revoked,
             Failure::Handshake(_) => &self.tls,
             // There is nobody to act as: no description yet, or no certificate.
             _ => &self.identity,
@@ -28,11 +32,12 @@ impl Handshakes {
 
     /// How many there were, by the value of the label `reason`.
     #[must_use]
-    pub fn failed(&self) -> [(&'static str, u64); 4] {
+    pub fn failed(&self) -> [(&'static str, u64); 5] {
         let all = [
             ("limit", &self.limit),
             ("timeout", &self.timeout),
             ("identity", &self.identity),
+            ("revoked", &self.revoked),
             ("tls", &self.tls),
         ];
         all.map(|(reason, counter)| (reason, counter.load(Ordering::Relaxed)))

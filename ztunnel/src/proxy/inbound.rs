@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use ambit_core::identity::Identity;
 use ambit_net::hbone::server::{self, Connect};
 use ambit_net::relay::{Far, relay_tunnel};
-use ambit_net::tls;
+use ambit_net::tls::{self, Certified};
 use ambit_telemetry::access::Direction;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -31,7 +31,7 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         destination: arrived_at,
         server_is_near: true,
     };
-    let (stream, peer, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
+    let (stream, peer, certified, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
         Ok(secured) => secured,
         Err(failure) => {
             proxy.shared.handshakes().count(&failure);
@@ -45,7 +45,10 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         let tunnel = tunnel(proxy.clone(), connect, peer.clone(), ends);
         spawn_until_cut(&proxy, Duration::ZERO, tunnel);
     };
-    let served = server::serve(stream, settings, proxy.drained.signal(), on_connect).await;
+    let revoked = certified.until_revoked(&stream);
+    drop(certified);
+    let drained = proxy.drained.signal();
+    let served = server::serve(stream, settings, drained, revoked, on_connect).await;
     if let Err(error) = served {
         tracing::debug!(pod = %proxy.pod.name, %client, %peer, %error, "HBONE connection broke");
     }
@@ -55,7 +58,15 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
 async fn handshake(
     proxy: &PodProxy,
     stream: TcpStream,
-) -> Result<(tls::Stream, Arc<Identity>, OwnedSemaphorePermit), Failure> {
+) -> Result<
+    (
+        tls::Stream,
+        Arc<Identity>,
+        Arc<Certified>,
+        OwnedSemaphorePermit,
+    ),
+    Failure,
+> {
     let admitted = proxy.pod.admit_peer()?;
     let certified = proxy.identity().await?.get().await?;
     let config = certified
@@ -70,9 +81,9 @@ async fn handshake(
             return Err(Failure::Handshake(error));
         }
     };
-    let peer = stream.peer_identity(certified.trust_domains(), SystemTime::now());
+    let peer = certified.peer_identity(&stream, SystemTime::now());
     let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
-    Ok((stream, Arc::new(peer), admitted))
+    Ok((stream, Arc::new(peer), certified, admitted))
 }
 
 /// Serves one tunnel.

@@ -59,8 +59,8 @@ pub struct Flags {
     /// File to write once both ports listen: {"xds": "IP:PORT", "admin": "IP:PORT"}
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
-    /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem; made when
-    /// the folder is missing or empty. Not on Kubernetes
+    /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, and ca-crl.pem where something is
+    /// revoked; made when the folder is missing or empty. Not on Kubernetes
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
     /// Another authority signs the certificates of workloads, by the same API: cert-manager's istio-csr for instance.

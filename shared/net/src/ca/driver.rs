@@ -68,7 +68,10 @@ impl<S: Signer> Driver<S> {
                     return;
                 };
                 tracing::debug!(%identity, serial = certified.serial(), ?remaining, "certificate issued");
-                let certified = certified.within(self.shared.settings.trust_domains.clone());
+                let settings = &self.shared.settings;
+                let certified = certified
+                    .within(settings.trust_domains.clone())
+                    .refusing(settings.revocations.clone());
                 self.shared.change(|serving| {
                     serving.insert(identity.clone(), Arc::new(certified));
                 });

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::snapshot::{self, Entry};
 use super::{CaError, Driver, Signer, Wanted};
+use crate::revocation::Revocations;
 use crate::tls::Certified;
 
 /// The wall clock, which certificates are valid by.
@@ -31,6 +32,8 @@ pub struct Settings {
     pub clock: Clock,
     /// The names of the mesh's trust domain, under which peers are believed.
     pub trust_domains: TrustDomains,
+    /// The certificates of peers that are not believed any longer.
+    pub revocations: Revocations,
 }
 
 impl Default for Settings {
@@ -40,6 +43,7 @@ impl Default for Settings {
             wait: Duration::from_secs(5),
             clock: Arc::new(SystemTime::now),
             trust_domains: TrustDomains::default(),
+            revocations: Revocations::default(),
         }
     }
 }

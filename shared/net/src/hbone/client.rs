@@ -54,9 +54,12 @@ pub(super) async fn dial(
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))
         .await?;
+    let refused = |error| Error::new(Stage::Tls, error);
+    certificate.check(&tls).map_err(refused)?;
+    let revoked = certificate.until_revoked(&tls);
     let not_after = tls
         .peer_not_after(SystemTime::now())
-        .map_err(|error| Error::new(Stage::Tls, error))?
+        .map_err(refused)?
         .min(certificate.not_after());
     let expiry = Expiry {
         at: not_after,
@@ -83,6 +86,10 @@ pub(super) async fn dial(
             ended = turns => ended,
             () = expiry.over() => {
                 tracing::info!(peer = %target.address, "HBONE connection closed: a certificate of it has expired");
+                return;
+            }
+            revoked = revoked => {
+                tracing::info!(peer = %target.address, %revoked, "HBONE connection closed: its peer is not believed any longer");
                 return;
             }
         };

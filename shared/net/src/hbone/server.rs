@@ -13,6 +13,7 @@ use super::expiry::Expiry;
 use super::io::deferred;
 use super::window::{Windows, windows};
 use super::{Settings, Stream};
+use crate::revocation::Revoked;
 use crate::sys::round_trip;
 use crate::tls;
 
@@ -25,7 +26,8 @@ pub struct Connect {
 }
 
 /// Serves one HBONE connection until the peer leaves, or the last tunnel has ended after `drain`
-/// became true, the peer's certificate expired or the connection is of age. `on_connect` gets every CONNECT and must not block; other methods are answered 400.
+/// became true, the peer's certificate expired or the connection is of age; at once when the peer's certificate is `revoked`. `on_connect` gets every
+/// CONNECT and must not block; other methods are answered 400.
 ///
 /// # Errors
 /// When the handshake takes too long, the connection breaks, or tunnels outlast the peer's
@@ -34,6 +36,7 @@ pub async fn serve(
     stream: tls::Stream,
     settings: &Settings,
     mut drain: watch::Receiver<bool>,
+    revoked: impl Future<Output = Revoked>,
     mut on_connect: impl FnMut(Connect),
 ) -> Result<(), h2::Error> {
     let now = SystemTime::now();
@@ -64,16 +67,21 @@ pub async fn serve(
         }
     });
     let mut over = std::pin::pin!(expiry.over());
+    let mut revoked = std::pin::pin!(async {
+        let revoked = revoked.await;
+        tracing::info!(%revoked, "HBONE connection closed: its peer is not believed any longer");
+    });
     let ending = watch::Sender::new(false);
     let (mut draining, mut cut) = (false, false);
     loop {
         let accepted = poll_fn(|cx| {
-            if !draining && drained.as_mut().poll(cx).is_ready() {
+            if !draining && !cut && drained.as_mut().poll(cx).is_ready() {
                 draining = true;
                 ending.send_replace(true);
                 connection.graceful_shutdown();
             }
-            if draining && !cut && over.as_mut().poll(cx).is_ready() {
+            let is_over = draining && !cut && over.as_mut().poll(cx).is_ready();
+            if is_over || !cut && revoked.as_mut().poll(cx).is_ready() {
                 cut = true;
                 connection.abrupt_shutdown(Reason::INADEQUATE_SECURITY);
             }

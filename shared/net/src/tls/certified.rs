@@ -15,7 +15,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::config::{self, provider};
-use super::{Error, Shown, identity_of};
+use super::verify::taken_back;
+use super::{Error, Shown, Stream, identity_of};
+use crate::revocation::{Judge, Revocations, Revoked};
 
 /// Client configurations kept for one certificate; more distinct peers than this share nothing.
 const CLIENT_CONFIGS: usize = 4096;
@@ -30,7 +32,7 @@ pub struct Certified {
     key: Arc<CertifiedKey>,
     private_key: PrivateKeyDer<'static>,
     roots: Arc<RootCertStore>,
-    root_certificates: Vec<CertificateDer<'static>>,
+    judge: Judge,
     serial: String,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -101,7 +103,7 @@ impl Certified {
             key: Arc::new(certified),
             private_key: key,
             roots: Arc::new(roots),
-            root_certificates,
+            judge: Judge::new(Revocations::default(), root_certificates.into()),
             serial: shown.serial,
             not_before: shown.not_before,
             not_after: shown.not_after,
@@ -121,10 +123,15 @@ impl Certified {
         }
     }
 
-    /// The names of the trust domain, by which peers' identities are settled.
+    /// The same, which refuses who has shown a certificate that is on one of these lists.
     #[must_use]
-    pub fn trust_domains(&self) -> &TrustDomains {
-        &self.trust_domains
+    pub fn refusing(self, revocations: Revocations) -> Self {
+        Self {
+            judge: Judge::new(revocations, self.judge.roots().clone()),
+            server: OnceLock::new(),
+            clients: Mutex::default(),
+            ..self
+        }
     }
 
     /// Who this is: as the certificate says, which may be under an alias of the trust domain.
@@ -165,7 +172,35 @@ impl Certified {
     /// What peers are verified against.
     #[must_use]
     pub fn roots(&self) -> &[CertificateDer<'static>] {
-        &self.root_certificates
+        self.judge.roots()
+    }
+
+    /// Who the peer of a session as this identity is, by its verified certificate: under the own one of the trust domain's
+    /// names. What a resumed session skips is judged here, at `now`: dates, and whether a certificate is revoked.
+    ///
+    /// # Errors
+    /// When the peer showed no certificate, one that is not valid at `now`, or one that is revoked.
+    pub fn peer_identity(&self, session: &Stream, now: SystemTime) -> Result<Identity, Error> {
+        self.check(session)?;
+        session.peer_identity(&self.trust_domains, now)
+    }
+
+    /// Whether the peer of a session as this identity may go on: the lists of now have none of its certificates.
+    pub(crate) fn check(&self, session: &Stream) -> Result<(), Error> {
+        let [leaf, intermediates @ ..] = &**session.peer_chain() else {
+            return Err(Error::UriCount(0));
+        };
+        let judged = self.judge.check(leaf, intermediates);
+        judged.map_err(|revoked| {
+            taken_back(revoked);
+            Error::Revoked
+        })
+    }
+
+    /// Waits until a certificate of the peer of a session as this identity is revoked.
+    pub fn until_revoked(&self, session: &Stream) -> impl Future<Output = Revoked> + Send + use<> {
+        let chain = session.peer_chain().clone();
+        self.judge.clone().until_revoked(chain)
     }
 
     /// For accepting HBONE as this identity: a client certificate of the same trust domain, under
@@ -183,6 +218,7 @@ impl Certified {
             self.roots.clone(),
             own.trust_domain().clone(),
             self.trust_domains.clone(),
+            self.judge.clone(),
         )?;
         Ok(self.server.get_or_init(|| config).clone())
     }
@@ -201,6 +237,7 @@ impl Certified {
             self.roots.clone(),
             expected.clone(),
             self.trust_domains.clone(),
+            self.judge.clone(),
         )?;
         if clients.len() >= CLIENT_CONFIGS {
             clients.clear();

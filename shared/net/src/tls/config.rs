@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::Error;
 use super::verify::{ClientVerifier, ServerVerifier};
+use crate::revocation::Judge;
 
 /// What HBONE negotiates.
 const ALPN_H2: &[u8] = b"h2";
@@ -41,6 +42,7 @@ pub(super) fn server(
     roots: Arc<RootCertStore>,
     trust_domain: Arc<str>,
     names: TrustDomains,
+    judge: Judge,
 ) -> Result<Arc<ServerConfig>, Error> {
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider().clone())
         .build()
@@ -51,6 +53,7 @@ pub(super) fn server(
             chain,
             trust_domain,
             names,
+            judge,
         }))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
@@ -65,6 +68,7 @@ pub(super) fn client(
     roots: Arc<RootCertStore>,
     expected: Arc<[Identity]>,
     names: TrustDomains,
+    judge: Judge,
 ) -> Result<Arc<ClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -74,6 +78,7 @@ pub(super) fn client(
             algorithms: provider().signature_verification_algorithms,
             expected: expected.iter().map(|it| names.settle(it.clone())).collect(),
             names,
+            judge,
         }))
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
     config.alpn_protocols = vec![ALPN_H2.to_vec()];

@@ -4,6 +4,7 @@
 //! follows the handshake.
 
 use std::io;
+use std::sync::Arc;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
@@ -20,8 +21,8 @@ use super::traffic::{Schedule, Traffic};
 /// What a handshake ends with.
 pub(super) struct Done {
     pub(super) traffic: Traffic,
-    /// The peer's leaf certificate.
-    pub(super) peer: Option<CertificateDer<'static>>,
+    /// The certificates that the peer has shown, now or in the session that was resumed: its leaf first.
+    pub(super) peer: Arc<[CertificateDer<'static>]>,
     /// What the peer sent right after it.
     pub(super) read: Vec<u8>,
 }
@@ -65,8 +66,7 @@ pub(super) async fn complete<S: Session>(tcp: &mut TcpStream, mut session: S) ->
             "the TLS peer did not negotiate ALPN h2",
         ));
     }
-    let certificates = common.peer_certificates();
-    let peer = certificates.and_then(|chain| chain.first().cloned());
+    let peer = common.peer_certificates().unwrap_or_default().into();
     let (secrets, schedule) = session.into_secrets().map_err(invalid)?;
     let traffic = Traffic::new(&secrets, schedule).map_err(invalid)?;
     Ok(Done {

@@ -54,9 +54,19 @@ pub enum Error {
         /// What is wrong with it.
         source: IdentityError,
     },
+    /// The peer has shown a certificate that its issuer has revoked.
+    #[error("the peer's certificate is revoked")]
+    Revoked,
     /// The key and the certificate do not fit, or TLS refuses them.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// Whether an error of a handshake is that the peer's certificate is revoked.
+#[must_use]
+pub fn is_revoked(error: &io::Error) -> bool {
+    let of_ours = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(of_ours, Some(Error::Revoked))
 }
 
 impl From<Error> for io::Error {

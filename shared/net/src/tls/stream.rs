@@ -32,7 +32,7 @@ use super::{Error, certified, handshake, identity_of};
 pub struct Stream {
     tcp: TcpStream,
     traffic: Traffic,
-    peer: Option<CertificateDer<'static>>,
+    peer: Arc<[CertificateDer<'static>]>,
     input: Input,
     /// What is left of the first record in `input`, which is open, and where.
     opened: Option<Opened>,
@@ -89,7 +89,11 @@ impl Stream {
     ///
     /// # Errors
     /// When the peer showed no certificate, or one that is not valid at `now`.
-    pub fn peer_identity(&self, names: &TrustDomains, now: SystemTime) -> Result<Identity, Error> {
+    pub(super) fn peer_identity(
+        &self,
+        names: &TrustDomains,
+        now: SystemTime,
+    ) -> Result<Identity, Error> {
         let leaf = self.peer_certificate().ok_or(Error::UriCount(0))?;
         certified::check_dates(leaf, now)?;
         Ok(names.settle(identity_of(leaf)?))
@@ -107,7 +111,12 @@ impl Stream {
     /// The peer's leaf certificate.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.peer.as_ref()
+        self.peer.first()
+    }
+
+    /// The certificates that the peer has shown, the leaf first.
+    pub(super) fn peer_chain(&self) -> &Arc<[CertificateDer<'static>]> {
+        &self.peer
     }
 
     /// The socket underneath.
@@ -160,6 +169,7 @@ impl Stream {
 fn in_plain_words(error: io::Error) -> io::Error {
     let refused = error.get_ref().and_then(|inner| inner.downcast_ref());
     match refused {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => Error::Revoked.into(),
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => io::Error::new(
             error.kind(),
             format!("invalid peer certificate: {}", reason.0),

@@ -17,6 +17,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
 
 use super::Error;
+use crate::revocation::{Judge, Revoked};
 
 /// The one identity in a certificate.
 ///
@@ -52,6 +53,7 @@ pub(super) struct ServerVerifier {
     /// Settled.
     pub(super) expected: Arc<[Identity]>,
     pub(super) names: TrustDomains,
+    pub(super) judge: Judge,
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -71,6 +73,9 @@ impl ServerCertVerifier for ServerVerifier {
             now,
             self.algorithms.all,
         )?;
+        self.judge
+            .check(end_entity, intermediates)
+            .map_err(taken_back)?;
         let found = identity_of(end_entity).map_err(refused)?;
         if !self.expected.contains(&self.names.settle(found.clone())) {
             return Err(refused(WrongPeer {
@@ -112,6 +117,7 @@ pub(super) struct ClientVerifier {
     /// Settled.
     pub(super) trust_domain: Arc<str>,
     pub(super) names: TrustDomains,
+    pub(super) judge: Judge,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -129,6 +135,9 @@ impl ClientCertVerifier for ClientVerifier {
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;
+        self.judge
+            .check(end_entity, intermediates)
+            .map_err(taken_back)?;
         let found = identity_of(end_entity).map_err(refused)?;
         let settled = self.names.settle(found.clone());
         if *settled.trust_domain() != self.trust_domain {
@@ -176,6 +185,12 @@ struct WrongPeer {
 struct WrongTrustDomain {
     found: Identity,
     expected: Arc<str>,
+}
+
+/// The peer hears that its certificate is revoked, and the log which one it is.
+pub(super) fn taken_back(revoked: Revoked) -> rustls::Error {
+    tracing::info!(%revoked, "refused a peer");
+    CertificateError::Revoked.into()
 }
 
 fn refused(reason: impl std::error::Error + Send + Sync + 'static) -> rustls::Error {

@@ -7,6 +7,7 @@ mod lives;
 mod peers;
 mod pool;
 mod relay;
+mod revoked;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -72,7 +72,8 @@ async fn a_connection_ends_when_its_pool_has_let_go_of_it() {
             let (tcp, _) = listener.accept().await.expect("a connection");
             let stream = tls::Stream::accept(tcp, config).await.expect("TLS");
             let settings = Settings::default();
-            server::serve(stream, &settings, never_drain(), |connect| {
+            let never = std::future::pending();
+            server::serve(stream, &settings, never_drain(), never, |connect| {
                 forward(connect, ids(&[CLIENT])[0].clone());
             })
             .await

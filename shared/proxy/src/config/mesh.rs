@@ -118,6 +118,8 @@ pub struct ControlPlane {
     /// Lifetime of the certificates that are asked for.
     #[serde(serialize_with = "value::duration")]
     pub secret_ttl: Duration,
+    /// File of certificate revocation lists.
+    pub revoked: Option<PathBuf>,
     /// Folder of what the control plane has said and signed, for a start while it is gone.
     pub state: Option<PathBuf>,
 }
@@ -166,6 +168,10 @@ impl ControlPlane {
                 "SECRET_TTL",
                 "lifetime of the certificates that are asked for",
                 Duration::from_secs(24 * 60 * 60),
+            ),
+            revoked: reader.optional(
+                "CRL_PATH",
+                "file of certificate revocation lists (PEM), read again when it changes: who shows a certificate of them is refused",
             ),
             state: reader.optional(
                 "AMBIT_STATE_DIR",

@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::hbone::{Settings, server};
+use ambit_net::revocation::Lists;
 use ambit_net::sys::{Listen, Sockets};
 use ambit_net::tls::{self, Certified};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
 };
 use tokio::sync::watch;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Signs certificates for the tests.
 pub struct Ca(CertifiedIssuer<'static, KeyPair>);
@@ -74,6 +76,31 @@ impl Ca {
         (vec![certificate.pem(), self.0.pem()], key.serialize_pem())
     }
 
+    /// A list of these certificates.
+    pub fn list(&self, revoked: &[&Certified]) -> Lists {
+        let now = SystemTime::now();
+        let serial = |certified: &&Certified| {
+            let parsed = X509Certificate::from_der(&certified.chain()[0]);
+            let (_, certificate) = parsed.expect("a certificate");
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(certificate.raw_serial()),
+                revocation_time: now.into(),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now.into(),
+            next_update: (now + Duration::from_secs(3600)).into(),
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(serial).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = params.signed_by(&self.0).expect("a list");
+        Lists::parse(list.pem().expect("PEM").as_bytes()).expect("read")
+    }
+
     pub fn certified(&self, identity: &str) -> Arc<Certified> {
         let (chain, key) = self.issue_pem(&Leaf::of(&[identity]));
         Arc::new(Certified::from_pem(&chain, &key).expect("certified"))
@@ -108,7 +135,7 @@ pub async fn serve(
         loop {
             let (tcp, _) = listener.accept().await.expect("a connection");
             let config = certified.server_config().expect("a TLS configuration");
-            let names = certified.trust_domains().clone();
+            let certified = certified.clone();
             let settings = settings.clone();
             let drain = drain.clone();
             let on_connect = on_connect.clone();
@@ -116,10 +143,11 @@ pub async fn serve(
                 let Ok(stream) = tls::Stream::accept(tcp, config).await else {
                     return;
                 };
-                let Ok(peer) = stream.peer_identity(&names, SystemTime::now()) else {
+                let Ok(peer) = certified.peer_identity(&stream, SystemTime::now()) else {
                     return;
                 };
-                let _ = server::serve(stream, &settings, drain, |connect| {
+                let revoked = certified.until_revoked(&stream);
+                let _ = server::serve(stream, &settings, drain, revoked, |connect| {
                     on_connect(connect, peer.clone());
                 })
                 .await;
