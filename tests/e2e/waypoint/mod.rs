@@ -55,6 +55,7 @@ mod canary;
 mod concerns;
 mod deadlines;
 mod detection;
+mod endings;
 mod envoy;
 mod filters;
 mod limits;
