@@ -66,6 +66,7 @@ mod parents;
 mod policies;
 mod required;
 mod resilience;
+mod revocation;
 mod rollouts;
 mod rows;
 mod scene;
