@@ -1,6 +1,7 @@
 //! Whole labs: real processes, real namespaces, real packets. Every test has a lab of its own or shares
 //! one that is only read; all of them run side by side, as root or as an ordinary user.
 
+mod agents;
 mod dns;
 mod dump;
 mod egress;
