@@ -8,6 +8,7 @@ mod egress;
 mod exclusions;
 mod faults;
 mod fixtures;
+mod floods;
 mod flows;
 mod joining;
 mod kubelet;
