@@ -39,12 +39,12 @@ fn during<T>(
 }
 
 /// The last line of what `load` prints; the ones before tell how it goes.
-fn report(printed: &str) -> Value {
+pub(crate) fn report(printed: &str) -> Value {
     let last = printed.lines().last().expect("a report");
     serde_json::from_str(last).expect("JSON")
 }
 
-fn errors(report: &Value) -> u64 {
+pub(crate) fn errors(report: &Value) -> u64 {
     report["errors"]["total"].as_u64().unwrap_or(u64::MAX)
 }
 
@@ -99,12 +99,17 @@ fn a_rollout_of_the_destination_fails_no_request() {
     assert_eq!(answer["version"], format!("v{rolled}"), "{answer}");
 }
 
-/// The process that the lab runs as `name`, as the lab counts processes.
-fn process(lab: &Lab, name: &str) -> String {
+/// What the lab says of a part of the mesh.
+pub(crate) fn component(lab: &Lab, name: &str) -> Value {
     let status = lab.run(["status", "-o", "json"]).json();
     let all = status["components"].as_array().cloned().unwrap_or_default();
     let found = all.into_iter().find(|it| it["name"] == name);
-    found.expect("a component")["pid"].to_string()
+    found.expect("a component")
+}
+
+/// The process that the lab runs as `name`, as the lab counts processes.
+pub(crate) fn process(lab: &Lab, name: &str) -> String {
+    component(lab, name)["pid"].to_string()
 }
 
 /// CPU time of a process so far, in clock ticks.

@@ -2,12 +2,14 @@
 //! one that is only read; all of them run side by side, as root or as an ordinary user.
 
 mod affinity;
+mod agents;
 mod dns;
 mod dump;
 mod egress;
 mod exclusions;
 mod faults;
 mod fixtures;
+mod floods;
 mod flows;
 mod joining;
 mod kubelet;

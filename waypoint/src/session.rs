@@ -77,14 +77,14 @@ impl Session {
     }
 }
 
-/// What keeps the requests and connections of a client address together, where that is what balances.
-pub(crate) fn address_hash(client: IpAddr, balance: &Balance) -> Option<u64> {
-    let text = || client.to_canonical().to_string();
-    balance.is_by_address().then(|| hash(text().as_bytes()))
-}
-
 impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.remove(self.number);
     }
+}
+
+/// What keeps the requests and connections of a client address together, where that is what balances.
+pub(crate) fn address_hash(client: IpAddr, balance: &Balance) -> Option<u64> {
+    let text = || client.to_canonical().to_string();
+    balance.is_by_address().then(|| hash(text().as_bytes()))
 }

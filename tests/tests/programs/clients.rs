@@ -138,3 +138,14 @@ fn held_connections_are_open_at_once_and_still_good_at_the_end() {
     assert_eq!(report["requests"], 200, "{report}");
     assert_eq!(echo.stats(0)["echo"]["connections"], 200);
 }
+
+#[test]
+fn silent_connections_are_held_and_not_proved() {
+    let echo = Echo::start(&["hang"]);
+    let address = echo.v4(0).to_string();
+    let arguments = ["hold", &address, "-c", "20", "--timeout", "50ms"];
+    let proved = report(&arguments, false);
+    assert_eq!(proved["errors"]["total"], 20, "{proved}");
+    let silent = report(&[&arguments[..], &["--silent"]].concat(), true);
+    assert_eq!(silent["requests"], 20, "{silent}");
+}

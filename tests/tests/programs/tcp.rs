@@ -84,6 +84,36 @@ fn a_half_closed_server_still_reads() {
 }
 
 #[test]
+fn a_client_ends_after_the_server_or_resets() {
+    let echo = Echo::start(&[""]);
+    let address = echo.v4(0).to_string();
+    let over = |mode: &str| loop {
+        let stats = &echo.stats(0)[mode];
+        if stats["connections"] == 1 && stats["open"] == 0 {
+            break stats.clone();
+        }
+        std::thread::yield_now();
+    };
+    let arguments = ["tcp", &address, "--keep-open"];
+    let after = ["--send", "!half-close\n", "--send-after", "abc"];
+    let output = load(&[&arguments[..], &after].concat(), "");
+    assert!(output.status.success(), "{output:?}");
+    let stats = over("half-close");
+    assert_eq!(stats["last_sha256"], ABC);
+    assert_eq!(stats["resets"], 0);
+    let output = load(
+        &[&arguments[..], &["--send", "abc", "--reset"]].concat(),
+        "",
+    );
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"abc");
+    assert_eq!(over("echo")["resets"], 1);
+    // One that has ended cannot be reset any more.
+    let output = load(&["tcp", &address, "--send", "!discard\n", "--reset"], "");
+    assert!(!output.status.success());
+}
+
+#[test]
 fn a_reset_is_an_error_and_not_an_end() {
     let echo = Echo::start(&["reset"]);
     let output = load(&["tcp", &echo.v4(0).to_string()], "x");

@@ -5,6 +5,7 @@ mod callers;
 mod departures;
 mod dns;
 mod limits;
+mod unwrapped;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

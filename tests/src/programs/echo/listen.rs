@@ -112,7 +112,11 @@ async fn serve_protocol(
         },
     };
     let open = Open::new(process.clone(), command.mode.name());
-    tcp::serve(&process, socket, command, &open).await
+    let served = tcp::serve(&process, socket, command, &open).await;
+    if matches!(&served, Err(error) if error.kind() == io::ErrorKind::ConnectionReset) {
+        open.was_reset();
+    }
+    served
 }
 
 async fn detect_protocol(socket: &mut Socket) -> io::Result<Detected> {

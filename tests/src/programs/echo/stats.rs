@@ -15,6 +15,8 @@ pub(super) struct Counters {
     pub(super) open: u64,
     /// Bytes read by connections that are over (raw TCP only).
     pub(super) received_bytes: u64,
+    /// Connections that the client reset (raw TCP only).
+    pub(super) resets: u64,
     /// SHA-256 of what the last finished connection sent (mode `sum`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_sha256: Option<String>,
@@ -56,6 +58,13 @@ impl Open {
                 counters.last_sha256 = sha256;
             }
         });
+    }
+
+    /// The client reset it.
+    pub(super) fn was_reset(&self) {
+        self.process
+            .stats
+            .update(self.name, |counters| counters.resets += 1);
     }
 }
 

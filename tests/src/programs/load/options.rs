@@ -232,6 +232,9 @@ pub struct Hold {
     /// Connections.
     #[arg(long, short = 'c', default_value_t = 1000)]
     pub connections: u32,
+    /// Say nothing on them, neither first nor last: a peer that never begins what it was accepted for.
+    #[arg(long)]
+    pub silent: bool,
     /// How long to hold them; until standard input ends when absent.
     #[arg(long = "for", value_parser = parse_duration, value_name = "DURATION")]
     pub hold: Option<Duration>,
@@ -276,6 +279,12 @@ pub struct Tcp {
     /// Do not end our own stream after the input; wait for the server to end its.
     #[arg(long)]
     pub keep_open: bool,
+    /// Once the server has ended its stream, send this as well and end our own.
+    #[arg(long, value_name = "TEXT", requires = "keep_open")]
+    pub send_after: Option<String>,
+    /// Reset the connection as soon as something has come back.
+    #[arg(long, conflicts_with = "send_after")]
+    pub reset: bool,
     /// Give up on connecting, or when nothing comes, after this time.
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,

@@ -1,11 +1,14 @@
-//! One plain TCP conversation: standard input goes out, what comes back is printed.
+//! One plain TCP conversation: standard input goes out, what comes back is printed. It ends as it is told to: with our end,
+//! with the server's, with ours after the server's, or with a reset.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use parking_lot::Mutex;
+use socket2::SockRef;
 
 use super::options::Tcp;
 use super::target;
@@ -27,14 +30,25 @@ pub(super) fn run(arguments: &Tcp) -> anyhow::Result<()> {
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => {
+                if let Some(text) = &arguments.send_after {
+                    sender.send_and_end(text);
+                }
                 return match sender.failure.lock().take() {
                     Some(error) => Err(error).context(format!("sending to {}", arguments.address)),
+                    None if arguments.reset => {
+                        anyhow::bail!("{} ended before it could be reset", arguments.address)
+                    }
                     None => Ok(()),
                 };
             }
             Ok(read) => {
                 out.write_all(&buffer[..read])?;
                 out.flush()?;
+                if arguments.reset {
+                    // The kernel resets what is closed and may not linger.
+                    SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                    return Ok(());
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 anyhow::bail!(
@@ -76,6 +90,12 @@ impl Sender {
             None => self.copy_input(),
         };
         if sent && !keep_open {
+            self.call(|stream| stream.shutdown(Shutdown::Write));
+        }
+    }
+
+    fn send_and_end(&self, text: &str) {
+        if self.call(|mut stream| stream.write_all(text.as_bytes())) {
             self.call(|stream| stream.shutdown(Shutdown::Write));
         }
     }

@@ -1,0 +1,161 @@
+//! One pod of a node is flooded: its neighbours are served as before, and the proxy keeps nothing of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ambit_lab::harness::{Ending, Lab, eventually, eventually_ok};
+use serde_json::Value;
+
+use crate::faults::{errors, process, report};
+use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service, shop};
+use crate::flows::{metric, start};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+/// What the pod may have of each, and how many the flood opens at a time.
+const MOST: u32 = 500;
+const FLOOD: u32 = 800;
+/// How much slower the slowest of a hundred answers may be than they are at the same time on the other node, which has
+/// the same CPUs and no flood, and what is never too slow, in microseconds. Who waited behind the flooded pod would
+/// wait for handshakes that take three seconds.
+const FACTOR: f64 = 10.0;
+const FAST_ENOUGH: f64 = 100_000.0;
+/// What the proxy may have more of afterwards: descriptors, and memory in KiB.
+const DESCRIPTORS: u64 = 20;
+const MEMORY: u64 = 24 * 1024;
+
+/// Who calls whom, and how: the neighbour from the other node and from its own, and a server on the other node.
+const LOADS: [(&str, &str, &[&str]); 4] = [
+    ("shop/client-1", "neighbour", KEPT),
+    ("shop/client-1", "neighbour", NEW),
+    ("shop/client-2", "neighbour", NEW),
+    ("shop/client-1", "echo-1", NEW),
+];
+const KEPT: &[&str] = &["-c", "4", "--rate", "100"];
+const NEW: &[&str] = &["-c", "4", "--rate", "40", "--new-connections"];
+
+/// Serves all of them for so long.
+fn served(lab: &Lab, duration: &str) -> Vec<Value> {
+    thread::scope(|scope| {
+        let running = LOADS.map(|(from, to, how)| {
+            scope.spawn(move || {
+                let url = format!("http://{to}/");
+                let arguments = ["http", &url, "--json", "-d", duration];
+                report(&lab.load(from, &[&arguments, how].concat()).success())
+            })
+        });
+        running
+            .map(|load| load.join().expect("a report"))
+            .into_iter()
+            .collect()
+    })
+}
+
+fn p99(report: &Value) -> f64 {
+    report["latency_us"]["p99"].as_f64().expect("a latency")
+}
+
+/// The proxy's open descriptors, and its memory in KiB.
+fn holds(lab: &Lab, pid: &str) -> [u64; 2] {
+    let script = format!(
+        "ls /proc/{pid}/fd | wc -l; sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"
+    );
+    let said = lab.exec("node/node-2", &["sh", "-c", &script]).success();
+    let mut numbers = said
+        .split_whitespace()
+        .map(|it| it.parse().expect("a number"));
+    [(); 2].map(|()| numbers.next().expect("two numbers"))
+}
+
+#[test]
+fn a_flood_of_one_pod_is_felt_by_no_other() {
+    let limits = [
+        format!("--ztunnel-env=AMBIT_HBONE_CONNECTIONS_PER_POD={MOST}"),
+        format!("--ztunnel-env=AMBIT_CONNECTIONS_PER_POD={MOST}"),
+        "--ztunnel-env=AMBIT_HANDSHAKE_TIMEOUT=3s".to_owned(),
+    ];
+    let mut manifests = shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"));
+    manifests += &echo("shop", "neighbour", "node-2");
+    manifests += &service("shop", "neighbour", "name: neighbour");
+    manifests += &namespace("outside", "");
+    manifests += &client("outside", "stranger", "node-1");
+    let lab = start(manifests, &limits.each_ref().map(String::as_str));
+    let victim = &addresses(&lab, "shop/echo-2")[0];
+    let pid = process(&lab, "ztunnel/node-2");
+
+    let calm = served(&lab, "4s");
+    let before = holds(&lab, &pid);
+    // Handshakes that never begin, and connections in plain text that do nothing.
+    let floods: [(u16, &[&str]); 2] = [
+        (15008, &["--silent", "--for", "4s"]),
+        (8080, &["--for", "3s", "--timeout", "2s"]),
+    ];
+    let done = AtomicBool::new(false);
+    let (flooded, most, waves) = thread::scope(|scope| {
+        let flooding = floods.map(|(port, how)| {
+            let (lab, done) = (&lab, &done);
+            scope.spawn(move || {
+                let (to, count) = (format!("{victim}:{port}"), FLOOD.to_string());
+                let most = ["-c", &count, "--max-errors", &count, "--json"];
+                let arguments = [&["hold", &to], &most[..], how].concat();
+                let mut waves = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let _ = lab.load("outside/stranger", &arguments).success();
+                    waves += 1;
+                }
+                waves
+            })
+        });
+        let ending = Ending(&done);
+        let limit = [("reason", "limit")];
+        let met = "ambit_peer_handshakes_failed_total";
+        eventually("the limit to be met", PATIENCE, || {
+            (metric(&lab, "node-2", met, &limit) > 0.0).then_some(())
+        });
+        let most = holds(&lab, &pid);
+        let flooded = served(&lab, "12s");
+        drop(ending);
+        let waves = flooding.map(|flood| flood.join().expect("a flood"));
+        (flooded, most, waves)
+    });
+    let counted = |name: &str, label| metric(&lab, "node-2", name, &[label]);
+    for (name, label) in [
+        ("ambit_peer_handshakes_failed_total", ("reason", "timeout")),
+        (
+            "ambit_pod_limits_reached_total",
+            ("limit", "AMBIT_CONNECTIONS_PER_POD"),
+        ),
+    ] {
+        assert!(counted(name, label) > 0.0, "{name} {label:?}");
+    }
+    let elsewhere = p99(flooded.last().expect("the other node"));
+    for ((calm, flooded), load) in calm.iter().zip(&flooded).zip(LOADS) {
+        assert_eq!(errors(calm), 0, "{load:?}: {calm}");
+        assert_eq!(errors(flooded), 0, "{load:?}: {flooded}");
+        let slow = p99(flooded);
+        assert!(
+            slow < (elsewhere * FACTOR).max(FAST_ENOUGH),
+            "{load:?}: {slow} us in the flood, {elsewhere} us on the other node"
+        );
+    }
+    // The flooded pod is served again, by the same process, which gives back what it took.
+    let answer = eventually("the flooded pod to be served", PATIENCE, || {
+        let got = lab.load("shop/client-1", &["get", "--fail", "http://echo-2/"]);
+        (got.code == 0).then_some(got.stdout)
+    });
+    assert!(answer.contains("echo-2"), "{answer}");
+    let after = eventually_ok("what the flood took to be given back", PATIENCE, || {
+        let after = holds(&lab, &pid);
+        let back = after[0] <= before[0] + DESCRIPTORS && after[1] <= before[1] + MEMORY;
+        back.then_some(after)
+            .ok_or_else(|| format!("{after:?} after {before:?}"))
+    });
+    assert_eq!(process(&lab, "ztunnel/node-2"), pid);
+    let tails = |reports: &[Value]| reports.iter().map(p99).collect::<Vec<_>>();
+    eprintln!(
+        "p99 of the neighbour, and last of the other node: {:?} us before, {:?} us in {waves:?} waves of {FLOOD}; descriptors and KiB of the \
+         proxy: {before:?} before, {most:?} at the limit, {after:?} after",
+        tails(&calm),
+        tails(&flooded)
+    );
+}
