@@ -143,6 +143,9 @@ impl ApiServer {
         kubelet::serve(cluster)?;
         nodes::register(&self.client, cluster).await?;
         follow::everything(&self.client, cluster).await?;
+        if let Err(error) = cluster.read(verifier) {
+            tracing::warn!("kubelets answer nobody yet: {error:#}");
+        }
         tokio::spawn(nodes::beat(self.client.clone(), Arc::clone(cluster)));
         tokio::spawn(pods::tell(self.client.clone(), Arc::clone(cluster)));
         Ok(())
