@@ -5,7 +5,7 @@ use std::time::Duration;
 use ambit_lab::harness::{Lab, eventually, program};
 use serde_json::Value;
 
-use super::scene::{CLIENT, OTHER, manifests};
+use super::scene::{CLIENT, OPAQUE, OTHER, manifests};
 use super::told::lines;
 use crate::fixtures::{addresses, cluster_ips, host};
 use crate::flows::{flow, flow_that, start};
@@ -13,10 +13,6 @@ use crate::flows::{flow, flow_that, start};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// SHA-256 of `abc` (FIPS 180-2, appendix B.1).
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-
-/// The shared port of `v2`, which the waypoint relays without a look at what it carries.
-const OPAQUE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: opaque, namespace: mesh}\n\
-     spec: {selector: {version: v2}, ports: [{name: tcp, port: 9000, targetPort: web}]}\n";
 
 /// One way from a client to a server.
 struct Way<'a> {

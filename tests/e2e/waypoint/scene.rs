@@ -14,6 +14,10 @@ pub(super) const CONSUMER: &str = "consumer/client";
 /// Not enrolled.
 pub(super) const STRANGER: &str = "outside/client";
 
+/// The shared port of `v2`, which the waypoint relays without a look at what it carries.
+pub(super) const OPAQUE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: opaque, namespace: mesh}\n\
+     spec: {selector: {version: v2}, ports: [{name: tcp, port: 9000, targetPort: web}]}\n";
+
 /// Servers `v1`, `v2`, `v3` of namespace `mesh` behind services of their names and behind `echo`
 /// (v1 and v2), all bound to a waypoint; `other` of namespace `elsewhere`; and the clients.
 pub(super) fn lab() -> Lab {
