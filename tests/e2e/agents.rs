@@ -27,7 +27,8 @@ const LOADS: [(&str, &str, &[&str]); 4] = [
 ];
 const KEPT: &[&str] = &["-c", "4", "--rate", "60"];
 const NEW: &[&str] = &["-c", "4", "--rate", "60", "--new-connections"];
-const LOAD: &str = "20s";
+/// Longer than all of that takes on a machine with much to do.
+const LOAD: &str = "40s";
 
 /// Kills every agent that runs until `done`, as something would that the lab knows nothing of: it waits longer each
 /// time before it starts one again.

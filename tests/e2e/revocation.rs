@@ -116,6 +116,16 @@ fn who_is_on_a_list_is_cut_off_and_refused_and_others_go_on() {
         log.lines().any(|line| line.contains(of))
     };
 
+    let opened = || {
+        let labels = [("reporter", "destination"), ("source_workload", "revoked")];
+        metric(
+            &lab,
+            "node-2",
+            "istio_tcp_connections_opened_total",
+            &labels,
+        )
+    };
+    let before = opened();
     let reports = thread::scope(|scope| {
         let held: &[&str] = &["websocket", "http://echo/", "--rate", "20"];
         let new: &[&str] = &["http", "http://echo/", "--rate", "20", "--new-connections"];
@@ -128,6 +138,9 @@ fn who_is_on_a_list_is_cut_off_and_refused_and_others_go_on() {
                 .chain(["-d", "20s", "--json"])
                 .collect();
             scope.spawn(move || lab.load(from, &arguments))
+        });
+        eventually("the connection that will be cut", PATIENCE, || {
+            (opened() > before).then_some(())
         });
         put(&file, &list(&lab, &[&revoked]));
         until(&lab, "who is revoked to be refused", REFUSED, false);

@@ -121,5 +121,7 @@ fn resets_and_half_closes_stay_what_they_are() {
             && flow.text("dst.workload") == "other"
             && !flow.text("dst.hbone_addr").is_empty()
     });
-    assert!(lines(&lab, &["\"- - -\""]).len() >= 10);
+    eventually("a line of each at the waypoint", PATIENCE, || {
+        (lines(&lab, &["\"- - -\""]).len() >= 10).then_some(())
+    });
 }

@@ -10,7 +10,8 @@ use super::told::lines;
 use crate::flows::{flow_that, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a connection may last that a policy in force denies.
+/// How long a connection may last that a policy in force denies: in most rounds, as a process may have to wait that long for a
+/// CPU of a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 3;
 
@@ -77,7 +78,8 @@ fn a_denied_connection_ends_within_a_second() {
         .into_iter()
         .flat_map(|path| [(path, false), (path, true)])
         .collect();
-    let (mut slowest, mut longest) = (Duration::ZERO, Duration::ZERO);
+    let mut outlasted = vec![Vec::new(); talks.len()];
+    let mut longest = Duration::ZERO;
     for _ in 0..ROUNDS {
         let (began, in_force, ended) = thread::scope(|scope| {
             let talking: Vec<_> = talks
@@ -96,16 +98,23 @@ fn a_denied_connection_ends_within_a_second() {
             let ended = talking.into_iter().map(|it| it.join().expect("an end"));
             (began, in_force, ended.collect::<Vec<_>>())
         });
-        for ((ran, at), talk) in ended.iter().zip(&talks) {
+        for ((ran, at), (talk, outlasted)) in ended.iter().zip(talks.iter().zip(&mut outlasted)) {
             assert_ne!(ran.code, 0, "{talk:?}: {ran}");
             assert!(ran.stdout.contains("remote_address"), "{talk:?}: {ran}");
-            let outlasted = at.saturating_sub(in_force);
-            assert!(outlasted < LIMIT, "{talk:?} outlasted it by {outlasted:?}");
-            slowest = slowest.max(outlasted);
+            outlasted.push(at.saturating_sub(in_force));
             longest = longest.max(at.saturating_sub(began));
         }
         lab.delete(&deny);
     }
+    for (rounds, talk) in outlasted.iter_mut().zip(&talks) {
+        rounds.sort();
+        let middle = rounds[ROUNDS / 2];
+        assert!(
+            middle < LIMIT,
+            "{talk:?} outlasted it by {middle:?}: {rounds:?}"
+        );
+    }
+    let slowest = outlasted.iter().flatten().max();
     eprintln!(
         "{} denied connections: the last ended {slowest:?} after the policy was in force, {longest:?} after it was written",
         ROUNDS * talks.len()

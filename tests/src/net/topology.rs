@@ -13,6 +13,7 @@ use super::namespace::NamedNetns;
 use super::plan::{self, Pair};
 
 pub(super) const BRIDGE: &str = "lab0";
+const BRIDGE_HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const NODE_DEVICE: &str = "eth0";
 const POD_DEVICE: &str = "eth0";
 pub(super) const MTU: u32 = 1500;
@@ -26,6 +27,8 @@ pub fn build_bridge() -> io::Result<()> {
     let mut links = Handle::open()?;
     links.set_up("lo")?;
     links.add_bridge(BRIDGE)?;
+    // Else it is the lowest of its ports', and another one whenever a port comes or goes.
+    links.set_hardware_address(BRIDGE, BRIDGE_HARDWARE)?;
     address(&mut links, BRIDGE, plan::bridge(), plan::BRIDGE_PREFIX)?;
     links.set_up(BRIDGE)?;
     Ok(())

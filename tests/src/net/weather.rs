@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use ambit_net::netlink::route::Handle;
@@ -17,7 +18,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::topology::{BRIDGE, MTU, node_port, set};
@@ -27,6 +28,8 @@ use crate::sys;
 const QUEUE: usize = 4096;
 /// The longest frame, with what the kernel says of it.
 const LONGEST: usize = 1 << 17;
+/// Of what has come and was not read yet, in bytes.
+const BUFFER: usize = 8 << 20;
 
 /// What happens to frames.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -58,7 +61,9 @@ pub struct Storm {
     weather: Weather,
     port: String,
     outer: String,
-    ways: [JoinHandle<()>; 2],
+    /// Ends the relay when it is dropped.
+    carried: Option<oneshot::Sender<()>>,
+    relay: Option<JoinHandle<()>>,
 }
 
 impl Storm {
@@ -67,38 +72,21 @@ impl Storm {
     /// # Errors
     /// As the kernel says; the link is as it was then.
     pub fn begin(number: u8, weather: Weather) -> io::Result<Self> {
-        let port = node_port(number);
-        let (outer, inner) = (format!("far-{number}"), format!("near-{number}"));
-        let mut links = Handle::open()?;
-        links.add_veth(&outer, &inner, None)?;
-        let begun = (|| {
-            for device in [&port, &inner] {
-                deaf(device)?;
-            }
-            for device in [&outer, &inner] {
-                links.set_mtu(device, MTU)?;
-                links.set_up(device)?;
-            }
-            let [own, others] = [&port, &inner].map(|device| open(device));
-            let (own, others) = (own?, others?);
-            links.set_master(&port, None)?;
-            links.set_master(&outer, Some(BRIDGE))?;
-            let back = (others.get_ref().try_clone()?, own.get_ref().try_clone()?);
-            let back = (watch(back.0)?, watch(back.1)?);
-            Ok([(own, others), back])
-        })();
-        match begun {
-            Ok(ways) => Ok(Self {
-                weather,
-                port,
-                outer,
-                ways: ways.map(|(from, to)| tokio::spawn(carry(from, to, weather))),
-            }),
-            Err(error) => {
-                clear(&port, &outer);
-                Err(error)
-            }
-        }
+        let (port, outer) = (node_port(number), format!("far-{number}"));
+        let (carried, ended) = oneshot::channel();
+        let mut storm = Self {
+            weather,
+            port,
+            outer,
+            carried: Some(carried),
+            relay: None,
+        };
+        // What fails from here on is undone by dropping it.
+        let ends = storm.part(&format!("near-{number}"))?;
+        // What else the lab does must not hold frames up.
+        let relay = thread::Builder::new().name(format!("weather-{number}"));
+        storm.relay = Some(relay.spawn(move || run(ends, weather, ended))?);
+        Ok(storm)
     }
 
     /// What it is like.
@@ -106,25 +94,61 @@ impl Storm {
     pub fn weather(&self) -> Weather {
         self.weather
     }
+
+    /// Takes the node's port off the bridge and puts another one in its place: the ends between which nothing is yet.
+    fn part(&self, inner: &str) -> io::Result<[Socket; 2]> {
+        let mut links = Handle::open()?;
+        links.add_veth(&self.outer, inner, None)?;
+        for device in [&self.port, inner] {
+            deaf(device)?;
+        }
+        for device in [&self.outer, inner] {
+            links.set_mtu(device, MTU)?;
+            links.set_up(device)?;
+        }
+        // Nothing of the bridge's may be read as the node's.
+        links.set_master(&self.port, None)?;
+        let ends = [open(&self.port)?, open(inner)?];
+        links.set_master(&self.outer, Some(BRIDGE))?;
+        Ok(ends)
+    }
 }
 
 impl Drop for Storm {
     fn drop(&mut self) {
-        for way in &self.ways {
-            way.abort();
+        drop(self.carried.take());
+        if let Some(relay) = self.relay.take() {
+            let _ = relay.join();
         }
-        clear(&self.port, &self.outer);
+        // The link as it was. What makes the port deaf is without meaning on a bridge.
+        let cleared = Handle::open().and_then(|mut links| {
+            let parted = links.delete_link(&self.outer);
+            links.set_master(&self.port, Some(BRIDGE)).and(parted)
+        });
+        if let Err(error) = cleared {
+            tracing::error!(%error, port = self.port, "the network does not clear up");
+        }
     }
 }
 
-/// The link as it was. With the lab its devices end anyway.
-fn clear(port: &str, outer: &str) {
-    let cleared = Handle::open().and_then(|mut links| {
-        links.delete_link(outer)?;
-        links.set_master(port, Some(BRIDGE))
+/// Carries frames both ways until `ended`.
+fn run([node, others]: [Socket; 2], weather: Weather, ended: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let carrying = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let back = (watch(others.try_clone()?)?, watch(node.try_clone()?)?);
+            let there = (watch(node)?, watch(others)?);
+            tokio::select! {
+                broken = carry(&there.0, &there.1, weather) => Err(broken),
+                broken = carry(&back.0, &back.1, weather) => Err(broken),
+                _ = ended => Ok(()),
+            }
+        })
     });
-    if let Err(error) = cleared {
-        tracing::error!(%error, port, "the network does not clear up");
+    if let Err(error) = carrying {
+        tracing::error!(%error, "no weather any more: nothing comes through");
     }
 }
 
@@ -135,12 +159,15 @@ fn deaf(device: &str) -> io::Result<()> {
     set(&format!("net/ipv4/conf/{device}/arp_ignore"), "8")
 }
 
-fn open(device: &str) -> io::Result<AsyncFd<Socket>> {
-    watch(Socket::from(sys::relay_socket(device)?))
+fn open(device: &str) -> io::Result<Socket> {
+    let socket = Socket::from(sys::relay_socket(device)?);
+    // As much as the system allows: what does not fit is lost besides what is to be lost.
+    socket.set_recv_buffer_size(BUFFER)?;
+    Ok(socket)
 }
 
-/// One direction, until it is aborted.
-async fn carry(from: AsyncFd<Socket>, to: AsyncFd<Socket>, weather: Weather) {
+/// One direction, until the device is gone.
+async fn carry(from: &AsyncFd<Socket>, to: &AsyncFd<Socket>, weather: Weather) -> io::Error {
     let mut under_way: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; LONGEST];
     loop {
@@ -149,11 +176,14 @@ async fn carry(from: AsyncFd<Socket>, to: AsyncFd<Socket>, weather: Weather) {
             biased;
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some((_, frame)) = under_way.pop_front() {
-                    pass(&to, &frame).await;
+                    pass(to, &frame).await;
                 }
             }
-            received = receive(&from, &mut buffer) => {
-                let Ok(length) = received else { return };
+            received = receive(from, &mut buffer) => {
+                let length = match received {
+                    Ok(length) => length,
+                    Err(error) => return error,
+                };
                 if rand::random_range(0.0..1.0) < weather.loss || under_way.len() >= QUEUE {
                     continue;
                 }
@@ -167,14 +197,16 @@ async fn receive(from: &AsyncFd<Socket>, buffer: &mut [u8]) -> io::Result<usize>
     loop {
         let mut ready = from.readable().await?;
         let received = ready.try_io(|it| {
-            let received = recv(it.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT);
+            let received = recv(it.as_raw_fd(), buffer, MsgFlags::empty());
             received.map_err(io::Error::from)
         });
         match received {
-            // A device that was down for a moment.
-            Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENETDOWN as i32) => {}
-            Ok(received) => return received,
-            Err(_) => {}
+            Ok(Ok(length)) => return Ok(length),
+            Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENODEV as i32) => {
+                return Err(error);
+            }
+            // A frame that the kernel has no words for, a device that was down for a moment: that frame is lost.
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 }
@@ -186,7 +218,7 @@ async fn pass(to: &AsyncFd<Socket>, frame: &[u8]) {
             return;
         };
         let sent = ready.try_io(|it| {
-            let sent = send(it.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+            let sent = send(it.as_raw_fd(), frame, MsgFlags::empty());
             sent.map_err(io::Error::from)
         });
         if sent.is_ok() {

@@ -12,8 +12,8 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType,
-    recvmsg, sendmsg, socket,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socket,
 };
 
 /// How many descriptors one message may carry.
@@ -107,13 +107,18 @@ pub fn die_with_parent(command: &mut Command, signal: Signal) {
 /// # Errors
 /// As the kernel says; it needs `CAP_NET_RAW`.
 pub fn packet_socket(device: &str) -> io::Result<OwnedFd> {
-    let protocol = SockProtocol::EthAll;
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        protocol,
-    )?;
+    let socket = deaf_packet_socket()?;
+    listen_to(&socket, device)?;
+    Ok(socket)
+}
+
+/// One that receives nothing yet.
+fn deaf_packet_socket() -> io::Result<OwnedFd> {
+    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
+    Ok(socket(AddressFamily::Packet, kind, flags, None)?)
+}
+
+fn listen_to(socket: &OwnedFd, device: &str) -> io::Result<()> {
     let index = if_nametoindex(device)?;
     // SAFETY: all zeros is a valid `sockaddr_ll`, a struct of integers.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -125,20 +130,19 @@ pub fn packet_socket(device: &str) -> io::Result<OwnedFd> {
     // SAFETY: `pointer` leads to `length` bytes that live until the call returns.
     let bound = unsafe { libc::bind(socket.as_raw_fd(), pointer, length) };
     if bound == 0 {
-        Ok(socket)
+        Ok(())
     } else {
         Err(io::Error::last_os_error())
     }
 }
 
 /// The same, for frames that go on as they are: without what the device sends itself, and with the kernel's word on
-/// checksums and large segments before each (`struct virtio_net_hdr`), which a frame that is sent needs as well. Calls do
-/// not wait.
+/// checksums and large segments before each (`struct virtio_net_hdr`), which a frame that is sent needs as well.
 ///
 /// # Errors
 /// As the kernel says.
 pub fn relay_socket(device: &str) -> io::Result<OwnedFd> {
-    let socket = packet_socket(device)?;
+    let socket = deaf_packet_socket()?;
     for option in [libc::PACKET_VNET_HDR, PACKET_IGNORE_OUTGOING] {
         let on: libc::c_int = 1;
         let length = size_of::<libc::c_int>() as libc::socklen_t;
@@ -157,6 +161,7 @@ pub fn relay_socket(device: &str) -> io::Result<OwnedFd> {
             return Err(io::Error::last_os_error());
         }
     }
+    listen_to(&socket, device)?;
     Ok(socket)
 }
 

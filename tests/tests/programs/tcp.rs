@@ -2,11 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
+use ambit_lab::harness::eventually;
 use serde_json::Value;
 
 use crate::start::{Echo, load};
 
+const PATIENCE: Duration = Duration::from_secs(20);
 const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
 fn converse(address: std::net::SocketAddr, input: &str) -> String {
@@ -72,13 +75,10 @@ fn a_half_closed_server_still_reads() {
     stream.write_all(b"abc").expect("writes");
     stream.shutdown(Shutdown::Write).expect("half-closes");
     // The connection is over on the server's side once it is no longer open.
-    let stats = loop {
+    let stats = eventually("the connection to be over", PATIENCE, || {
         let stats = echo.stats(0);
-        if stats["half-close"]["open"] == 0 {
-            break stats;
-        }
-        std::thread::yield_now();
-    };
+        (stats["half-close"]["open"] == 0).then_some(stats)
+    });
     assert_eq!(stats["half-close"]["last_sha256"], ABC);
     assert_eq!(stats["half-close"]["received_bytes"], 3);
 }
@@ -87,12 +87,11 @@ fn a_half_closed_server_still_reads() {
 fn a_client_ends_after_the_server_or_resets() {
     let echo = Echo::start(&[""]);
     let address = echo.v4(0).to_string();
-    let over = |mode: &str| loop {
-        let stats = &echo.stats(0)[mode];
-        if stats["connections"] == 1 && stats["open"] == 0 {
-            break stats.clone();
-        }
-        std::thread::yield_now();
+    let over = |mode: &str| {
+        eventually("the connection to be over", PATIENCE, || {
+            let stats = echo.stats(0)[mode].take();
+            (stats["connections"] == 1 && stats["open"] == 0).then_some(stats)
+        })
     };
     let arguments = ["tcp", &address, "--keep-open"];
     let after = ["--send", "!half-close\n", "--send-after", "abc"];

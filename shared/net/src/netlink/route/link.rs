@@ -120,6 +120,13 @@ impl Handle {
         })
     }
 
+    /// Sets the hardware address.
+    pub fn set_hardware_address(&mut self, name: &str, mac: [u8; 6]) -> Result<(), Error> {
+        self.set("set hardware address of link", name, |m| {
+            m.attr(libc::IFLA_ADDRESS, &mac);
+        })
+    }
+
     /// Sets the largest packet.
     pub fn set_mtu(&mut self, name: &str, mtu: u32) -> Result<(), Error> {
         self.set("set MTU of link", name, |m| {
