@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// What the pod may have of each, and how many the flood opens at a time.
 const MOST: u32 = 500;
 const FLOOD: u32 = 800;
-/// How much slower the slowest of a hundred answers may be than they are at the same time on the other node, which has
-/// the same CPUs and no flood, and what is never too slow, in microseconds. Who waited behind the flooded pod would
+/// How much slower the slowest of a hundred answers may be than they were before, or are at the same time on the other
+/// node, which has the same CPUs and no flood; and what is never too slow, in microseconds. Who waited behind the flooded pod would
 /// wait for handshakes that take three seconds.
 const FACTOR: f64 = 10.0;
-const FAST_ENOUGH: f64 = 100_000.0;
+const FAST_ENOUGH: f64 = 1_000_000.0;
 /// What the proxy may have more of afterwards: descriptors, and memory in KiB.
 const DESCRIPTORS: u64 = 20;
-const MEMORY: u64 = 24 * 1024;
+const MEMORY: u64 = 16 * 1024;
 
 /// Who calls whom, and how: the neighbour from the other node and from its own, and a server on the other node.
 const LOADS: [(&str, &str, &[&str]); 4] = [
@@ -132,10 +132,10 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
     for ((calm, flooded), load) in calm.iter().zip(&flooded).zip(LOADS) {
         assert_eq!(errors(calm), 0, "{load:?}: {calm}");
         assert_eq!(errors(flooded), 0, "{load:?}: {flooded}");
-        let slow = p99(flooded);
+        let (usual, slow) = (p99(calm).max(elsewhere), p99(flooded));
         assert!(
-            slow < (elsewhere * FACTOR).max(FAST_ENOUGH),
-            "{load:?}: {slow} us in the flood, {elsewhere} us on the other node"
+            slow < (usual * FACTOR).max(FAST_ENOUGH),
+            "{load:?}: {slow} us in the flood, {usual} us without"
         );
     }
     // The flooded pod is served again, by the same process, which gives back what it took.
