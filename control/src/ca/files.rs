@@ -49,14 +49,14 @@ fn read(folder: &Path) -> Result<Pems, String> {
         fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let optional = |name: &str| match fs::metadata(folder.join(name)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        _ => text(name),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        _ => text(name).map(Some),
     };
     Ok(Pems {
         ca_cert: text("ca-cert.pem")?,
         ca_key: text("ca-key.pem")?,
         root_cert: text("root-cert.pem")?,
-        cert_chain: optional("cert-chain.pem")?,
+        cert_chain: optional("cert-chain.pem")?.unwrap_or_default(),
         revoked: optional(CRL)?,
     })
 }

@@ -32,8 +32,9 @@ pub struct Pems {
     pub root_cert: String,
     /// `cert-chain.pem`: from the signing certificate up to the root; may be empty.
     pub cert_chain: String,
-    /// `ca-crl.pem`: lists of certificates that the authority and those above it have revoked; may be empty.
-    pub revoked: String,
+    /// `ca-crl.pem`: lists of certificates that the authority and those above it have revoked. Empty says that there are none;
+    /// without the file nothing is said of them.
+    pub revoked: Option<String>,
 }
 
 /// Signs certificates.
@@ -44,7 +45,7 @@ pub struct Authority {
     /// PEM of all roots.
     roots: String,
     /// PEM, empty without lists.
-    revoked: String,
+    revoked: Option<String>,
     not_after: SystemTime,
 }
 
@@ -76,7 +77,7 @@ impl Pems {
             ca_key: key.serialize_pem(),
             root_cert: cert.clone(),
             cert_chain: cert,
-            revoked: String::new(),
+            revoked: None,
         })
     }
 }
@@ -123,14 +124,17 @@ impl Authority {
         path.extend(chain.into_iter().filter(|cert| cert != signing));
         path.retain(|cert| !roots.contains(cert));
         check_path(signing, &path, &roots)?;
-        check_lists(&pems.revoked, &[&path[..], &roots[..]].concat())?;
+        check_lists(
+            pems.revoked.as_deref().unwrap_or_default(),
+            &[&path[..], &roots[..]].concat(),
+        )?;
         let issuer = Issuer::from_ca_cert_der(signing, key)
             .map_err(|error| format!("ca-cert.pem: {error}"))?;
         Ok(Self {
             issuer,
             intermediates: path.iter().map(|cert| pem(cert)).collect(),
             roots: roots.iter().map(|cert| pem(cert)).collect(),
-            revoked: pems.revoked.trim().to_owned(),
+            revoked: pems.revoked.as_deref().map(|lists| lists.trim().to_owned()),
             not_after,
         })
     }
@@ -141,10 +145,10 @@ impl Authority {
         &self.roots
     }
 
-    /// Certificate revocation lists, PEM; empty when there are none.
+    /// Certificate revocation lists, PEM; empty when there are none, `None` where nothing is said of them.
     #[must_use]
-    pub fn revoked(&self) -> &str {
-        &self.revoked
+    pub fn revoked(&self) -> Option<&str> {
+        self.revoked.as_deref()
     }
 
     /// A workload's certificate: PEM, the leaf first, all roots in the last element.

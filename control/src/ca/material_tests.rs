@@ -49,10 +49,10 @@ fn revocation_lists_are_of_the_authority_s_own_path() {
     let Intermediate { pems, lists, .. } = intermediate();
     let with = |revoked: &str| {
         let pems = Pems {
-            revoked: revoked.to_owned(),
+            revoked: Some(revoked.to_owned()),
             ..pems.clone()
         };
-        Authority::new(&pems, now).map(|it| it.revoked().to_owned())
+        Authority::new(&pems, now).map(|it| it.revoked().unwrap_or("nothing said").to_owned())
     };
     assert_eq!(with(""), Ok(String::new()));
     assert_eq!(with(&format!("\n{lists}\n")), Ok(lists.trim().to_owned()));
@@ -91,7 +91,7 @@ fn intermediate() -> Intermediate {
         ca_key: key.serialize_pem(),
         root_cert: root.pem(),
         cert_chain: format!("{}{}{}", lower.pem(), middle.pem(), root.pem()),
-        revoked: String::new(),
+        revoked: None,
     };
     Intermediate {
         lists: list(&root) + &list(&middle),

@@ -252,15 +252,15 @@ fn read(wire: Wire<'_>) -> Told {
         None => Err(format!("{name} is missing")),
     };
     let optional = |name: &str| match data.contains_key(name) {
-        true => text(name),
-        false => Ok(String::new()),
+        true => text(name).map(Some),
+        false => Ok(None),
     };
     let [ca_cert, ca_key, root_cert, cert_chain] = NAMES;
     Ok(Pems {
         ca_cert: text(ca_cert)?,
         ca_key: text(ca_key)?,
         root_cert: text(root_cert)?,
-        cert_chain: optional(cert_chain)?,
+        cert_chain: optional(cert_chain)?.unwrap_or_default(),
         revoked: optional(CRL)?,
     })
 }
@@ -272,7 +272,7 @@ fn secret(namespace: &str, pems: &Pems) -> Secret {
         &pems.root_cert,
         &pems.cert_chain,
     ];
-    let lists = (!pems.revoked.is_empty()).then_some((CRL, &pems.revoked));
+    let lists = pems.revoked.as_ref().map(|lists| (CRL, lists));
     let data = NAMES.into_iter().zip(texts).chain(lists);
     let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.clone().into_bytes())));
     let managed = [("app.kubernetes.io/managed-by", FIELD_MANAGER)];

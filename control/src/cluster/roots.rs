@@ -30,15 +30,18 @@ pub struct Bundle {
     pub name: &'static str,
     /// Its only key.
     pub file: &'static str,
-    /// What the key has; where it is nothing, no ConfigMap is made, and one that is there is emptied.
-    text: fn(&Authority) -> &str,
+    /// What the key has. Where it is empty, no ConfigMap is made, and one that is there is emptied; where nothing is said, all stay as they are.
+    text: fn(&Authority) -> Option<&str>,
+    /// What follows where another control plane writes it.
+    contested: &'static str,
 }
 
 /// What peers trust.
 pub const ROOTS: Bundle = Bundle {
     name: "istio-ca-root-cert",
     file: "root-cert.pem",
-    text: Authority::roots,
+    text: |authority| Some(authority.roots()),
+    contested: "Waypoints and node proxies there trust this control plane only if both have one authority: give them the same Secret cacerts",
 };
 
 /// What they do not believe any longer.
@@ -46,6 +49,7 @@ pub const REVOKED: Bundle = Bundle {
     name: "istio-ca-crl",
     file: "ca-crl.pem",
     text: Authority::revoked,
+    contested: "Waypoints and node proxies there refuse whom the other's lists name, and nobody else: give both the same lists",
 };
 
 /// Follows, and writes while the Lease is held, until the process ends. `own` is the control plane's namespace.
@@ -73,6 +77,7 @@ pub async fn run(
         published: BTreeMap::new(),
         contests: BTreeMap::new(),
         told: false,
+        silent: false,
         listing: HashSet::new(),
         listed: false,
         failed: BTreeMap::new(),
@@ -128,6 +133,8 @@ struct Writer {
     contests: BTreeMap<String, Contest>,
     /// Whether it was said that another control plane writes it.
     told: bool,
+    /// Whether it was said that what is published stays, as nothing is said of it.
+    silent: bool,
     listing: HashSet<String>,
     listed: bool,
     failed: BTreeMap<String, (Instant, Backoff)>,
@@ -148,11 +155,15 @@ impl Writer {
         let mut batches = self.state.batches();
         loop {
             batches.borrow_and_update();
-            let text = (self.bundle.text)(&self.signing.borrow_and_update()).to_owned();
+            let text = (self.bundle.text)(&self.signing.borrow_and_update()).map(str::to_owned);
             let owner = self.owner();
-            let wanted = Wanted { text, owner };
+            let wanted = text.map(|text| Wanted { text, owner });
             let mut wake = None;
-            if holds(held) && self.listed {
+            let writes = holds(held) && self.listed;
+            if writes {
+                self.tell_what_stays(wanted.is_none());
+            }
+            if let Some(wanted) = wanted.filter(|_| writes) {
                 let wanting = self.wanting(&wanted);
                 self.failed
                     .retain(|namespace, _| wanting.contains(namespace));
@@ -218,12 +229,28 @@ impl Writer {
         contest.lost += 1;
         if contest.is_lost() && !std::mem::replace(&mut self.told, true) {
             let map = self.bundle.name;
+            let then = self.bundle.contested;
             tracing::warn!(
                 namespace,
                 by = other,
-                "another control plane writes ConfigMap {map}: it is left to it, here and wherever it does so. \
-                 Waypoints and node proxies there trust this control plane only if both have one authority: \
-                 give them the same Secret cacerts"
+                "another control plane writes ConfigMap {map}: it is left to it, here and wherever it does so. {then}"
+            );
+        }
+    }
+
+    /// Says once that what was published stays: that a key is gone may be a mistake, and takes nothing back.
+    fn tell_what_stays(&mut self, nothing_said: bool) {
+        let mut all = self.published.iter();
+        let ours = |found: &Published| !found.text.is_empty() && found.other.is_none();
+        let first = all.find(|(_, found)| nothing_said && ours(found));
+        let namespace = first.map(|(namespace, _)| namespace);
+        let silent = std::mem::replace(&mut self.silent, namespace.is_some());
+        if let Some(namespace) = namespace.filter(|_| !silent) {
+            let Bundle { name, file, .. } = self.bundle;
+            tracing::warn!(
+                namespace,
+                "the Secret of the authority has no key {file}: ConfigMap {name} stays as it is, here and wherever it is. \
+                 Write the key with nothing in it to empty the ConfigMap"
             );
         }
     }

@@ -176,7 +176,7 @@ async fn who_writes_its_own_is_not_fought() {
     assert_eq!(map.expect("a map")["data"][FILE], "theirs");
 }
 
-/// A ConfigMap of revocation lists is there once there are any, and is emptied when there are none any more: one that is gone
+/// A ConfigMap of revocation lists is there once there are any, and is emptied when it is said that there are none any more: one that is gone
 /// would say nothing to who has read it.
 #[tokio::test]
 async fn lists_are_published_once_there_are_any() {
@@ -197,6 +197,7 @@ async fn lists_are_published_once_there_are_any() {
     });
     fake.set("/configmaps", theirs);
     let without = authority();
+    let roots = without.roots().to_owned();
     let (sign, signing) = watch::channel(without.clone());
     let own = "own".to_owned();
     for bundle in [ROOTS, REVOKED] {
@@ -231,11 +232,33 @@ async fn lists_are_published_once_there_are_any() {
     fake.until(|fake| fake.object("/configmaps", "shop", ROOTS.name).is_some())
         .await;
     assert!(everywhere(&fake, None, &all[..2]), "nothing to say");
-    let (with, lists) = authority_with_lists();
+    let (with, empty, lists) = authority_with_lists();
     sign.send_replace(with);
     fake.until(|fake| everywhere(fake, Some(&lists), &all))
         .await;
+    // A server keeps account of it that they are this control plane's now.
+    fake.set(
+        "/configmaps",
+        json!({
+            "metadata": {
+                "name": NAME, "namespace": "theirs",
+                "managedFields": [{
+                    "manager": FIELD_MANAGER, "operation": "Apply",
+                    "fieldsV1": {"f:data": {"f:ca-crl.pem": {}}},
+                }],
+            },
+            "data": {REVOKED.file: lists},
+        }),
+    );
+    // Who does not speak of lists takes none back: other roots are published meanwhile, and these stay.
     sign.send_replace(without);
+    fake.until(|fake| {
+        let map = fake.object("/configmaps", "shop", ROOTS.name);
+        map.is_some_and(|map| map["data"][ROOTS.file] == roots.as_str())
+    })
+    .await;
+    assert!(everywhere(&fake, Some(&lists), &all), "as they were");
+    sign.send_replace(empty);
     fake.until(|fake| everywhere(fake, Some(""), &all)).await;
     // It was not emptied as long as others had written it, and nothing was to be said.
     let writes = fake.requests("PATCH");
@@ -244,8 +267,8 @@ async fn lists_are_published_once_there_are_any() {
     assert_eq!(of_others.count(), 2, "{writes:?}");
 }
 
-/// One that has revoked something, and its list.
-fn authority_with_lists() -> (Arc<Authority>, String) {
+/// One that has a list, the same without any, and the list.
+fn authority_with_lists() -> (Arc<Authority>, Arc<Authority>, String) {
     let now = SystemTime::now();
     let pems = Pems::generate("td", now).expect("made");
     let key = rcgen::KeyPair::from_pem(&pems.ca_key).expect("a key");
@@ -261,9 +284,14 @@ fn authority_with_lists() -> (Arc<Authority>, String) {
     let list = params.signed_by(&issuer).expect("signed");
     let revoked = list.pem().expect("PEM").trim().to_owned();
     let pems = Pems {
-        revoked: revoked.clone(),
+        revoked: Some(revoked.clone()),
         ..pems
     };
-    let authority = Authority::new(&pems, now).expect("whole");
-    (Arc::new(authority), revoked)
+    let none = Pems {
+        revoked: Some(String::new()),
+        ..pems.clone()
+    };
+    let [with, without] =
+        [pems, none].map(|pems| Arc::new(Authority::new(&pems, now).expect("whole")));
+    (with, without, revoked)
 }

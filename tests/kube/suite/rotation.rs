@@ -21,7 +21,7 @@ const INSTANCES: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
 /// The steps of manifests/README.md, and how many roots a certificate comes with after each.
 const STEPS: [(&str, usize); 3] = [
     ("authority old both.pem && renew", 2),
-    ("authority new both.pem && renew", 2),
+    ("authority between both.pem && renew", 2),
     ("authority new new/root-cert.pem && renew", 1),
 ];
 

@@ -1,6 +1,7 @@
 //! Accepting tunnels.
 
 use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -81,7 +82,11 @@ pub async fn serve(
                 connection.graceful_shutdown();
             }
             let is_over = draining && !cut && over.as_mut().poll(cx).is_ready();
-            if is_over || !cut && revoked.as_mut().poll(cx).is_ready() {
+            if !cut && revoked.as_mut().poll(cx).is_ready() {
+                // A peer that does not read holds nothing up.
+                return Poll::Ready(None);
+            }
+            if is_over {
                 cut = true;
                 connection.abrupt_shutdown(Reason::INADEQUATE_SECURITY);
             }

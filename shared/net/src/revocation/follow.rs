@@ -20,8 +20,8 @@ type Found = Result<Option<Vec<u8>>, String>;
 
 /// The lists of a PEM file, and what keeps them as the file is, to be run beside. There need not be a file.
 ///
-/// Once there are lists they stay until the file has others that can be read as a whole: nobody gets in by taking the file away or by
-/// spoiling it. A file of no list says that nobody is revoked.
+/// Once there are lists they stay until the file has others that can be read as a whole, none of them older than what it replaces: nobody gets
+/// in by taking the file away, by spoiling it, or by what it was before. A file of no list says that nobody is revoked.
 ///
 /// # Errors
 /// There is a file and it cannot be read: the process does not know whom it would let in.
@@ -73,7 +73,10 @@ impl Watched {
         }
         let path = self.path.display();
         let lists = match &found {
-            Ok(Some(pem)) => Lists::parse(pem),
+            Ok(Some(pem)) => Lists::parse(pem).and_then(|lists| {
+                lists.follow(&self.lists.borrow())?;
+                Ok(lists)
+            }),
             Ok(None) if self.lists.borrow().is_empty() => Ok(Lists::default()),
             Ok(None) => Err("it is gone; an empty file says that nobody is revoked".to_owned()),
             Err(error) => Err(error.clone()),

@@ -1,17 +1,30 @@
 //! The lists of one file, and who is on them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, SubjectPublicKeyInfoDer};
 use webpki::{CertRevocationList, EndEntityCert, OwnedCertRevocationList};
+use x509_parser::num_bigint::BigUint;
+use x509_parser::oid_registry::{
+    OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER, OID_X509_EXT_ISSUER_DISTRIBUTION_POINT, Oid,
+};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::Revoked;
+use super::path::paths;
+use super::signed::{Signer, is_signed_by};
 
 /// Bytes of a file that are read at most: no ConfigMap or Secret has more.
 pub const LONGEST: usize = 1 << 20;
+
+/// Keys of which a list keeps in mind whether they have signed it. A list has the key of one authority, and a few have its name.
+const KEYS: usize = 8;
+
+const BEGIN: &str = "-----BEGIN X509 CRL-----";
 
 /// Certificate revocation lists.
 #[derive(Debug, Default)]
@@ -26,10 +39,25 @@ struct List {
     issuer: String,
     /// When its issuer meant to have written another one.
     next_update: Option<SystemTime>,
+    series: Series,
+    /// Grows from one list of a series to the next (RFC 5280 section 5.2.3).
+    number: Option<BigUint>,
+    /// Keys that were tried, and whether they have signed it: a large list takes its time.
+    tried: Mutex<Vec<(SubjectPublicKeyInfoDer<'static>, bool)>>,
+    /// Whether it was said that no root has signed it.
+    told: AtomicBool,
+}
+
+/// Lists that take each other's place: of one issuer, by its name and its key's, for the same certificates.
+#[derive(Debug, PartialEq, Eq)]
+struct Series {
+    issuer: Vec<u8>,
+    key: Option<Vec<u8>>,
+    part: Option<Vec<u8>>,
 }
 
 impl Lists {
-    /// Reads PEM, one block `X509 CRL` a list. Nothing but space is no list.
+    /// Reads PEM, one block `X509 CRL` a list, and no block of another kind: it would be a list in vain. Nothing but space is no list.
     ///
     /// # Errors
     /// What is wrong, and with which list.
@@ -37,6 +65,7 @@ impl Lists {
         if pem.len() > LONGEST {
             return Err(format!("it is larger than {LONGEST} bytes"));
         }
+        let begins = only_lists(pem)?;
         let mut lists = Vec::new();
         for der in CertificateRevocationListDer::pem_slice_iter(pem) {
             let number = lists.len() + 1;
@@ -46,6 +75,12 @@ impl Lists {
         }
         if lists.is_empty() && !pem.iter().all(u8::is_ascii_whitespace) {
             return Err("it holds no block X509 CRL, and is not empty".to_owned());
+        }
+        if lists.len() != begins {
+            let whole = lists.len();
+            return Err(format!(
+                "{begins} blocks begin, and {whole} of them are lists"
+            ));
         }
         Ok(Self(lists))
     }
@@ -62,34 +97,76 @@ impl Lists {
         self.0.is_empty()
     }
 
-    /// The first certificate of a chain that is revoked. `issuers` are certificates, besides those of the chain,
-    /// that may have signed some of it. The chain was verified: what signs nothing in it is of no use to who shows it.
+    /// The first certificate that is revoked on the way from a leaf to a root. The chain was verified. A list counts for the certificates
+    /// that are signed with the key it is signed with itself; the leaf is refused too where that cannot be told of a certificate that is on a
+    /// list.
     #[must_use]
     pub fn find(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        issuers: &[CertificateDer<'_>],
+        roots: &[CertificateDer<'_>],
     ) -> Option<Revoked> {
-        if self.is_empty() {
+        // Signatures are the costly part: they are looked at for who is on a list.
+        let mut shown = std::iter::once(leaf).chain(intermediates);
+        if !shown.any(|certificate| self.naming(certificate).next().is_some()) {
             return None;
         }
-        let mut shown = std::iter::once(leaf).chain(intermediates);
-        let signing = || intermediates.iter().chain(issuers);
-        shown.find_map(|certificate| {
-            // The verifier read it in the same way.
-            let read = EndEntityCert::try_from(certificate).ok()?;
-            let mut naming = self.0.iter().filter(|list| list.names(&read));
-            let listed = naming.any(|list| list.is_of(signing()));
-            listed.then(|| described(certificate))
-        })
+        let Some(path) = paths(leaf, intermediates, roots) else {
+            return Some(described(leaf));
+        };
+        let mut issued = path.iter();
+        let revoked = issued.find(|it| self.naming(it.der).any(|list| list.is_by(&it.by)));
+        revoked.map(|it| described(it.der))
+    }
+
+    /// Lists that have a certificate's number under its issuer's name.
+    fn naming<'a>(&'a self, certificate: &'a CertificateDer<'_>) -> impl Iterator<Item = &'a List> {
+        let read = EndEntityCert::try_from(certificate).ok();
+        let lists = read.map(|read| self.0.iter().filter(move |list| list.names(&read)));
+        lists.into_iter().flatten()
     }
 
     /// Who is said to have written a list that none of these has signed.
     #[must_use]
     pub fn of_a_stranger(&self, issuers: &[CertificateDer<'_>]) -> Option<&str> {
-        let foreign = |list: &&List| !list.is_of(issuers.iter());
+        let foreign = |list: &&List| !list.is_of(issuers);
         self.0.iter().find(foreign).map(|list| &*list.issuer)
+    }
+
+    /// Says once of each list that no root has signed it: it may be that of an authority below, or of nobody.
+    pub(super) fn tell_of_others(&self, roots: &[CertificateDer<'_>]) {
+        for list in &self.0 {
+            if !list.told.swap(true, Ordering::Relaxed) && !list.is_of(roots) {
+                let issuer = &list.issuer;
+                tracing::info!(
+                    issuer,
+                    "a certificate revocation list is signed by no root; it counts for peers that show the authority which has signed it"
+                );
+            }
+        }
+    }
+
+    /// Nothing, if no series of lists has gone back since `before`.
+    ///
+    /// # Errors
+    /// Whose list is older than the one that it would replace.
+    pub(super) fn follow(&self, before: &Self) -> Result<(), String> {
+        for list in &self.0 {
+            let newest = |lists: &Self| {
+                let same = lists.0.iter().filter(|it| it.series == list.series);
+                same.filter_map(|it| it.number.clone()).max()
+            };
+            if let (Some(now), Some(then)) = (newest(self), newest(before))
+                && now < then
+            {
+                let issuer = &list.issuer;
+                return Err(format!(
+                    "the list of {issuer:?} has number {now}, and number {then} counts; an empty file lifts all lists"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Whose list is out of date.
@@ -110,10 +187,24 @@ impl List {
         let since_epoch = |at: i64| Duration::from_secs(at.try_into().unwrap_or(0));
         let next_update =
             next_update.map(|at| SystemTime::UNIX_EPOCH + since_epoch(at.timestamp()));
+        let extension = |oid: Oid<'_>| {
+            let found = parsed.extensions().iter().find(|it| it.oid == oid);
+            found.map(|it| it.value.to_vec())
+        };
+        let series = Series {
+            issuer: parsed.issuer().as_raw().to_vec(),
+            key: extension(OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER),
+            part: extension(OID_X509_EXT_ISSUER_DISTRIBUTION_POINT),
+        };
+        let number = parsed.crl_number().cloned();
         Ok(Self {
             revoked: owned.into(),
             issuer,
             next_update,
+            series,
+            number,
+            tried: Mutex::default(),
+            told: AtomicBool::default(),
             der,
         })
     }
@@ -125,17 +216,46 @@ impl List {
     }
 
     /// Whether one of these has signed it. Two authorities may have the same name, an old root and the new one, say.
-    fn is_of<'a>(&self, mut issuers: impl Iterator<Item = &'a CertificateDer<'a>>) -> bool {
-        let Ok((_, list)) = CertificateRevocationList::from_der(&self.der) else {
-            return false;
-        };
-        issuers.any(|certificate| {
-            X509Certificate::from_der(certificate).is_ok_and(|(_, issuer)| {
-                issuer.subject().as_raw() == list.issuer().as_raw()
-                    && list.verify_signature(issuer.public_key()).is_ok()
-            })
-        })
+    fn is_of(&self, issuers: &[CertificateDer<'_>]) -> bool {
+        let mut signers = issuers.iter().filter_map(Signer::of);
+        signers.any(|signer| signer.name == self.revoked.issuer() && self.is_by(&signer.key))
     }
+
+    fn is_by(&self, key: &SubjectPublicKeyInfoDer<'static>) -> bool {
+        let known = |tried: &[(SubjectPublicKeyInfoDer<'_>, bool)]| {
+            let found = tried.iter().find(|(tried, _)| tried == key);
+            found.map(|(_, signed)| *signed)
+        };
+        if let Some(signed) = known(&self.tried.lock()) {
+            return signed;
+        }
+        let signed = is_signed_by(&self.der, key);
+        let mut tried = self.tried.lock();
+        if tried.len() < KEYS && known(&tried).is_none() {
+            tried.push((key.clone(), signed));
+        }
+        signed
+    }
+}
+
+/// How many lists begin.
+///
+/// # Errors
+/// A block that is something else.
+fn only_lists(pem: &[u8]) -> Result<usize, String> {
+    let lines = pem.split(|byte| matches!(byte, b'\n' | b'\r'));
+    let begin = b"-----BEGIN ";
+    let mut begins = 0;
+    for line in lines.filter(|line| line.windows(begin.len()).any(|it| it == begin)) {
+        begins += 1;
+        let line = String::from_utf8_lossy(line);
+        if line.trim_end() != BEGIN {
+            return Err(format!(
+                "block {begins} begins with {line:.80?}, not with {BEGIN:?}"
+            ));
+        }
+    }
+    Ok(begins)
 }
 
 fn described(certificate: &CertificateDer<'_>) -> Revoked {

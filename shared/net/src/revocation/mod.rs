@@ -1,13 +1,15 @@
 //! Certificates that their issuers have taken back: lists of them in a file (RFC 5280 section 5), as Istio publishes it
 //! in ConfigMap `istio-ca-crl`, and whether somebody has shown one.
 //!
-//! A list counts for certificates of the issuer that has signed it, leaves and intermediates. Who has no list revokes
+//! A list counts for the certificates, leaves and intermediates, that are signed with the key it is signed with. Who has no list revokes
 //! nothing. A list whose `nextUpdate` has passed goes on to count: what was taken back stays taken back, and a mesh does not
 //! stop because nobody has written a list in time; the log says so. Delta lists and indirect lists are not understood, and a file with one
 //! is not taken.
 
 mod follow;
 mod lists;
+mod path;
+mod signed;
 #[cfg(test)]
 mod tests;
 
@@ -77,6 +79,7 @@ impl Judge {
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), Revoked> {
         let lists = self.revocations.now();
+        lists.tell_of_others(&self.roots);
         match lists.find(leaf, intermediates, &self.roots) {
             Some(revoked) => Err(revoked),
             None => Ok(()),

@@ -22,12 +22,16 @@ struct Authority {
 
 /// Of this name; above it is another one, or nobody.
 fn authority(name: &str, above: Option<&Authority>, serial: u64) -> Authority {
+    let key = KeyPair::generate().expect("a key");
+    authority_with(name, above, serial, key)
+}
+
+fn authority_with(name: &str, above: Option<&Authority>, serial: u64, key: KeyPair) -> Authority {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(SerialNumber::from(serial));
-    let key = KeyPair::generate().expect("a key");
     let issuer = match above {
         Some(above) => CertifiedIssuer::signed_by(params, key, &above.issuer),
         None => CertifiedIssuer::self_signed(params, key),
@@ -158,6 +162,132 @@ fn who_is_revoked() {
     }
 }
 
+/// An old root and the new one, of one name, while both are trusted.
+#[test]
+fn a_list_of_one_root_says_nothing_of_its_namesake_s_certificates() {
+    let (root, namesake) = (authority("root", None, 1), authority("root", None, 2));
+    let roots = [root.certificate.clone(), namesake.certificate.clone()];
+    let found = |leaf: &CertificateDer<'_>, pem: &str| {
+        let lists = Lists::parse(pem.as_bytes()).expect("lists");
+        lists.find(leaf, &[], &roots).is_some()
+    };
+    let (of_root, of_namesake) = (root.leaf(30), namesake.leaf(30));
+    for (case, list, expected) in [
+        ("of the one", root.list(&[30]), [true, false]),
+        ("of the other", namesake.list(&[30]), [false, true]),
+        (
+            "of both",
+            root.list(&[30]) + &namesake.list(&[30]),
+            [true; 2],
+        ),
+    ] {
+        let judged = [&of_root, &of_namesake].map(|leaf| found(leaf, &list));
+        assert_eq!(judged, expected, "{case}");
+    }
+}
+
+/// Who has the leaf of an authority that is revoked shows whatever it likes besides.
+#[test]
+fn nothing_that_is_made_up_leads_past_an_authority_that_is_revoked() {
+    let World { root, middle, leaf } = world();
+    let nowhere = authority("nowhere", None, 1);
+    let key = middle.issuer.key().serialize_pem();
+    let double = |above: Option<&Authority>| {
+        let key = KeyPair::from_pem(&key).expect("a key");
+        authority_with("middle", above, 21, key).certificate
+    };
+    let real = middle.certificate.clone();
+    let lists = Lists::parse(root.list(&[20]).as_bytes()).expect("a list");
+    let roots = [root.certificate.clone()];
+    for (case, chain) in [
+        ("itself", vec![real.clone()]),
+        (
+            "one that leads nowhere",
+            vec![double(Some(&nowhere)), real.clone()],
+        ),
+        ("one of itself", vec![double(None), real.clone()]),
+        (
+            "one that leads nowhere, and on",
+            vec![
+                double(Some(&nowhere)),
+                nowhere.certificate.clone(),
+                real.clone(),
+            ],
+        ),
+    ] {
+        let found = lists.find(&leaf, &chain, &roots).map(|it| it.serial);
+        assert_eq!(found.as_deref(), Some("20"), "{case}");
+    }
+    // What is revoked and leads from this leaf nowhere is beside the point.
+    let other = authority("other", Some(&root), 22);
+    let chain = [other.certificate.clone(), real];
+    assert_eq!(lists.find(&other.leaf(30), &chain, &roots), None);
+}
+
+/// What verifies chains verifies lists.
+#[test]
+fn lists_are_signed_by_whatever_signs_certificates() {
+    for algorithm in [
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+        &rcgen::PKCS_ECDSA_P521_SHA512,
+        &rcgen::PKCS_ED25519,
+        &rcgen::PKCS_RSA_SHA256,
+        &rcgen::PKCS_RSA_SHA512,
+    ] {
+        let key = KeyPair::generate_for(algorithm).expect("a key");
+        let root = authority_with("root", None, 1, key);
+        let lists = Lists::parse(root.list(&[30]).as_bytes()).expect("a list");
+        let found = lists.find(&root.leaf(30), &[], std::slice::from_ref(&root.certificate));
+        assert!(found.is_some(), "{algorithm:?}");
+    }
+}
+
+/// A list that is put back does not lift what was revoked since.
+#[test]
+fn lists_do_not_go_back() {
+    let (root, namesake) = (authority("root", None, 1), authority("root", None, 2));
+    let list = |of: &Authority, number: u64| {
+        of.list_with(&[number], |params| {
+            params.crl_number = SerialNumber::from(number);
+        })
+    };
+    let (mut watched, revocations) = Watched::of(Lists::default());
+    let leaf = |of: &Authority, serial| (of.certificate.clone(), of.leaf(serial));
+    for (case, pem, counting) in [
+        ("the first", list(&root, 5), 5),
+        ("an older one", list(&root, 4), 5),
+        ("with a namesake's", list(&root, 4) + &list(&namesake, 9), 5),
+        ("a newer one", list(&root, 256), 256),
+        (
+            "an older one beside it",
+            list(&root, 4) + &list(&root, 256),
+            256,
+        ),
+        ("an older one alone", list(&root, 255), 256),
+        ("none", String::new(), 0),
+        ("from the start", list(&root, 1), 1),
+    ] {
+        watched.take(Ok(Some(pem.into_bytes())));
+        for serial in [1, 5, 255, 256] {
+            let (root, leaf) = leaf(&root, serial);
+            let judge = Judge::new(revocations.clone(), Arc::new([root]));
+            let expected = serial == counting;
+            assert_eq!(
+                judge.check(&leaf, &[]).is_err(),
+                expected,
+                "{case}: {serial}"
+            );
+        }
+    }
+    watched.take(Ok(Some(list(&namesake, 0).into_bytes())));
+    assert_eq!(
+        revocations.now().of_a_stranger(&[namesake.certificate]),
+        None,
+        "its own numbers"
+    );
+}
+
 #[test]
 fn what_cannot_be_read_is_said() {
     let root = authority("root", None, 1);
@@ -172,7 +302,31 @@ fn what_cannot_be_read_is_said() {
     let large = good.clone() + &"\n".repeat(LONGEST);
     for (case, pem, expected) in [
         ("no PEM", "revoked: all", "it holds no block X509 CRL"),
-        ("a certificate", &*of_the_other_kind, "it holds no block"),
+        (
+            "a certificate",
+            &*of_the_other_kind,
+            "block 1 begins with \"-----BEGIN CERTIFICATE-----\", not with",
+        ),
+        (
+            "a list and a certificate",
+            &(good.clone() + &of_the_other_kind),
+            "block 2 begins with",
+        ),
+        (
+            "an unknown block",
+            &good.replace("X509 CRL", "CRL"),
+            "block 1 begins with",
+        ),
+        (
+            "a list that does not begin a line",
+            &format!(" {good}"),
+            "block 1 begins with",
+        ),
+        (
+            "two blocks that run together",
+            &(good.trim_end().to_owned() + &good),
+            "block 2 begins with",
+        ),
         ("half a list", cut, "list 1: "),
         ("a list and half a list", &(good.clone() + cut), "list 2: "),
         ("too large", &large, "it is larger than 1048576 bytes"),

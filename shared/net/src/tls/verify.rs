@@ -19,6 +19,9 @@ use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificat
 use super::Error;
 use crate::revocation::{Judge, Revoked};
 
+/// Certificates that a peer shows at most, its leaf and those above: as many as the longest path of the verifier's has with its root.
+const LONGEST_CHAIN: usize = 8;
+
 /// The one identity in a certificate.
 ///
 /// # Errors
@@ -65,6 +68,7 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        short_enough(intermediates)?;
         let leaf = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(
             &leaf,
@@ -132,6 +136,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
+        short_enough(intermediates)?;
         let verified = self
             .chain
             .verify_client_cert(end_entity, intermediates, now)?;
@@ -185,6 +190,18 @@ struct WrongPeer {
 struct WrongTrustDomain {
     found: Identity,
     expected: Arc<str>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the peer shows {0} certificates, at most {LONGEST_CHAIN} are looked at")]
+struct LongChain(usize);
+
+/// Before a signature is looked at: each costs, and whoever shows them decides how many there are.
+fn short_enough(intermediates: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    match intermediates.len() + 1 {
+        ..=LONGEST_CHAIN => Ok(()),
+        count => Err(refused(LongChain(count))),
+    }
 }
 
 /// The peer hears that its certificate is revoked, and the log which one it is.

@@ -1,6 +1,7 @@
 //! Who shows a certificate that is revoked, before and while it talks.
 
 use ambit_net::revocation::{Lists, Revocations};
+use rustls::HandshakeKind;
 use tokio::sync::watch;
 
 use super::*;
@@ -39,6 +40,21 @@ async fn call(target: &Target, client: &Arc<Certified>, app: SocketAddr) -> Resu
     established.map_err(|error| error.to_string())
 }
 
+/// How a connection's handshake went, and whether the server says something then.
+async fn greet(
+    target: &Target,
+    client: &Certified,
+) -> (Option<HandshakeKind>, std::io::Result<usize>) {
+    let config = client.client_config(&target.identities);
+    let connector = tokio_rustls::TlsConnector::from(config.expect("a configuration"));
+    let tcp = TcpStream::connect(target.address).await.expect("TCP");
+    let name = rustls::pki_types::ServerName::IpAddress(target.address.ip().into());
+    let mut tls = connector.connect(name, tcp).await.expect("TLS");
+    let kind = tls.get_ref().1.handshake_kind();
+    let first = tls.read_exact(&mut [0]).await;
+    (kind, first)
+}
+
 #[tokio::test]
 async fn a_client_on_a_list_is_refused_and_others_are_not() {
     let ca = Ca::new();
@@ -50,16 +66,18 @@ async fn a_client_on_a_list_is_refused_and_others_are_not() {
     for who in [&client, &other] {
         call(&target, who, app).await.expect("nobody is revoked");
     }
+    let (kind, first) = greet(&target, &client).await;
+    assert_eq!(kind, Some(HandshakeKind::Resumed), "without a list");
+    first.expect("HTTP/2 settings");
     lists.send_replace(Arc::new(ca.list(&[&client])));
-    for (case, who) in [
-        (
-            "a session of before, whose resumption skips certificates",
-            &client,
-        ),
-        ("a new session", &fresh),
-    ] {
-        call(&target, who, app).await.expect_err(case);
-    }
+    call(&target, &fresh, app).await.expect_err("a new session");
+    // Its handshake shows no certificate, and succeeds.
+    let (kind, first) = greet(&target, &client).await;
+    assert_eq!(kind, Some(HandshakeKind::Resumed), "with a list");
+    first.expect_err("refused after the handshake");
+    call(&target, &client, app)
+        .await
+        .expect_err("a session of before");
     call(&target, &other, app).await.expect("not on the list");
     lists.send_replace(Arc::new(ca.list(&[])));
     call(&target, &fresh, app).await.expect("off the list");
