@@ -70,6 +70,30 @@ fn revocation_lists_are_of_the_authority_s_own_path() {
     }
 }
 
+/// The second step to another authority, as manifests/README.md has it: the new one signs, and what the old one has revoked stays so.
+#[test]
+fn lists_of_the_old_authority_go_with_its_chain() {
+    let now = SystemTime::now();
+    let old = intermediate();
+    let new = Pems::generate("cluster.local", now).expect("made");
+    let between = |chain: &str| {
+        let pems = Pems {
+            root_cert: format!("{}{}", old.root, new.root_cert),
+            cert_chain: format!("{}{chain}", new.cert_chain),
+            revoked: Some(old.lists.clone()),
+            ..new.clone()
+        };
+        Authority::new(&pems, now).map(|it| it.revoked().map(str::to_owned))
+    };
+    let lists = old.lists.trim().to_owned();
+    assert_eq!(between(&old.pems.cert_chain), Ok(Some(lists)));
+    let error = between("").expect_err("nobody has signed the second list");
+    assert!(
+        error.starts_with("ca-crl.pem: the list of \"CN=middle"),
+        "{error}"
+    );
+}
+
 fn intermediate() -> Intermediate {
     let now = SystemTime::now();
     let ca = |name: &str| {

@@ -107,6 +107,28 @@ async fn a_server_on_a_list_is_refused_in_plain_words() {
     }
 }
 
+/// What is looked at for lists has an end, which a peer does not choose.
+#[tokio::test]
+async fn a_peer_that_shows_many_certificates_is_refused() {
+    let ca = Ca::new();
+    let app = doubling_app().await;
+    let showing = |identity: &str, count: usize| {
+        let (chain, key) = ca.issue_pem(&Leaf::of(&[identity]));
+        let mut shown = vec![chain[0].clone(); count];
+        shown.push(chain[1].clone());
+        Arc::new(Certified::from_pem(&shown, &key).expect("certified"))
+    };
+    for (client, certified, accepted) in [(8, 8, true), (9, 1, false), (1, 9, false)] {
+        let target = server(showing(SERVER, certified)).await;
+        let result = call(&target, &showing(CLIENT, client), app).await;
+        assert_eq!(
+            result.is_ok(),
+            accepted,
+            "{client}, {certified}: {result:?}"
+        );
+    }
+}
+
 /// Each end alone sees to it.
 #[tokio::test]
 async fn a_connection_ends_when_the_certificate_of_its_peer_is_revoked() {
