@@ -21,7 +21,7 @@ use crate::ca::secret::follow_secrets;
 use crate::ca::service::Service as CaService;
 use crate::ca::{Authority, Certificates, Signing};
 use crate::cli::control::{Kubernetes, Place, Settings};
-use crate::cluster::{self, Cluster, lease, roots, statuses};
+use crate::cluster::{self, Cluster, bundles, lease, statuses};
 use crate::dispatch::Dispatch;
 use crate::engine::{self, State};
 use crate::push::connections::Connections;
@@ -185,8 +185,8 @@ fn write(
     let (held, holds) = watch::channel(None);
     tokio::spawn(statuses::run(cluster.clone(), state.clone(), holds.clone()));
     if let Certificates::Here(signing) = certificates {
-        for bundle in [roots::ROOTS, roots::REVOKED] {
-            tokio::spawn(roots::run(
+        for bundle in [bundles::ROOTS, bundles::REVOKED] {
+            tokio::spawn(bundles::run(
                 bundle,
                 cluster.clone(),
                 on.namespace.clone(),

@@ -16,7 +16,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::cluster::roots::{Bundle, REVOKED, ROOTS};
+use crate::cluster::bundles::{Bundle, REVOKED, ROOTS};
 use crate::parameters;
 use crate::source::gateway::{Gateway, Infrastructure};
 use crate::translate::Mesh;

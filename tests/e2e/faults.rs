@@ -17,6 +17,16 @@ fn ambient() -> String {
     shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
 }
 
+/// How long a network may be whole again before a proxy has noticed that.
+pub(crate) fn noticed_within(outage: Duration) -> Duration {
+    let most = Duration::from_secs(3);
+    // Linux before 6.15 cannot be told to try again every second: it waits as long as it has waited so far.
+    match Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
+        true => most,
+        false => outage + most,
+    }
+}
+
 /// Runs `load` in a pod while `meanwhile` happens, and gives both results.
 fn during<T>(
     lab: &Lab,
@@ -245,11 +255,7 @@ fn who_was_cut_off_is_reached_again_at_once() {
     });
     let took = healed.elapsed();
     eprintln!("reached {took:?} after an outage of {outage:?}");
-    // Linux before 6.15 cannot be told to try again every second: it waits as long as it has waited so far.
-    let limit = match Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
-        true => Duration::from_secs(3),
-        false => outage + Duration::from_secs(3),
-    };
+    let limit = noticed_within(outage);
     assert!(
         took < limit,
         "it took {took:?} after an outage of {outage:?}"

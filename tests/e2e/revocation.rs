@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ambit_lab::harness::{Lab, eventually};
-use rcgen::{
-    CertificateRevocationListParams, Issuer, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
-};
+use ambit_net::revocation;
+use rcgen::{Issuer, KeyPair, SerialNumber};
 use serde_json::json;
+use x509_parser::num_bigint::BigUint;
 
 use crate::fixtures::{AMBIENT, client, echo, namespace, service};
 use crate::flows::{identity, metric, start};
@@ -26,24 +26,6 @@ fn manifests(labels: &str) -> String {
         all += &client("shop", name, "node-1");
     }
     all
-}
-
-/// What an authority's number is as bytes.
-fn bytes(decimal: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for digit in decimal.bytes() {
-        let mut carry = u32::from(digit - b'0');
-        for byte in &mut bytes {
-            let sum = u32::from(*byte) * 10 + carry;
-            *byte = sum as u8;
-            carry = sum >> 8;
-        }
-        if carry > 0 {
-            bytes.push(carry as u8);
-        }
-    }
-    bytes.reverse();
-    bytes
 }
 
 /// The serial number of the certificate that the proxy of node-1 has for a pod.
@@ -67,23 +49,11 @@ fn list(lab: &Lab, serials: &[&str]) -> String {
     };
     let key = KeyPair::from_pem(&read("ca-key.pem")).expect("a key");
     let issuer = Issuer::from_ca_cert_pem(&read("ca-cert.pem"), key).expect("an issuer");
-    let now = SystemTime::now();
-    let revoked = serials.iter().map(|serial| RevokedCertParams {
-        serial_number: SerialNumber::from(bytes(serial)),
-        revocation_time: now.into(),
-        reason_code: None,
-        invalidity_date: None,
+    let numbers = serials.iter().map(|decimal| {
+        let number = BigUint::parse_bytes(decimal.as_bytes(), 10).expect("a number");
+        SerialNumber::from(number.to_bytes_be())
     });
-    let params = CertificateRevocationListParams {
-        this_update: now.into(),
-        next_update: (now + Duration::from_secs(3600)).into(),
-        crl_number: SerialNumber::from(1u64),
-        issuing_distribution_point: None,
-        revoked_certs: revoked.collect(),
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let list = params.signed_by(&issuer).expect("signed");
-    list.pem().expect("PEM")
+    revocation::testing::list(&issuer, numbers, |_| {})
 }
 
 fn put(file: &Path, content: &str) {

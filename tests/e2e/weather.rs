@@ -1,12 +1,12 @@
 //! A network that is slow, loses packets, or is gone for a while.
 
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
+use crate::faults::noticed_within;
 use crate::fixtures::{AMBIENT, shop};
 use crate::flows::start;
 
@@ -104,11 +104,7 @@ fn a_partition_is_over_as_soon_as_it_is_over() {
     });
     let took = healed.elapsed();
     eprintln!("reached {took:?} after a partition of {outage:?}");
-    // Linux before 6.15 cannot be told to try again every second: it waits as long as it has waited so far.
-    let limit = match Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
-        true => Duration::from_secs(3),
-        false => outage + Duration::from_secs(3),
-    };
+    let limit = noticed_within(outage);
     assert!(took < limit, "{took:?} after a partition of {outage:?}");
     // What the other side has to say is heard again, too.
     let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\

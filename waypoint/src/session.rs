@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use ambit_core::balance::hash;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
-use ambit_http::balance::hash;
 use ambit_http::headers;
 use ambit_http::model::traffic::Balance;
 use ambit_net::relay::Counters;

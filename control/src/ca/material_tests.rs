@@ -1,7 +1,7 @@
 //! Authorities with and without intermediates, and what they sign.
 
 use super::*;
-use rcgen::{CertificateRevocationListParams, CertifiedIssuer, KeyIdMethod, RevokedCertParams};
+use rcgen::CertifiedIssuer;
 use x509_parser::extensions::GeneralName;
 
 fn identity() -> Identity {
@@ -25,22 +25,7 @@ struct Intermediate {
 
 /// A list, PEM.
 fn list(issuer: &Issuer<'_, KeyPair>) -> String {
-    let now = SystemTime::now();
-    let params = CertificateRevocationListParams {
-        this_update: now.into(),
-        next_update: (now + Duration::from_secs(3600)).into(),
-        crl_number: SerialNumber::from(1u64),
-        issuing_distribution_point: None,
-        revoked_certs: vec![RevokedCertParams {
-            serial_number: SerialNumber::from(7u64),
-            revocation_time: now.into(),
-            reason_code: None,
-            invalidity_date: None,
-        }],
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let list = params.signed_by(issuer).expect("signed");
-    list.pem().expect("PEM")
+    ambit_net::revocation::testing::list(issuer, [SerialNumber::from(7u64)], |_| {})
 }
 
 #[test]

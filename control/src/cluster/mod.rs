@@ -4,6 +4,7 @@
 //! how long it may wait.
 
 pub mod access;
+pub mod bundles;
 pub mod collection;
 pub mod deployed;
 pub mod election;
@@ -15,7 +16,6 @@ pub mod lease;
 pub mod lines;
 pub mod merge;
 mod pace;
-pub mod roots;
 pub mod statuses;
 pub mod watch;
 pub mod waypoints;

@@ -15,12 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
+
+use crate::net::accepted;
 
 /// Time for a connection into the lab.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After an accept that failed, as for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 fn socket(folder: &Path) -> PathBuf {
     folder.join("egress.sock")
@@ -48,12 +48,8 @@ pub(super) fn serve(folder: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(socket(folder))?;
     tokio::spawn(async move {
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    tokio::spawn(attend(stream));
-                }
-                Err(_) => sleep(PAUSE).await,
-            }
+            let stream = accepted(|| listener.accept()).await;
+            tokio::spawn(attend(stream));
         }
     });
     Ok(())

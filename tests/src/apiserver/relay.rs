@@ -9,19 +9,15 @@ use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::time::sleep;
 
 use super::Settings;
+use crate::net::accepted;
 use crate::stage::SELF;
 use crate::sys;
-
-/// After an accept that failed, as for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 fn socket(folder: &Path) -> PathBuf {
     folder.join("kube.sock")
@@ -58,10 +54,7 @@ pub(crate) fn stage(address: &str) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
         loop {
-            let Ok((mut from, _)) = listener.accept().await else {
-                sleep(PAUSE).await;
-                continue;
-            };
+            let mut from = accepted(|| listener.accept()).await;
             let address = Arc::clone(&address);
             tokio::spawn(async move {
                 let mut to = TcpStream::connect(&*address).await?;
@@ -85,10 +78,7 @@ pub(super) fn serve(folder: &Path, bridge: Ipv4Addr, port: u16) -> io::Result<()
         let socket = Arc::clone(&socket);
         tokio::spawn(async move {
             loop {
-                let Ok((mut from, _)) = listener.accept().await else {
-                    sleep(PAUSE).await;
-                    continue;
-                };
+                let mut from = accepted(|| listener.accept()).await;
                 let socket = Arc::clone(&socket);
                 tokio::spawn(async move {
                     let mut to = UnixStream::connect(&socket).await?;

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use ambit_core::balance;
 use ambit_core::model::AppProtocol;
 use ambit_core::plan::BoundTo;
-use ambit_http::balance::{self, Wish};
+use ambit_http::balance::Wish;
 use ambit_http::breaker::Kind;
 use ambit_http::model::traffic::{Balance, HashKey};
 use ambit_http::path::CanonicalPath;

@@ -77,12 +77,8 @@ pub struct NodeProxy {
     /// Its namespace [default: ambit-system]
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// Its admin address, which is asked without the API server
-    #[arg(long, value_name = "IP:PORT")]
-    pub address: Option<SocketAddr>,
-    /// How to show it
-    #[arg(long, short, value_name = "FORM", default_value = "table")]
-    pub output: Form,
+    #[command(flatten)]
+    how: How,
 }
 
 /// Which waypoint, and how it is shown.
@@ -94,12 +90,19 @@ pub struct Waypoint {
     /// Its namespace [default: that of kubectl's context]
     #[arg(long, short, value_name = "NAME")]
     pub namespace: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a proxy is asked, and how it is shown.
+#[derive(Debug, Args)]
+struct How {
     /// Its admin address, which is asked without the API server
     #[arg(long, value_name = "IP:PORT")]
-    pub address: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     /// How to show it
     #[arg(long, short, value_name = "FORM", default_value = "table")]
-    pub output: Form,
+    output: Form,
 }
 
 impl Flags {
@@ -117,10 +120,10 @@ impl Flags {
                 (None, None) => Wanted::Only,
             },
             namespace: proxy.namespace.as_deref(),
-            address: proxy.address,
+            address: proxy.how.address,
             part,
         };
-        shown(part, proxy.output, asked.dump().await?)
+        shown(part, proxy.how.output, asked.dump().await?)
     }
 }
 
@@ -137,10 +140,10 @@ impl Waypoint {
                 None => Wanted::Only,
             },
             namespace: self.namespace.as_deref(),
-            address: self.address,
+            address: self.how.address,
             part,
         };
-        shown(part, self.output, asked.dump().await?)
+        shown(part, self.how.output, asked.dump().await?)
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ambit_http::balance::hash;
+use ambit_core::balance::hash;
 
 use super::{Resolution, age, hosts};
 use crate::index::objects::Table;

@@ -24,7 +24,6 @@ use crate::model::traffic::{Balance, TrafficPolicy};
 use draw::Draw;
 use ring::Ring;
 
-pub use ambit_core::balance::hash;
 pub use stats::{InFlight, Registry, Stats};
 
 /// Draws before giving up on luck and looking at every endpoint.

@@ -10,6 +10,8 @@ mod follow;
 mod lists;
 mod path;
 mod signed;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
-    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, DnType, IsCa, KeyPair,
+    KeyUsagePurpose, SerialNumber,
 };
 
 use super::follow::Watched;
@@ -63,24 +63,8 @@ impl Authority {
         serials: &[u64],
         change: impl FnOnce(&mut CertificateRevocationListParams),
     ) -> String {
-        let now = SystemTime::now();
-        let revoked = |serial: &u64| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
-            revocation_time: now.into(),
-            reason_code: None,
-            invalidity_date: None,
-        };
-        let mut params = CertificateRevocationListParams {
-            this_update: (now - 2 * HOUR).into(),
-            next_update: (now + HOUR).into(),
-            crl_number: SerialNumber::from(1u64),
-            issuing_distribution_point: None,
-            revoked_certs: serials.iter().map(revoked).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        change(&mut params);
-        let list = params.signed_by(&self.issuer).expect("signed");
-        list.pem().expect("PEM")
+        let serials = serials.iter().map(|serial| SerialNumber::from(*serial));
+        testing::list(&self.issuer, serials, change)
     }
 }
 

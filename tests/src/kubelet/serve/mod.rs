@@ -25,12 +25,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, crypto};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Key;
 use crate::apiserver::{Caller, verifier};
 use crate::cluster::{Cluster, LabNode};
+use crate::net::accepted;
 
 /// Where kubelets listen.
 pub(crate) const PORT: u16 = 10250;
@@ -38,8 +39,6 @@ pub(crate) const PORT: u16 = 10250;
 const CONNECTIONS: usize = 256;
 /// Time for a handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After an accept that failed, as for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
 
 type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
@@ -92,10 +91,7 @@ impl Server {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let Ok((stream, _)) = listener.accept().await else {
-                sleep(PAUSE).await;
-                continue;
-            };
+            let stream = accepted(|| listener.accept()).await;
             let server = Arc::clone(&self);
             tokio::spawn(async move {
                 if let Err(error) = server.attend(stream).await {

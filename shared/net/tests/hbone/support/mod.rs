@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use ambit_core::identity::Identity;
 use ambit_net::hbone::{Settings, server};
 use ambit_net::revocation::Lists;
+use ambit_net::revocation::testing::list;
 use ambit_net::sys::{Listen, Sockets};
 use ambit_net::tls::{self, Certified};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType, SerialNumber,
 };
 use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -78,27 +79,13 @@ impl Ca {
 
     /// A list of these certificates.
     pub fn list(&self, revoked: &[&Certified]) -> Lists {
-        let now = SystemTime::now();
         let serial = |certified: &&Certified| {
             let parsed = X509Certificate::from_der(&certified.chain()[0]);
             let (_, certificate) = parsed.expect("a certificate");
-            RevokedCertParams {
-                serial_number: SerialNumber::from_slice(certificate.raw_serial()),
-                revocation_time: now.into(),
-                reason_code: None,
-                invalidity_date: None,
-            }
+            SerialNumber::from_slice(certificate.raw_serial())
         };
-        let params = CertificateRevocationListParams {
-            this_update: now.into(),
-            next_update: (now + Duration::from_secs(3600)).into(),
-            crl_number: SerialNumber::from(1u64),
-            issuing_distribution_point: None,
-            revoked_certs: revoked.iter().map(serial).collect(),
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let list = params.signed_by(&self.0).expect("a list");
-        Lists::parse(list.pem().expect("PEM").as_bytes()).expect("read")
+        let list = list(&self.0, revoked.iter().map(serial), |_| {});
+        Lists::parse(list.as_bytes()).expect("read")
     }
 
     pub fn certified(&self, identity: &str) -> Arc<Certified> {

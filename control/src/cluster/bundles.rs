@@ -363,5 +363,5 @@ fn other_writer(map: &Value, file: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "roots_tests.rs"]
+#[path = "bundles_tests.rs"]
 mod tests;

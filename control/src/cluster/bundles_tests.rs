@@ -17,6 +17,41 @@ fn authority() -> Arc<Authority> {
     Arc::new(Authority::new(&pems, now).expect("whole"))
 }
 
+/// Publishes for a control plane in `own`.
+fn publish(
+    bundles: impl IntoIterator<Item = Bundle>,
+    own: &str,
+    fake: &Fake,
+    state: &Arc<State>,
+    signing: &Signing,
+    held: &Held,
+) {
+    for bundle in bundles {
+        let (own, state) = (own.to_owned(), state.clone());
+        let running = run(
+            bundle,
+            fake.cluster(),
+            own,
+            state,
+            signing.clone(),
+            held.clone(),
+        );
+        tokio::spawn(running);
+    }
+}
+
+fn add_namespaces(state: &State, names: &[&str]) {
+    let mut batch = Batch::default();
+    for name in names {
+        let metadata = json!({"name": name, "uid": format!("uid of {name}")});
+        let namespace = serde_json::from_value(json!({"metadata": metadata}));
+        let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
+        let event = Event::Apply(namespace, Origin::default());
+        batch.events.push(event);
+    }
+    state.apply(batch);
+}
+
 #[tokio::test]
 async fn every_namespace_has_the_roots_of_now() {
     let fake = Fake::start().await;
@@ -25,25 +60,8 @@ async fn every_namespace_has_the_roots_of_now() {
     let state = Arc::new(State::new(Mesh::default()));
     let (held, holds) = watch::channel(None);
     let (sign, signing) = watch::channel(authority());
-    let own = "a".to_owned();
-    tokio::spawn(run(
-        ROOTS,
-        fake.cluster(),
-        own,
-        state.clone(),
-        signing,
-        holds,
-    ));
-    let mut batch = Batch::default();
-    for name in ["a", "b"] {
-        let metadata = json!({"name": name, "uid": format!("uid of {name}")});
-        let namespace = serde_json::from_value(json!({"metadata": metadata}));
-        let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-        batch
-            .events
-            .push(Event::Apply(namespace, Origin::default()));
-    }
-    state.apply(batch);
+    publish([ROOTS], "a", &fake, &state, &signing, &holds);
+    add_namespaces(&state, &["a", "b"]);
     fake.until(|fake| !fake.requests("watch").is_empty()).await;
     assert!(fake.requests("PATCH").is_empty(), "nobody else writes");
     fake.fail("PATCH", 500, None);
@@ -82,24 +100,8 @@ async fn roots_that_belong_to_nobody_get_an_owner() {
     };
     fake.set("/configmaps", map("own", json!([])));
     fake.set("/configmaps", map("theirs", json!([{"uid": "another"}])));
-    let own = "own".to_owned();
-    tokio::spawn(run(
-        ROOTS,
-        fake.cluster(),
-        own,
-        state.clone(),
-        signing,
-        holds,
-    ));
-    let mut batch = Batch::default();
-    for name in ["own", "theirs", "new"] {
-        let metadata = json!({"name": name, "uid": format!("uid of {name}")});
-        let namespace = serde_json::from_value(json!({"metadata": metadata}));
-        let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-        let event = Event::Apply(namespace, Origin::default());
-        batch.events.push(event);
-    }
-    state.apply(batch);
+    publish([ROOTS], "own", &fake, &state, &signing, &holds);
+    add_namespaces(&state, &["own", "theirs", "new"]);
     held.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
     let is_owned = |fake: &Fake, namespace: &str| {
         let map = fake.object("/configmaps", namespace, NAME);
@@ -131,23 +133,8 @@ async fn who_writes_its_own_is_not_fought() {
     let (_held, holds) = watch::channel(held);
     let (sign, signing) = watch::channel(authority());
     let roots = sign.borrow().roots().to_owned();
-    let own = "ambit-system".to_owned();
-    tokio::spawn(run(
-        ROOTS,
-        fake.cluster(),
-        own,
-        state.clone(),
-        signing,
-        holds,
-    ));
-    let mut batch = Batch::default();
-    for name in ["contested", "quiet"] {
-        let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
-        let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-        let event = Event::Apply(namespace, Origin::default());
-        batch.events.push(event);
-    }
-    state.apply(batch);
+    publish([ROOTS], "ambit-system", &fake, &state, &signing, &holds);
+    add_namespaces(&state, &["contested", "quiet"]);
     let theirs = json!({
         "metadata": {
             "name": NAME, "namespace": "contested",
@@ -199,27 +186,8 @@ async fn lists_are_published_once_there_are_any() {
     let without = authority();
     let roots = without.roots().to_owned();
     let (sign, signing) = watch::channel(without.clone());
-    let own = "own".to_owned();
-    for bundle in [ROOTS, REVOKED] {
-        let (signing, holds) = (signing.clone(), holds.clone());
-        let running = run(
-            bundle,
-            fake.cluster(),
-            own.clone(),
-            state.clone(),
-            signing,
-            holds,
-        );
-        tokio::spawn(running);
-    }
-    let mut batch = Batch::default();
-    for name in ["own", "shop", "theirs"] {
-        let namespace = serde_json::from_value(json!({"metadata": {"name": name}}));
-        let namespace = Object::Namespace(Arc::new(namespace.expect("a namespace")));
-        let event = Event::Apply(namespace, Origin::default());
-        batch.events.push(event);
-    }
-    state.apply(batch);
+    publish([ROOTS, REVOKED], "own", &fake, &state, &signing, &holds);
+    add_namespaces(&state, &["own", "shop", "theirs"]);
     let of = |fake: &Fake, namespace: &str| {
         let map = fake.object("/configmaps", namespace, NAME)?;
         map["data"][REVOKED.file].as_str().map(str::to_owned)
@@ -273,16 +241,8 @@ fn authority_with_lists() -> (Arc<Authority>, Arc<Authority>, String) {
     let pems = Pems::generate("td", now).expect("made");
     let key = rcgen::KeyPair::from_pem(&pems.ca_key).expect("a key");
     let issuer = rcgen::Issuer::from_ca_cert_pem(&pems.ca_cert, key).expect("an issuer");
-    let params = rcgen::CertificateRevocationListParams {
-        this_update: now.into(),
-        next_update: (now + Duration::from_secs(3600)).into(),
-        crl_number: rcgen::SerialNumber::from(1u64),
-        issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
-        key_identifier_method: rcgen::KeyIdMethod::Sha256,
-    };
-    let list = params.signed_by(&issuer).expect("signed");
-    let revoked = list.pem().expect("PEM").trim().to_owned();
+    let list = ambit_net::revocation::testing::list(&issuer, [], |_| {});
+    let revoked = list.trim().to_owned();
     let pems = Pems {
         revoked: Some(revoked.clone()),
         ..pems
