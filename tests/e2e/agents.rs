@@ -10,7 +10,7 @@ use ambit_lab::metrics;
 use serde_json::Value;
 
 use crate::faults::{component, errors, report};
-use crate::fixtures::{AMBIENT, client, echo, service, shop};
+use crate::fixtures::{ambient_shop, client, echo, service};
 use crate::flows::{metric, start, tunnelled};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -66,8 +66,7 @@ fn namespaces(lab: &Lab) -> BTreeSet<String> {
 #[test]
 fn agents_that_are_away_are_missed_by_no_connection() {
     let leaver = client("shop", "leaver", "node-2");
-    let ambient = shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"));
-    let lab = start(ambient + &leaver, &[]);
+    let lab = start(ambient_shop() + &leaver, &[]);
     let late = client("shop", "late", "node-2")
         + &echo("shop", "echo-late", "node-2")
         + &service("shop", "echo-late", "name: echo-late");

@@ -8,14 +8,10 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
-use crate::fixtures::{AMBIENT, addresses, client, namespace, service, shop};
+use crate::fixtures::{AMBIENT, addresses, ambient_shop, client, namespace, service};
 use crate::flows::{metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn ambient() -> String {
-    shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
-}
 
 /// How long a network may be whole again before a proxy has noticed that.
 pub(crate) fn noticed_within(outage: Duration) -> Duration {
@@ -134,7 +130,7 @@ fn ticks(lab: &Lab, pid: &str) -> u64 {
 
 #[test]
 fn a_proxy_out_of_descriptors_waits_and_recovers() {
-    let lab = start(ambient(), &[]);
+    let lab = start(ambient_shop(), &[]);
     let get = |url: &str| lab.load("shop/client-1", &["get", "--fail", url]);
     assert_eq!(get("http://echo-2/").code, 0);
     let pid = process(&lab, "ztunnel/node-2");
@@ -213,7 +209,7 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
 
 #[test]
 fn who_was_cut_off_is_reached_again_at_once() {
-    let lab = start(ambient(), &[]);
+    let lab = start(ambient_shop(), &[]);
     let get = |server: &str| {
         let url = format!("http://{server}/");
         lab.load("shop/client-1", &["get", "--fail", "--timeout", "2s", &url])

@@ -38,6 +38,11 @@ pub(crate) fn shop() -> String {
     all
 }
 
+/// The same, in the mesh.
+pub(crate) fn ambient_shop() -> String {
+    shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
+}
+
 pub(crate) fn namespace(name: &str, labels: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{{labels}}}}}\n"

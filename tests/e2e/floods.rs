@@ -8,7 +8,7 @@ use ambit_lab::harness::{Ending, Lab, eventually, eventually_ok};
 use serde_json::Value;
 
 use crate::faults::{errors, process, report};
-use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service, shop};
+use crate::fixtures::{addresses, ambient_shop, client, echo, namespace, service};
 use crate::flows::{metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -74,7 +74,7 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
         format!("--ztunnel-env=AMBIT_CONNECTIONS_PER_POD={MOST}"),
         "--ztunnel-env=AMBIT_HANDSHAKE_TIMEOUT=3s".to_owned(),
     ];
-    let mut manifests = shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"));
+    let mut manifests = ambient_shop();
     manifests += &echo("shop", "neighbour", "node-2");
     manifests += &service("shop", "neighbour", "name: neighbour");
     manifests += &namespace("outside", "");

@@ -7,6 +7,7 @@ use ambit_lab::harness::{Lab, eventually};
 use ambit_lab::metrics;
 use serde_json::Value;
 
+use crate::faults::errors;
 use crate::fixtures::{AMBIENT, client, echo, namespace, service};
 use crate::flows::{flows, start, tunnelled};
 
@@ -81,10 +82,6 @@ fn under_load(lab: &Lab, loads: &[Load], change: impl FnOnce()) -> Vec<Value> {
         let reports = running.into_iter().map(|thread| thread.join());
         reports.map(|report| report.expect("a report")).collect()
     })
-}
-
-fn errors(report: &Value) -> u64 {
-    report["errors"]["total"].as_u64().unwrap_or(u64::MAX)
 }
 
 /// The connections of `mesh/client` to the far server: in tunnels, and all of them.

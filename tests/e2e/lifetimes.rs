@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{self, Lab, eventually, program};
 use serde_json::Value;
 
+use crate::faults::errors;
 use crate::fixtures::{client, echo, namespace, service};
 use crate::flows::{identity, metric, start};
 use crate::lifecycle::nothing_left;
@@ -54,10 +55,6 @@ fn serial(lab: &Lab, node: &str, pod: &str) -> Option<String> {
     found["certChain"][0]["serialNumber"]
         .as_str()
         .map(str::to_owned)
-}
-
-fn errors(report: &Value) -> u64 {
-    report["errors"]["total"].as_u64().unwrap_or(u64::MAX)
 }
 
 #[test]

@@ -5,13 +5,9 @@ use std::time::Duration;
 
 use ambit_lab::harness::{self, Lab, Options, eventually};
 
-use crate::fixtures::{AMBIENT, client, echo, service, shop, text};
+use crate::fixtures::{ambient_shop, client, echo, service, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn ambient() -> String {
-    shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"))
-}
 
 fn in_mesh(manifests: String) -> Lab {
     Lab::start(&Options {
@@ -51,7 +47,7 @@ fn the_demonstration_keeps_its_promises() {
 
 #[test]
 fn parts_that_die_come_back_and_traffic_goes_on() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     let get = || lab.get("shop/client-1", "http://echo-2/");
     assert_eq!(get()["hostname"], "echo-2");
     eventually("a tunnel", PATIENCE, || {
@@ -85,7 +81,7 @@ fn parts_that_die_come_back_and_traffic_goes_on() {
 
 #[test]
 fn a_pod_sees_nothing_of_the_lab_s_own() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     let look = "ls -A /run/ambit-lab /run/netns; grep -rl 'PRIVATE KEY' /run 2>/dev/null";
     let said = lab.exec("shop/client-1", &["sh", "-c", look]);
     assert_eq!(said.stdout, "/run/ambit-lab:\n\n/run/netns:\n", "{said}");
@@ -105,7 +101,7 @@ fn asks_once(name: &str, node: &str, url: &str) -> String {
 
 #[test]
 fn a_pod_s_first_connection_is_as_good_as_any() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     for round in 0..5 {
         let mut pods = Vec::new();
         for node in [1, 2] {
@@ -136,7 +132,7 @@ fn a_pod_s_first_connection_is_as_good_as_any() {
 
 #[test]
 fn a_mistake_is_named_and_does_not_hide_what_is_right() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
         metadata: {name: odd, namespace: shop}\n\
         spec: {action: DENY, rules: [{to: [{operation: {ports: [\"eighty\"]}}]}]}\n";
@@ -164,7 +160,7 @@ fn a_mistake_is_named_and_does_not_hide_what_is_right() {
 
 #[test]
 fn a_policy_that_cannot_be_read_denies() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     let get = || lab.load("shop/client-1", &["get", "--fail", "http://echo-2/"]);
     assert_eq!(get().code, 0);
     let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
@@ -194,7 +190,7 @@ fn a_policy_that_cannot_be_read_denies() {
 
 #[test]
 fn a_pod_does_not_start_without_its_node_s_agent() {
-    let lab = in_mesh(ambient());
+    let lab = in_mesh(ambient_shop());
     // Killed again and again it is not there for long enough to serve.
     let killer = std::thread::scope(|scope| {
         let killing = scope.spawn(|| {

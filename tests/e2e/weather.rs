@@ -7,14 +7,13 @@ use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
 use crate::faults::noticed_within;
-use crate::fixtures::{AMBIENT, shop};
+use crate::fixtures::ambient_shop;
 use crate::flows::start;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn lab() -> Lab {
-    let ambient = shop().replace("labels: {}", &format!("labels: {{{AMBIENT}}}"));
-    start(ambient, &[])
+    start(ambient_shop(), &[])
 }
 
 fn weather(lab: &Lab, arguments: &[&str]) {

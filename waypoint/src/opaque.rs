@@ -9,7 +9,7 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::model::Workload;
 use ambit_core::plan::BoundTo;
 use ambit_http::authz::{self, Decision, Facts, Verdict};
-use ambit_http::balance::Wish;
+use ambit_http::balance::{Wish, address_hash};
 use ambit_http::breaker::Kind;
 use ambit_http::config::Scope;
 use ambit_http::model::RouteRule;
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use record::Record;
 
 use crate::io::{Io, Prefixed};
-use crate::session::{Session, address_hash};
+use crate::session::Session;
 use crate::snapshot::Snapshot;
 use crate::upstream::Chosen;
 

@@ -1,15 +1,13 @@
 //! One tunnelled connection of a client, for its whole life.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use ambit_core::balance::hash;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
 use ambit_core::plan::GatewayTarget;
 use ambit_http::headers;
-use ambit_http::model::traffic::Balance;
 use ambit_net::relay::Counters;
 use ambit_proxy::Registry;
 
@@ -81,10 +79,4 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.shared.sessions.remove(self.number);
     }
-}
-
-/// What keeps the requests and connections of a client address together, where that is what balances.
-pub(crate) fn address_hash(client: IpAddr, balance: &Balance) -> Option<u64> {
-    let text = || client.to_canonical().to_string();
-    balance.is_by_address().then(|| hash(text().as_bytes()))
 }

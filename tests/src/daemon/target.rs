@@ -27,10 +27,7 @@ pub(super) fn place(
     container: Option<&str>,
     env: BTreeMap<String, String>,
 ) -> Result<Place, Problems> {
-    if let Some(node) = target.strip_prefix("node/") {
-        let node = cluster
-            .node(node)
-            .ok_or_else(|| vec![format!("no node is called {node:?}")])?;
+    if let Some(node) = node(cluster, target)? {
         let mut all: BTreeMap<String, String> = std::env::vars().collect();
         all.extend(env);
         cluster.settings.add_to_path(&mut all);
@@ -117,26 +114,31 @@ pub(super) async fn restart(
 
 /// Changes the weather between a node and the others.
 pub(super) fn network(cluster: &Cluster, target: &str, weather: Weather) -> Result<(), Problems> {
-    let name = target.strip_prefix("node/").unwrap_or(target);
-    let node = cluster.node(name);
-    let node = node.ok_or_else(|| vec![format!("no node is called {name:?}")])?;
+    let node = node(cluster, target)?;
+    let node = node.ok_or_else(|| vec![format!("{target} is no node: write node/NAME")])?;
     let set = node.set_weather(weather);
-    set.map_err(|error| vec![format!("the network of {name}: {error}")])
+    set.map_err(|error| vec![format!("the network of {}: {error}", node.name)])
 }
 
 /// The node that `target` is, where nodes have a power switch: what the mesh runs there has to be pods.
 fn powered<'a>(cluster: &'a Cluster, target: &str) -> Result<Option<&'a LabNode>, Problems> {
-    let Some(name) = target.strip_prefix("node/") else {
-        return Ok(None);
-    };
-    if cluster.api_server().is_none() {
+    let node = node(cluster, target)?;
+    if node.is_some() && cluster.api_server().is_none() {
         return Err(vec![format!(
             "{target}: only nodes of a lab that is joined to an API server"
         )]);
     }
-    let node = cluster.node(name);
-    let node = node.ok_or_else(|| vec![format!("no node is called {name:?}")])?;
-    Ok(Some(node))
+    Ok(node)
+}
+
+/// The node that `target` is, if it is said to be one.
+fn node<'a>(cluster: &'a Cluster, target: &str) -> Result<Option<&'a LabNode>, Problems> {
+    let Some(name) = target.strip_prefix("node/") else {
+        return Ok(None);
+    };
+    let node = cluster.node(name).map(|node| &**node);
+    let node = node.ok_or_else(|| vec![format!("no node is called {name:?}")]);
+    node.map(Some)
 }
 
 /// How often something was started again, and whether it runs.

@@ -7,9 +7,9 @@ use std::time::Instant;
 use ambit_core::balance;
 use ambit_core::model::AppProtocol;
 use ambit_core::plan::BoundTo;
-use ambit_http::balance::Wish;
+use ambit_http::balance::{Wish, address_hash};
 use ambit_http::breaker::Kind;
-use ambit_http::model::traffic::{Balance, HashKey};
+use ambit_http::model::traffic::HashKey;
 use ambit_http::path::CanonicalPath;
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_http::retry::{Attempts, DEFAULT_REPLAY, Outcome, Verdict};
@@ -27,7 +27,7 @@ use super::h2;
 use super::message::Response;
 use super::pipeline::picker;
 use super::record::Record;
-use crate::session::{Caller, Session, address_hash};
+use crate::session::{Caller, Session};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::upstream::Chosen;
@@ -188,12 +188,8 @@ fn choose(
 /// What keeps requests together, where the service's traffic policy says so.
 fn hash(snapshot: &Snapshot, outgoing: &Outgoing, forward: &Forward) -> Option<u64> {
     let traffic = snapshot.config.traffic(&forward.service, forward.port)?;
-    let by_address = || address_hash(outgoing.client?, &traffic.balance);
-    let Balance::ConsistentHash(key) = &traffic.balance else {
-        return by_address();
-    };
     let text = |text: &str| Some(balance::hash(text.as_bytes()));
-    match key {
+    match traffic.balance.key()? {
         HashKey::Header(name) => {
             let value = outgoing.headers.get(name)?;
             Some(balance::hash(value.as_bytes()))
@@ -208,7 +204,7 @@ fn hash(snapshot: &Snapshot, outgoing: &Outgoing, forward: &Forward) -> Option<u
             let value = pairs.find_map(|it| it.strip_prefix(&**name)?.strip_prefix('='))?;
             text(value)
         }
-        HashKey::SourceIp => by_address(),
+        HashKey::SourceIp => address_hash(outgoing.client?, &traffic.balance),
     }
 }
 

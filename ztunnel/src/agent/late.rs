@@ -126,6 +126,20 @@ impl<S: Source> Enrolment<S> {
         (well, changes.leaving)
     }
 
+    /// Says what is wrong with a pod, if that is news.
+    pub(super) async fn complain(
+        &self,
+        pod: &Pod,
+        complaint: Complaint,
+        why: &str,
+        failing: &mut Failing,
+    ) {
+        if failing.is_news(&pod.uid, complaint, why, Instant::now()) {
+            tracing::warn!(pod = pod.full_name(), why, "{}", complaint.outcome());
+            self.source.complain(pod, complaint, why).await;
+        }
+    }
+
     async fn act(&self, action: Action, failing: &mut Failing) -> bool {
         match action {
             Action::Enrol(pod) => match self.enrol(&pod).await {
@@ -134,12 +148,8 @@ impl<S: Source> Enrolment<S> {
                     self.source.mark(&pod, Mark::Enabled).await
                 }
                 Err(reason) => {
-                    let complaint = Complaint::NotCaptured;
-                    if failing.is_news(&pod.uid, complaint, &reason, Instant::now()) {
-                        let name = pod.full_name();
-                        tracing::warn!(pod = name, reason, "a pod cannot join the mesh");
-                        self.source.complain(&pod, complaint, &reason).await;
-                    }
+                    self.complain(&pod, Complaint::NotCaptured, &reason, failing)
+                        .await;
                     false
                 }
             },

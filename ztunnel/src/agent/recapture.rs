@@ -3,8 +3,6 @@
 
 use std::io;
 
-use tokio::time::Instant;
-
 use super::enrolment::Enrolment;
 use super::failing::{Complaint, Failing};
 use super::pod::{Mark, Pod};
@@ -71,10 +69,8 @@ impl<S: Source> Enrolment<S> {
                 continue;
             };
             let is_in = self.records.by_uid(&pod.uid).is_some();
-            if is_in && failing.is_news(&pod.uid, complaint, why, Instant::now()) {
-                let name = pod.full_name();
-                tracing::warn!(pod = name, why, "all of a pod's traffic is captured");
-                self.source.complain(pod, complaint, why).await;
+            if is_in {
+                self.complain(pod, complaint, why, failing).await;
             }
         }
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime};
 use ambit_core::identity::Identity;
 use ambit_net::hbone::server::{self, Connect};
 use ambit_net::relay::{Far, relay_tunnel};
-use ambit_net::tls::{self, Certified};
+use ambit_net::revocation::Revoked;
+use ambit_net::tls;
 use ambit_telemetry::access::Direction;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -31,7 +32,7 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         destination: arrived_at,
         server_is_near: true,
     };
-    let (stream, peer, certified, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
+    let (stream, peer, revoked, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
         Ok(secured) => secured,
         Err(failure) => {
             proxy.shared.handshakes().count(&failure);
@@ -45,8 +46,6 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         let tunnel = tunnel(proxy.clone(), connect, peer.clone(), ends);
         spawn_until_cut(&proxy, Duration::ZERO, tunnel);
     };
-    let revoked = certified.until_revoked(&stream);
-    drop(certified);
     let drained = proxy.drained.signal();
     let served = server::serve(stream, settings, drained, revoked, on_connect).await;
     if let Err(error) = served {
@@ -62,7 +61,7 @@ async fn handshake(
     (
         tls::Stream,
         Arc<Identity>,
-        Arc<Certified>,
+        impl Future<Output = Revoked>,
         OwnedSemaphorePermit,
     ),
     Failure,
@@ -83,7 +82,8 @@ async fn handshake(
     };
     let peer = certified.peer_identity(&stream, SystemTime::now());
     let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
-    Ok((stream, Arc::new(peer), certified, admitted))
+    let revoked = certified.until_revoked(&stream);
+    Ok((stream, Arc::new(peer), revoked, admitted))
 }
 
 /// Serves one tunnel.

@@ -1,6 +1,6 @@
 //! The way to a proxy: a port that the API server forwards, or an address.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -44,16 +44,13 @@ impl Asked<'_> {
     /// No proxy is chosen, or it does not answer.
     pub(super) async fn dump(&self) -> anyhow::Result<Value> {
         if let Some(address) = self.address {
-            let connecting = timeout(PATIENCE, TcpStream::connect(address)).await;
-            let stream =
-                connecting.with_context(|| format!("{address}: no answer within {PATIENCE:?}"))?;
-            return at(address, stream.context(address)?).await;
+            return at(address, TcpStream::connect(address)).await;
         }
         let mut here = "";
         if self.wanted == Wanted::Only && self.namespace.is_none() {
             let own = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
             match TcpStream::connect(own).await {
-                Ok(stream) => return at(own, stream).await,
+                Ok(stream) => return at(own, async { Ok(stream) }).await,
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     here = "nothing listens at 127.0.0.1:15000, and ";
                 }
@@ -139,8 +136,12 @@ fn unforwarded(failure: &Failure, namespace: &str) -> anyhow::Error {
 }
 
 /// What the proxy at an address knows.
-async fn at(address: SocketAddr, stream: TcpStream) -> anyhow::Result<Value> {
+async fn at(
+    address: SocketAddr,
+    connecting: impl Future<Output = io::Result<TcpStream>>,
+) -> anyhow::Result<Value> {
     let page = async {
+        let stream = connecting.await?;
         let page = ask(stream, &address.to_string(), DUMP, LONGEST).await?;
         anyhow::Ok(serde_json::from_slice(&page)?)
     };

@@ -8,10 +8,8 @@
 use std::net::IpAddr;
 
 use super::hash::{hash, mix};
-use super::pick::preference;
-use super::rank::rank;
+use super::pick::ranked;
 use crate::index::{Endpoint, Endpoints};
-use crate::model::service::Mode;
 use crate::model::{LoadBalancing, Workload};
 
 /// The endpoint that keeps `client`, the address of a client `from`, among the nearest of those that `able` gives something
@@ -26,22 +24,12 @@ pub fn keep<'a, T>(
     client: IpAddr,
     mut able: impl FnMut(&'a Endpoint) -> Option<T>,
 ) -> Option<(&'a Endpoint, T)> {
-    let count = match how.allow_unhealthy {
-        true => endpoints.len(),
-        false => endpoints.healthy_len(),
-    };
-    let preference = preference(how);
     let client = place(client);
     let mut best: Option<(Claim, &Endpoint, T)> = None;
-    for endpoint in endpoints.iter().take(count) {
-        let workload = endpoint.workload();
-        let rank = rank(preference, from, workload);
-        if how.mode == Mode::Strict && rank < preference.len() {
-            continue;
-        }
+    for (rank, endpoint) in ranked(endpoints, how, from) {
         let claim = Claim {
             rank,
-            wait: wait(client, workload),
+            wait: wait(client, endpoint.workload()),
         };
         let better = best.as_ref().is_none_or(|(best, ..)| claim.beats(*best));
         if better && let Some(found) = able(endpoint) {

@@ -22,12 +22,7 @@ pub fn pick<'a, T>(
     picker: &mut impl Picker,
     mut able: impl FnMut(&'a Endpoint) -> Option<T>,
 ) -> Option<(&'a Endpoint, T)> {
-    let count = if how.allow_unhealthy {
-        endpoints.len()
-    } else {
-        endpoints.healthy_len()
-    };
-    let bound = u32::try_from(count).unwrap_or(u32::MAX);
+    let bound = u32::try_from(count(endpoints, how)).unwrap_or(u32::MAX);
     if bound == 0 {
         return None;
     }
@@ -43,12 +38,10 @@ pub fn pick<'a, T>(
         }
     }
     let mut best = Best::default();
-    for endpoint in endpoints.iter().take(count) {
-        let rank = rank(preference, from, endpoint.workload());
-        if how.mode == Mode::Strict && rank < preference.len() || best.beats(rank) {
-            continue;
-        }
-        if let Some(found) = able(endpoint) {
+    for (rank, endpoint) in ranked(endpoints, how, from) {
+        if !best.beats(rank)
+            && let Some(found) = able(endpoint)
+        {
             best.offer(endpoint, found, rank, picker);
         }
     }
@@ -88,8 +81,32 @@ pub fn pick_less_busy<'a, T>(
     }
 }
 
+/// How many of the first are healthy enough for the service.
+fn count(endpoints: &Endpoints, how: &LoadBalancing) -> usize {
+    match how.allow_unhealthy {
+        true => endpoints.len(),
+        false => endpoints.healthy_len(),
+    }
+}
+
+/// Every endpoint that may be chosen, and how near it is to a client `from`: more is nearer.
+pub(super) fn ranked<'a>(
+    endpoints: &'a Endpoints,
+    how: &LoadBalancing,
+    from: &Workload,
+) -> impl Iterator<Item = (usize, &'a Endpoint)> {
+    let preference = preference(how);
+    let least = match how.mode {
+        Mode::Strict => preference.len(),
+        _ => 0,
+    };
+    let all = endpoints.iter().take(count(endpoints, how));
+    all.map(move |it| (rank(preference, from, it.workload()), it))
+        .filter(move |(rank, _)| *rank >= least)
+}
+
 /// The scopes that count in the service's mode.
-pub(super) fn preference(how: &LoadBalancing) -> &[Scope] {
+fn preference(how: &LoadBalancing) -> &[Scope] {
     match how.mode {
         Mode::Strict | Mode::Failover => &how.preference,
         Mode::Unspecified | Mode::Passthrough => &[],

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 /// Whether a pod may connect to what discovery names neither as a service nor as a workload. The words are those of
 /// Istio's `meshConfig.outboundTrafficPolicy.mode`
 /// (<https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum OutboundTrafficPolicy {
     /// `ALLOW_ANY`: it may, in plain text.
     #[default]
@@ -44,11 +45,5 @@ impl FromStr for OutboundTrafficPolicy {
         let all = [Self::AllowAny, Self::RegistryOnly];
         let found = all.into_iter().find(|policy| policy.word() == text);
         found.ok_or(OutboundTrafficPolicyError)
-    }
-}
-
-impl Serialize for OutboundTrafficPolicy {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
     }
 }

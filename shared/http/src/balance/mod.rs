@@ -11,16 +11,17 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ambit_core::balance::{Picker, rank};
+use ambit_core::balance::{Picker, hash, rank};
 use ambit_core::index::{Endpoint, Endpoints};
 use ambit_core::model::service::Mode;
 use ambit_core::model::{Health, LoadBalancing, Workload};
 
-use crate::model::traffic::{Balance, TrafficPolicy};
+use crate::model::traffic::{Balance, HashKey, TrafficPolicy};
 use draw::Draw;
 use ring::Ring;
 
@@ -71,10 +72,17 @@ struct Slot {
     weight: u32,
 }
 
+/// [`Wish::hash`] of a client's address, where that is what keeps requests and connections together.
+#[must_use]
+pub fn address_hash(client: IpAddr, balance: &Balance) -> Option<u64> {
+    let by_address = balance.key() == Some(&HashKey::SourceIp);
+    by_address.then(|| hash(client.to_canonical().to_string().as_bytes()))
+}
+
 /// What is special about one request.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish<'a> {
-    /// [`hash`] of what decides, for [`Balance::ConsistentHash`]. Requests without are spread.
+    /// [`hash`](ambit_core::balance::hash()) of what keeps requests together ([`Balance::key`]). Requests without are spread.
     pub hash: Option<u64>,
     /// Uids of workloads to avoid, if there are others: they were tried.
     pub tried: &'a [Arc<str>],
@@ -146,10 +154,7 @@ impl Balancer {
             }
         }
         tiers.sort_by_key(|tier| std::cmp::Reverse(tier.rank));
-        let hashed = matches!(
-            balance,
-            Balance::ConsistentHash(_) | Balance::ClientAffinity
-        );
+        let hashed = balance.key().is_some();
         for tier in &mut tiers {
             tier.draw = Draw::new(tier.slots.iter().map(|slot| slot.weight));
             tier.ring = hashed.then(|| Ring::new(tier.slots.iter().map(Slot::point)));

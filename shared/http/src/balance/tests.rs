@@ -2,7 +2,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::balance::hash;
 use ambit_core::balance::{First, Seeded};
 use ambit_core::index::{Change, Index};
 use ambit_core::model::Locality;

@@ -50,13 +50,14 @@ pub enum Balance {
 }
 
 impl Balance {
-    /// Whether the client's address decides.
+    /// What keeps requests together, where something does.
     #[must_use]
-    pub fn is_by_address(&self) -> bool {
-        matches!(
-            self,
-            Self::ClientAffinity | Self::ConsistentHash(HashKey::SourceIp)
-        )
+    pub fn key(&self) -> Option<&HashKey> {
+        match self {
+            Self::ConsistentHash(key) => Some(key),
+            Self::ClientAffinity => Some(&HashKey::SourceIp),
+            _ => None,
+        }
     }
 }
 

@@ -76,17 +76,16 @@ pub async fn serve(
     let (mut draining, mut cut) = (false, false);
     loop {
         let accepted = poll_fn(|cx| {
-            if !draining && !cut && drained.as_mut().poll(cx).is_ready() {
-                draining = true;
-                ending.send_replace(true);
-                connection.graceful_shutdown();
-            }
-            let is_over = draining && !cut && over.as_mut().poll(cx).is_ready();
             if !cut && revoked.as_mut().poll(cx).is_ready() {
                 // A peer that does not read holds nothing up.
                 return Poll::Ready(None);
             }
-            if is_over {
+            if !draining && drained.as_mut().poll(cx).is_ready() {
+                draining = true;
+                ending.send_replace(true);
+                connection.graceful_shutdown();
+            }
+            if draining && !cut && over.as_mut().poll(cx).is_ready() {
                 cut = true;
                 connection.abrupt_shutdown(Reason::INADEQUATE_SECURITY);
             }

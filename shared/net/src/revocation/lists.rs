@@ -1,7 +1,7 @@
 //! The lists of one file, and who is on them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -17,6 +17,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use super::Revoked;
 use super::path::paths;
 use super::signed::{Signer, is_signed_by};
+use crate::tls::time;
 
 /// Bytes of a file that are read at most: no ConfigMap or Secret has more.
 pub const LONGEST: usize = 1 << 20;
@@ -183,10 +184,7 @@ impl List {
         let (_, parsed) =
             CertificateRevocationList::from_der(&der).map_err(|error| error.to_string())?;
         let issuer = parsed.issuer().to_string();
-        let next_update = parsed.next_update();
-        let since_epoch = |at: i64| Duration::from_secs(at.try_into().unwrap_or(0));
-        let next_update =
-            next_update.map(|at| SystemTime::UNIX_EPOCH + since_epoch(at.timestamp()));
+        let next_update = parsed.next_update().map(|at| time(at.timestamp()));
         let extension = |oid: Oid<'_>| {
             let found = parsed.extensions().iter().find(|it| it.oid == oid);
             found.map(|it| it.value.to_vec())

@@ -285,6 +285,7 @@ fn self_signed(certificate: &CertificateDer<'_>) -> Result<bool, Error> {
     Ok(parsed.issuer() == parsed.subject())
 }
 
-pub(super) fn time(seconds: i64) -> SystemTime {
+/// A time in a certificate or a list; of before 1970, then.
+pub(crate) fn time(seconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap_or(0))
 }

@@ -19,6 +19,7 @@ use std::io;
 use ambit_core::identity::IdentityError;
 
 pub use certified::Certified;
+pub(crate) use certified::time;
 pub use config::{plain_client_config, plain_server_config, provider};
 pub use shown::{Shown, pem};
 pub use stream::Stream;
