@@ -116,6 +116,17 @@ impl Lab {
         Ok(last)
     }
 
+    /// Applies or deletes the objects of a file, and waits until that is so.
+    pub(crate) fn objects(&self, subcommand: &str, file: &Path) -> anyhow::Result<()> {
+        let mut command = self.command(subcommand);
+        let status = command.arg("-f").arg(file).stdout(Stdio::null()).status()?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("lab {subcommand} -f {} ({status})", file.display())
+        }
+    }
+
     /// Takes the lab down.
     pub(crate) fn down(&mut self) -> anyhow::Result<()> {
         self.is_up = false;

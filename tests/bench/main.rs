@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod options;
 mod process;
+mod push;
 mod report;
 mod rows;
 mod scene;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::lab::Lab;
 use crate::process::Processes;
+use crate::push;
 use crate::rows::{Path, Plan, Quantity, Row, held_connections};
 use crate::scene;
 use crate::summary::Sample;
@@ -135,6 +136,13 @@ impl Bench {
         };
         let arguments = row.load(plan, address);
         let lab = &self.labs[variant.lab];
+        if row == Row::Push {
+            let far = |namespace| lab.address(namespace, scene::FAR);
+            return match &variant.proxies {
+                Some(proxies) => push::measure(lab, plan, far, proxies),
+                None => Ok(Vec::new()),
+            };
+        }
         if row == Row::Memory {
             let connections = f64::from(held_connections(plan));
             return match &variant.proxies {

@@ -42,8 +42,10 @@ impl Plan {
         (1..=self.rounds)
             .flat_map(paths)
             .flat_map(rows)
-            .filter(|(round, path, row)| {
-                *row != Row::Memory || (*round, *path) == (1, Path::CrossNode)
+            .filter(|(round, path, row)| match row {
+                Row::Memory => (*round, *path) == (1, Path::CrossNode),
+                Row::Push => *round == self.rounds && self.paths.last() == Some(path),
+                _ => true,
             })
     }
 }
@@ -64,17 +66,21 @@ pub(crate) enum Row {
     Latency,
     /// A connection for every request.
     Connections,
+    /// Many services come and go while others are used. What proxies have taken for it stays with them: it is the last one,
+    /// once.
+    Push,
 }
 
 impl Row {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Memory,
         Self::OneStream,
         Self::EightStreams,
         Self::Requests,
         Self::Latency,
         Self::Connections,
+        Self::Push,
     ];
 
     /// The name for `--row`.
@@ -86,6 +92,7 @@ impl Row {
             Self::Requests => "requests",
             Self::Latency => "latency",
             Self::Connections => "connections",
+            Self::Push => "push",
         }
     }
 
@@ -94,7 +101,7 @@ impl Row {
     pub(crate) fn warm_up(self, address: &str) -> Option<Vec<String>> {
         let url = format!("http://{address}/?size=64");
         let words = ["http", &url, "-c", "64", "-n", "640", "--json"].map(str::to_owned);
-        (self != Self::Memory).then(|| words.to_vec())
+        (!matches!(self, Self::Memory | Self::Push)).then(|| words.to_vec())
     }
 
     /// The arguments of `load` for a server at `address`.
@@ -128,6 +135,8 @@ impl Row {
                     &time,
                 ]
             }
+            // It has loads of its own.
+            Self::Push => vec![],
             Self::Connections => vec![
                 "http",
                 &url,
@@ -153,7 +162,7 @@ impl Row {
             .zip(requests)
             .map(|(cpu, requests)| cpu.as_secs_f64() * 1e6 / requests);
         let values = match self {
-            Self::Memory => vec![],
+            Self::Memory | Self::Push => vec![],
             Self::OneStream | Self::EightStreams => {
                 let [speed, cost] = match self {
                     Self::OneStream => [Quantity::OneStream, Quantity::OneStreamCpu],
@@ -213,6 +222,10 @@ pub(crate) enum Quantity {
     IdleMemory,
     HeldMemory,
     HeldConnectionMemory,
+    PushTime,
+    PushMemory,
+    PushLongest,
+    PushLongestOutside,
 }
 
 impl Quantity {
@@ -233,6 +246,10 @@ impl Quantity {
             Self::IdleMemory => "memory of one idle proxy (MB)",
             Self::HeldMemory => "memory of all proxies, connections held (MB)",
             Self::HeldConnectionMemory => "memory of a held connection, all proxies (kB)",
+            Self::PushTime => "10,000 services of 10 endpoints in force (s)",
+            Self::PushMemory => "memory of a service or endpoint, one proxy (B)",
+            Self::PushLongest => "longest request while they come and go, 1,000/s (ms)",
+            Self::PushLongestOutside => "the same outside the mesh (ms)",
         }
     }
 

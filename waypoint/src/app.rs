@@ -15,7 +15,7 @@ use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
-use ambit_proxy::{Departed, Drain, Drained, Hosts, Whose, Workers};
+use ambit_proxy::{Departed, Drain, Drained, Hosts, Published, Whose, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -23,7 +23,6 @@ use ambit_telemetry::readiness::Readiness;
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::{self, Tracing};
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use http::{Method, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -73,7 +72,7 @@ pub async fn run(
         drop(certified);
     });
 
-    let current = Arc::new(ArcSwap::from_pointee(Snapshot {
+    let current = Arc::new(Published::new(Snapshot {
         index: Index::new(mesh.root_namespace.0.as_str()).within(mesh.trust_domains()),
         config: ambit_http::config::Config::within(mesh.trust_domains()),
     }));
@@ -136,7 +135,7 @@ pub async fn run(
 pub(crate) struct Everywhere {
     pub(crate) me: Identity,
     pub(crate) certificate: Wanted,
-    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) current: Arc<Published<Snapshot>>,
     pub(crate) policies: watch::Receiver<()>,
     pub(crate) common: Arc<Common>,
     pub(crate) clusters: Arc<Clusters>,

@@ -11,8 +11,7 @@ use ambit_http::convert;
 use ambit_http::model::ResourceKey;
 use ambit_net::xds::{Handler, Push, Rejection};
 use ambit_proto::{ADDRESS_TYPE, WAYPOINT_TYPE};
-use ambit_proxy::Departed;
-use arc_swap::ArcSwap;
+use ambit_proxy::{Departed, Published};
 use tokio::sync::watch;
 
 use crate::snapshot::Snapshot;
@@ -22,7 +21,7 @@ pub(crate) const TYPES: [&str; 2] = [ADDRESS_TYPE, WAYPOINT_TYPE];
 
 /// Takes pushes into the snapshot.
 pub(crate) struct Discovery {
-    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) current: Arc<Published<Snapshot>>,
     pub(crate) departed: Arc<Departed>,
     /// Told of changed policies, once they are in force.
     pub(crate) policies: watch::Sender<()>,
@@ -42,7 +41,7 @@ impl Handler for Discovery {
                 reason: format!("{other} was not asked for"),
             })),
         }
-        self.current.store(Arc::new(snapshot));
+        self.current.replace(Arc::new(snapshot));
         self.departed.add(&gone);
         if judging {
             self.policies.send_replace(());

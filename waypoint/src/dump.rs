@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ambit_core::plan::BoundTo;
 use ambit_net::ca::CertificateStore;
+use ambit_proxy::Published;
 use ambit_proxy::dump::{self, Connection, Connections};
 use ambit_telemetry::access::Direction;
 use ambit_telemetry::metrics::Security;
-use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 
 use crate::config::Config;
@@ -17,7 +17,7 @@ use crate::snapshot::Snapshot;
 /// Where it is known.
 pub(crate) struct Known {
     pub(crate) config: Config,
-    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) current: Arc<Published<Snapshot>>,
     pub(crate) certificates: CertificateStore,
     pub(crate) sessions: Arc<Sessions>,
 }

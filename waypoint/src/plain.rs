@@ -12,12 +12,11 @@ use ambit_core::plan::{BoundTo, GatewayTarget};
 use ambit_net::revocation::Revocations;
 use ambit_proto::workload;
 use ambit_proto::workload::address::Type;
-use ambit_proxy::{Whose, Workers};
+use ambit_proxy::{Published, Whose, Workers};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::requests::RequestLog;
 use anyhow::Context;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::watch;
@@ -71,7 +70,7 @@ pub(crate) fn everywhere(
     Ok(Everywhere {
         certificate: certificates.want(&me),
         me,
-        current: Arc::new(ArcSwap::from_pointee(Snapshot {
+        current: Arc::new(Published::new(Snapshot {
             index,
             ..Snapshot::default()
         })),

@@ -10,6 +10,7 @@ use ambit_core::plan::GatewayTarget;
 use ambit_http::headers;
 use ambit_net::relay::Counters;
 use ambit_proxy::Registry;
+use ambit_telemetry::requests::Parties;
 
 use crate::ending::Ending;
 use crate::http::LastSeries;
@@ -34,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) caller: Caller,
     /// What its requests say of it.
     pub(crate) peer: headers::Peer,
+    /// What its lines in the access log say of it.
+    pub(crate) parties: Parties,
     /// How many proxies have said in its `x-forwarded-for` whom they speak for.
     pub(crate) trusted_hops: u8,
     pub(crate) target: GatewayTarget,
@@ -59,6 +62,7 @@ impl Session {
         let peer = headers::Peer::new(caller.address.ip());
         let session = Arc::new(Self {
             peer: peer.verified(&shared.me, &caller.identity),
+            parties: Parties::new(&caller.address, &caller.identity, &target.address),
             trusted_hops: shared.trusted.hops(&shared.me, &caller.identity),
             caller,
             target,

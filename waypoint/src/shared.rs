@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_net::ca::Wanted;
-use arc_swap::ArcSwap;
+use ambit_proxy::Published;
 use tokio::sync::watch;
 
 use crate::http::Engine;
@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) me: Identity,
     pub(crate) trusted: TrustedProxies,
     pub(crate) certificate: Wanted,
-    pub(crate) current: Arc<ArcSwap<Snapshot>>,
+    pub(crate) current: Arc<Published<Snapshot>>,
     /// Tells of policies that have changed.
     pub(crate) policies: watch::Receiver<()>,
     pub(crate) upstreams: Upstreams,

@@ -10,6 +10,7 @@ mod descriptors;
 mod drain;
 pub mod dump;
 mod hosts;
+mod published;
 mod registry;
 mod workers;
 
@@ -18,5 +19,6 @@ pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
 pub use hosts::Hosts;
+pub use published::Published;
 pub use registry::Registry;
 pub use workers::Workers;

@@ -1,12 +1,18 @@
 //! The access log of requests: one line a request, in the order of Envoy's default format, or as JSON.
 
+mod json;
+mod plain;
+
 use std::cell::RefCell;
-use std::fmt::{self, Display, Write};
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 
-use crate::log::{Format, JsonLine, Logging, Sink, write_utc};
+use crate::log::{Format, Logging, Sink};
+use json::json;
+use plain::plain;
 
 /// The scope of these lines: `RUST_LOG=access=off` turns them off.
 pub const SCOPE: &str = "access";
@@ -52,21 +58,38 @@ pub struct Entry<'a> {
     /// The rule that was followed.
     pub route: Option<&'a dyn Display>,
     /// The last endpoint that was tried.
-    pub upstream: Option<&'a dyn Display>,
-    /// Its pod, `namespace/name`.
-    pub upstream_workload: Option<&'a dyn Display>,
+    pub upstream: Option<SocketAddr>,
+    /// Namespace and name of its pod.
+    pub upstream_workload: Option<(&'a str, &'a str)>,
     /// The service it is an endpoint of.
     pub upstream_service: Option<&'a dyn Display>,
-    /// The client's address.
-    pub source: &'a dyn Display,
-    /// The client's verified identity.
-    pub source_identity: &'a dyn Display,
-    /// What the client addressed.
-    pub destination: &'a dyn Display,
+    #[allow(missing_docs)]
+    pub parties: &'a Parties,
     /// The trace it belongs to, when it is recorded.
-    pub trace: Option<&'a dyn Display>,
+    pub trace: Option<u128>,
     /// Policies that reported without deciding.
     pub notes: &'a [String],
+}
+
+/// Who talks to whom on a connection, in the words of its lines. All of its requests have the same: they are put into words once.
+#[derive(Debug, Clone)]
+pub struct Parties {
+    source: Box<str>,
+    identity: Box<str>,
+    destination: Box<str>,
+}
+
+impl Parties {
+    /// The client's address and verified identity, and what it addressed.
+    #[must_use]
+    pub fn new(source: &dyn Display, identity: &dyn Display, destination: &dyn Display) -> Self {
+        let words = |it: &dyn Display| it.to_string().into_boxed_str();
+        Self {
+            source: words(source),
+            identity: words(identity),
+            destination: words(destination),
+        }
+    }
 }
 
 /// Writes lines.
@@ -98,183 +121,33 @@ impl RequestLog {
     /// Writes a line.
     pub fn write(&self, entry: &Entry<'_>) {
         thread_local! {
-            static LINE: RefCell<String> = RefCell::default();
+            static PLAIN: RefCell<Vec<u8>> = RefCell::default();
+            static JSON: RefCell<String> = RefCell::default();
         }
-        LINE.with_borrow_mut(|line| {
-            line.clear();
-            match self.format {
-                Format::Plain => plain(entry, line),
-                Format::Json => json(entry, line),
-            }
-            self.sink.write_lines(line.as_bytes());
-        });
-    }
-}
-
-/// `[START] "METHOD PATH PROTOCOL" STATUS FLAGS VIA "REASON" RECEIVED SENT DURATION UPSTREAM-TIME "XFF" "AGENT"
-/// "ID" "AUTHORITY" "UPSTREAM" SERVICE DESTINATION SOURCE IDENTITY ROUTE ATTEMPTS`, and what policies noted.
-fn plain(entry: &Entry<'_>, out: &mut String) {
-    let via = match (entry.status, entry.upstream) {
-        (0, _) => "-",
-        (_, Some(_)) if entry.reason.is_empty() => "via_upstream",
-        _ => "direct_response",
-    };
-    out.push('[');
-    write_utc(out, entry.start);
-    out.push_str("] \"");
-    text(out, entry.method.as_bytes());
-    out.push(' ');
-    text(out, entry.path.as_bytes());
-    // Writing to a text cannot fail.
-    let _ = write!(
-        out,
-        " {}\" {} {} {via} ",
-        entry.protocol, entry.status, entry.flags
-    );
-    quoted(out, entry.reason.as_bytes());
-    let _ = write!(
-        out,
-        " {} {} {} ",
-        entry.bytes_received,
-        entry.bytes_sent,
-        entry.duration.as_millis()
-    );
-    match entry.upstream_time {
-        Some(time) => drop(write!(out, "{}", time.as_millis())),
-        None => out.push('-'),
-    }
-    for value in [
-        entry.forwarded_for,
-        entry.user_agent,
-        entry.request_id,
-        entry.authority.as_bytes(),
-    ] {
-        out.push(' ');
-        quoted(out, value);
-    }
-    out.push_str(" \"");
-    shown(out, entry.upstream);
-    out.push_str("\" ");
-    shown(out, entry.upstream_service);
-    let _ = write!(
-        out,
-        " {} {} {} ",
-        entry.destination, entry.source, entry.source_identity
-    );
-    shown(out, entry.route);
-    let _ = write!(out, " {}", entry.attempts);
-    for note in entry.notes {
-        out.push(' ');
-        quoted(out, note.as_bytes());
-    }
-    out.push('\n');
-}
-
-fn shown(out: &mut String, value: Option<&dyn Display>) {
-    match value {
-        Some(value) => drop(write!(out, "{value}")),
-        None => out.push('-'),
-    }
-}
-
-fn quoted(out: &mut String, value: &[u8]) {
-    out.push('"');
-    text(out, value);
-    out.push('"');
-}
-
-/// Nothing a stranger wrote ends a line or a field: quotes, backslashes and what is not printable ASCII are
-/// escaped. Nothing at all is `-`.
-fn text(out: &mut String, value: &[u8]) {
-    if value.is_empty() {
-        out.push('-');
-    }
-    let _ = write!(out, "{}", Escaped(value));
-}
-
-struct Escaped<'a>(&'a [u8]);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        let mut rest = self.0;
-        while !rest.is_empty() {
-            let clean = rest.iter().take_while(|byte| plain(byte)).count();
-            let (clean, special) = rest.split_at(clean);
-            f.write_str(std::str::from_utf8(clean).unwrap_or_default())?;
-            rest = match special.split_first() {
-                Some((byte @ (b'"' | b'\\'), rest)) => {
-                    write!(f, "\\{}", char::from(*byte))?;
-                    rest
-                }
-                Some((byte, rest)) => {
-                    write!(f, "\\x{byte:02x}")?;
-                    rest
-                }
-                None => &[],
-            };
-        }
-        Ok(())
-    }
-}
-
-fn json(entry: &Entry<'_>, out: &mut String) {
-    let mut start = String::new();
-    write_utc(&mut start, entry.start);
-    let mut line = JsonLine::start(out, Level::INFO, SCOPE, "request complete");
-    line.text("start_time", &start);
-    let lossy = |bytes| String::from_utf8_lossy(bytes);
-    for (name, text) in [
-        ("method", entry.method),
-        ("path", entry.path),
-        ("protocol", entry.protocol),
-        ("response_flags", entry.flags),
-        ("reason", entry.reason),
-        ("authority", entry.authority),
-        ("x_forwarded_for", &lossy(entry.forwarded_for)),
-        ("user_agent", &lossy(entry.user_agent)),
-        ("request_id", &lossy(entry.request_id)),
-    ] {
-        if !text.is_empty() {
-            line.text(name, &text);
+        match self.format {
+            Format::Plain => PLAIN.with_borrow_mut(|line| {
+                line.clear();
+                plain(entry, line);
+                self.sink.write_lines(line);
+            }),
+            Format::Json => JSON.with_borrow_mut(|line| {
+                line.clear();
+                json(entry, line);
+                self.sink.write_lines(line.as_bytes());
+            }),
         }
     }
-    for (name, value) in [
-        ("route_name", entry.route),
-        ("upstream_host", entry.upstream),
-        ("upstream_workload", entry.upstream_workload),
-        ("upstream_service", entry.upstream_service),
-        ("src.addr", Some(entry.source)),
-        ("src.identity", Some(entry.source_identity)),
-        ("dst.addr", Some(entry.destination)),
-        ("trace_id", entry.trace),
-    ] {
-        if let Some(value) = value {
-            line.text(name, value);
-        }
-    }
-    if !entry.notes.is_empty() {
-        line.text("notes", &entry.notes.join("; "));
-    }
-    line.bare("response_code", &entry.status);
-    if let Some(status) = entry.grpc_status {
-        line.bare("grpc_status", &status);
-    }
-    line.bare("bytes_received", &entry.bytes_received);
-    line.bare("bytes_sent", &entry.bytes_sent);
-    line.bare("duration", &entry.duration.as_millis());
-    if let Some(time) = entry.upstream_time {
-        line.bare("upstream_service_time", &time.as_millis());
-    }
-    line.bare("attempts", &entry.attempts);
-    line.end();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(path: &str) -> Entry<'_> {
+    fn parties() -> Parties {
+        Parties::new(&"10.0.0.1:4000", &"spiffe://td/ns/a/sa/b", &"10.1.0.1:80")
+    }
+
+    fn entry<'a>(path: &'a str, parties: &'a Parties) -> Entry<'a> {
         Entry {
             start: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             method: "GET",
@@ -297,9 +170,7 @@ mod tests {
             upstream: None,
             upstream_workload: None,
             upstream_service: None,
-            source: &"10.0.0.1:4000",
-            source_identity: &"spiffe://td/ns/a/sa/b",
-            destination: &"10.1.0.1:80",
+            parties,
             trace: None,
             notes: &[],
         }
@@ -307,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_plain_line_has_envoys_order_and_holds_no_control_character() {
-        let mut out = String::new();
-        plain(&entry("/a?b=\"c\""), &mut out);
+        let (parties, mut out) = (parties(), Vec::new());
+        plain(&entry("/a?b=\"c\"", &parties), &mut out);
         assert_eq!(
-            out,
+            String::from_utf8_lossy(&out),
             "[2027-01-15T08:00:00.000000Z] \"GET /a?b=\\\"c\\\" HTTP/1.1\" 403 RBAC direct_response \
              \"policy \\\"shop/deny\\\"\\x0arule 0\" 1 9 3 - \"10.0.0.1\" \"curl\\x0d\\x0a\\xff\\\"\" \"-\" \"web\" \"-\" - \
              10.1.0.1:80 10.0.0.1:4000 spiffe://td/ns/a/sa/b - 0\n"
@@ -318,8 +189,47 @@ mod tests {
     }
 
     #[test]
+    fn a_plain_line_says_where_a_request_went() {
+        let (parties, mut out) = (parties(), Vec::new());
+        let notes = ["dry-run policy a/b would deny".to_owned()];
+        let entry = Entry {
+            status: 200,
+            flags: "-",
+            reason: "",
+            bytes_received: u64::MAX,
+            bytes_sent: 0,
+            upstream_time: Some(Duration::from_secs(3)),
+            attempts: 2,
+            user_agent: b"",
+            route: Some(&"http/shop/web/0"),
+            upstream: Some(([10, 0, 255, 1], 65535).into()),
+            upstream_service: Some(&"shop/web"),
+            notes: &notes,
+            ..entry("/", &parties)
+        };
+        plain(&entry, &mut out);
+        let sixth = Entry {
+            upstream: Some((std::net::Ipv6Addr::LOCALHOST, 80).into()),
+            ..entry
+        };
+        plain(&sixth, &mut out);
+        let line = |upstream: &str| {
+            format!(
+                "[2027-01-15T08:00:00.000000Z] \"GET / HTTP/1.1\" 200 - via_upstream \"-\" 18446744073709551615 0 3 3000 \
+                 \"10.0.0.1\" \"-\" \"-\" \"web\" \"{upstream}\" shop/web 10.1.0.1:80 10.0.0.1:4000 \
+                 spiffe://td/ns/a/sa/b http/shop/web/0 2 \"dry-run policy a/b would deny\"\n"
+            )
+        };
+        let lines = line("10.0.255.1:65535") + &line("[::1]:80");
+        assert_eq!(String::from_utf8_lossy(&out), lines);
+    }
+
+    #[test]
     fn a_json_line_is_one_object() {
-        let mut entry = entry("/");
+        let parties = parties();
+        let mut entry = entry("/", &parties);
+        entry.trace = Some(0xab);
+        entry.upstream_workload = Some(("shop", "web-1"));
         entry.route = Some(&"http/shop/web/0");
         entry.grpc_status = Some(7);
         let mut out = String::new();
@@ -330,6 +240,9 @@ mod tests {
         assert_eq!(value["route_name"], "http/shop/web/0");
         assert_eq!(value["response_code"], 403);
         assert_eq!(value["grpc_status"], 7);
+        assert_eq!(value["src.identity"], "spiffe://td/ns/a/sa/b");
+        assert_eq!(value["upstream_workload"], "shop/web-1");
+        assert_eq!(value["trace_id"], format!("{}ab", "0".repeat(30)));
         assert!(value.get("upstream_host").is_none(), "unknown is left out");
     }
 }

@@ -4,10 +4,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ambit_http::ratelimit::RateLimiter;
+use ambit_proxy::Published;
 use ambit_telemetry::metrics::{Requests, Traffic};
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::Tracing;
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::connections::Connections;
@@ -73,7 +73,7 @@ impl Engine {
     /// For the worker whose runtime this is called in. Kept connections end when `current` knows their
     /// workload no more.
     #[must_use]
-    pub(crate) fn new(common: Arc<Common>, current: &Arc<ArcSwap<Snapshot>>) -> Arc<Self> {
+    pub(crate) fn new(common: Arc<Common>, current: &Arc<Published<Snapshot>>) -> Arc<Self> {
         let connections = Arc::<Connections>::default();
         let current = current.clone();
         let there = move |uid: &str| current.load().index.workload(uid).is_some();

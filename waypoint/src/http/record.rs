@@ -265,12 +265,9 @@ impl Record {
             value.map(|it| it as &dyn std::fmt::Display)
         }
         let asked = self.asked.as_ref();
-        let caller = &self.session.caller;
         let endpoint = self.endpoint.as_ref();
-        let upstream = endpoint.map(|it| it.address);
-        let pod = endpoint.map(|it| format!("{}/{}", it.workload.namespace, it.workload.name));
+        let pod = endpoint.map(|it| &it.workload);
         let trace = self.trace.filter(|it| it.sampled);
-        let trace = trace.map(|it| format!("{:032x}", it.trace_id));
         write(&Entry {
             start: self.start,
             method: asked.map_or("", |it| it.method.as_str()),
@@ -290,13 +287,11 @@ impl Record {
             request_id: bytes(self.request_id.as_ref()),
             authority: asked.map_or("", |it| it.host.authority()),
             route: shown(self.rule.as_ref().map(|it| &it.key)),
-            upstream: shown(upstream.as_ref()),
-            upstream_workload: shown(pod.as_ref()),
+            upstream: endpoint.map(|it| it.address),
+            upstream_workload: pod.map(|it| (&*it.namespace, &*it.name)),
             upstream_service: shown(self.service.as_ref().map(|it| &it.key)),
-            source: &caller.address,
-            source_identity: &caller.identity,
-            destination: &self.session.target.address,
-            trace: shown(trace.as_ref()),
+            parties: &self.session.parties,
+            trace: trace.map(|it| it.trace_id),
             notes: &self.notes,
         });
     }

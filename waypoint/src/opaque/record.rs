@@ -151,8 +151,7 @@ impl<'a> Record<'a> {
             None => (0, 0),
         };
         let endpoint = self.endpoint.as_ref();
-        let upstream = endpoint.map(|it| it.address);
-        let pod = endpoint.map(|it| format!("{}/{}", it.workload.namespace, it.workload.name));
+        let pod = endpoint.map(|it| &it.workload);
         log.write(&Entry {
             start: self.start,
             method: "-",
@@ -172,12 +171,10 @@ impl<'a> Record<'a> {
             request_id: b"",
             authority: "",
             route: shown(self.rule.as_ref()),
-            upstream: shown(upstream.as_ref()),
-            upstream_workload: shown(pod.as_ref()),
+            upstream: endpoint.map(|it| it.address),
+            upstream_workload: pod.map(|it| (&*it.namespace, &*it.name)),
             upstream_service: shown(self.service.as_ref().map(|it| &it.key)),
-            source: &self.session.caller.address,
-            source_identity: &self.session.caller.identity,
-            destination: &self.session.target.address,
+            parties: &self.session.parties,
             trace: None,
             notes: &self.notes,
         });

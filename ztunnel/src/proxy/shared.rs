@@ -8,7 +8,7 @@ use std::time::Duration;
 use ambit_core::index::Index;
 use ambit_core::plan::{HBONE_PORT, OutboundTrafficPolicy};
 use ambit_net::hbone::{self, Pool};
-use ambit_proxy::Hosts;
+use ambit_proxy::{Hosts, Published};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
@@ -40,7 +40,7 @@ type Pods = HashMap<Arc<str>, Arc<Pod>>;
 
 /// What the proxies of all pods have in common.
 pub struct Shared {
-    index: ArcSwap<Index>,
+    index: Published<Index>,
     pods: ArcSwap<Pods>,
     pools: Mutex<Vec<Weak<Pool>>>,
     connections: Arc<Connections>,
@@ -54,7 +54,7 @@ impl Shared {
     #[must_use]
     pub fn new(settings: Settings, connections: Arc<Connections>, index: Index) -> Arc<Self> {
         Arc::new(Self {
-            index: ArcSwap::from_pointee(index),
+            index: Published::new(index),
             pods: ArcSwap::default(),
             pools: Mutex::default(),
             connections,
@@ -72,10 +72,10 @@ impl Shared {
 
     /// Publishes a new index; then judges running connections again if it may matter to them.
     pub fn publish(&self, index: Index) {
-        let epoch = index.authorization_epoch();
+        let before = self.index.load().authorization_epoch();
         let index = Arc::new(index);
-        let old = self.index.swap(index.clone());
-        if old.authorization_epoch() != epoch {
+        self.index.replace(index.clone());
+        if index.authorization_epoch() != before {
             self.connections.judge_again(&index);
         }
     }

@@ -91,19 +91,11 @@ impl<T: Attachable> Attached<T> {
 
     /// Each object that is attached to something in the scope, once.
     pub(super) fn within<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a Arc<T>> {
-        let at = |target: &Target| {
-            let list = self.by_target.get(target);
-            list.map_or(&[][..], |list| list.as_slice())
+        let lists = match self.by_target.is_empty() {
+            // Most services have no such object, and each request asks.
+            true => Vec::new(),
+            false => self.lists(scope),
         };
-        let wide = [Target::Mesh, Target::Waypoint(scope.waypoint.clone())];
-        let services = scope.services.iter().cloned().map(Target::Service);
-        let lists: Vec<&'a [Arc<T>]> = wide
-            .into_iter()
-            .chain(services)
-            .filter(|_| !self.by_target.is_empty())
-            .map(|target| at(&target))
-            .filter(|list| !list.is_empty())
-            .collect();
         let earlier = lists.clone();
         lists
             .into_iter()
@@ -116,6 +108,17 @@ impl<T: Attachable> Attached<T> {
                         .any(|list| list.iter().any(|known| known.key() == object.key()))
                 })
             })
+    }
+
+    /// Of each target in the scope, the widest first.
+    fn lists(&self, scope: Scope<'_>) -> Vec<&[Arc<T>]> {
+        let wide = [Target::Mesh, Target::Waypoint(scope.waypoint.clone())];
+        let services = scope.services.iter().cloned().map(Target::Service);
+        wide.into_iter()
+            .chain(services)
+            .filter_map(|target| self.by_target.get(&target))
+            .map(|list| list.as_slice())
+            .collect()
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {

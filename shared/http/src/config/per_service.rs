@@ -92,6 +92,10 @@ impl<T: ForService> PerService<T> {
     }
 
     pub(super) fn find(&self, service: &NamespacedName, port: u16) -> Option<&Arc<T>> {
+        // Most waypoints have none, and each request asks.
+        if self.objects.is_empty() {
+            return None;
+        }
         let list = self.objects.get(service)?;
         list.iter().find(|it| it.port().is_none_or(|it| it == port))
     }

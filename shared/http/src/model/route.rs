@@ -52,7 +52,11 @@ pub struct RouteKey {
 
 impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.protocol.as_str(), self.route, self.rule)
+        f.write_str(self.protocol.as_str())?;
+        f.write_str("/")?;
+        self.route.fmt(f)?;
+        f.write_str("/")?;
+        self.rule.fmt(f)
     }
 }
 

@@ -12,7 +12,7 @@ mod tests;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use tracing::Subscriber;
@@ -22,6 +22,7 @@ use tracing_subscriber::{Registry, reload};
 
 pub(crate) use format::{JsonLine, PlainLine};
 pub use sink::Sink;
+pub(crate) use time::stamp;
 
 /// How lines look (`LOG_FORMAT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -49,16 +50,7 @@ impl FromStr for Format {
 /// A point in time as log lines write it, such as `2026-01-31T12:00:00.000001Z`.
 #[must_use]
 pub fn utc(at: SystemTime) -> String {
-    let mut text = String::new();
-    write_utc(&mut text, at);
-    text
-}
-
-/// Writes a point in time as [`utc`] does.
-pub(crate) fn write_utc(out: &mut String, at: SystemTime) {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // Writing to a text cannot fail.
-    let _ = time::write(out, since);
+    String::from_utf8_lossy(&stamp(at)).into_owned()
 }
 
 /// Checks a filter without installing it.
