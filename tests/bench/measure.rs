@@ -137,9 +137,13 @@ impl Bench {
         let arguments = row.load(plan, address);
         let lab = &self.labs[variant.lab];
         if row == Row::Push {
-            let far = |namespace| lab.address(namespace, scene::FAR);
+            let server = match path {
+                Path::CrossNode => scene::FAR,
+                Path::SameNode => scene::NEAR,
+            };
+            let address = |namespace| lab.address(namespace, server);
             return match &variant.proxies {
-                Some(proxies) => push::measure(lab, plan, far, proxies),
+                Some(proxies) => push::measure(lab, plan, address, proxies),
                 None => Ok(Vec::new()),
             };
         }

@@ -44,9 +44,14 @@ impl Plan {
             .flat_map(rows)
             .filter(|(round, path, row)| match row {
                 Row::Memory => (*round, *path) == (1, Path::CrossNode),
-                Row::Push => *round == self.rounds && self.paths.last() == Some(path),
+                Row::Push => false,
                 _ => true,
             })
+            .chain(
+                self.rows
+                    .contains(&Row::Push)
+                    .then(|| (self.rounds, self.paths[0], Row::Push)),
+            )
     }
 }
 

@@ -11,8 +11,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A value that is replaced as a whole. Reading it takes no lock.
 ///
-/// An old one of a large mesh takes tens of milliseconds to be freed. No reader pays for that, also not the last one: it is
-/// freed where it was replaced.
+/// The old value of a large mesh takes its time to be freed. No reader pays for that, also not the last one: it is freed where
+/// it was replaced.
 #[derive(Debug)]
 pub struct Published<T>(ArcSwap<T>);
 
