@@ -64,6 +64,7 @@ pub async fn run(
     let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
     let (certificates, issuing) = control.certificates(mesh, Whose::Own, revocations);
     tokio::spawn(issuing.run());
+    control.renew_with_roots(&certificates);
     let certificate = certificates.want(&me);
     let first = certificate.clone();
     tokio::spawn(async move {

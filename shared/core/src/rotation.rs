@@ -50,6 +50,8 @@ struct Item {
     expires: Option<Instant>,
     backoff: Backoff,
     failing: bool,
+    /// When what is being signed is to be renewed at the latest, where that is known before it is there.
+    renew_by: Option<Instant>,
     /// Forgotten while being signed.
     forgotten: bool,
 }
@@ -76,6 +78,20 @@ impl Rotation {
         item.priority = item.priority.max(priority);
         if priority == Priority::Now && !item.failing {
             item.due = item.due.map(|due| due.min(now));
+        }
+    }
+
+    /// Has every certificate renewed within `within`, for what they come with is out of date. What is being signed now may be
+    /// as well, and is signed once more. What fails is repeated as it would be. `jitter` gives numbers in `0.0..1.0`.
+    pub fn renew_all(&mut self, now: Instant, within: Duration, mut jitter: impl FnMut() -> f64) {
+        for item in self.items.values_mut().filter(|item| !item.failing) {
+            let by = now + within.mul_f64(jitter().clamp(0.0, 1.0));
+            match item.due {
+                Some(due) if item.expires.is_some() => item.due = Some(due.min(by)),
+                // The first one is still to be asked for.
+                Some(_) => {}
+                None => item.renew_by = Some(by),
+            }
         }
     }
 
@@ -128,7 +144,10 @@ impl Rotation {
     ) -> Option<Instant> {
         let item = self.answered(identity)?;
         let part = 0.5 + SPREAD * (2.0 * jitter.clamp(0.0, 1.0) - 1.0);
-        let due = now + remaining.mul_f64(part);
+        let half_life = now + remaining.mul_f64(part);
+        let due = item
+            .renew_by
+            .map_or(half_life, |by| by.max(now).min(half_life));
         *item = Item {
             due: Some(due),
             expires: Some(now + remaining),
@@ -155,6 +174,7 @@ impl Rotation {
         let due = now + wait;
         item.due = Some(due);
         item.failing = true;
+        item.renew_by = None;
         Some(due)
     }
 
@@ -178,6 +198,7 @@ impl Item {
             expires: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             failing: false,
+            renew_by: None,
             forgotten: false,
         }
     }
@@ -303,6 +324,39 @@ mod tests {
         // The wall clock jumped: the caller found it expired although its half life is far.
         r.want(&id("a"), Priority::Now, t);
         assert_eq!(r.poll(t), Some(id("a")));
+    }
+
+    #[test]
+    fn all_are_renewed_soon_when_what_they_come_with_is_out_of_date() {
+        let (mut r, t) = start(10);
+        let second = Duration::from_secs(1);
+        for name in ["near", "far"] {
+            r.want(&id(name), Priority::Now, t);
+            assert_eq!(r.poll(t), Some(id(name)));
+        }
+        r.issued(&id("near"), 4 * second, t, 0.5);
+        r.issued(&id("far"), HOUR, t, 0.5);
+        for name in ["signing", "failing", "new"] {
+            r.want(&id(name), Priority::Now, t);
+        }
+        let taken: Vec<_> = (0..3).filter_map(|_| r.poll(t)).collect();
+        let retry = r.failed(&id("failing"), t, 1.0).expect("wanted");
+        r.failed(&id("new"), t, 1.0);
+        assert_eq!(taken.len(), 3);
+        r.renew_all(t, 10 * second, || 0.5);
+        // One that is near is not put off; what fails is repeated by its own backoff.
+        assert_eq!(retry, t + FIRST_RETRY);
+        assert_eq!(drain(&mut r, retry).len(), 2);
+        assert_eq!(r.poll_timeout(), Some(t + 2 * second));
+        assert_eq!(drain(&mut r, t + 2 * second), [id("near")]);
+        assert_eq!(r.poll_timeout(), Some(t + 5 * second));
+        assert_eq!(drain(&mut r, t + 5 * second), [id("far")]);
+        // What was being signed is signed once more, and once.
+        let late = t + 7 * second;
+        assert_eq!(r.issued(&id("signing"), HOUR, late, 0.5), Some(late));
+        assert_eq!(r.poll(late), Some(id("signing")));
+        let then = r.issued(&id("signing"), HOUR, late, 0.5);
+        assert_eq!(then, Some(late + HOUR / 2));
     }
 
     #[test]

@@ -73,6 +73,25 @@ async fn renews_around_half_life_and_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn when_roots_are_others_all_are_renewed_within_seconds_and_none_is_taken_away() {
+    let t = Test::start(HOUR, 8);
+    let all = ["a", "b", "c"].map(|name| t.store.want(&id(name)));
+    let mut before = Vec::new();
+    for wanted in &all {
+        before.push(wanted.get().await.expect("signed"));
+    }
+    t.store.renew_all();
+    assert!(all.iter().all(|wanted| wanted.current().is_some()));
+    pass(6 * SECOND).await;
+    for (wanted, before) in all.iter().zip(before) {
+        let now = wanted.get().await.expect("signed");
+        assert_ne!(now.serial(), before.serial());
+    }
+    pass(60 * SECOND).await;
+    assert_eq!(t.signer.asked().len(), 6, "once each");
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_second_certificates_never_leave_a_gap() {
     let t = Test::start(10 * SECOND, 8);
     let all = ["a", "b", "c"].map(|name| t.store.want(&id(name)));
