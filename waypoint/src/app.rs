@@ -15,7 +15,7 @@ use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
-use ambit_proxy::{Departed, Drain, Drained, Hosts, Whose, Workers};
+use ambit_proxy::{Denials, Departed, Drain, Drained, Hosts, Whose, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -99,6 +99,7 @@ pub async fn run(
         connections: metrics.traffic().clone(),
         tracing: tracing(&config),
         exemplars: config.exemplars,
+        denials: Denials::default(),
     }));
     let workers = Workers::start(config.workers)?;
     let (drain, drained) = Drain::new();
@@ -118,6 +119,7 @@ pub async fn run(
         current,
         certificates,
         sessions: everywhere.sessions.clone(),
+        common: everywhere.common.clone(),
     };
     tokio::spawn(sweep(everywhere, departed, metrics.clone()));
     let shown = metrics.with_exemplars(config.exemplars);

@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ambit_http::ratelimit::RateLimiter;
+use ambit_proxy::Denials;
 use ambit_telemetry::metrics::{Requests, Traffic};
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::Tracing;
@@ -25,6 +26,8 @@ pub(crate) struct Telemetry {
     pub(crate) tracing: Option<Tracing>,
     /// Requests of recorded traces are exemplars of their durations.
     pub(crate) exemplars: bool,
+    /// What policies and authorizers have denied.
+    pub(crate) denials: Denials,
 }
 
 /// Of the process.
