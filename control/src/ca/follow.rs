@@ -50,7 +50,6 @@ impl OnDisk {
 
     /// The authority that signs, and what keeps it as the folder has it, to be run beside: what does not hold together is
     /// reported once and changes nothing.
-    #[must_use]
     pub fn follow(self) -> (Signing, impl Future<Output = ()> + Send) {
         let Self {
             folder,
