@@ -16,8 +16,8 @@ use x509_parser::parse_x509_certificate;
 
 use super::files::CRL;
 
-/// Clocks of peers may be behind by at most this much.
-const MAX_BACKDATE: Duration = Duration::from_secs(60);
+/// Clocks of peers may be behind by at most this much, one that was set back by mistake among them.
+const MAX_BACKDATE: Duration = Duration::from_secs(300);
 /// The life of a root made here.
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 

@@ -15,14 +15,12 @@ use tokio::time::Instant;
 
 use super::snapshot::{self, Entry};
 use super::{CaError, Driver, Signer, Wanted};
+use crate::clock::Clock;
 use crate::revocation::Revocations;
 use crate::tls::Certified;
 
 /// What is to be renewed soon is within this: those who sign are not asked for everything at once.
 const SOON: Duration = Duration::from_secs(5);
-
-/// The wall clock, which certificates are valid by.
-pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
 /// Limits of a store.
 #[derive(Clone)]
