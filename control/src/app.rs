@@ -17,9 +17,10 @@ use tonic::transport::Server;
 
 use crate::admin::metrics::Metrics;
 use crate::admin::{self, Admin, Asked};
+use crate::ca::publish::Publishing;
 use crate::ca::secret::follow_secrets;
 use crate::ca::service::Service as CaService;
-use crate::ca::{Authority, Certificates, Signing};
+use crate::ca::{Certificates, Signing};
 use crate::cli::control::{Kubernetes, Place, Settings};
 use crate::cluster::{self, Cluster, bundles, lease, statuses};
 use crate::dispatch::Dispatch;
@@ -167,8 +168,6 @@ struct Started {
     source: JoinHandle<Result<(), String>>,
     certificates: Certificates<Signing>,
     tokens: Authenticator,
-    /// Who keeps the authority of files, which nothing replaces.
-    _kept: Option<watch::Sender<Arc<Authority>>>,
     /// Ends when the Lease is given back.
     writing: Option<JoinHandle<()>>,
 }
@@ -227,19 +226,24 @@ async fn start(
 ) -> anyhow::Result<Started> {
     match place {
         Place::Folder(folder) => {
-            let (certificates, kept) = match folder.authority {
-                Certificates::Here(authority) => {
-                    let (kept, signing) = watch::channel(Arc::new(authority));
-                    (Certificates::Here(signing), Some(kept))
+            let certificates = match folder.authority {
+                Certificates::Here(on_disk) => {
+                    let (signing, keeping) = on_disk.follow();
+                    tokio::spawn(keeping);
+                    if let Some(published) = folder.published {
+                        let publishing = Publishing::new(published, signing.clone())
+                            .map_err(|error| anyhow!("--publish-dir: {error}"))?;
+                        tokio::spawn(publishing.run());
+                    }
+                    Certificates::Here(signing)
                 }
-                Certificates::Elsewhere(external) => (Certificates::Elsewhere(external), None),
+                Certificates::Elsewhere(external) => Certificates::Elsewhere(external),
             };
             let source = files::run(Folder::new(folder.source), deliveries, rescans);
             Ok(Started {
                 source: tokio::spawn(source),
                 certificates,
                 tokens: Authenticator::Keys(folder.tokens),
-                _kept: kept,
                 writing: None,
             })
         }
@@ -255,7 +259,6 @@ async fn start(
                 source,
                 certificates,
                 tokens: Authenticator::Reviews(Reviews::new(cluster, on.token_audiences)),
-                _kept: None,
                 writing: Some(writing),
             })
         }

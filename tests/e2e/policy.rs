@@ -3,10 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually};
+use ambit_lab::harness::{Lab, eventually, eventually_ok, program};
+use serde_json::{Value, json};
 
 use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service};
-use crate::flows::{flow, flow_that, metric, start};
+use crate::flows::{flow, flow_that, flows, identity, metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -361,4 +362,65 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
     );
     lab.delete(&deny);
     assert_eq!(allowed(&lab), CALLERS);
+}
+
+/// What the proxy of a node shows of who was denied.
+fn denials(lab: &Lab, node: &str) -> Vec<Value> {
+    let ambit = program("ambit").to_string_lossy().into_owned();
+    let argv = [&*ambit, "ztunnel", "denials", "--output", "json"];
+    let rows = lab.exec(&format!("node/{node}"), &argv).json();
+    rows.as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn who_was_denied_whom_is_counted_by_pair() {
+    let lab = lab();
+    assert_eq!(allowed(&lab), CALLERS);
+    assert_eq!(denials(&lab, "node-2"), [0; 0], "nobody was denied");
+    lab.apply(&policy(
+        "shop",
+        "few",
+        "action: ALLOW, rules: [{from: [{source: {principals: [cluster.local/ns/shop/sa/foe]}}]}]",
+    ));
+    for _ in 0..3 {
+        assert!(!passes(&lab, FRIEND, "echo"));
+    }
+    for caller in [NEIGHBOUR, STRANGER] {
+        assert!(!passes(&lab, caller, "echo"), "{caller}");
+    }
+    assert!(passes(&lab, FOE, "echo"));
+    let why = "denied: no rule of the ALLOW policy shop/few matches";
+    // Of a tunnel, of one node, and in plain text; a client may have tried again. Each line of the log is one that is counted.
+    for (source, direction, least) in [
+        ("shop/friend", "inbound", 3),
+        ("shop/neighbour", "outbound", 1),
+        ("outside/stranger", "inbound", 1),
+    ] {
+        let row = eventually_ok(source, PATIENCE, || {
+            let lines = flows(&lab, "node-2").into_iter().filter(|flow| {
+                let from = [flow.text("src.namespace"), flow.text("src.workload")].join("/");
+                from == source && flow.text("error") == why
+            });
+            let lines = lines.count();
+            let rows = denials(&lab, "node-2");
+            let found = rows.iter().find(|row| row["source"] == source);
+            let counted = found.filter(|row| lines >= least && row["count"] == lines);
+            let wrong = || format!("{lines} lines, {rows:?}");
+            counted.cloned().ok_or_else(wrong)
+        });
+        let fields = json!({
+            "direction": direction, "destination": "shop/echo", "port": 8080, "reason": why, "over": 0,
+            "sourceAddress": null, "destinationAddress": null,
+        });
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            assert_eq!(row[name], *value, "{name}: {row}");
+        }
+        let proved = source
+            .strip_prefix("shop/")
+            .map(|name| identity("shop", name));
+        assert_eq!(row["sourceIdentity"].as_str(), proved.as_deref(), "{row}");
+    }
+    let rows = denials(&lab, "node-2");
+    let allowed = rows.iter().any(|row| row["source"] == "shop/foe");
+    assert!(!allowed, "{rows:?}");
 }

@@ -146,6 +146,45 @@ fn who_is_on_a_list_is_cut_off_and_refused_and_others_go_on() {
     assert!(answered(&lab, OTHER));
 }
 
+/// What is put beside the authority's key goes to node proxies and, in ConfigMaps, to namespaces.
+#[test]
+fn what_the_authority_revokes_is_published() {
+    const CA: &str = "/run/ambit-lab/mesh/ca/ca-crl.pem";
+    let folder = tempfile::tempdir().expect("a folder");
+    let lab = start(manifests(AMBIENT), &[]);
+    let say = |text: &str| {
+        let file = folder.path().join("ca-crl.pem");
+        put(&file, text);
+        let file = file.to_string_lossy();
+        let _ = lab.exec("node/node-1", &["cp", &file, CA]).success();
+    };
+    let published = || {
+        let maps = lab.objects("configmap", "shop");
+        let mut named = maps.into_iter();
+        let map = named.find(|it| it["metadata"]["name"] == "istio-ca-crl")?;
+        map["data"]["ca-crl.pem"].as_str().map(str::to_owned)
+    };
+    until(&lab, "an answer", REFUSED, true);
+    assert_eq!(published(), None, "nothing is said of lists");
+    let list = list(&lab, &[&serial(&lab, REFUSED)]);
+    say(&list);
+    until(&lab, "who is revoked to be refused", REFUSED, false);
+    assert!(answered(&lab, OTHER));
+    eventually("the list in a namespace", PATIENCE, || {
+        (published()?.trim() == list.trim()).then_some(())
+    });
+
+    say("nonsense");
+    let wrong = "/run/ambit-lab/mesh/ca: ca-crl.pem: ";
+    eventually("word of what is wrong", PATIENCE, || {
+        lab.logs("control").contains(wrong).then_some(())
+    });
+    assert!(!answered(&lab, REFUSED), "the last good list stays");
+    say("");
+    until(&lab, "who is on no list to be let in", REFUSED, true);
+    assert_eq!(published().as_deref(), Some(""));
+}
+
 /// The ConfigMap that the control plane publishes on a cluster.
 #[test]
 fn a_waypoint_has_its_lists_from_a_config_map() {

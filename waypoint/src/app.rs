@@ -15,7 +15,7 @@ use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
-use ambit_proxy::{Departed, Drain, Drained, Hosts, Published, Whose, Workers};
+use ambit_proxy::{Denials, Departed, Drain, Drained, Hosts, Published, Whose, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
@@ -63,6 +63,7 @@ pub async fn run(
     let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
     let (certificates, issuing) = control.certificates(mesh, Whose::Own, revocations);
     tokio::spawn(issuing.run());
+    control.renew_with_roots(&certificates);
     let certificate = certificates.want(&me);
     let first = certificate.clone();
     tokio::spawn(async move {
@@ -97,6 +98,7 @@ pub async fn run(
         connections: metrics.traffic().clone(),
         tracing: tracing(&config),
         exemplars: config.exemplars,
+        denials: Denials::default(),
     }));
     let workers = Workers::start(config.workers)?;
     let (drain, drained) = Drain::new();
@@ -116,6 +118,7 @@ pub async fn run(
         current,
         certificates,
         sessions: everywhere.sessions.clone(),
+        common: everywhere.common.clone(),
     };
     tokio::spawn(sweep(everywhere, departed, metrics.clone()));
     let shown = metrics.with_exemplars(config.exemplars);

@@ -11,6 +11,7 @@ use ambit_telemetry::metrics::Security;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::http::Common;
 use crate::session::{Session, Sessions};
 use crate::snapshot::Snapshot;
 
@@ -20,6 +21,7 @@ pub(crate) struct Known {
     pub(crate) current: Arc<Published<Snapshot>>,
     pub(crate) certificates: CertificateStore,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) common: Arc<Common>,
 }
 
 impl Known {
@@ -45,6 +47,7 @@ impl Known {
             "policies": policies,
             "certificates": dump::certificates(&self.certificates),
             "connections": self.connections(),
+            "denials": self.common.telemetry.denials.shown(),
         })
     }
 

@@ -12,7 +12,7 @@ use ambit_core::plan::{BoundTo, GatewayTarget};
 use ambit_net::revocation::Revocations;
 use ambit_proto::workload;
 use ambit_proto::workload::address::Type;
-use ambit_proxy::{Published, Whose, Workers};
+use ambit_proxy::{Denials, Published, Whose, Workers};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::requests::RequestLog;
@@ -81,6 +81,7 @@ pub(crate) fn everywhere(
             connections: metrics.traffic().clone(),
             tracing: None,
             exemplars: false,
+            denials: Denials::default(),
         })),
         clusters: Arc::default(),
         sessions: Arc::default(),

@@ -5,11 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use ambit_core::identity::Identity;
-use ambit_core::model::Workload;
-use ambit_core::plan::GatewayTarget;
+use ambit_core::model::{Service, Workload};
+use ambit_core::plan::{BoundTo, GatewayTarget};
 use ambit_http::headers;
+use ambit_http::refusal::Flag;
 use ambit_net::relay::Counters;
-use ambit_proxy::Registry;
+use ambit_proxy::{Facts, Registry, dump};
+use ambit_telemetry::access::Direction;
 use ambit_telemetry::requests::Parties;
 
 use crate::ending::Ending;
@@ -76,6 +78,27 @@ impl Session {
         let sessions = &session.shared.sessions;
         sessions.insert(session.number, Arc::downgrade(&session));
         session
+    }
+
+    /// Counts what a policy or an authorizer has refused to the client; `service` is the one that was meant.
+    pub(crate) fn count_denial(&self, flag: Flag, service: Option<&Service>, reason: &str) {
+        if !matches!(flag, Flag::PolicyDenied | Flag::ExternalAuthDenied) {
+            return;
+        }
+        let destination = match &self.target.bound {
+            BoundTo::Workload(workload) => Some(dump::owner(workload)),
+            BoundTo::Service(_) => None,
+        };
+        self.shared.http.telemetry.denials.count(Facts {
+            direction: Direction::Inbound.as_str(),
+            source: self.caller.workload.as_deref().map(dump::owner),
+            source_identity: Some(self.caller.identity.clone()),
+            source_addr: self.caller.address,
+            destination,
+            destination_addr: self.target.address,
+            service: service.map(|it| it.key.to_string()),
+            reason: &reason,
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::follow::OnDisk;
 use super::material::{Authority, Pems};
 
 pub(super) const NAMES: [&str; 4] = [
@@ -17,13 +18,15 @@ pub(super) const NAMES: [&str; 4] = [
 
 /// Lists of certificates that are revoked, where there are any.
 pub(super) const CRL: &str = "ca-crl.pem";
+/// What peers trust.
+pub(super) const ROOTS: &str = NAMES[2];
 
 /// Reads the authority from a folder. When the folder is missing or empty, a new root is made
 /// there: all of it or nothing, readable by its owner only.
 ///
 /// # Errors
 /// What is missing or wrong, with the file's name.
-pub fn load_or_make(folder: &Path, trust_domain: &str) -> Result<Authority, String> {
+pub fn load_or_make(folder: &Path, trust_domain: &str) -> Result<OnDisk, String> {
     let now = SystemTime::now();
     if is_empty(folder).map_err(|error| format!("{}: {error}", folder.display()))? {
         let pems = Pems::generate(trust_domain, now).map_err(|error| error.to_string())?;
@@ -32,7 +35,13 @@ pub fn load_or_make(folder: &Path, trust_domain: &str) -> Result<Authority, Stri
         tracing::info!(folder = %folder.display(), "made a new certificate authority");
     }
     let pems = read(folder)?;
-    Authority::new(&pems, now).map_err(|error| format!("{}: {error}", folder.display()))
+    let authority = authority(folder, &pems, now)?;
+    Ok(OnDisk::new(folder, pems, authority))
+}
+
+/// What the material of a folder is as an authority.
+pub(super) fn authority(folder: &Path, pems: &Pems, now: SystemTime) -> Result<Authority, String> {
+    Authority::new(pems, now).map_err(|error| format!("{}: {error}", folder.display()))
 }
 
 fn is_empty(folder: &Path) -> io::Result<bool> {
@@ -43,7 +52,7 @@ fn is_empty(folder: &Path) -> io::Result<bool> {
     }
 }
 
-fn read(folder: &Path) -> Result<Pems, String> {
+pub(super) fn read(folder: &Path) -> Result<Pems, String> {
     let text = |name: &str| {
         let path = folder.join(name);
         fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
@@ -126,7 +135,7 @@ mod tests {
                 assert_eq!(mode.mode() & 0o777, 0o600, "{name}");
             }
             let again = load_or_make(&folder, "td").expect("read");
-            assert_eq!(first.roots(), again.roots());
+            assert_eq!(first.authority().roots(), again.authority().roots());
         }
         let left = fs::read_dir(base.path()).expect("read").count();
         assert_eq!(left, 2, "no draft stays");

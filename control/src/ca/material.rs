@@ -16,8 +16,8 @@ use x509_parser::parse_x509_certificate;
 
 use super::files::CRL;
 
-/// Clocks of peers may be behind by at most this much.
-const MAX_BACKDATE: Duration = Duration::from_secs(60);
+/// Clocks of peers may be behind by at most this much, one that was set back by mistake among them.
+const MAX_BACKDATE: Duration = Duration::from_secs(300);
 /// The life of a root made here.
 const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -40,9 +40,11 @@ pub struct Pems {
 /// Signs certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// PEM, between a leaf and the roots.
-    intermediates: Vec<String>,
-    /// PEM of all roots.
+    signing: CertificateDer<'static>,
+    /// Between a leaf and the roots.
+    path: Vec<CertificateDer<'static>>,
+    trusted: Vec<CertificateDer<'static>>,
+    /// PEM of all that are trusted.
     roots: String,
     /// PEM, empty without lists.
     revoked: Option<String>,
@@ -132,8 +134,10 @@ impl Authority {
             .map_err(|error| format!("ca-cert.pem: {error}"))?;
         Ok(Self {
             issuer,
-            intermediates: path.iter().map(|cert| pem(cert)).collect(),
+            signing: signing.clone(),
+            path,
             roots: roots.iter().map(|cert| pem(cert)).collect(),
+            trusted: roots,
             revoked: pems.revoked.as_deref().map(|lists| lists.trim().to_owned()),
             not_after,
         })
@@ -149,6 +153,17 @@ impl Authority {
     #[must_use]
     pub fn revoked(&self) -> Option<&str> {
         self.revoked.as_deref()
+    }
+
+    /// What fails when this authority takes the place of `before` while certificates of it are about: those who hold them trust the
+    /// roots that these came with, until they have others.
+    #[must_use]
+    pub fn gap(&self, before: &Self) -> Option<&'static str> {
+        if !self.trusted.iter().any(|it| before.trusted.contains(it)) {
+            return Some("no former root is trusted any more");
+        }
+        let is_believed = check_path(&self.signing, &self.path, &before.trusted).is_ok();
+        (!is_believed).then_some("what signs leads to no root that was trusted before")
     }
 
     /// A workload's certificate: PEM, the leaf first, all roots in the last element.
@@ -173,7 +188,7 @@ impl Authority {
         ];
         let leaf = self.sign(key, vec![SanType::URI(uri)], &purposes, lifetime, now)?;
         let mut chain = vec![pem(&leaf)];
-        chain.extend(self.intermediates.iter().cloned());
+        chain.extend(self.path.iter().map(|cert| pem(cert)));
         chain.push(self.roots.clone());
         Ok(chain)
     }
@@ -193,9 +208,7 @@ impl Authority {
         let purposes = [ExtendedKeyUsagePurpose::ServerAuth];
         let leaf = self.sign(key, params.subject_alt_names, &purposes, lifetime, now)?;
         let mut chain = vec![leaf];
-        for cert in &self.intermediates {
-            chain.extend(certificates("the CA's chain", cert)?);
-        }
+        chain.extend(self.path.iter().cloned());
         Ok(chain)
     }
 

@@ -141,7 +141,7 @@ fn a_workload_certificate_says_who_and_nothing_else() {
     assert!(usage.server_auth && usage.client_auth && !usage.any);
     assert!(!cert.is_ca());
     let (from, until) = (cert.validity().not_before, cert.validity().not_after);
-    assert_eq!(until.timestamp() - from.timestamp(), 3600 + 60);
+    assert_eq!(until.timestamp() - from.timestamp(), 3600 + 300);
     let root = certificates("root", authority.roots())
         .expect("a root")
         .remove(0);

@@ -1,8 +1,11 @@
 //! The certificate authority: its material, who may ask for what, and signing.
 
+mod change;
 pub mod files;
+pub mod follow;
 pub mod material;
 pub mod permission;
+pub mod publish;
 pub mod request;
 pub mod secret;
 pub mod service;

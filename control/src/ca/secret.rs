@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
+use super::change::take_up;
 use super::files::{CRL, NAMES};
 use super::material::{Authority, Pems};
 use crate::cluster::collection::{Collection, path};
@@ -143,27 +144,17 @@ impl Secrets {
             if heard.is_err() {
                 return;
             }
-            let changed = match self.found() {
+            let found = match self.found() {
                 Ok(Some(pems)) if before.as_ref() == Some(&pems) => continue,
-                Ok(Some(pems)) => Authority::new(&pems, SystemTime::now()),
+                Ok(Some(pems)) => {
+                    let found = Authority::new(&pems, SystemTime::now());
+                    found.map_err(|error| self.names(&error))
+                }
                 Ok(None) => continue,
                 Err(error) => Err(error),
             };
-            match changed {
-                Ok(authority) => {
-                    self.in_force = self.looked.clone();
-                    self.warn_of_a_gap(&signing.borrow(), &authority);
-                    let lists = signing.borrow().revoked() != authority.revoked();
-                    tracing::info!(
-                        lists,
-                        "the certificate authority is another one, or its revocation lists are"
-                    );
-                    signing.send_replace(Arc::new(authority));
-                }
-                Err(error) => {
-                    let error = self.names(&error);
-                    tracing::error!(%error, "kept the certificate authority as it was");
-                }
+            if take_up(&signing, found) {
+                self.in_force = self.looked.clone();
             }
         }
     }
@@ -189,16 +180,6 @@ impl Secrets {
                     tokio::time::sleep(RETRY).await;
                 }
             }
-        }
-    }
-
-    /// Roots have to overlap: who trusts only the old ones refuses who has only the new ones.
-    fn warn_of_a_gap(&self, old: &Authority, new: &Authority) {
-        let end = "-----END CERTIFICATE-----";
-        let mut roots = old.roots().split_inclusive(end);
-        if !roots.any(|root| root.contains(end) && new.roots().contains(root.trim())) {
-            let namespace = &self.namespace;
-            tracing::warn!(%namespace, "no former root is trusted any more; connections fail until all certificates are renewed");
         }
     }
 

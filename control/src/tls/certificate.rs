@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ambit_net::clock::Jumps;
 use arc_swap::ArcSwap;
 use rcgen::KeyPair;
 use rustls::client::verify_server_name;
@@ -90,12 +91,18 @@ impl ServerCertificate {
         }
     }
 
-    /// Renews at half life and when the authority is another one, until there is none.
+    /// Renews at half life, when the authority is another one, and when the clock was set, which what was signed before goes
+    /// by; until there is no authority.
     async fn renew(&self, mut changed: Signing, names: &[String]) {
         let mut wait = LIFETIME / 2;
+        let mut jumps = Jumps::new(Arc::new(SystemTime::now));
         loop {
-            if let Ok(Err(_)) = tokio::time::timeout(wait, changed.changed()).await {
-                return;
+            tokio::select! {
+                kept = changed.changed() => if kept.is_err() { return },
+                jump = jumps.next() => {
+                    tracing::warn!("the clock of this machine was set {jump}: the server certificate is renewed by it");
+                }
+                () = tokio::time::sleep(wait) => {}
             }
             let authority = changed.borrow_and_update().clone();
             wait = match issue(&authority, names) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -44,7 +44,42 @@ type Digest = [u8; 32];
 
 struct Kept {
     caller: Arc<Caller>,
-    until: SystemTime,
+    /// The token's own end.
+    ends: SystemTime,
+    /// When the API server is asked again, by a clock that nobody sets.
+    until: Instant,
+}
+
+/// Both clocks of a moment.
+#[derive(Clone, Copy)]
+struct Now {
+    wall: SystemTime,
+    monotonic: Instant,
+}
+
+impl Now {
+    fn read() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            monotonic: Instant::now(),
+        }
+    }
+}
+
+impl Kept {
+    /// What is known of a token; nothing, if it does not say when it ends or has ended.
+    fn new(token: &str, caller: &Caller, now: Now) -> Option<Self> {
+        let ends = end_of(token).filter(|ends| *ends > now.wall)?;
+        Some(Self {
+            caller: Arc::new(caller.clone()),
+            ends,
+            until: now.monotonic + KEPT,
+        })
+    }
+
+    fn holds(&self, now: Now) -> bool {
+        now.wall < self.ends && now.monotonic < self.until
+    }
 }
 
 impl Reviews {
@@ -68,14 +103,14 @@ impl Reviews {
             return Err(TokenError::Malformed);
         }
         let digest = digest_of(token);
-        if let Some(caller) = self.known(&digest, SystemTime::now()) {
+        if let Some(caller) = self.known(&digest, Now::read()) {
             return Ok((*caller).clone());
         }
         let status = self.ask(token).await?;
         let caller = judge(&status, &self.audiences)?;
-        let now = SystemTime::now();
-        if let Some(until) = kept_until(token, now) {
-            self.keep(digest, &caller, until, now);
+        let now = Now::read();
+        if let Some(new) = Kept::new(token, &caller, now) {
+            self.keep(digest, new, now);
         }
         Ok(caller)
     }
@@ -97,20 +132,19 @@ impl Reviews {
         status.ok_or_else(|| unavailable("the API server's answer has no status".to_owned()))
     }
 
-    fn known(&self, digest: &Digest, now: SystemTime) -> Option<Arc<Caller>> {
+    fn known(&self, digest: &Digest, now: Now) -> Option<Arc<Caller>> {
         let kept = self.kept.lock();
-        let found = kept.get(digest).filter(|kept| now < kept.until)?;
+        let found = kept.get(digest).filter(|kept| kept.holds(now))?;
         Some(found.caller.clone())
     }
 
-    fn keep(&self, digest: Digest, caller: &Caller, until: SystemTime, now: SystemTime) {
+    fn keep(&self, digest: Digest, new: Kept, now: Now) {
         let mut kept = self.kept.lock();
         if kept.len() >= MANY {
-            kept.retain(|_, kept| now < kept.until);
+            kept.retain(|_, kept| kept.holds(now));
         }
         if kept.len() < MANY {
-            let caller = Arc::new(caller.clone());
-            kept.insert(digest, Kept { caller, until });
+            kept.insert(digest, new);
         }
     }
 }
@@ -150,9 +184,8 @@ fn judge(status: &TokenReviewStatus, audiences: &[String]) -> Result<Caller, Tok
     })
 }
 
-/// Until when an answer about this token holds: never longer than the token, whose end is believed since the
-/// API server has checked its signature. `None` when it does not say.
-fn kept_until(token: &str, now: SystemTime) -> Option<SystemTime> {
+/// When a token ends, which is believed since the API server has checked its signature. `None` when it does not say.
+fn end_of(token: &str) -> Option<SystemTime> {
     #[derive(Deserialize)]
     struct Ends {
         exp: u64,
@@ -160,8 +193,7 @@ fn kept_until(token: &str, now: SystemTime) -> Option<SystemTime> {
     let claims = token.split('.').nth(1)?;
     let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
     let ends: Ends = serde_json::from_slice(&claims).ok()?;
-    let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends.exp))?;
-    Some(end.min(now + KEPT)).filter(|until| *until > now)
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends.exp))
 }
 
 fn digest_of(token: &str) -> Digest {

@@ -54,20 +54,53 @@ fn token(claims: &Value) -> String {
 }
 
 #[test]
-fn an_answer_is_kept_no_longer_than_the_token_lives() {
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-    let rows = [
-        (token(&json!({"exp": 1010})), Some(10)),
-        (token(&json!({"exp": 9999})), Some(60)),
-        (token(&json!({"exp": 1000})), None),
-        (token(&json!({"exp": 5})), None),
-        (token(&json!({})), None),
-        (token(&json!({"exp": u64::MAX})), None),
-        ("opaque".to_owned(), None),
+fn an_answer_is_kept_no_longer_than_the_token_lives_and_a_minute_passes() {
+    let now = Now {
+        wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000),
+        monotonic: Instant::now(),
+    };
+    let caller = Caller {
+        namespace: "a".into(),
+        service_account: "b".into(),
+        pod: None,
+        node: None,
+    };
+    let ends = |seconds: u64| token(&json!({"exp": seconds}));
+    let never = [
+        ends(1_000_000),
+        ends(5),
+        token(&json!({})),
+        ends(u64::MAX),
+        "opaque".to_owned(),
     ];
-    for (token, seconds) in rows {
-        let until = seconds.map(|seconds| now + Duration::from_secs(seconds));
-        assert_eq!(kept_until(&token, now), until, "{token}");
+    for token in never {
+        assert!(Kept::new(&token, &caller, now).is_none(), "{token}");
+    }
+    // A token that ends in ten seconds, and one that does not end soon: seconds that passed, and by which the clock was set.
+    let (short, long) = (ends(1_000_010), ends(9_999_999));
+    for (token, passed, set, holds) in [
+        (&short, 9, 0, true),
+        (&short, 10, 0, false),
+        (&short, 1, 9, false),
+        (&long, 59, 0, true),
+        (&long, 60, 0, false),
+        (&long, 59, 100_000, true),
+        (&long, 59, -100_000, true),
+        (&long, 60, -100_000, false),
+    ] {
+        let kept = Kept::new(token, &caller, now).expect("it is kept");
+        let after = Duration::from_secs(passed);
+        let set_by = Duration::from_secs(i64::unsigned_abs(set));
+        let wall = now.wall + after;
+        let then = Now {
+            wall: if set < 0 {
+                wall - set_by
+            } else {
+                wall + set_by
+            },
+            monotonic: now.monotonic + after,
+        };
+        assert_eq!(kept.holds(then), holds, "{token} {passed} {set}");
     }
 }
 

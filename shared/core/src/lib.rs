@@ -9,6 +9,7 @@ pub mod addr;
 pub mod authz;
 pub mod backoff;
 pub mod balance;
+pub mod clock;
 pub mod convert;
 pub mod dns;
 pub mod exclusions;

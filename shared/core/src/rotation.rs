@@ -6,12 +6,13 @@
 //! with backoff; callers do not shorten it, however many they are.
 //!
 //! Time is monotonic and passed in. Whether a certificate may still be used is the wall clock's
-//! to say, not this module's.
+//! to say, not this module's; that it was set is told here, and what is planned is planned anew.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
+use crate::clock::Jump;
 use crate::identity::Identity;
 
 /// The first wait after a failure.
@@ -50,6 +51,8 @@ struct Item {
     expires: Option<Instant>,
     backoff: Backoff,
     failing: bool,
+    /// When what is being signed is to be renewed at the latest, where that is known before it is there.
+    renew_by: Option<Instant>,
     /// Forgotten while being signed.
     forgotten: bool,
 }
@@ -77,6 +80,43 @@ impl Rotation {
         if priority == Priority::Now && !item.failing {
             item.due = item.due.map(|due| due.min(now));
         }
+    }
+
+    /// Has every certificate renewed within `within`, for what they come with is out of date. What is being signed now may be
+    /// as well, and is signed once more. What fails is repeated as it would be. `jitter` gives numbers in `0.0..1.0`.
+    pub fn renew_all(&mut self, now: Instant, within: Duration, mut jitter: impl FnMut() -> f64) {
+        for item in self.items.values_mut().filter(|item| !item.failing) {
+            let by = now + within.mul_f64(jitter().clamp(0.0, 1.0));
+            match item.due {
+                Some(due) if item.expires.is_some() => item.due = Some(due.min(by)),
+                // The first one is still to be asked for.
+                Some(_) => {}
+                None => item.renew_by = Some(by),
+            }
+        }
+    }
+
+    /// The wall clock was set. What it brought nearer to its end is renewed as much earlier; what it put off is renewed as
+    /// planned, for others have clocks of their own. What failed may have failed by the clock, and is tried at once.
+    pub fn clock_set(&mut self, jump: Jump, now: Instant) {
+        for item in self.items.values_mut() {
+            if item.failing {
+                item.due = item.due.map(|due| due.min(now));
+            }
+            let Jump::Forward(by) = jump else { continue };
+            let earlier = |at: Instant| at.checked_sub(by).unwrap_or(now);
+            if let Some(expires) = item.expires {
+                item.expires = Some(earlier(expires));
+                item.due = item.due.map(earlier);
+            }
+        }
+    }
+
+    /// Whether the certificate of `identity` that is there is good for more than `ahead`, by a clock that only goes on.
+    #[must_use]
+    pub fn outlasts(&self, identity: &Identity, ahead: Duration, now: Instant) -> bool {
+        let expires = self.items.get(identity).and_then(|item| item.expires);
+        expires.is_some_and(|expires| expires > now + ahead)
     }
 
     /// Gives up `identity`.
@@ -128,7 +168,10 @@ impl Rotation {
     ) -> Option<Instant> {
         let item = self.answered(identity)?;
         let part = 0.5 + SPREAD * (2.0 * jitter.clamp(0.0, 1.0) - 1.0);
-        let due = now + remaining.mul_f64(part);
+        let half_life = now + remaining.mul_f64(part);
+        let due = item
+            .renew_by
+            .map_or(half_life, |by| by.max(now).min(half_life));
         *item = Item {
             due: Some(due),
             expires: Some(now + remaining),
@@ -155,6 +198,7 @@ impl Rotation {
         let due = now + wait;
         item.due = Some(due);
         item.failing = true;
+        item.renew_by = None;
         Some(due)
     }
 
@@ -178,161 +222,11 @@ impl Item {
             expires: None,
             backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
             failing: false,
+            renew_by: None,
             forgotten: false,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    fn id(name: &str) -> Identity {
-        Identity::new("cluster.local", "ns", name).expect("valid")
-    }
-
-    /// A rotation, and an arbitrary origin of time.
-    #[allow(clippy::disallowed_methods)]
-    fn start(concurrency: usize) -> (Rotation, Instant) {
-        (Rotation::new(concurrency), Instant::now())
-    }
-
-    fn drain(rotation: &mut Rotation, now: Instant) -> Vec<Identity> {
-        std::iter::from_fn(|| rotation.poll(now)).collect()
-    }
-
-    #[test]
-    fn wanted_now_before_renewal_before_prefetch_then_by_age() {
-        let (mut r, t) = start(10);
-        r.want(&id("old"), Priority::Prefetch, t);
-        assert_eq!(r.poll(t), Some(id("old")));
-        r.issued(&id("old"), HOUR, t, 0.5);
-        let later = t + HOUR;
-        r.want(&id("ahead-2"), Priority::Prefetch, t + HOUR / 4);
-        r.want(&id("ahead-1"), Priority::Prefetch, t);
-        r.want(&id("now"), Priority::Now, later);
-        let order = ["now", "old", "ahead-1", "ahead-2"].map(id);
-        assert_eq!(drain(&mut r, later), order);
-        assert_eq!(r.poll_timeout(), None);
-    }
-
-    #[test]
-    fn wanting_now_raises_what_was_to_be_fetched_ahead() {
-        let (mut r, t) = start(1);
-        r.want(&id("a"), Priority::Prefetch, t);
-        r.want(&id("b"), Priority::Prefetch, t);
-        r.want(&id("b"), Priority::Now, t);
-        r.want(&id("b"), Priority::Prefetch, t);
-        assert_eq!(drain(&mut r, t), [id("b")]);
-        assert_eq!(r.poll_timeout(), None, "the only slot is taken");
-        r.issued(&id("b"), HOUR, t, 0.5);
-        assert_eq!(drain(&mut r, t), [id("a")]);
-    }
-
-    #[test]
-    fn renews_around_half_of_what_is_left() {
-        for (jitter, minutes) in [(0.0, 27), (0.5, 30), (1.0, 33)] {
-            let (mut r, t) = start(1);
-            r.want(&id("a"), Priority::Now, t);
-            r.poll(t);
-            let due = r.issued(&id("a"), HOUR, t, jitter).expect("wanted");
-            assert_eq!(
-                (due - t).as_secs_f64().round() as u64,
-                minutes * 60,
-                "{jitter}"
-            );
-            assert_eq!(r.poll_timeout(), Some(due));
-            assert_eq!(r.poll(due - Duration::from_secs(1)), None);
-            assert_eq!(r.poll(due), Some(id("a")));
-        }
-    }
-
-    #[test]
-    fn callers_do_not_shorten_a_backoff() {
-        let (mut r, t) = start(1);
-        r.want(&id("a"), Priority::Now, t);
-        r.poll(t);
-        let retry = r.failed(&id("a"), t, 1.0).expect("wanted");
-        assert_eq!(retry, t + FIRST_RETRY);
-        r.want(&id("a"), Priority::Now, t);
-        assert_eq!(r.poll(t), None);
-        assert_eq!(r.poll(retry), Some(id("a")));
-    }
-
-    #[test]
-    fn waits_are_bounded_by_need() {
-        let second = Duration::from_secs(1);
-        let cases = [
-            ("no certificate", None, 15.0),
-            ("a day left", Some(24 * HOUR), 150.0),
-            ("ten seconds left", Some(10 * second), 2.5),
-            ("next to nothing left", Some(second / 10), 0.2),
-        ];
-        for (name, life, wait) in cases {
-            let (mut r, t) = start(1);
-            r.want(&id("a"), Priority::Now, t);
-            r.poll(t);
-            if let Some(life) = life {
-                // Issued for twice as long, polled at half of it: `life` is left.
-                let due = r.issued(&id("a"), 2 * life, t, 0.5).expect("wanted");
-                assert_eq!(r.poll(due), Some(id("a")));
-            }
-            let now = t + life.unwrap_or_default();
-            for _ in 0..30 {
-                let due = r.failed(&id("a"), now, 1.0).expect("wanted");
-                assert!((due - now).as_secs_f64() <= wait + 1e-6, "{name}");
-                r.poll(due);
-            }
-            let due = r.failed(&id("a"), now, 1.0).expect("wanted");
-            assert!(
-                ((due - now).as_secs_f64() - wait).abs() < 1e-6,
-                "{name}: {:?}",
-                due - now
-            );
-        }
-    }
-
-    #[test]
-    fn an_expired_certificate_wanted_now_is_due_at_once() {
-        let (mut r, t) = start(1);
-        r.want(&id("a"), Priority::Now, t);
-        r.poll(t);
-        r.issued(&id("a"), HOUR, t, 0.5);
-        // The wall clock jumped: the caller found it expired although its half life is far.
-        r.want(&id("a"), Priority::Now, t);
-        assert_eq!(r.poll(t), Some(id("a")));
-    }
-
-    #[test]
-    fn what_is_forgotten_is_not_renewed_and_frees_its_slot() {
-        let (mut r, t) = start(1);
-        r.want(&id("a"), Priority::Now, t);
-        r.poll(t);
-        r.forget(&id("a"));
-        r.want(&id("b"), Priority::Now, t);
-        assert_eq!(r.poll(t), None, "a is still being signed");
-        assert_eq!(r.issued(&id("a"), HOUR, t, 0.5), None);
-        assert_eq!(r.poll(t), Some(id("b")));
-        r.issued(&id("b"), HOUR, t, 0.5);
-        r.forget(&id("b"));
-        assert_eq!(r.poll_timeout(), None);
-        assert_eq!(
-            r.failed(&id("b"), t, 0.5),
-            None,
-            "an answer nobody waits for"
-        );
-    }
-
-    #[test]
-    fn wanted_again_while_being_signed_it_is_signed_once() {
-        let (mut r, t) = start(2);
-        r.want(&id("a"), Priority::Now, t);
-        r.poll(t);
-        r.forget(&id("a"));
-        r.want(&id("a"), Priority::Now, t);
-        assert_eq!(r.poll(t), None);
-        assert!(r.issued(&id("a"), HOUR, t, 0.5).is_some());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod ca;
+pub mod clock;
 pub mod grpc;
 pub mod hbone;
 mod keep;

@@ -69,6 +69,15 @@ impl ControlPlane {
         CertificateStore::new(kept, settings)
     }
 
+    /// Has certificates renewed when the file of the authority's roots has others. A task of its own follows the file. Must be
+    /// called inside a tokio runtime.
+    pub fn renew_with_roots(&self, certificates: &CertificateStore) {
+        if self.ca_address.is_verified() {
+            let path = self.ca_root_ca.clone();
+            tokio::spawn(ca::follow_roots(path, certificates.clone()));
+        }
+    }
+
     /// Whether the authority is told who a certificate is for. It has to be for pods. The control plane is told by
     /// whoever asks: it may have another name for the trust domain. Another authority takes one's own from the token,
     /// and refuses who names it and is no node proxy (cert-manager's istio-csr).

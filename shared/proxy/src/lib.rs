@@ -5,6 +5,7 @@
 
 pub mod config;
 mod control;
+mod denials;
 mod departed;
 mod descriptors;
 mod drain;
@@ -15,6 +16,7 @@ mod registry;
 mod workers;
 
 pub use control::Whose;
+pub use denials::{Denials, Facts, Shown as ShownDenials};
 pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ambit_lab::harness::{Lab, Ran, eventually, program};
 use serde_json::{Value, json};
 
-use super::scene::{http_route, manifests};
+use super::scene::{CLIENT, http_route, manifests};
 use super::told::WAYPOINT;
 use crate::flows::{identity, start};
 
@@ -139,6 +139,27 @@ fn proxies_show_what_they_know() {
             &json!({"identity": identity, "lastError": null}),
         );
     }
+
+    let denied = lab.load(CLIENT, &["get", "--fail", "http://v1.mesh/denied"]);
+    assert_ne!(denied.code, 0, "{denied}");
+    let caller = identity("mesh", "client");
+    let reason = "denied by policy mesh/of-v1, rule 0";
+    let cells = [
+        "1",
+        "inbound",
+        "mesh/client",
+        &caller,
+        "-",
+        "-",
+        "-",
+        &service,
+        "80",
+        "*",
+        reason,
+    ];
+    let fields =
+        json!({"count": 1, "sourceIdentity": caller, "service": service, "reason": reason});
+    shows(&lab, waypoint, "denials", &cells, &fields);
 
     let fields = json!({
         "sourceIdentity": identity("mesh", "talker"), "destinationService": service, "security": "mutual_tls",

@@ -9,5 +9,5 @@ mod table;
 pub use kind::{ALL_KINDS, Kind};
 pub use meta::{controlled_by, matches, new_uid, now, owner_reference, random_suffix};
 pub use parse::{Document, DocumentError, Manifest, parse};
-pub use store::{Applied, Object, Store};
+pub use store::{Applied, Object, Published, Store};
 pub use table::{Key, Table};

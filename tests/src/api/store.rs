@@ -63,6 +63,15 @@ pub enum Applied {
     Unchanged,
 }
 
+/// What peers have to know of the mesh's certificate authority, PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Whom they trust.
+    pub roots: String,
+    /// Whom they do not believe any longer; nothing, where nothing is said of it.
+    pub revoked: Option<String>,
+}
+
 /// Every object, by kind.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -92,11 +101,10 @@ pub struct Store {
     pub jobs: Table<Job>,
     /// Endpoint slices, made for services.
     pub endpoint_slices: Table<EndpointSlice>,
-    /// The mesh's root certificates (PEM), once there is a mesh.
-    pub roots: Option<String>,
     mesh: Mesh,
-    /// How often the mesh was given names.
-    names: u64,
+    published: Option<Published>,
+    /// How often something of the mesh changed that is no object.
+    facts: u64,
     /// The rest, by kind: routes, policies and other objects that only control reads.
     others: Vec<(&'static Kind, Table<Object>)>,
 }
@@ -176,13 +184,27 @@ impl Store {
     /// Calls the mesh's trust domain by these names.
     pub fn name_mesh(&mut self, trust_domains: TrustDomains) {
         self.mesh.trust_domains = trust_domains;
-        self.names += 1;
+        self.facts += 1;
+    }
+
+    /// What the control plane publishes, once there is a mesh.
+    #[must_use]
+    pub fn published(&self) -> Option<&Published> {
+        self.published.as_ref()
+    }
+
+    /// Takes in what the control plane publishes.
+    pub fn publish(&mut self, published: Published) {
+        if self.published.as_ref() != Some(&published) {
+            self.published = Some(published);
+            self.facts += 1;
+        }
     }
 
     /// How often something changed.
     #[must_use]
     pub fn changes(&self) -> u64 {
-        self.names
+        self.facts
             + self.namespaces.changes()
             + self.nodes.changes()
             + self.pods.changes()

@@ -1,5 +1,5 @@
 //! Gateways of waypoint classes: each has what control would have it have, a ServiceAccount, a Service
-//! and a Deployment; and every namespace has the mesh's roots.
+//! and a Deployment; and every namespace has what the control plane publishes of its authority.
 
 use ambit_control::source::gateway::Gateway;
 use ambit_control::waypoints::{Settings, objects};
@@ -7,17 +7,21 @@ use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::api::{Key, Kind, Store, Table, new_uid, now};
+use crate::api::{Key, Kind, Published, Store, Table, new_uid, now};
 
 /// The ConfigMap of every namespace that has the mesh's roots, and its file.
-const ROOTS: &str = "istio-ca-root-cert";
-const ROOTS_FILE: &str = "root-cert.pem";
+const ROOTS: [&str; 2] = ["istio-ca-root-cert", "root-cert.pem"];
+/// The one that has lists of revoked certificates.
+const REVOKED: [&str; 2] = ["istio-ca-crl", "ca-crl.pem"];
 
 pub(super) fn reconcile(store: &mut Store) {
-    let Some(roots) = store.roots.clone() else {
+    let Some(Published { roots, revoked }) = store.published().cloned() else {
         return;
     };
-    publish(store, &roots);
+    publish(store, ROOTS, &roots);
+    if let Some(revoked) = revoked {
+        publish(store, REVOKED, &revoked);
+    }
     let kind = Kind::of("Gateway").expect("a kind of the lab");
     let settings = Settings {
         image: "ambit/waypoint".to_owned(),
@@ -57,27 +61,34 @@ pub(super) fn reconcile(store: &mut Store) {
     }
 }
 
-fn publish(store: &mut Store, roots: &str) {
+/// Gives every namespace a text in a ConfigMap. Where it is empty, none is made, and one that is there is emptied.
+fn publish(store: &mut Store, [name, file]: [&str; 2], text: &str) {
     let namespaces: Vec<String> = store
         .namespaces
         .iter()
         .filter(|(_, it)| it.metadata.deletion_timestamp.is_none())
         .map(|(key, _)| key.name.clone())
         .collect();
+    let data = Some([(file.to_owned(), text.to_owned())].into());
     for namespace in namespaces {
-        if !store.config_maps.contains(&Key::new(&namespace, ROOTS)) {
-            store.config_maps.put(ConfigMap {
-                metadata: ObjectMeta {
-                    name: Some(ROOTS.to_owned()),
-                    namespace: Some(namespace),
-                    uid: Some(new_uid()),
-                    creation_timestamp: Some(now()),
-                    ..ObjectMeta::default()
-                },
-                data: Some([(ROOTS_FILE.to_owned(), roots.to_owned())].into()),
-                ..ConfigMap::default()
-            });
-        }
+        let found = store.config_maps.get(&Key::new(&namespace, name));
+        let metadata = match found {
+            Some(found) if found.data == data => continue,
+            Some(found) => found.metadata.clone(),
+            None if text.is_empty() => continue,
+            None => ObjectMeta {
+                name: Some(name.to_owned()),
+                namespace: Some(namespace),
+                uid: Some(new_uid()),
+                creation_timestamp: Some(now()),
+                ..ObjectMeta::default()
+            },
+        };
+        store.config_maps.put(ConfigMap {
+            metadata,
+            data: data.clone(),
+            ..ConfigMap::default()
+        });
     }
 }
 

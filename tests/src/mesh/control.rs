@@ -10,7 +10,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::component::Recipe;
-use super::{component_log, names};
+use super::{component_log, names, published};
 use crate::api::{new_uid, now};
 use crate::cluster::Cluster;
 use crate::controllers::SERVICE_NAME_LABEL;
@@ -45,6 +45,7 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
     option("xds-address", format!("0.0.0.0:{DISCOVERY_PORT}"));
     option("admin-address", format!("0.0.0.0:{ADMIN_PORT}"));
     option("ca-dir", text(&ca_folder(root)));
+    option("publish-dir", text(&published::folder(root)));
     option("jwks", text(&keys));
     option("token-audience", MESH_AUDIENCE.to_owned());
     option("token-issuer", ISSUER.to_owned());
@@ -77,9 +78,9 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
     })
 }
 
-/// Lets pods find the control plane: its roots, and a name that leads to it.
+/// Lets pods find the control plane: what it publishes, and a name that leads to it.
 pub(super) fn announce(cluster: &Cluster, root: &Path) -> io::Result<()> {
-    let roots = fs::read_to_string(ca_folder(root).join("root-cert.pem"))?;
+    let published = published::read(root)?;
     let metadata = |name: &str| ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(NAMESPACE.to_owned()),
@@ -119,13 +120,13 @@ pub(super) fn announce(cluster: &Cluster, root: &Path) -> io::Result<()> {
     cluster.write(|store| {
         store.services.put(service);
         store.endpoint_slices.put(slice);
-        store.roots = Some(roots);
+        store.publish(published);
     });
     Ok(())
 }
 
-/// Where the mesh's certificate authority keeps its root.
-pub(super) fn ca_folder(root: &Path) -> PathBuf {
+/// Where the mesh's certificate authority keeps its key.
+fn ca_folder(root: &Path) -> PathBuf {
     root.join("ca")
 }
 

@@ -8,6 +8,7 @@ mod component;
 mod control;
 mod names;
 mod node;
+mod published;
 mod replace;
 mod source;
 mod statuses;
@@ -80,6 +81,7 @@ impl Mesh {
         .await?;
 
         control::announce(cluster, &root).map_err(words)?;
+        tokio::spawn(published::keep(Arc::clone(cluster), root.clone()));
         agents::serve(cluster).map_err(words)?;
         let (told, synced) = watch::channel(Synced::default());
         tokio::spawn(sync::keep(Arc::clone(cluster), source, admin, told));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::sleep;
 
 use super::cni::Plugin;
 use super::component::Recipe;
-use super::{agents, component_log, control, names};
+use super::{agents, component_log, control, names, published};
 use crate::api::{Key, new_uid, now};
 use crate::cluster::{Cluster, LabNode, VIRTUAL};
 use crate::kubelet::resolv_conf;
@@ -36,6 +37,7 @@ pub(super) struct Files {
     proxy_socket: PathBuf,
     token: PathBuf,
     root_certificate: PathBuf,
+    revoked: PathBuf,
     mounts: Vec<Mount>,
 }
 
@@ -119,6 +121,7 @@ pub(super) fn prepare(cluster: &Cluster, node: &LabNode, root: &Path) -> io::Res
         // Where node proxies look by default, from their working folder.
         token: secrets.join("tokens/istio-token"),
         root_certificate: secrets.join("istio/root-cert.pem"),
+        revoked: secrets.join("istio/ca-crl.pem"),
         mounts: vec![
             control::hosts_mount(&folder)?,
             Mount {
@@ -129,10 +132,9 @@ pub(super) fn prepare(cluster: &Cluster, node: &LabNode, root: &Path) -> io::Res
         ],
         folder,
     };
-    fs::copy(
-        control::ca_folder(root).join("root-cert.pem"),
-        &files.root_certificate,
-    )?;
+    // Both change with what the control plane publishes.
+    symlink(published::roots(root), &files.root_certificate)?;
+    symlink(published::lists(root), &files.revoked)?;
     write_token(cluster, node, &files)?;
     Ok(files)
 }
@@ -192,6 +194,7 @@ pub(super) fn recipes(
         ("CA_ADDRESS", discovery),
         ("XDS_ROOT_CA", text(&files.root_certificate)),
         ("CA_ROOT_CA", text(&files.root_certificate)),
+        ("CRL_PATH", text(&files.revoked)),
         ("AUTH_TOKEN", text(&files.token)),
         ("CLUSTER_ID", "Kubernetes".to_owned()),
         ("NETWORK", String::new()),

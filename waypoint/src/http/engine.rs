@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use ambit_http::ratelimit::RateLimiter;
-use ambit_proxy::Published;
+use ambit_proxy::{Denials, Published};
 use ambit_telemetry::metrics::{Requests, Traffic};
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::Tracing;
@@ -25,6 +25,8 @@ pub(crate) struct Telemetry {
     pub(crate) tracing: Option<Tracing>,
     /// Requests of recorded traces are exemplars of their durations.
     pub(crate) exemplars: bool,
+    /// What policies and authorizers have denied.
+    pub(crate) denials: Denials,
 }
 
 /// Of the process.

@@ -230,6 +230,8 @@ impl Record {
                 tracing.record(self.span(&trace, duration, received));
             }
         }
+        let service = self.service.as_deref();
+        self.session.count_denial(self.flag, service, &self.reason);
         if telemetry.log.is_on() {
             self.with_entry(duration, received, |entry| telemetry.log.write(entry));
         }

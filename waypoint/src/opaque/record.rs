@@ -184,6 +184,8 @@ impl<'a> Record<'a> {
 impl Drop for Record<'_> {
     fn drop(&mut self) {
         self.count();
+        let service = self.service.as_deref();
+        self.session.count_denial(self.flag, service, &self.reason);
         self.write();
     }
 }

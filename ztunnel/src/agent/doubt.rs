@@ -2,17 +2,23 @@
 //!
 //! The plugin stays then: no pod is to start outside the mesh while the next agent is on its way. When none comes for
 //! long the installation is taken for gone, and the plugin steps aside: otherwise no pod of the node could ever start.
+//! How long is counted since the machine started: a wall clock that is set must not let pods start outside the mesh.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-/// An agent that is replaced is there long before.
-const LONG: Duration = Duration::from_secs(600);
+use nix::time::{ClockId, clock_gettime};
+
+/// Seconds. An agent that is replaced is there long before.
+const LONG: i64 = 600;
 
 /// Notes that an agent ends in doubt; `socket` is where plugins ask it. A reboot forgets it, as it does the socket.
 pub(super) fn note(socket: &Path) -> io::Result<()> {
-    std::fs::write(file(socket), "")
+    note_at(socket, now()?)
+}
+
+pub(super) fn note_at(socket: &Path, at: i64) -> io::Result<()> {
+    std::fs::write(file(socket), at.to_string())
 }
 
 /// An agent is there again, or knew what to do.
@@ -24,10 +30,19 @@ pub(super) fn clear(socket: &Path) -> io::Result<()> {
 }
 
 /// Whether the agent that was there is taken for uninstalled.
-pub(super) fn is_over(socket: &Path, now: SystemTime) -> bool {
-    let noted = std::fs::metadata(file(socket)).and_then(|file| file.modified());
-    let since = noted.ok().and_then(|noted| now.duration_since(noted).ok());
-    since.is_some_and(|since| since >= LONG)
+pub(super) fn is_over(socket: &Path) -> bool {
+    now().is_ok_and(|now| is_over_at(socket, now))
+}
+
+fn is_over_at(socket: &Path, now: i64) -> bool {
+    let noted = std::fs::read_to_string(file(socket)).ok();
+    let noted: Option<i64> = noted.and_then(|text| text.parse().ok());
+    noted.is_some_and(|noted| now.saturating_sub(noted) >= LONG)
+}
+
+/// Seconds since the machine started, suspended or not.
+pub(super) fn now() -> io::Result<i64> {
+    Ok(clock_gettime(ClockId::CLOCK_BOOTTIME)?.tv_sec())
 }
 
 fn file(socket: &Path) -> PathBuf {
@@ -42,14 +57,17 @@ mod tests {
     fn it_takes_long_and_an_agent_that_comes_ends_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("cni.sock");
-        let after = |seconds| SystemTime::now() + Duration::from_secs(seconds);
-        assert!(!is_over(&socket, after(10_000)), "no agent was in doubt");
+        assert!(!is_over_at(&socket, 10_000), "no agent was in doubt");
         clear(&socket).expect("nothing to clear");
+        note_at(&socket, 100).expect("noted");
+        for (now, over) in [(100, false), (600, false), (700, true), (0, false)] {
+            assert_eq!(is_over_at(&socket, now), over, "{now}");
+        }
         note(&socket).expect("noted");
-        assert!(!is_over(&socket, after(0)));
-        assert!(!is_over(&socket, after(500)));
-        assert!(is_over(&socket, after(601)));
+        assert!(!is_over(&socket), "just now");
+        std::fs::write(file(&socket), "long ago").expect("written");
+        assert!(!is_over(&socket), "nobody knows since when");
         clear(&socket).expect("cleared");
-        assert!(!is_over(&socket, after(601)));
+        assert!(!is_over_at(&socket, 10_000));
     }
 }

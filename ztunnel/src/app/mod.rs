@@ -64,6 +64,7 @@ pub async fn run(
     let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
     let (certificates, issuing) = control.certificates(&config.mesh, Whose::Pods, revocations);
     tokio::spawn(issuing.run());
+    control.renew_with_roots(&certificates);
 
     let departed = Arc::new(Departed::default());
     let (handler, changed) = Discovery::new(shared.clone(), departed.clone());

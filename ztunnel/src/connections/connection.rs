@@ -10,6 +10,7 @@ use ambit_core::index::Index;
 use ambit_core::model::{Service, Workload};
 use ambit_core::plan::{Refusal, ResponseFlag};
 use ambit_net::relay::{self, Counters};
+use ambit_proxy::{Facts, dump};
 use ambit_telemetry::access::{Direction, Entry, Party};
 use ambit_telemetry::metrics::{Reporter, Security, Series, TrafficLabels};
 use parking_lot::Mutex;
@@ -293,7 +294,33 @@ impl Open {
         if let Some(Failure::Relay(relay::Error::HalfClosed(_))) = failure {
             metrics::counter!("ambit_half_closed_timeouts_total").increment(1);
         }
+        if let Some(failure) = failure.filter(|_| flag == ResponseFlag::Deny) {
+            self.connections
+                .denials
+                .count(self.denial(details, failure));
+        }
         self.log(details, failure);
+    }
+
+    fn denial<'a>(&self, details: &Details, failure: &'a Failure) -> Facts<'a> {
+        let ends = self.connection.ends;
+        // A tunnel leads to another port than its own.
+        let authority = details.hbone_addr.as_deref().unwrap_or_default();
+        let asked = authority.rsplit_once(':').map(|(_, port)| port.parse());
+        let mut destination_addr = details.destination_addr;
+        if let Some(Ok(port)) = asked {
+            destination_addr.set_port(port);
+        }
+        Facts {
+            direction: ends.direction.as_str(),
+            source: details.source.as_deref().map(dump::owner),
+            source_identity: details.source_identity.clone(),
+            source_addr: details.source_addr.unwrap_or(ends.source),
+            destination: details.destination.as_deref().map(dump::owner),
+            destination_addr,
+            service: details.service.as_deref().map(|it| it.key.to_string()),
+            reason: failure,
+        }
     }
 
     fn reported(&self, details: &Details, flag: ResponseFlag) -> Reported {

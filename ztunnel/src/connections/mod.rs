@@ -12,7 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use ambit_core::index::Index;
-use ambit_proxy::Registry;
+use ambit_proxy::{Denials, Registry};
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::metrics::Traffic;
 
@@ -24,6 +24,7 @@ pub struct Connections {
     running: Registry<Arc<Connection>>,
     traffic: Arc<Traffic>,
     log: AccessLog,
+    denials: Denials,
 }
 
 impl Connections {
@@ -34,6 +35,7 @@ impl Connections {
             running: Registry::default(),
             traffic,
             log,
+            denials: Denials::default(),
         })
     }
 
@@ -76,6 +78,12 @@ impl Connections {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Who was denied whom.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     fn remove(&self, id: u64) {

@@ -16,7 +16,8 @@ use serde_json::json;
 
 use check::{Check, duration, is_host};
 
-use crate::ca::{Authority, Certificates, External};
+use crate::ca::follow::OnDisk;
+use crate::ca::{Certificates, External};
 use crate::tokens::Tokens;
 use crate::translate::Mesh;
 
@@ -60,9 +61,14 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, and ca-crl.pem where something is
-    /// revoked; made when the folder is missing or empty. Not on Kubernetes
+    /// revoked; made when the folder is missing or empty, read again when it changes. Not on Kubernetes
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
+    /// Folder in which is written what proxies have to know of the authority, whenever that changes: root-cert.pem
+    /// (XDS_ROOT_CA, CA_ROOT_CA) and, once it has revoked something, ca-crl.pem (CRL_PATH). Only with --ca-dir: on
+    /// Kubernetes they are in ConfigMaps
+    #[arg(long, value_name = "DIR")]
+    pub publish_dir: Option<PathBuf>,
     /// Another authority signs the certificates of workloads, by the same API: cert-manager's istio-csr for instance.
     /// Proxies have the same CA_ADDRESS, and the authority publishes its roots (ConfigMap istio-ca-root-cert). Needs
     /// --tls-dir
@@ -171,7 +177,9 @@ pub enum Place {
 #[allow(missing_docs)]
 pub struct Folder {
     pub source: PathBuf,
-    pub authority: Certificates<Authority>,
+    pub authority: Certificates<OnDisk>,
+    /// Where it is published.
+    pub published: Option<PathBuf>,
     pub tokens: Tokens,
 }
 
@@ -349,6 +357,7 @@ impl Flags {
             "identity": self.identity,
             "waypoint_image": self.waypoint_image,
             "ca_dir": self.ca_dir,
+            "publish_dir": self.publish_dir,
             "ca_address": self.ca_address,
             "tls_dir": self.tls_dir,
             "jwks": self.jwks,

@@ -39,6 +39,7 @@ impl Flags {
                 check.wrong(flag, "is needed with a folder");
             }
         }
+        self.publishing(on_kubernetes, check);
         if on_kubernetes {
             return None;
         }
@@ -46,6 +47,23 @@ impl Flags {
             check.not_empty("--token-issuer", issuer);
         }
         check.ok("--jwks", Keys::read(self.jwks.clone()?))
+    }
+
+    fn publishing(&self, on_kubernetes: bool, check: &mut Check) {
+        let flag = "--publish-dir";
+        if self.publish_dir.is_none() {
+            return;
+        }
+        if on_kubernetes {
+            check.wrong(
+                flag,
+                "is not for --source kubernetes: ConfigMaps have what proxies are to know",
+            );
+        } else if self.ca_address.is_some() {
+            check.wrong(flag, "is not for --ca-address: another authority publishes");
+        } else if self.publish_dir == self.ca_dir {
+            check.wrong(flag, "is --ca-dir, which has the key: name another folder");
+        }
     }
 
     /// The authority that signs instead of this process, if there is one.
@@ -110,6 +128,7 @@ impl Flags {
         Some(Place::Folder(Box::new(Folder {
             source: self.source.clone(),
             authority,
+            published: self.publish_dir.clone(),
             tokens: Tokens::new(keys?, issuer, audiences),
         })))
     }

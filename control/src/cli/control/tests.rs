@@ -88,6 +88,24 @@ fn what_a_folder_needs_kubernetes_has() {
 }
 
 #[test]
+fn an_authority_is_published_beside_its_key() {
+    let files = |flags: &[&str]| {
+        let all = ["--source=.", "--jwks=b", "--token-issuer=c"];
+        let all: Vec<_> = all.iter().chain(flags).copied().collect();
+        mistakes(&all).join("\n")
+    };
+    let wrong = |found: &str| found.contains("--publish-dir");
+    assert!(!wrong(&files(&["--ca-dir=a", "--publish-dir=b"])));
+    assert!(wrong(&files(&["--ca-dir=a", "--publish-dir=a"])));
+    let elsewhere = ["--ca-address=https://csr:443", "--tls-dir=/tls"];
+    assert!(wrong(&files(
+        &[&elsewhere[..], &["--publish-dir=b"]].concat()
+    )));
+    let kubernetes = mistakes(&["--source=kubernetes", "--publish-dir=b"]);
+    assert_eq!(names(&kubernetes), ["--publish-dir"]);
+}
+
+#[test]
 fn another_authority_comes_with_a_certificate_to_serve_with() {
     let on = |flags: &[&str]| {
         let all: Vec<_> = ["--source=kubernetes"]

@@ -50,6 +50,8 @@ pub enum What<P: Args> {
     Certificates(P),
     /// Shows the connections it carries.
     Connections(P),
+    /// Shows who was denied whom most, and by what.
+    Denials(P),
 }
 
 impl<P: Args> What<P> {
@@ -61,6 +63,7 @@ impl<P: Args> What<P> {
             Self::Policies(of) => (Part::Policies, of),
             Self::Certificates(of) => (Part::Certificates, of),
             Self::Connections(of) => (Part::Connections, of),
+            Self::Denials(of) => (Part::Denials, of),
         }
     }
 }
@@ -155,7 +158,7 @@ fn unprefixed(name: &str) -> &str {
 fn shown(part: Part, output: Form, mut dump: Value) -> anyhow::Result<String> {
     let (field, columns) = part.columns();
     let rows = match dump[field].take() {
-        // Connections are counted even where not all are listed.
+        // Connections and denials are counted even where not all are listed.
         Value::Object(mut counted) => counted.remove("listed").unwrap_or_default(),
         rows => rows,
     };
@@ -183,6 +186,8 @@ mod tests {
             ("ztunnel workloads z --node n", false),
             ("ztunnel workloads z --address 127.0.0.1:1", false),
             ("ztunnel workloads --node n --address 127.0.0.1:1", false),
+            ("ztunnel denials --node n", true),
+            ("waypoint denials w", true),
             ("ztunnel routes z", false),
             ("waypoint routes", true),
             ("waypoint routes w -n shop", true),

@@ -12,13 +12,14 @@ pub enum Part {
     Routes,
     Certificates,
     Connections,
+    Denials,
 }
 
 impl Part {
     /// Whether every instance of a waypoint has another.
     #[must_use]
     pub fn is_of_one_instance(self) -> bool {
-        self == Self::Connections
+        matches!(self, Self::Connections | Self::Denials)
     }
 
     /// The field of the dump, and the columns of its table: head and JSON pointer.
@@ -94,6 +95,22 @@ impl Part {
                     ("SENT", "/bytesFromClient"),
                     ("RECEIVED", "/bytesToClient"),
                     ("SECONDS", "/seconds"),
+                ],
+            ),
+            Self::Denials => (
+                "denials",
+                &[
+                    ("COUNT", "/count"),
+                    ("DIRECTION", "/direction"),
+                    ("SOURCE", "/source"),
+                    ("IDENTITY", "/sourceIdentity"),
+                    ("ADDRESS", "/sourceAddress"),
+                    ("DESTINATION", "/destination"),
+                    ("ADDRESS", "/destinationAddress"),
+                    ("SERVICE", "/service"),
+                    ("PORT", "/port"),
+                    ("LAST", "/lastSeen"),
+                    ("REASON", "/reason"),
                 ],
             ),
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::store::{Failure, Shared};
 use super::{CaError, Signer};
+use crate::clock::Jumps;
 use crate::tls::Certified;
 
 /// The half of a [`CertificateStore`](super::CertificateStore) that talks to the authority.
@@ -29,6 +30,7 @@ impl<S: Signer> Driver<S> {
     /// Runs until it is dropped.
     pub async fn run(self) -> Infallible {
         let mut signing = FuturesUnordered::new();
+        let mut jumps = Jumps::new(self.shared.settings.clock.clone());
         loop {
             let (due, wake_at) = self.due();
             for identity in due {
@@ -40,6 +42,11 @@ impl<S: Signer> Driver<S> {
             tokio::select! {
                 Some((identity, result)) = signing.next(), if !signing.is_empty() => {
                     self.settle(&identity, result);
+                }
+                jump = jumps.next() => {
+                    tracing::warn!("the clock of this machine was set {jump}: certificates are renewed by it");
+                    let now = Instant::now().into_std();
+                    self.shared.desk.lock().rotation.clock_set(jump, now);
                 }
                 () = self.shared.wake.notified() => {}
                 () = wait_until(wake_at) => {}
@@ -59,7 +66,8 @@ impl<S: Signer> Driver<S> {
         let now = Instant::now();
         let jitter = rand::random::<f64>();
         let mut desk = self.shared.desk.lock();
-        match result.and_then(|certified| self.remaining(certified)) {
+        let outlasts = |ahead| desk.rotation.outlasts(identity, ahead, now.into_std());
+        match result.and_then(|certified| self.remaining(certified, outlasts)) {
             Ok((certified, remaining)) => {
                 let renew_at = desk
                     .rotation
@@ -92,9 +100,24 @@ impl<S: Signer> Driver<S> {
         }
     }
 
-    /// A certificate with the time it is still good for.
-    fn remaining(&self, certified: Certified) -> Result<(Certified, Duration), CaError> {
+    /// A certificate with the time it is still good for. One that is good only in a while is not taken if `outlasts` says that
+    /// the one there is lasts longer than that: either this clock is behind, or that of who signed is ahead, and then peers do
+    /// not believe it yet.
+    fn remaining(
+        &self,
+        certified: Certified,
+        outlasts: impl FnOnce(Duration) -> bool,
+    ) -> Result<(Certified, Duration), CaError> {
         let now = (self.shared.settings.clock)();
+        if let Ok(ahead) = certified.not_before().duration_since(now)
+            && !ahead.is_zero()
+            && outlasts(ahead)
+        {
+            return Err(CaError::Early {
+                identity: certified.identity().clone(),
+                ahead,
+            });
+        }
         match certified.not_after().duration_since(now) {
             Ok(remaining) if !remaining.is_zero() => Ok((certified, remaining)),
             _ => Err(CaError::Expired {

@@ -10,6 +10,7 @@ mod client;
 mod csr;
 mod driver;
 mod kept;
+mod roots;
 mod snapshot;
 mod store;
 mod wanted;
@@ -27,8 +28,9 @@ use ambit_core::identity::Identity;
 pub use client::{CaClient, CaConfig};
 pub use driver::Driver;
 pub use kept::Kept;
+pub use roots::follow_roots;
 pub use snapshot::{Entry, Standing};
-pub use store::{CertificateStore, Clock, Settings};
+pub use store::{CertificateStore, Settings};
 pub use wanted::Wanted;
 
 use crate::grpc::{Address, ConnectError};
@@ -96,6 +98,17 @@ pub enum CaError {
     Expired {
         /// For whom.
         identity: Identity,
+    },
+    /// The certificate is good only in a while: a clock is wrong.
+    #[error(
+        "the new certificate of {identity} is not valid before {ahead:?} from now: compare the clocks of this \
+         machine and of the certificate authority; the earlier one is used meanwhile"
+    )]
+    Early {
+        /// For whom.
+        identity: Identity,
+        /// In how long it is.
+        ahead: Duration,
     },
     /// No attempt came to an end within the time a caller waits.
     #[error("no certificate of {identity} yet after {waited:?}")]

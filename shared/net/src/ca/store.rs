@@ -15,11 +15,12 @@ use tokio::time::Instant;
 
 use super::snapshot::{self, Entry};
 use super::{CaError, Driver, Signer, Wanted};
+use crate::clock::Clock;
 use crate::revocation::Revocations;
 use crate::tls::Certified;
 
-/// The wall clock, which certificates are valid by.
-pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+/// What is to be renewed soon is within this: those who sign are not asked for everything at once.
+const SOON: Duration = Duration::from_secs(5);
 
 /// Limits of a store.
 #[derive(Clone)]
@@ -99,6 +100,15 @@ impl CertificateStore {
     #[must_use]
     pub fn snapshot(&self) -> Vec<Entry> {
         snapshot::take(&self.shared)
+    }
+
+    /// Has all certificates renewed soon: who signs gives other roots with them now.
+    pub fn renew_all(&self) {
+        let now = Instant::now().into_std();
+        let mut desk = self.shared.desk.lock();
+        desk.rotation.renew_all(now, SOON, rand::random::<f64>);
+        drop(desk);
+        self.shared.wake.notify_one();
     }
 
     /// Wakes whenever a certificate was obtained or renewed; the number counts them.

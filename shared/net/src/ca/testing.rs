@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use rcgen::{CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair, SanType};
 use tokio::time::Instant;
 
-use super::{CaError, Clock, Signer};
+use super::{CaError, Signer};
+use crate::clock::Clock;
 use crate::grpc::testing::Authority;
 use crate::tls::Certified;
 

@@ -39,6 +39,12 @@ impl Address {
     }
 
     /// Whose certificate is expected; None for plain HTTP.
+    /// Whether who answers there is verified with root certificates.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.0.server_name.is_some()
+    }
+
     pub(crate) fn server_name(&self) -> Option<&ServerName<'static>> {
         self.0.server_name.as_ref()
     }

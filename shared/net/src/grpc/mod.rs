@@ -20,6 +20,7 @@ pub use address::{Address, AddressError};
 pub use channel::ConnectError;
 pub(crate) use channel::{Connection, connect, explain, is_local};
 pub(crate) use token::TokenError;
+pub(crate) use trust::{TrustError, roots};
 
 /// A control-plane endpoint and how to be accepted by it.
 #[derive(Debug, Clone)]

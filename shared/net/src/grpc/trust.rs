@@ -11,7 +11,7 @@ use crate::tls;
 
 /// Why the root certificates could not be used.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum TrustError {
+pub(crate) enum TrustError {
     #[error("cannot read the root certificates {path}: {cause}")]
     Read {
         path: PathBuf,
@@ -23,27 +23,40 @@ pub(super) enum TrustError {
     Empty { path: PathBuf },
 }
 
-/// A client configuration from the roots as the file has them now.
-pub(super) async fn client_config(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
+/// The roots as a PEM file has them now: one at least.
+///
+/// # Errors
+/// It cannot be read, does not parse, or has none.
+pub(crate) async fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let pem = tokio::fs::read(path)
         .await
         .map_err(|cause| TrustError::Read {
             path: path.to_owned(),
             cause: Arc::new(cause),
         })?;
-    let bad = |cause: String| TrustError::Pem {
-        path: path.to_owned(),
-        cause,
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
-        roots.add(certificate).map_err(|e| bad(e.to_string()))?;
-    }
+    let roots: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| bad(path, &error))?;
     if roots.is_empty() {
         return Err(TrustError::Empty {
             path: path.to_owned(),
         });
     }
-    tls::plain_client_config(roots).map_err(|e| bad(e.to_string()))
+    Ok(roots)
+}
+
+/// A client configuration from the roots as the file has them now.
+pub(super) async fn client_config(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
+    let mut store = RootCertStore::empty();
+    for root in roots(path).await? {
+        store.add(root).map_err(|error| bad(path, &error))?;
+    }
+    tls::plain_client_config(store).map_err(|error| bad(path, &error))
+}
+
+fn bad(path: &Path, cause: &dyn std::fmt::Display) -> TrustError {
+    TrustError::Pem {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    }
 }

@@ -57,14 +57,12 @@ pub(super) async fn dial(
     let refused = |error| Error::new(Stage::Tls, error);
     certificate.check(&tls).map_err(refused)?;
     let revoked = certificate.until_revoked(&tls);
+    let now = SystemTime::now();
     let not_after = tls
-        .peer_not_after(SystemTime::now())
+        .peer_not_after(now)
         .map_err(refused)?
         .min(certificate.not_after());
-    let expiry = Expiry {
-        at: not_after,
-        grace: settings.expired_grace,
-    };
+    let expiry = Expiry::new(not_after, now, settings.expired_grace);
     let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
     let windows = windows(&settings, round_trip(tls.tcp()), streams);
     let (io, flusher) = deferred(tls);

@@ -41,11 +41,9 @@ pub async fn serve(
     mut on_connect: impl FnMut(Connect),
 ) -> Result<(), h2::Error> {
     let now = SystemTime::now();
-    let expiry = Expiry {
-        // Whoever comes with a certificate that is none, or is expired, is drained at once.
-        at: stream.peer_not_after(now).unwrap_or(now),
-        grace: settings.expired_grace,
-    };
+    // Whoever comes with a certificate that is none, or is expired, is drained at once.
+    let not_after = stream.peer_not_after(now).unwrap_or(now);
+    let expiry = Expiry::new(not_after, now, settings.expired_grace);
     let windows = windows(settings, round_trip(stream.tcp()), settings.max_streams);
     let (io, flusher) = deferred(stream);
     let mut handshake = std::pin::pin!(builder(settings, windows).handshake::<_, Bytes>(io));

@@ -57,6 +57,16 @@ pub struct Connection {
     pub seconds: f64,
 }
 
+/// What a workload is a part of, such as a Deployment, as `NAMESPACE/NAME`.
+#[must_use]
+pub fn owner(workload: &model::Workload) -> String {
+    let name = match &*workload.workload_name {
+        "" => &workload.name,
+        owner => owner,
+    };
+    format!("{}/{name}", workload.namespace)
+}
+
 /// A workload as `NAMESPACE/NAME`.
 #[must_use]
 pub fn name(workload: &model::Workload) -> String {

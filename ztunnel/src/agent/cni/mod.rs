@@ -8,7 +8,7 @@ mod output;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -107,7 +107,7 @@ fn del(conf: &NetConf, variable: impl Fn(&str) -> Option<String>) -> Result<(), 
 fn status(conf: &NetConf) -> Result<(), CniError> {
     match std::os::unix::net::UnixStream::connect(&conf.agent_socket) {
         Ok(_) => Ok(()),
-        Err(_) if doubt::is_over(&conf.agent_socket, SystemTime::now()) => Ok(()),
+        Err(_) if doubt::is_over(&conf.agent_socket) => Ok(()),
         Err(error) => Err(CniError::unavailable(&conf.agent_socket, &error)),
     }
 }
@@ -134,12 +134,7 @@ fn ask(conf: &NetConf, request: Request) -> Result<(), CniError> {
         .map_err(|error| CniError::io("a runtime for one question", &error))?;
     let asked = runtime.block_on(api::ask(&conf.agent_socket, &request, PATIENCE));
     match asked {
-        Err(refusal)
-            if refusal.code == api::LATER
-                && doubt::is_over(&conf.agent_socket, SystemTime::now()) =>
-        {
-            Ok(())
-        }
+        Err(refusal) if refusal.code == api::LATER && doubt::is_over(&conf.agent_socket) => Ok(()),
         asked => asked.map(drop).map_err(CniError::from),
     }
 }

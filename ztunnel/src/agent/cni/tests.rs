@@ -162,12 +162,8 @@ fn without_an_agent_pods_wait_and_not_for_ever() {
     assert_eq!(answers(), [false; 3]);
     doubt::note(&socket).expect("noted");
     assert_eq!(answers(), [false; 3]);
-    let note = std::fs::File::options()
-        .write(true)
-        .open(socket.with_extension("undecided"))
-        .expect("the note");
-    let long_ago = SystemTime::now() - Duration::from_secs(3600);
-    note.set_modified(long_ago).expect("an older note");
+    let long_ago = doubt::now().expect("a clock") - 3600;
+    doubt::note_at(&socket, long_ago).expect("an older note");
     assert_eq!(answers(), [true; 3]);
     doubt::clear(&socket).expect("cleared");
     assert_eq!(answers(), [false; 3]);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use ambit_core::index::Index;
 use ambit_core::model::Workload;
+use ambit_proxy::ShownDenials;
 use ambit_proxy::dump::{self, Certificate, Connections, Service};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ pub(super) struct Dump<'a> {
     policies: Vec<Policy<'a>>,
     certificates: Vec<Certificate>,
     connections: Connections,
+    denials: ShownDenials,
 }
 
 /// What is known at one moment.
@@ -79,6 +81,7 @@ impl Known {
             policies: policies(index),
             certificates: dump::certificates(&app.certificates),
             connections: Connections::of(connections, |one| shown(one)),
+            denials: app.shared.connections().denials().shown(),
         }
     }
 }

@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::id;
 use crate::ca::testing::{Step, TestSigner, clock};
-use crate::ca::{CaError, CertificateStore, Clock, Settings, Standing};
+use crate::ca::{CaError, CertificateStore, Settings, Standing};
+use crate::clock::Clock;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -70,6 +71,25 @@ async fn renews_around_half_life_and_says_so() {
     let second = web.get().await.expect("signed");
     assert!(second.not_after() > first.not_after());
     assert_eq!(*renewals.borrow(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_roots_are_others_all_are_renewed_within_seconds_and_none_is_taken_away() {
+    let t = Test::start(HOUR, 8);
+    let all = ["a", "b", "c"].map(|name| t.store.want(&id(name)));
+    let mut before = Vec::new();
+    for wanted in &all {
+        before.push(wanted.get().await.expect("signed"));
+    }
+    t.store.renew_all();
+    assert!(all.iter().all(|wanted| wanted.current().is_some()));
+    pass(6 * SECOND).await;
+    for (wanted, before) in all.iter().zip(before) {
+        let now = wanted.get().await.expect("signed");
+        assert_ne!(now.serial(), before.serial());
+    }
+    pass(60 * SECOND).await;
+    assert_eq!(t.signer.asked().len(), 6, "once each");
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,6 +243,87 @@ async fn a_jump_of_the_wall_clock_is_noticed_by_the_next_caller() {
     assert_eq!(t.signer.asked().len(), 2);
 }
 
+/// A wall clock that can be set, and what is added to it.
+fn settable() -> (Clock, Arc<parking_lot::Mutex<i64>>) {
+    let set: Arc<parking_lot::Mutex<i64>> = Arc::default();
+    let (steady, by) = (clock(), Arc::clone(&set));
+    let clock: Clock = Arc::new(move || {
+        let seconds = *by.lock();
+        let by = Duration::from_secs(seconds.unsigned_abs());
+        if seconds < 0 {
+            steady() - by
+        } else {
+            steady() + by
+        }
+    });
+    (clock, set)
+}
+
+const HOURS: i64 = 3600;
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_forward_has_certificates_renewed_that_nobody_asks_for() {
+    let (clock, set) = settable();
+    let t = Test::with(clock, 24 * HOUR, 8);
+    let web = t.store.want(&id("web"));
+    web.get().await.expect("signed");
+    pass(HOUR).await;
+    for (hours, signed, case) in [
+        (6, 1, "half life is not over"),
+        (18, 2, "it is, and once more of the new one"),
+    ] {
+        *set.lock() = hours * HOURS;
+        pass(10 * SECOND).await;
+        assert_eq!(t.signer.asked().len(), signed, "{case}");
+        assert!(web.current().is_some(), "{case}");
+    }
+    *set.lock() = 0;
+    pass(HOUR).await;
+    assert_eq!(t.signer.asked().len(), 2, "back again, nothing is due");
+    assert!(web.current().is_some());
+}
+
+/// The authority's clock is ahead for a while: what it signs then is good for nobody yet.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_the_future_does_not_replace_one_of_now() {
+    let (theirs, ahead) = settable();
+    let t = Test::of(TestSigner::new(theirs, 24 * HOUR), clock(), 8);
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
+    *ahead.lock() = HOURS;
+    pass(13 * HOUR).await;
+    let kept = web.get().await.expect("the first one");
+    assert!(Arc::ptr_eq(&first, &kept));
+    let error = t.store.snapshot()[0].last_error.clone().expect("an error");
+    assert!(error.contains("compare the clocks"), "{error}");
+    *ahead.lock() = 0;
+    pass(HOUR / 10).await;
+    let second = web.get().await.expect("signed");
+    assert_ne!(second.serial(), first.serial());
+    assert_eq!(t.standing(), (Standing::Valid, false));
+}
+
+/// This clock is behind for good: the last moment to change is before the old certificate has ended for everybody else.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_the_future_is_better_than_none() {
+    let (ours, behind) = settable();
+    let t = Test::of(TestSigner::new(clock(), 24 * HOUR), ours, 8);
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
+    *behind.lock() = -2 * HOURS;
+    pass(20 * HOUR).await;
+    assert_eq!(web.get().await.expect("signed").serial(), first.serial());
+    pass(3 * HOUR).await;
+    let second = web.get().await.expect("signed");
+    assert_ne!(second.serial(), first.serial());
+
+    let (ours, behind) = settable();
+    *behind.lock() = -2 * HOURS;
+    let t = Test::of(TestSigner::new(clock(), 24 * HOUR), ours, 8);
+    let new = t.store.want(&id("new"));
+    new.get().await.expect("there is no other");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_certificate_that_is_expired_on_arrival_is_not_served() {
     let t = Test::start(Duration::ZERO, 8);
@@ -247,6 +348,10 @@ impl Test {
 
     fn with(clock: Clock, lifetime: Duration, concurrency: usize) -> Self {
         let signer = TestSigner::new(Arc::clone(&clock), lifetime);
+        Self::of(signer, clock, concurrency)
+    }
+
+    fn of(signer: TestSigner, clock: Clock, concurrency: usize) -> Self {
         let settings = Settings {
             concurrency,
             clock: Arc::clone(&clock),
