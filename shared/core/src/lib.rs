@@ -12,7 +12,8 @@ pub mod balance;
 pub mod convert;
 pub mod dns;
 pub mod exclusions;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "histories need a part of it"))]
 mod fixtures;
 pub mod hbone;
 pub mod identity;
