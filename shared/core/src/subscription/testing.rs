@@ -282,7 +282,9 @@ impl Proxy {
             Vec::new()
         };
         let resources = push.resources.iter().cloned();
-        let resources: Vec<_> = resources.map(|(name, version, _)| (name, version)).collect();
+        let resources: Vec<_> = resources
+            .map(|(name, version, _)| (name, version))
+            .collect();
         let answer = self.subscription.pushed(&Pushed {
             type_url: TYPES[push.kind],
             nonce: &push.nonce,
