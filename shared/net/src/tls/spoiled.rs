@@ -9,13 +9,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::testing::{CHANGE, block, blur, spoil};
 use super::verify::{ClientVerifier, ServerVerifier};
@@ -149,7 +150,7 @@ proptest! {
         prop_assert_eq!(world.believe(&leaf, &middle), [same, same]);
         // Resumed sessions are judged again, by lists that may be newer.
         let lists = Lists::parse(world.list.as_bytes()).expect("a list");
-        let revoked = lists.find(&leaf, &[middle], &[world.root.clone()]);
+        let revoked = lists.find(&leaf, &[middle], std::slice::from_ref(&world.root));
         prop_assert!(revoked.is_some() || !same);
     }
 
@@ -228,6 +229,8 @@ proptest! {
         if let Ok(certified) = Certified::from_pem(&chain, &key) {
             let found = identity_of(&certified.chain()[0]).expect("an identity");
             prop_assert_eq!(certified.identity(), &found);
+            let (_, leaf) = X509Certificate::from_der(&certified.chain()[0]).expect("read");
+            prop_assert_eq!(leaf.public_key().raw, world.key.subject_public_key_info());
             prop_assert!(!certified.roots().is_empty());
             prop_assert!(certified.server_config().is_ok());
         }
