@@ -13,6 +13,7 @@ use rcgen::{
 };
 use rustls::RootCertStore;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -214,25 +215,36 @@ proptest! {
 
     #[test]
     fn an_answer_of_the_authority_is_whole_or_refused(
-        which in 0..4usize,
+        which in 0..5usize,
+        as_text in any::<bool>(),
         changes in changes(),
     ) {
         let world = &*WORLD;
-        let mut texts = [
-            pem(&world.leaf),
-            pem(world.middle.der()),
-            pem(&world.root),
-            world.key.serialize_pem(),
-        ];
-        texts[which] = String::from_utf8_lossy(&blur(&texts[which], &changes)).into_owned();
-        let [chain @ .., key] = texts;
+        let mut chain = [&world.leaf, world.middle.der(), &world.root].map(pem);
+        let mut key = world.key.serialize_pem();
+        match chain.get_mut(which) {
+            Some(text) if as_text => *text = blurred(text, &changes),
+            Some(text) => {
+                let certificate = CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM");
+                *text = block("CERTIFICATE", &spoil(&certificate, &changes));
+            }
+            None if as_text => key = blurred(&key, &changes),
+            None => key = OTHER_KEY.clone(),
+        }
         if let Ok(certified) = Certified::from_pem(&chain, &key) {
             let found = identity_of(&certified.chain()[0]).expect("an identity");
             prop_assert_eq!(certified.identity(), &found);
             let (_, leaf) = X509Certificate::from_der(&certified.chain()[0]).expect("read");
             prop_assert_eq!(leaf.public_key().raw, world.key.subject_public_key_info());
+            prop_assert!(key != *OTHER_KEY, "the key is another's");
             prop_assert!(!certified.roots().is_empty());
             prop_assert!(certified.server_config().is_ok());
         }
     }
+}
+
+static OTHER_KEY: LazyLock<String> = LazyLock::new(|| key().serialize_pem());
+
+fn blurred(text: &str, changes: &[[u8; CHANGE]]) -> String {
+    String::from_utf8_lossy(&blur(text, changes)).into_owned()
 }
