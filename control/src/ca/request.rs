@@ -53,7 +53,12 @@ pub fn public_key(pem: &str) -> Result<SubjectPublicKeyInfo, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
+    use ambit_net::tls::testing::{CHANGE, block, blur, spoil};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
     use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 
     fn csr(key: &KeyPair) -> String {
@@ -113,4 +118,36 @@ mod tests {
         }
         assert!(public_key(&forged).is_err());
     }
+
+    proptest! {
+        #[test]
+        fn whatever_is_changed_a_request_is_of_its_own_key(
+            as_text in any::<bool>(),
+            changes in vec(any::<[u8; CHANGE]>(), 1..4),
+        ) {
+            let (key, request) = &*REQUEST;
+            let whole = block(LABEL, request);
+            let changed = if as_text {
+                String::from_utf8_lossy(&blur(&whole, &changes)).into_owned()
+            } else {
+                block(LABEL, &spoil(request, &changes))
+            };
+            for (pem, is_whole) in [(whole, true), (changed, false)] {
+                match public_key(&pem) {
+                    Ok(found) => prop_assert_eq!(found.der_bytes(), key.der_bytes()),
+                    Err(error) => prop_assert!(!is_whole && !error.is_empty()),
+                }
+            }
+        }
+    }
+
+    const LABEL: &str = "CERTIFICATE REQUEST";
+
+    /// A key, and a request for it, DER.
+    static REQUEST: LazyLock<(KeyPair, Vec<u8>)> = LazyLock::new(|| {
+        let key = KeyPair::generate().expect("a key");
+        let request = CertificateParams::default().serialize_request(&key);
+        let request = request.expect("a request").der().to_vec();
+        (key, request)
+    });
 }

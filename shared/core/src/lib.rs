@@ -10,10 +10,12 @@ pub mod authz;
 pub mod backoff;
 pub mod balance;
 pub mod clock;
+pub mod cni;
 pub mod convert;
 pub mod dns;
 pub mod exclusions;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "histories need a part of it"))]
 mod fixtures;
 pub mod hbone;
 pub mod identity;
@@ -23,3 +25,4 @@ pub mod plan;
 pub mod rotation;
 pub mod subscription;
 pub mod trust_domain;
+pub mod zds;

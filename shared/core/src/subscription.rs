@@ -7,6 +7,9 @@
 //! next stream the server then sends it again, whatever its version, or says that it is gone. If it
 //! were not listed, a rejected policy that is deleted meanwhile would deny for ever.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -132,7 +135,8 @@ impl Type {
     fn record(&mut self, pushed: &Pushed<'_>) {
         self.answered |= pushed.complete;
         let rejected: HashSet<&str> = pushed.rejected.iter().map(|(name, _)| &**name).collect();
-        for name in pushed.removed {
+        // What has no name is refused by whoever took the push: there is nothing to hold.
+        for name in pushed.removed.iter().filter(|name| !name.is_empty()) {
             if rejected.contains(name.as_str()) {
                 self.held.insert(name.clone(), String::new());
             } else {
@@ -173,6 +177,15 @@ fn explain(pushed: &Pushed<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_history_leaves_in_force_what_there_is(
+            steps in proptest::collection::vec(proptest::arbitrary::any::<[u8; testing::STEP]>(), 0..60),
+        ) {
+            testing::live(steps.as_flattened());
+        }
+    }
 
     const A: &str = "type.example/A";
     const B: &str = "type.example/B";
@@ -248,6 +261,18 @@ mod tests {
         assert_eq!(held(&s), pairs(&[("x", ""), ("y", "1"), ("z", "")]));
         let _ = push(&mut s, A, &[("x", "3")], &["z"], &[]);
         assert_eq!(held(&s), pairs(&[("x", "3"), ("y", "1")]));
+    }
+
+    #[test]
+    fn what_has_no_name_is_never_held() {
+        let mut s = Subscription::new([A]);
+        let nameless = [("", "it has no name")];
+        let nack = push(&mut s, A, &[("", "1"), ("x", "1")], &[""], &nameless);
+        assert_eq!(
+            nack.error.as_deref(),
+            Some("1 of 3 rejected; : it has no name")
+        );
+        assert_eq!(held(&s), pairs(&[("x", "1")]));
     }
 
     #[test]

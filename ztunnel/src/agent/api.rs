@@ -1,21 +1,20 @@
 //! What the CNI plugin asks the agent: JSON over HTTP on a Unix socket that only root reaches.
 
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::cni::agent::{Answer, Command, Refusal, Request};
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::enrolment::Enrolment;
@@ -28,100 +27,6 @@ const LONGEST: usize = 64 * 1024;
 const HEADERS: Duration = Duration::from_secs(10);
 /// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// CNI: something went wrong that will not go away by itself. Codes from 100 on are the plugin's own.
-pub(super) const REFUSED: u32 = 100;
-/// CNI: try again later.
-pub(super) const LATER: u32 = 11;
-
-/// A pod's name as the runtime says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct PodName {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    /// Empty when the runtime does not say it.
-    #[serde(default)]
-    pub(super) uid: String,
-}
-
-impl fmt::Display for PodName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// What the runtime asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub(super) enum Command {
-    Add,
-    Del,
-    Check,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Request {
-    pub(super) command: Command,
-    pub(super) container_id: String,
-    pub(super) pod: PodName,
-    /// Absent at some DELs.
-    #[serde(default)]
-    pub(super) netns: Option<PathBuf>,
-    #[serde(default)]
-    pub(super) ips: Vec<IpAddr>,
-}
-
-/// The pod may go on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Answer {
-    pub(super) enrolled: bool,
-    /// Why it is not in the mesh.
-    #[serde(default)]
-    pub(super) reason: String,
-}
-
-impl Answer {
-    pub(super) fn enrolled() -> Self {
-        Self {
-            enrolled: true,
-            reason: String::new(),
-        }
-    }
-
-    pub(super) fn left(reason: &str) -> Self {
-        Self {
-            enrolled: false,
-            reason: reason.to_owned(),
-        }
-    }
-}
-
-/// The pod may not go on: an error as CNI words it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Refusal {
-    pub(super) code: u32,
-    pub(super) msg: String,
-    #[serde(default)]
-    pub(super) details: String,
-}
-
-impl Refusal {
-    pub(super) fn of(pod: &PodName, reason: impl fmt::Display) -> Self {
-        Self {
-            code: REFUSED,
-            msg: format!("pod {pod} cannot join the mesh"),
-            details: reason.to_string(),
-        }
-    }
-
-    pub(super) fn later(pod: &PodName, reason: impl fmt::Display) -> Self {
-        Self {
-            code: LATER,
-            ..Self::of(pod, reason)
-        }
-    }
-}
 
 /// Asks the agent behind `socket`.
 pub(super) async fn ask(
@@ -218,19 +123,13 @@ async fn respond<S: Source>(
         return json(StatusCode::NOT_FOUND, &"POST /v1/cni is all there is");
     }
     let body = Limited::new(request.into_body(), LONGEST).collect().await;
-    let parsed = body
-        .map_err(|error| error.to_string())
-        .and_then(|body| serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string()));
-    let request: Request = match parsed {
+    let parsed = match body {
+        Ok(body) => Request::parse(&body.to_bytes()),
+        Err(error) => Err(Refusal::of_a_question(error)),
+    };
+    let request = match parsed {
         Ok(request) => request,
-        Err(error) => {
-            let refusal = Refusal {
-                code: REFUSED,
-                msg: "the agent does not understand the plugin".into(),
-                details: error,
-            };
-            return json(StatusCode::BAD_REQUEST, &refusal);
-        }
+        Err(refusal) => return json(StatusCode::BAD_REQUEST, &refusal),
     };
     // A plugin that is killed does not leave its pod half done.
     let outcome = tokio::spawn(async move { perform(&request, &enrolment).await }).await;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ambit_core::cni::AGENT_SOCKET;
 use clap::{ArgAction, Args};
 
 /// Settings of `ambit-cni agent`.
@@ -48,7 +49,7 @@ pub struct Config {
     pub exclude_namespaces: Vec<String>,
 
     /// The socket that the CNI plugin asks.
-    #[arg(long, env = "CNI_SOCKET", default_value = cni_socket())]
+    #[arg(long, env = "CNI_SOCKET", default_value = AGENT_SOCKET)]
     pub socket: PathBuf,
 
     /// The socket that node proxies connect to.
@@ -90,12 +91,6 @@ pub struct Config {
     /// Seconds for the connections of such a pod to end after that: a little more than node proxies give them.
     #[arg(long, env = "DRAINING_TIME", default_value = "6", value_parser = seconds)]
     pub draining: Duration,
-}
-
-/// Where the plugin looks for the agent unless told.
-#[must_use]
-pub(super) const fn cni_socket() -> &'static str {
-    "/var/run/ambit/cni.sock"
 }
 
 impl Config {

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::cni::agent::{Answer, PodName, Refusal, Request};
 use ambit_core::exclusions::Exclusions;
 use ambit_net::sys::Netns;
 use ambit_net::zds;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::api::{Answer, PodName, Refusal, Request};
 use super::config::Config;
 use super::locks::Locks;
 use super::pod::{Decision, Mark, Pod, decide};

@@ -1,5 +1,6 @@
 //! Follows the node agent: keeps a connection to it, and the manager doing what it says.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::time::Duration;
@@ -75,7 +76,7 @@ pub async fn follow(
     }
 }
 
-fn obey(manager: &mut Manager, request: Request) -> Result<(), String> {
+fn obey(manager: &mut Manager, request: Request<OwnedFd>) -> Result<(), String> {
     match request {
         Request::Add { uid, info, netns } => {
             let netns = Netns::from_fd(netns);
@@ -102,7 +103,7 @@ fn obey(manager: &mut Manager, request: Request) -> Result<(), String> {
 
 enum Event {
     Connected,
-    Asked(Request),
+    Asked(Request<OwnedFd>),
 }
 
 /// The connection to the agent, made again whenever it is lost. Pods are served meanwhile.

@@ -12,6 +12,8 @@ mod holders;
 mod lookup;
 mod policies;
 mod ranges;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -154,7 +156,7 @@ impl std::fmt::Debug for Index {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Index {
     /// No map keeps an entry of something that is gone.
     fn holds_nothing(&self) -> bool {

@@ -58,7 +58,7 @@ impl Policies {
         self.by_key.size()
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn is_empty(&self) -> bool {
         self.by_key.is_empty() && self.global.is_empty() && self.by_namespace.is_empty()
     }

@@ -70,7 +70,7 @@ impl Ranges {
         })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn is_empty(&self) -> bool {
         self.by_range.is_empty() && self.v4.is_empty() && self.v6.is_empty()
     }

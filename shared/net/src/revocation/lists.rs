@@ -26,6 +26,10 @@ pub const LONGEST: usize = 1 << 20;
 const KEYS: usize = 8;
 
 const BEGIN: &str = "-----BEGIN X509 CRL-----";
+const END: &str = "-----END X509 CRL-----";
+
+/// A line with one of these begins or ends a block, or did before something happened to it.
+const MARKS: [&[u8]; 3] = [b"-----BEGIN ", b"-----END ", b"X509 CRL"];
 
 /// Certificate revocation lists.
 #[derive(Debug, Default)]
@@ -58,7 +62,8 @@ struct Series {
 }
 
 impl Lists {
-    /// Reads PEM, one block `X509 CRL` a list, and no block of another kind: it would be a list in vain. Nothing but space is no list.
+    /// Reads PEM, one block `X509 CRL` a list, and no block of another kind: it would be a list in vain. Nothing but space is no list. Text
+    /// between the blocks is nobody's, unless it was to begin or to end one.
     ///
     /// # Errors
     /// What is wrong, and with which list.
@@ -66,7 +71,7 @@ impl Lists {
         if pem.len() > LONGEST {
             return Err(format!("it is larger than {LONGEST} bytes"));
         }
-        let begins = only_lists(pem)?;
+        let (begins, ends) = only_lists(pem)?;
         let mut lists = Vec::new();
         for der in CertificateRevocationListDer::pem_slice_iter(pem) {
             let number = lists.len() + 1;
@@ -77,10 +82,10 @@ impl Lists {
         if lists.is_empty() && !pem.iter().all(u8::is_ascii_whitespace) {
             return Err("it holds no block X509 CRL, and is not empty".to_owned());
         }
-        if lists.len() != begins {
-            let whole = lists.len();
+        let whole = lists.len();
+        if whole != begins || whole != ends {
             return Err(format!(
-                "{begins} blocks begin, and {whole} of them are lists"
+                "{begins} blocks begin, {ends} end, and {whole} of them are lists"
             ));
         }
         Ok(Self(lists))
@@ -236,24 +241,33 @@ impl List {
     }
 }
 
-/// How many lists begin.
+/// How many lists begin, and how many end. A line that was to begin one and does not would hide it.
 ///
 /// # Errors
 /// A block that is something else.
-fn only_lists(pem: &[u8]) -> Result<usize, String> {
+fn only_lists(pem: &[u8]) -> Result<(usize, usize), String> {
     let lines = pem.split(|byte| matches!(byte, b'\n' | b'\r'));
-    let begin = b"-----BEGIN ";
-    let mut begins = 0;
-    for line in lines.filter(|line| line.windows(begin.len()).any(|it| it == begin)) {
-        begins += 1;
+    let has = |line: &[u8], mark: &[u8]| line.windows(mark.len()).any(|it| it == mark);
+    let (mut begins, mut ends) = (0, 0);
+    for line in lines.filter(|line| MARKS.iter().any(|mark| has(line, mark))) {
         let line = String::from_utf8_lossy(line);
-        if line.trim_end() != BEGIN {
-            return Err(format!(
-                "block {begins} begins with {line:.80?}, not with {BEGIN:?}"
-            ));
+        match line.trim_end() {
+            BEGIN => begins += 1,
+            END => ends += 1,
+            _ if begins == ends || line.contains("BEGIN") => {
+                let block = begins + 1;
+                return Err(format!(
+                    "block {block} begins with {line:.80?}, not with {BEGIN:?}"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "block {begins} ends with {line:.80?}, not with {END:?}"
+                ));
+            }
         }
     }
-    Ok(begins)
+    Ok((begins, ends))
 }
 
 fn described(certificate: &CertificateDer<'_>) -> Revoked {

@@ -311,6 +311,21 @@ fn what_cannot_be_read_is_said() {
             &(good.trim_end().to_owned() + &good),
             "block 2 begins with",
         ),
+        (
+            "a second list whose first line is spoilt",
+            &(good.clone() + &good.replacen('-', "-\0", 1)),
+            "block 2 begins with \"-\\0----BEGIN X509 CRL-----\", not with",
+        ),
+        (
+            "a second list without its first line",
+            &(good.clone() + good.split_once('\n').expect("lines").1),
+            "1 blocks begin, 2 end, and 1 of them are lists",
+        ),
+        (
+            "a last line that is spoilt",
+            &good.replace("END X509", "EMD X509"),
+            "block 1 ends with \"-----EMD X509 CRL-----\", not with",
+        ),
         ("half a list", cut, "list 1: "),
         ("a list and half a list", &(good.clone() + cut), "list 2: "),
         ("too large", &large, "it is larger than 1048576 bytes"),
@@ -324,7 +339,10 @@ fn what_cannot_be_read_is_said() {
         Lists::parse(pem.as_bytes()).is_ok_and(|lists| lists.of_a_stranger(&signers).is_none())
     };
     assert!(of_root(&good) && !of_root(&spoilt));
-    assert_eq!(Lists::parse(good.as_bytes()).map(|it| it.len()), Ok(1));
+    let with_text = format!("Certificate Revocation List (CRL):\n  X509v3 CRL Number: 1\n{good}");
+    for pem in [&good, &with_text, &good.replace('\n', "\r\n")] {
+        assert_eq!(Lists::parse(pem.as_bytes()).map(|it| it.len()), Ok(1));
+    }
     assert_eq!(Lists::parse(b" \n").map(|it| it.len()), Ok(0));
 }
 

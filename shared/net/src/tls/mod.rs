@@ -10,7 +10,11 @@ mod config;
 mod handshake;
 mod record;
 mod shown;
+#[cfg(test)]
+mod spoiled;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod traffic;
 mod verify;
 

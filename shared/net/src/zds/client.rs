@@ -1,12 +1,12 @@
 //! The proxy's end.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use ambit_proto::workload::zds as wire;
-use wire::workload_request::Payload;
+use ambit_core::zds::{answer, hello};
 
 use super::packets::Packets;
-use super::{Error, PACKET, Request, WorkloadInfo};
+use super::{Error, Request};
 
 /// A connection to the node agent.
 #[derive(Debug)]
@@ -22,10 +22,7 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, Error> {
         let packets = Packets::connect(path)
             .map_err(|error| Error::socket("connect to the node agent at", path, error))?;
-        let hello = wire::ZdsHello {
-            version: wire::Version::V1.into(),
-        };
-        packets.send(&hello, None).await?;
+        packets.send(&hello(), None).await?;
         Ok(Self { packets })
     }
 
@@ -36,13 +33,12 @@ impl Client {
     ///
     /// # Errors
     /// When the connection breaks.
-    pub async fn receive(&mut self) -> Result<Option<Request>, Error> {
+    pub async fn receive(&mut self) -> Result<Option<Request<OwnedFd>>, Error> {
         loop {
-            let Some(received) = self.packets.receive::<wire::WorkloadRequest>().await? else {
+            let Some(received) = self.packets.receive(Request::decode).await? else {
                 return Ok(None);
             };
-            let parsed = received.and_then(|(message, netns)| parse(message, netns));
-            match parsed {
+            match received {
                 Ok(request) => return Ok(Some(request)),
                 Err(error) => {
                     tracing::warn!(%error, "the node agent sent an invalid request");
@@ -57,53 +53,6 @@ impl Client {
     /// # Errors
     /// When the connection breaks.
     pub async fn acknowledge(&mut self, outcome: Result<(), &str>) -> Result<(), Error> {
-        // On the wire an empty error is success.
-        let error = match outcome {
-            Ok(()) => "",
-            Err("") => "no reason given",
-            Err(reason) => cut(reason),
-        };
-        let error = error.to_owned();
-        let ack = wire::workload_response::Payload::Ack(wire::Ack { error });
-        let answer = wire::WorkloadResponse { payload: Some(ack) };
-        self.packets.send(&answer, None).await
-    }
-}
-
-/// Cuts a reason so that its answer fits into a packet.
-fn cut(reason: &str) -> &str {
-    let mut end = reason.len().min(PACKET / 2);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    &reason[..end]
-}
-
-fn parse(
-    message: wire::WorkloadRequest,
-    netns: Option<std::os::fd::OwnedFd>,
-) -> Result<Request, Error> {
-    let malformed = |reason: &str| Err(Error::Malformed(reason.into()));
-    match (message.payload, netns) {
-        (Some(Payload::Add(add)), Some(netns)) => {
-            let Some(info) = add.workload_info else {
-                return malformed("an addition without workload_info");
-            };
-            Ok(Request::Add {
-                uid: add.uid,
-                info: WorkloadInfo {
-                    name: info.name,
-                    namespace: info.namespace,
-                    service_account: info.service_account,
-                },
-                netns,
-            })
-        }
-        (Some(Payload::Add(_)), None) => malformed("an addition without network namespace"),
-        (Some(_), Some(_)) => malformed("a descriptor with a request that takes none"),
-        (Some(Payload::Keep(keep)), None) => Ok(Request::Keep { uid: keep.uid }),
-        (Some(Payload::Del(del)), None) => Ok(Request::Del { uid: del.uid }),
-        (Some(Payload::SnapshotSent(_)), None) => Ok(Request::SnapshotSent),
-        (None, _) => malformed("a request of an unknown kind"),
+        self.packets.send(&answer(outcome), None).await
     }
 }

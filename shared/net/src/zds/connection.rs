@@ -1,68 +1,34 @@
 //! One proxy at the agent: questions go out one at a time, each waits for its answer.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ambit_proto::workload::zds as wire;
+use ambit_core::zds::{Malformed, read_answer, read_hello};
 use socket2::Socket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
-use wire::workload_request::Payload;
 
-use super::Error;
 use super::packets::Packets;
 use super::server::Pod;
+use super::{Error, Request};
 
 /// Questions that may wait for their turn.
 const QUEUE: usize = 64;
 
-/// What the proxy answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Done,
-    Refused(String),
-}
+/// What the proxy answered: done, or why not.
+pub(super) type Outcome = Result<(), String>;
 
 /// A request for the proxy.
-#[derive(Debug)]
-pub(super) struct Question {
-    uid: String,
-    payload: Payload,
-    /// Whose namespace goes along.
-    pod: Option<Pod>,
-}
+pub(super) type Question = Request<Arc<OwnedFd>>;
 
-impl Question {
-    pub(super) fn add(uid: &str, pod: Pod) -> Self {
-        let payload = Payload::Add(wire::AddWorkload {
-            uid: uid.to_owned(),
-            workload_info: Some(pod.info.clone().into()),
-        });
-        Self {
-            uid: uid.to_owned(),
-            payload,
-            pod: Some(pod),
-        }
-    }
-
-    pub(super) fn del(uid: &str) -> Self {
-        let payload = Payload::Del(wire::DelWorkload {
-            uid: uid.to_owned(),
-        });
-        Self {
-            uid: uid.to_owned(),
-            payload,
-            pod: None,
-        }
-    }
-
-    fn snapshot_sent() -> Self {
-        Self {
-            uid: String::new(),
-            payload: Payload::SnapshotSent(wire::SnapshotSent {}),
-            pod: None,
-        }
+/// Gives a pod to the proxy.
+pub(super) fn add(uid: &str, pod: Pod) -> Question {
+    Request::Add {
+        uid: uid.to_owned(),
+        info: pod.info,
+        netns: pod.netns,
     }
 }
 
@@ -99,12 +65,8 @@ impl Connection {
     /// Waits for the proxy's hello.
     pub(super) async fn greet(socket: Socket, patience: Duration) -> Result<Packets, Error> {
         let packets = Packets::from_socket(socket)?;
-        let hello = within(patience, "hello", packets.receive::<wire::ZdsHello>()).await?;
-        let (hello, _) = hello.ok_or_else(gone)??;
-        if hello.version() == wire::Version::NotUsed {
-            let version = hello.version;
-            return Err(Error::Malformed(format!("hello with version {version}")));
-        }
+        let hello = packets.receive(|message, _| read_hello(message));
+        within(patience, "hello", hello).await?.ok_or_else(gone)??;
         Ok(packets)
     }
 
@@ -116,12 +78,14 @@ impl Connection {
         patience: Duration,
     ) -> Result<(), Error> {
         for (uid, pod) in snapshot {
-            let outcome = put(&packets, Question::add(&uid, pod), patience).await?;
-            if let Outcome::Refused(reason) = outcome {
+            let outcome = put(&packets, add(&uid, pod), patience).await?;
+            if let Err(reason) = outcome {
                 tracing::error!(uid, reason, "the node proxy refused a pod of the snapshot");
             }
         }
-        put(&packets, Question::snapshot_sent(), patience).await?;
+        if let Err(reason) = put(&packets, Request::SnapshotSent, patience).await? {
+            tracing::error!(reason, "the node proxy refused the end of the snapshot");
+        }
         loop {
             tokio::select! {
                 asked = questions.recv() => {
@@ -132,10 +96,10 @@ impl Connection {
                     // Whoever asked may have stopped waiting.
                     let _ = answer.send(outcome);
                 }
-                unasked = packets.receive::<wire::WorkloadResponse>() => {
+                unasked = packets.receive(|message, _| read_answer(message)) => {
                     return match unasked? {
                         None => Ok(()),
-                        Some(_) => Err(Error::Malformed("an answer without question".into())),
+                        Some(_) => Err(Malformed::new("an answer without question").into()),
                     };
                 }
             }
@@ -145,24 +109,13 @@ impl Connection {
 
 /// One question, one answer.
 async fn put(packets: &Packets, question: Question, patience: Duration) -> Result<Outcome, Error> {
-    let message = wire::WorkloadRequest {
-        payload: Some(question.payload),
-    };
-    let netns = question.pod.as_ref().map(|pod| pod.netns.as_fd());
+    let netns = question.netns().map(|netns| netns.as_fd());
     let exchange = async {
-        packets.send(&message, netns).await?;
-        packets.receive::<wire::WorkloadResponse>().await
+        packets.send(&question.encode(), netns).await?;
+        packets.receive(|message, _| read_answer(message)).await
     };
-    let (response, _) = within(patience, &question.uid, exchange)
-        .await?
-        .ok_or_else(gone)??;
-    match response.payload {
-        Some(wire::workload_response::Payload::Ack(ack)) if ack.error.is_empty() => {
-            Ok(Outcome::Done)
-        }
-        Some(wire::workload_response::Payload::Ack(ack)) => Ok(Outcome::Refused(ack.error)),
-        None => Err(Error::Malformed("an answer that is no ack".into())),
-    }
+    let answer = within(patience, question.uid(), exchange).await?;
+    Ok(answer.ok_or_else(gone)??)
 }
 
 async fn within<T>(

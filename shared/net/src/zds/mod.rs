@@ -2,7 +2,7 @@
 //!
 //! The proxy connects to the agent's `SOCK_SEQPACKET` socket and says hello. The agent sends one request a packet, an
 //! addition with the pod's network namespace beside it, and the proxy answers each before the next. A new connection starts
-//! with all pods that there are (the snapshot). Wire: `istio.workload.zds`.
+//! with all pods that there are (the snapshot). The messages are `ambit_core::zds`.
 
 mod client;
 mod connection;
@@ -10,54 +10,12 @@ mod packets;
 mod server;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ambit_proto::workload::zds as wire;
-
+pub use ambit_core::zds::{Malformed, Request, WorkloadInfo};
 pub use client::Client;
 pub use server::{Pod, Server};
-
-/// Longest packet either side accepts. Kubernetes names of every kind fit into half of it.
-const PACKET: usize = 2048;
-
-/// Who a pod is, in Kubernetes' words.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct WorkloadInfo {
-    /// The pod's name.
-    pub name: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its service account.
-    pub service_account: String,
-}
-
-/// What the agent asks of the proxy.
-#[derive(Debug)]
-pub enum Request {
-    /// Serve this pod.
-    Add {
-        /// The pod's UID.
-        uid: String,
-        /// Who it is; the proxy finds its workload by this.
-        info: WorkloadInfo,
-        /// Its network namespace.
-        netns: OwnedFd,
-    },
-    /// Go on serving this pod, whose namespace the proxy has already.
-    Keep {
-        /// The pod's UID.
-        uid: String,
-    },
-    /// The pod is gone or left the mesh.
-    Del {
-        /// The pod's UID.
-        uid: String,
-    },
-    /// All pods that there were before the connection have been sent.
-    SnapshotSent,
-}
 
 /// Why a pod is not served, or a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +34,8 @@ pub enum Error {
     #[error("the ZDS connection broke: {0}")]
     Connection(#[from] io::Error),
     /// The other side does not speak ZDS.
-    #[error("not a ZDS message: {0}")]
-    Malformed(String),
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     /// The proxy answered, with an error.
     #[error("the node proxy refused pod {uid}: {reason}")]
     Refused {
@@ -113,16 +71,6 @@ impl Error {
             action,
             path: path.to_owned(),
             source,
-        }
-    }
-}
-
-impl From<WorkloadInfo> for wire::WorkloadInfo {
-    fn from(info: WorkloadInfo) -> Self {
-        Self {
-            name: info.name,
-            namespace: info.namespace,
-            service_account: info.service_account,
         }
     }
 }

@@ -4,21 +4,18 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use prost::Message;
+use ambit_core::zds::{LONGEST, Malformed};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{Error, PACKET};
+use super::Error;
 use crate::sys::{Packet, receive_packet, send_packet, watch};
 
 #[derive(Debug)]
 pub(super) struct Packets {
     socket: AsyncFd<Socket>,
 }
-
-/// A message and the descriptor that came with it, or what is wrong with the packet they came in.
-pub(super) type Received<M> = Result<(M, Option<OwnedFd>), Error>;
 
 impl Packets {
     /// Unix sockets connect at once, or fail with `WouldBlock` when the listener's queue is full.
@@ -35,28 +32,31 @@ impl Packets {
         })
     }
 
-    pub(super) async fn send<M: Message>(
+    pub(super) async fn send(
         &self,
-        message: &M,
+        message: &[u8],
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(), Error> {
-        let bytes = message.encode_to_vec();
-        if bytes.len() > PACKET {
-            let length = bytes.len();
-            let reason = format!("{length} octets are more than the {PACKET} of a packet");
-            return Err(Error::Malformed(reason));
+        if message.len() > LONGEST {
+            let length = message.len();
+            let reason = format!("{length} octets are more than the {LONGEST} of a packet");
+            return Err(Malformed::new(reason).into());
         }
         self.socket
             .async_io(Interest::WRITABLE, |socket| {
-                send_packet(socket.as_fd(), &bytes, descriptor)
+                send_packet(socket.as_fd(), message, descriptor)
             })
             .await?;
         Ok(())
     }
 
-    /// The next message, or `None` at the end. The outer error ends the connection, the inner one is about this packet.
-    pub(super) async fn receive<M: Message + Default>(&self) -> Result<Option<Received<M>>, Error> {
-        let mut buffer = [0; PACKET];
+    /// The next message, as `decode` reads it and the descriptor that came with it, or `None` at the end. The outer error
+    /// ends the connection, the inner one is about this packet.
+    pub(super) async fn receive<T>(
+        &self,
+        decode: impl FnOnce(&[u8], Option<OwnedFd>) -> Result<T, Malformed>,
+    ) -> Result<Option<Result<T, Malformed>>, Error> {
+        let mut buffer = [0; LONGEST];
         let packet = self
             .socket
             .async_io(Interest::READABLE, |socket| {
@@ -66,19 +66,21 @@ impl Packets {
         if packet.length == 0 && packet.descriptors.is_empty() && !packet.truncated {
             return Ok(None);
         }
-        Ok(Some(parse(&buffer, packet)))
+        let length = packet.length;
+        let descriptor = one_descriptor(packet);
+        Ok(Some(descriptor.and_then(|descriptor| {
+            decode(&buffer[..length], descriptor)
+        })))
     }
 }
 
-fn parse<M: Message + Default>(buffer: &[u8], mut packet: Packet) -> Received<M> {
+fn one_descriptor(mut packet: Packet) -> Result<Option<OwnedFd>, Malformed> {
     if packet.truncated {
-        return Err(Error::Malformed("the packet is too long".into()));
+        return Err(Malformed::new("the packet is too long"));
     }
     if packet.descriptors.len() > 1 {
         let reason = format!("{} descriptors in one packet", packet.descriptors.len());
-        return Err(Error::Malformed(reason));
+        return Err(Malformed::new(reason));
     }
-    let message =
-        M::decode(&buffer[..packet.length]).map_err(|error| Error::Malformed(error.to_string()))?;
-    Ok((message, packet.descriptors.pop()))
+    Ok(packet.descriptors.pop())
 }

@@ -18,8 +18,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync;
 use tokio::time::Instant;
 
-use super::connection::{Connection, Outcome, Question};
-use super::{Error, WorkloadInfo};
+use super::connection::{Connection, add};
+use super::{Error, Request, WorkloadInfo};
 use crate::sys::watch;
 
 /// Proxies that may wait to be accepted.
@@ -133,11 +133,11 @@ impl Server {
             state.connections.clone()
         };
         for connection in connections.iter().rev() {
-            match connection.ask(Question::del(uid), deadline).await {
-                Some(Outcome::Done) | None => {}
-                Some(Outcome::Refused(reason)) => {
-                    tracing::warn!(uid, reason, "the node proxy refused to drop a pod");
-                }
+            let question = Request::Del {
+                uid: uid.to_owned(),
+            };
+            if let Some(Err(reason)) = connection.ask(question, deadline).await {
+                tracing::warn!(uid, reason, "the node proxy refused to drop a pod");
             }
         }
     }
@@ -163,10 +163,9 @@ impl Server {
     ) -> Result<(), Error> {
         loop {
             let newest = self.newest(uid, &pod, began, deadline).await?;
-            let question = Question::add(uid, pod.clone());
-            match newest.ask(question, deadline).await {
-                Some(Outcome::Done) => return Ok(()),
-                Some(Outcome::Refused(reason)) => {
+            match newest.ask(add(uid, pod.clone()), deadline).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(reason)) => {
                     let uid = uid.to_owned();
                     return Err(Error::Refused { uid, reason });
                 }

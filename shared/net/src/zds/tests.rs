@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::zds::LONGEST;
+use ambit_proto::workload::zds as wire;
 use prost::Message;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
@@ -89,7 +91,7 @@ fn pod(name: &str) -> Pod {
     }
 }
 
-async fn next(proxy: &mut Client) -> Request {
+async fn next(proxy: &mut Client) -> Request<OwnedFd> {
     proxy
         .receive()
         .await
@@ -267,7 +269,7 @@ async fn invalid_requests_are_refused_one_by_one_and_leak_nothing() {
     listener.listen(1).expect("listening");
     let mut proxy = Client::connect(&path).await.expect("connected");
     let (agent, _) = listener.accept().expect("accepted");
-    let mut buffer = [0; PACKET];
+    let mut buffer = [0; LONGEST];
     let hello = receive_packet(agent.as_fd(), &mut buffer).expect("a hello");
     assert_eq!(buffer[..hello.length], [8, 1], "as istio's proxies say it");
 
@@ -309,7 +311,7 @@ async fn invalid_requests_are_refused_one_by_one_and_leak_nothing() {
         ),
         (message(None), 0, "a request of an unknown kind"),
         (vec![0xff; 10], 0, "invalid varint"),
-        (vec![0x0a; PACKET + 1], 1, "the packet is too long"),
+        (vec![0x0a; LONGEST + 1], 1, "the packet is too long"),
     ];
     for (bytes, descriptors, reason) in cases {
         // An empty message is the end of a connection; one unknown field is not.

@@ -2,21 +2,16 @@
 //!
 //! It asks the agent and passes the chain's result on. CNI specification 1.1.
 
-mod input;
-mod output;
-
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ambit_core::cni::agent::{Command, LATER, PodName, Request};
+use ambit_core::cni::{self, CniError, Environment, NetConf};
 use serde_json::Value;
 
-use super::api::{self, Command, PodName, Request};
-use super::doubt;
-use input::{Environment, NetConf};
-use output::CniError;
-pub(super) use output::VERSIONS;
+use super::{api, doubt};
 
 /// Longer than the agent takes at its worst, shorter than a container runtime waits.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -57,7 +52,7 @@ pub(super) fn call(
 ) -> Result<String, CniError> {
     let command = variable("CNI_COMMAND").unwrap_or_default();
     if command == "VERSION" {
-        return Ok(output::versions());
+        return Ok(cni::versions());
     }
     let conf = NetConf::parse(input)?;
     match command.as_str() {
@@ -79,7 +74,7 @@ fn add(conf: &NetConf, variable: impl Fn(&str) -> Option<String>) -> Result<Stri
     if let Some(pod) = environment.pod.clone().filter(|pod| !conf.excludes(pod)) {
         ask(conf, request(Command::Add, environment, pod, &result)?)?;
     }
-    output::result(&conf.cni_version, result)
+    Ok(cni::result(&conf.cni_version, result))
 }
 
 fn check(conf: &NetConf, variable: impl Fn(&str) -> Option<String>) -> Result<(), CniError> {
@@ -99,7 +94,7 @@ fn del(conf: &NetConf, variable: impl Fn(&str) -> Option<String>) -> Result<(), 
         return Ok(());
     };
     match ask(conf, request(Command::Del, environment, pod, &Value::Null)?) {
-        Err(error) if error.code != api::LATER => Err(error),
+        Err(error) if error.code != LATER => Err(error),
         _ => Ok(()),
     }
 }
@@ -123,7 +118,7 @@ fn request(
         container_id: environment.container_id,
         pod,
         netns: environment.netns.map(PathBuf::from),
-        ips: input::ips(result)?,
+        ips: cni::ips(result)?,
     })
 }
 
@@ -134,7 +129,7 @@ fn ask(conf: &NetConf, request: Request) -> Result<(), CniError> {
         .map_err(|error| CniError::io("a runtime for one question", &error))?;
     let asked = runtime.block_on(api::ask(&conf.agent_socket, &request, PATIENCE));
     match asked {
-        Err(refusal) if refusal.code == api::LATER && doubt::is_over(&conf.agent_socket) => Ok(()),
+        Err(refusal) if refusal.code == LATER && doubt::is_over(&conf.agent_socket) => Ok(()),
         asked => asked.map(drop).map_err(CniError::from),
     }
 }

@@ -51,6 +51,7 @@ fn errors_are_coded_and_say_what_is_wrong() {
     let no_result = conf(json!({"prevResult": null}));
     let old = conf(json!({"cniVersion": "0.1.0"}));
     let odd = conf(json!({"prevResult": {"ips": [{"address": "ten"}]}}));
+    let single = conf(json!({"prevResult": {"ips": "10.0.0.7/24"}}));
     let cases = [
         (
             "MAKE",
@@ -70,6 +71,13 @@ fn errors_are_coded_and_say_what_is_wrong() {
         ("ADD", &no_result, ("X", ""), 7, "prevResult is missing"),
         ("CHECK", &no_result, ("X", ""), 7, "prevResult is missing"),
         ("ADD", &odd, ("X", ""), 6, "\"ten\" is no address"),
+        (
+            "ADD",
+            &single,
+            ("X", ""),
+            6,
+            "ips is \"10.0.0.7/24\", no list",
+        ),
         ("ADD", &good, ("CNI_NETNS", ""), 4, "CNI_NETNS is missing"),
         (
             "DEL",

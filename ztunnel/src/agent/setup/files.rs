@@ -10,10 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ambit_core::cni::conflist::{PLUGIN, chained, unchained};
 use parking_lot::Mutex;
 use serde_json::Value;
-
-use super::conflist::{PLUGIN, chained, unchained};
 
 /// What a runtime reads as configurations.
 const CONFIGURATIONS: [&str; 3] = ["conf", "conflist", "json"];

@@ -1,6 +1,5 @@
 //! The agent installs the CNI plugin on its node, and keeps it installed: other components write the same files.
 
-mod conflist;
 mod files;
 #[cfg(test)]
 mod tests;
@@ -9,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::cni::conflist;
 use ambit_telemetry::readiness::Readiness;
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};

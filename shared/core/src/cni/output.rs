@@ -1,22 +1,25 @@
-//! What the container runtime is told.
+//! What the container runtime is told: results and errors of the CNI specification 1.1.
 
 use std::fmt::Display;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::super::api::Refusal;
+use super::agent::Refusal;
 
 /// The versions of the specification that this plugin speaks, the newest last.
-pub(in super::super) const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 const NEWEST: &str = VERSIONS[VERSIONS.len() - 1];
 
 /// An error as CNI words it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct CniError {
-    pub(in super::super) code: u32,
-    pub(in super::super) msg: String,
-    pub(in super::super) details: String,
+pub struct CniError {
+    /// Below 100 the specification's, from 100 on the plugin's own.
+    pub code: u32,
+    /// What failed.
+    pub msg: String,
+    /// Why, and where.
+    pub details: String,
 }
 
 impl CniError {
@@ -28,28 +31,40 @@ impl CniError {
         }
     }
 
-    pub(super) fn version(found: &str) -> Self {
+    /// A version of the specification that is not spoken here.
+    #[must_use]
+    pub fn version(found: &str) -> Self {
         let details = format!("{found:?} is none of {}", VERSIONS.join(", "));
         Self::new(1, "incompatible CNI version", details)
     }
 
-    pub(super) fn environment(details: impl Into<String>) -> Self {
+    /// A variable is missing, or is not what it has to be.
+    #[must_use]
+    pub fn environment(details: impl Into<String>) -> Self {
         Self::new(4, "invalid environment variables", details)
     }
 
-    pub(super) fn io(what: &str, error: &dyn Display) -> Self {
+    /// The system does not let the plugin do its work.
+    #[must_use]
+    pub fn io(what: &str, error: &dyn Display) -> Self {
         Self::new(5, "I/O failure", format!("{what}: {error}"))
     }
 
-    pub(super) fn decode(details: impl Into<String>) -> Self {
+    /// Something is not what it has to be.
+    #[must_use]
+    pub fn decode(details: impl Into<String>) -> Self {
         Self::new(6, "cannot decode", details)
     }
 
-    pub(super) fn configuration(details: impl Into<String>) -> Self {
+    /// The plugin is in the wrong place.
+    #[must_use]
+    pub fn configuration(details: impl Into<String>) -> Self {
         Self::new(7, "invalid network configuration", details)
     }
 
-    pub(super) fn unavailable(socket: &Path, error: &dyn Display) -> Self {
+    /// Nobody answers at the agent's socket.
+    #[must_use]
+    pub fn unavailable(socket: &Path, error: &dyn Display) -> Self {
         let details = format!("node agent at {}: {error}", socket.display());
         Self::new(
             50,
@@ -59,7 +74,8 @@ impl CniError {
     }
 
     /// As JSON, in the version that the configuration asked for if that can be read.
-    pub(super) fn render(&self, input: &str) -> String {
+    #[must_use]
+    pub fn render(&self, input: &str) -> String {
         let asked = serde_json::from_str::<Value>(input).ok();
         let version = asked
             .as_ref()
@@ -81,15 +97,18 @@ impl From<Refusal> for CniError {
     }
 }
 
-pub(super) fn versions() -> String {
+/// The answer to `VERSION`.
+#[must_use]
+pub fn versions() -> String {
     let answer = json!({"cniVersion": NEWEST, "supportedVersions": VERSIONS});
     format!("{answer}\n")
 }
 
 /// The chain's result, unchanged but for the version, which every result has to say.
-pub(super) fn result(version: &str, mut result: Value) -> Result<String, CniError> {
+#[must_use]
+pub fn result(version: &str, mut result: Value) -> String {
     if let Some(fields) = result.as_object_mut() {
         fields.entry("cniVersion").or_insert_with(|| version.into());
     }
-    Ok(format!("{result}\n"))
+    format!("{result}\n")
 }

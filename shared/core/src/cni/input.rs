@@ -1,4 +1,4 @@
-//! What the container runtime says.
+//! What the container runtime says: the configuration on standard input, the rest in environment variables.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,18 +6,19 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::api::PodName;
-use super::super::config::cni_socket;
+use super::AGENT_SOCKET;
+use super::agent::PodName;
 use super::output::{CniError, VERSIONS};
 
 /// The plugin's configuration, with the result of the plugins before it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct NetConf {
-    pub(super) cni_version: String,
+pub struct NetConf {
+    /// One of [`VERSIONS`].
+    pub cni_version: String,
     /// Where the agent listens.
     #[serde(default = "agent_socket")]
-    pub(super) agent_socket: PathBuf,
+    pub agent_socket: PathBuf,
     /// Namespaces whose pods the agent is not asked about: what a cluster needs to start at all.
     #[serde(default)]
     exclude_namespaces: Vec<String>,
@@ -26,11 +27,15 @@ pub(super) struct NetConf {
 }
 
 fn agent_socket() -> PathBuf {
-    cni_socket().into()
+    AGENT_SOCKET.into()
 }
 
 impl NetConf {
-    pub(super) fn parse(text: &str) -> Result<Self, CniError> {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// It is none, or of a version that is not spoken here.
+    pub fn parse(text: &str) -> Result<Self, CniError> {
         let conf: Self = serde_json::from_str(text)
             .map_err(|error| CniError::decode(format!("network configuration: {error}")))?;
         if !VERSIONS.contains(&conf.cni_version.as_str()) {
@@ -39,8 +44,11 @@ impl NetConf {
         Ok(conf)
     }
 
-    /// The result so far: this plugin gives no network of its own.
-    pub(super) fn result(&self) -> Result<Value, CniError> {
+    /// The result so far, an object: this plugin gives no network of its own.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn result(&self) -> Result<Value, CniError> {
         match &self.prev_result {
             Some(result) if result.is_object() => Ok(result.clone()),
             _ => Err(CniError::configuration(
@@ -49,22 +57,30 @@ impl NetConf {
         }
     }
 
-    pub(super) fn excludes(&self, pod: &PodName) -> bool {
+    /// Whether the agent is not to be asked about a pod.
+    #[must_use]
+    pub fn excludes(&self, pod: &PodName) -> bool {
         self.exclude_namespaces.contains(&pod.namespace)
     }
 }
 
 /// What comes in environment variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Environment {
-    pub(super) container_id: String,
-    pub(super) netns: Option<String>,
+pub struct Environment {
+    /// The sandbox, as the runtime knows it.
+    pub container_id: String,
+    /// The path of its network namespace; absent at some DELs.
+    pub netns: Option<String>,
     /// `None` when the sandbox is not a Kubernetes pod's.
-    pub(super) pod: Option<PodName>,
+    pub pod: Option<PodName>,
 }
 
 impl Environment {
-    pub(super) fn read(
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// Which is missing, or is not what it has to be.
+    pub fn read(
         variable: impl Fn(&str) -> Option<String>,
         needs_netns: bool,
     ) -> Result<Self, CniError> {
@@ -108,9 +124,20 @@ fn pod(args: &str) -> Result<Option<PodName>, CniError> {
     }))
 }
 
-/// The pod's addresses in the result, without their prefix.
-pub(super) fn ips(result: &Value) -> Result<Vec<IpAddr>, CniError> {
-    let entries = result["ips"].as_array().map_or(&[][..], Vec::as_slice);
+/// The pod's addresses in a result, without their prefix.
+///
+/// # Errors
+/// What is no address.
+pub fn ips(result: &Value) -> Result<Vec<IpAddr>, CniError> {
+    let entries = match &result["ips"] {
+        Value::Null => &[][..],
+        Value::Array(entries) => entries,
+        other => {
+            let found: String = other.to_string().chars().take(80).collect();
+            let reason = format!("prevResult: ips is {found}, no list");
+            return Err(CniError::decode(reason));
+        }
+    };
     entries
         .iter()
         .map(|entry| {

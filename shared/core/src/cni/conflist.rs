@@ -1,20 +1,20 @@
 //! The edit of a node's network configuration: this plugin behind the others, or gone from among them.
 //!
-//! Pure. Nothing but the list of plugins changes.
+//! Nothing but the list of plugins changes.
 
 use serde_json::{Map, Value, json};
 
-use super::super::cni::VERSIONS;
+use super::VERSIONS;
 
 /// The `type` of the plugin, which is the name of its binary.
-pub(super) const PLUGIN: &str = "ambit-cni";
+pub const PLUGIN: &str = "ambit-cni";
 
 /// The configuration with `plugin` as the last of its list; a configuration of one plugin alone becomes a list. `None` when
 /// it is so already.
 ///
 /// # Errors
 /// What is wrong with the configuration, and where.
-pub(super) fn chained(text: &str, plugin: &Value) -> Result<Option<String>, String> {
+pub fn chained(text: &str, plugin: &Value) -> Result<Option<String>, String> {
     let mut list = list(text)?;
     let version = list.get("cniVersion").and_then(Value::as_str);
     let version = version.unwrap_or_default().to_owned();
@@ -38,7 +38,7 @@ pub(super) fn chained(text: &str, plugin: &Value) -> Result<Option<String>, Stri
 ///
 /// # Errors
 /// What is wrong with the configuration, and where.
-pub(super) fn unchained(text: &str) -> Result<Option<String>, String> {
+pub fn unchained(text: &str) -> Result<Option<String>, String> {
     let mut list = list(text)?;
     let plugins = plugins(&mut list)?;
     let before = plugins.len();
