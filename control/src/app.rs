@@ -228,10 +228,11 @@ async fn start(
         Place::Folder(folder) => {
             let certificates = match folder.authority {
                 Certificates::Here(on_disk) => {
+                    let private = on_disk.folder().to_owned();
                     let (signing, keeping) = on_disk.follow();
                     tokio::spawn(keeping);
                     if let Some(published) = folder.published {
-                        let publishing = Publishing::new(published, signing.clone())
+                        let publishing = Publishing::new(published, &private, signing.clone())
                             .map_err(|error| anyhow!("--publish-dir: {error}"))?;
                         tokio::spawn(publishing.run());
                     }

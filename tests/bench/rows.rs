@@ -251,7 +251,7 @@ impl Quantity {
             Self::IdleMemory => "memory of one idle proxy (MB)",
             Self::HeldMemory => "memory of all proxies, connections held (MB)",
             Self::HeldConnectionMemory => "memory of a held connection, all proxies (kB)",
-            Self::PushTime => "10,000 services of 10 endpoints in force (s)",
+            Self::PushTime => "many services of 10 endpoints in force (s)",
             Self::PushMemory => "memory of a service or endpoint, one proxy (B)",
             Self::PushLongest => "longest request while they come and go, 1,000/s (ms)",
             Self::PushLongestOutside => "the same outside the mesh (ms)",

@@ -11,6 +11,7 @@ mod faults;
 mod fixtures;
 mod floods;
 mod flows;
+mod growth;
 mod joining;
 mod kubelet;
 mod lifecycle;

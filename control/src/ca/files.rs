@@ -61,12 +61,20 @@ pub(super) fn read(folder: &Path) -> Result<Pems, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         _ => text(name).map(Some),
     };
+    let revoked = optional(CRL)?;
+    // Who copies a file empties it first. That must not take everything back.
+    if revoked.as_ref().is_some_and(String::is_empty) {
+        return Err(format!(
+            "{}: it is empty, as a file is that is just being copied; where nothing is revoked, give it an empty line",
+            folder.join(CRL).display()
+        ));
+    }
     Ok(Pems {
         ca_cert: text("ca-cert.pem")?,
         ca_key: text("ca-key.pem")?,
         root_cert: text("root-cert.pem")?,
         cert_chain: optional("cert-chain.pem")?.unwrap_or_default(),
-        revoked: optional(CRL)?,
+        revoked,
     })
 }
 

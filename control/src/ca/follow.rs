@@ -48,8 +48,14 @@ impl OnDisk {
         &self.authority
     }
 
-    /// The authority that signs, and what keeps it as the folder has it, to be run beside: what does not hold together is
-    /// reported once and changes nothing.
+    /// Where its material is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The authority that signs, and what keeps it as the folder has it, to be run beside, as long as anybody has the
+    /// authority: what does not hold together is reported once and changes nothing.
     pub fn follow(self) -> (Signing, impl Future<Output = ()> + Send) {
         let Self {
             folder,

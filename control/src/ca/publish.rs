@@ -1,8 +1,8 @@
 //! Writes what proxies have to know of the authority into a folder, as ConfigMaps have it on Kubernetes: whom they trust, and
 //! whom they do not believe any longer.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,12 +20,21 @@ pub struct Publishing {
 }
 
 impl Publishing {
-    /// Publishes the authority of now.
+    /// Publishes the authority of now, whose own folder is `private`.
     ///
     /// # Errors
-    /// Which file cannot be written, and why.
-    pub fn new(folder: PathBuf, mut signing: Signing) -> Result<Self, String> {
+    /// Which file cannot be written, and why; or the folder has the authority's key in it.
+    pub fn new(folder: PathBuf, private: &Path, mut signing: Signing) -> Result<Self, String> {
         let now = signing.borrow_and_update().clone();
+        let named = |it: &Path, error| format!("{}: {error}", it.display());
+        fs::create_dir_all(&folder).map_err(|error| named(&folder, error))?;
+        let real = |it: &Path| fs::canonicalize(it).map_err(|error| named(it, error));
+        if real(private)?.starts_with(real(&folder)?) {
+            let folder = folder.display();
+            return Err(format!(
+                "{folder} has the authority's key in it: name another folder"
+            ));
+        }
         write_all(&folder, &now)?;
         Ok(Self { folder, signing })
     }
@@ -34,10 +43,9 @@ impl Publishing {
     pub async fn run(mut self) {
         let mut failing = false;
         loop {
-            if failing {
-                tokio::time::sleep(RETRY).await;
-            } else if self.signing.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = self.signing.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(RETRY), if failing => {}
             }
             let now = self.signing.borrow_and_update().clone();
             let written = write_all(&self.folder, &now);
@@ -54,7 +62,6 @@ impl Publishing {
 /// The lists go as those of ConfigMaps do: where there are none, no file is made, and one that is there is emptied; where nothing
 /// is said of them, it stays as it is.
 fn write_all(folder: &Path, authority: &Authority) -> Result<(), String> {
-    fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     write(&folder.join(ROOTS), authority.roots())?;
     let lists = folder.join(CRL);
     match authority.revoked() {
@@ -71,7 +78,9 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
             return Ok(());
         }
         let draft = path.with_extension("new");
-        fs::write(&draft, text)?;
+        let mut file = File::create(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
         fs::rename(&draft, path)
     };
     replace().map_err(|error| format!("{}: {error}", path.display()))
@@ -98,10 +107,12 @@ mod tests {
     async fn what_changes_is_published_and_what_is_not_said_stays() {
         let base = tempfile::tempdir().expect("a folder");
         let folder = base.path().join("published");
+        let private = tempfile::tempdir().expect("a folder");
         let (roots, lists) = (folder.join(ROOTS), folder.join(CRL));
         let first = authority(None);
         let (sender, signing) = watch::channel(first.clone());
-        let publishing = Publishing::new(folder.clone(), signing).expect("written");
+        let publishing = Publishing::new(folder.clone(), private.path(), signing);
+        let publishing = publishing.expect("written");
         assert_eq!(fs::read_to_string(&roots).expect("roots"), first.roots());
         assert!(!lists.exists());
 
@@ -127,12 +138,28 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_cannot_be_written_is_named() {
+    fn a_folder_that_cannot_be_written_or_has_the_key_is_named() {
         let base = tempfile::tempdir().expect("a folder");
-        let file = base.path().join("file");
+        let (file, private) = (base.path().join("file"), base.path().join("deep/ca"));
         fs::write(&file, "").expect("written");
+        fs::create_dir_all(&private).expect("made");
+        let link = base.path().join("link");
+        std::os::unix::fs::symlink(&private, &link).expect("made");
         let (_sender, signing) = watch::channel(authority(None));
-        let error = Publishing::new(file.clone(), signing).expect_err("no folder");
-        assert!(error.starts_with(&file.display().to_string()), "{error}");
+        let key = "has the authority's key in it";
+        for (folder, why) in [
+            (file, "File exists"),
+            (private.clone(), key),
+            (private.join("../ca"), key),
+            (link, key),
+            (base.path().join("deep"), key),
+        ] {
+            let error = Publishing::new(folder.clone(), &private, signing.clone());
+            let error = error.expect_err("no folder for it");
+            assert!(error.starts_with(&folder.display().to_string()), "{error}");
+            assert!(error.contains(why), "{error}");
+        }
+        let below = private.join("published");
+        assert!(Publishing::new(below, &private, signing).is_ok());
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ambit_core::clock::Jump;
 use ambit_net::clock::Jumps;
 use arc_swap::ArcSwap;
 use rcgen::KeyPair;
@@ -15,6 +16,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::time::Instant;
 use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 
@@ -91,21 +93,28 @@ impl ServerCertificate {
         }
     }
 
-    /// Renews at half life, when the authority is another one, and when the clock was set, which what was signed before goes
-    /// by; until there is no authority.
+    /// Renews at half life, and when the authority is another one; until there is no authority. A clock that was set forward
+    /// brings that nearer: it may be wrong, and what is signed by it good for nobody yet. What was signed before one that was set
+    /// back may be good for nobody, and is signed anew at once.
     async fn renew(&self, mut changed: Signing, names: &[String]) {
-        let mut wait = LIFETIME / 2;
+        let mut due = Instant::now() + LIFETIME / 2;
         let mut jumps = Jumps::new(Arc::new(SystemTime::now));
         loop {
             tokio::select! {
                 kept = changed.changed() => if kept.is_err() { return },
                 jump = jumps.next() => {
                     tracing::warn!("the clock of this machine was set {jump}: the server certificate is renewed by it");
+                    if let Jump::Forward(by) = jump
+                        && let Some(earlier) = due.checked_sub(by).filter(|at| *at > Instant::now())
+                    {
+                        due = earlier;
+                        continue;
+                    }
                 }
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep_until(due) => {}
             }
             let authority = changed.borrow_and_update().clone();
-            wait = match issue(&authority, names) {
+            let wait = match issue(&authority, names) {
                 Ok(certified) => {
                     self.current.store(Arc::new(certified));
                     LIFETIME / 2
@@ -115,6 +124,7 @@ impl ServerCertificate {
                     RETRY
                 }
             };
+            due = Instant::now() + wait;
         }
     }
 

@@ -85,13 +85,15 @@ impl Rotation {
     /// Has every certificate renewed within `within`, for what they come with is out of date. What is being signed now may be
     /// as well, and is signed once more. What fails is repeated as it would be. `jitter` gives numbers in `0.0..1.0`.
     pub fn renew_all(&mut self, now: Instant, within: Duration, mut jitter: impl FnMut() -> f64) {
-        for item in self.items.values_mut().filter(|item| !item.failing) {
+        for item in self.items.values_mut() {
             let by = now + within.mul_f64(jitter().clamp(0.0, 1.0));
             match item.due {
-                Some(due) if item.expires.is_some() => item.due = Some(due.min(by)),
-                // The first one is still to be asked for.
-                Some(_) => {}
                 None => item.renew_by = Some(by),
+                Some(due) if item.expires.is_some() && !item.failing => {
+                    item.due = Some(due.min(by))
+                }
+                // The first one, or the next attempt, is still to be asked for.
+                Some(_) => {}
             }
         }
     }

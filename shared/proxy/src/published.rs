@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct Published<T>(ArcSwap<T>);
 
 impl<T: Send + Sync + 'static> Published<T> {
-    #[allow(missing_docs)]
+    /// With what is in force at first.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self(ArcSwap::from_pointee(value))
@@ -35,7 +35,7 @@ impl<T: Send + Sync + 'static> Published<T> {
         self.0.load_full()
     }
 
-    /// Puts another in force. To be called in the runtime that may take its time, not in one of workers.
+    /// Puts another in force. There is one who does; to be called in the runtime that may take its time, not in one of workers.
     pub fn replace(&self, value: Arc<T>) {
         let old = self.0.swap(value);
         // Outside of a runtime (a test) there is nobody else to leave it to.

@@ -90,7 +90,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A constant rate, every variant once.
+    /// A constant rate, every variant once, the direct way first.
     fn steady(&self, table: &mut Table) -> anyhow::Result<()> {
         let mut direct = None;
         for variant in &self.variants {

@@ -34,7 +34,7 @@ impl Quantity {
             Self::SaturatedCpu => "CPU, 64 connections (us/request)",
             Self::LatencyP50 => "latency p50 at 1,000/s (us)",
             Self::LatencyP99 => "latency p99 at 1,000/s (us)",
-            Self::AddedP99 => "of that added by the waypoint (us)",
+            Self::AddedP99 => "p99 beyond that of direct in the same turn (us)",
             Self::SteadyCpu => "CPU at 1,000/s (us/request)",
             Self::SlowStreamMemory => "memory of a slow reader (kB)",
             Self::ConnectionMemory => "memory of a held connection (kB)",

@@ -44,12 +44,20 @@ pub(super) fn read(root: &Path) -> io::Result<Published> {
 
 /// Brings what changes to every namespace, for ever.
 pub(super) async fn keep(cluster: Arc<Cluster>, root: PathBuf) {
+    let mut said = None;
     loop {
         sleep(LOOK).await;
         match read(&root) {
-            Ok(published) => cluster.write(|store| store.publish(published)),
+            Ok(published) => {
+                said = None;
+                cluster.write(|store| store.publish(published));
+            }
             Err(error) => {
-                tracing::error!(%error, "what the control plane publishes cannot be read");
+                let error = Some(error.to_string());
+                if said != error {
+                    tracing::error!(error, "what the control plane publishes cannot be read");
+                }
+                said = error;
             }
         }
     }

@@ -17,6 +17,8 @@ pub(super) fn note(socket: &Path) -> io::Result<()> {
     note_at(socket, now()?)
 }
 
+/// Notes it as of `at`, in seconds since the machine started. A note that was cut off is none that ever ends: it is the next
+/// agent that clears it.
 pub(super) fn note_at(socket: &Path, at: i64) -> io::Result<()> {
     std::fs::write(file(socket), at.to_string())
 }

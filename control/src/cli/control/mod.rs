@@ -61,7 +61,8 @@ pub struct Flags {
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
     /// The certificate authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, and ca-crl.pem where something is
-    /// revoked; made when the folder is missing or empty, read again when it changes. Not on Kubernetes
+    /// revoked; made when the folder is missing or empty, read again when it changes (the steps to another root are those
+    /// of a Secret; move files into place). Not on Kubernetes
     #[arg(long, value_name = "DIR")]
     pub ca_dir: Option<PathBuf>,
     /// Folder in which is written what proxies have to know of the authority, whenever that changes: root-cert.pem

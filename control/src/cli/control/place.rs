@@ -61,8 +61,6 @@ impl Flags {
             );
         } else if self.ca_address.is_some() {
             check.wrong(flag, "is not for --ca-address: another authority publishes");
-        } else if self.publish_dir == self.ca_dir {
-            check.wrong(flag, "is --ca-dir, which has the key: name another folder");
         }
     }
 

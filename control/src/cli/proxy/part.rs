@@ -101,6 +101,7 @@ impl Part {
                 "denials",
                 &[
                     ("COUNT", "/count"),
+                    ("OVER", "/over"),
                     ("DIRECTION", "/direction"),
                     ("SOURCE", "/source"),
                     ("IDENTITY", "/sourceIdentity"),

@@ -151,6 +151,16 @@ fn all_are_renewed_soon_when_what_they_come_with_is_out_of_date() {
     assert_eq!(r.poll(late), Some(id("signing")));
     let then = r.issued(&id("signing"), HOUR, late, 0.5);
     assert_eq!(then, Some(late + HOUR / 2));
+    // So is what failed before and is asked for again.
+    let again = r.failed(&id("signing"), late, 1.0);
+    assert_eq!(again, None, "nobody asks for it now");
+    let asked = late + HOUR / 2;
+    assert_eq!(r.poll(asked), Some(id("signing")));
+    let retry = r.failed(&id("signing"), asked, 1.0).expect("wanted");
+    assert!(drain(&mut r, retry).contains(&id("signing")));
+    r.renew_all(retry, 10 * second, || 0.5);
+    let soon = r.issued(&id("signing"), HOUR, retry, 0.5);
+    assert_eq!(soon, Some(retry + 5 * second));
 }
 
 #[test]

@@ -54,9 +54,7 @@ impl fmt::Display for RouteKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.protocol.as_str())?;
         f.write_str("/")?;
-        self.route.fmt(f)?;
-        f.write_str("/")?;
-        self.rule.fmt(f)
+        write!(f, "{}/{}", self.route, self.rule)
     }
 }
 

@@ -15,6 +15,9 @@ use super::{CaError, Signer};
 use crate::clock::Jumps;
 use crate::tls::Certified;
 
+/// Clocks that differ by less are right: an authority need not date back what it signs.
+const SKEW: Duration = Duration::from_secs(60);
+
 /// The half of a [`CertificateStore`](super::CertificateStore) that talks to the authority.
 /// Dropping it ends issuance: certificates stay until they expire, waiting callers fail.
 pub struct Driver<S> {
@@ -110,7 +113,7 @@ impl<S: Signer> Driver<S> {
     ) -> Result<(Certified, Duration), CaError> {
         let now = (self.shared.settings.clock)();
         if let Ok(ahead) = certified.not_before().duration_since(now)
-            && !ahead.is_zero()
+            && ahead > SKEW
             && outlasts(ahead)
         {
             return Err(CaError::Early {

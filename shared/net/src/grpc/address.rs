@@ -38,13 +38,13 @@ impl Address {
         &self.0.uri
     }
 
-    /// Whose certificate is expected; None for plain HTTP.
     /// Whether who answers there is verified with root certificates.
     #[must_use]
     pub fn is_verified(&self) -> bool {
         self.0.server_name.is_some()
     }
 
+    /// Whose certificate is expected; None for plain HTTP.
     pub(crate) fn server_name(&self) -> Option<&ServerName<'static>> {
         self.0.server_name.as_ref()
     }

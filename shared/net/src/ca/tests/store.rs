@@ -303,6 +303,22 @@ async fn a_certificate_of_the_future_does_not_replace_one_of_now() {
     assert_eq!(t.standing(), (Standing::Valid, false));
 }
 
+/// Who signs need not date back, and no two clocks are the same.
+#[tokio::test(start_paused = true)]
+async fn a_certificate_of_the_next_minute_is_one_of_now() {
+    let (theirs, ahead) = settable();
+    *ahead.lock() = 2;
+    let t = Test::of(TestSigner::new(theirs, 24 * HOUR), clock(), 8);
+    let web = t.store.want(&id("web"));
+    let first = web.get().await.expect("signed");
+    assert!(first.not_before() > (t.clock)(), "it is of the future");
+    pass(14 * HOUR).await;
+    let second = web.get().await.expect("signed");
+    assert_ne!(second.serial(), first.serial());
+    assert_eq!(t.standing(), (Standing::Valid, false));
+    assert_eq!(t.signer.asked().len(), 2);
+}
+
 /// This clock is behind for good: the last moment to change is before the old certificate has ended for everybody else.
 #[tokio::test(start_paused = true)]
 async fn a_certificate_of_the_future_is_better_than_none() {
