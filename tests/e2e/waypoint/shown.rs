@@ -146,6 +146,7 @@ fn proxies_show_what_they_know() {
     let reason = "denied by policy mesh/of-v1, rule 0";
     let cells = [
         "1",
+        "0",
         "inbound",
         "mesh/client",
         &caller,
