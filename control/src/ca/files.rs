@@ -104,13 +104,7 @@ fn make(folder: &Path, pems: &Pems) -> io::Result<()> {
 }
 
 fn write_all(folder: &Path, pems: &Pems) -> io::Result<()> {
-    let texts = [
-        &pems.ca_cert,
-        &pems.ca_key,
-        &pems.root_cert,
-        &pems.cert_chain,
-    ];
-    for (name, text) in NAMES.iter().zip(texts).rev() {
+    for (name, text) in pems.files().into_iter().rev() {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)

@@ -10,13 +10,7 @@ fn material() -> Pems {
 }
 
 fn put(folder: &Path, pems: &Pems) {
-    let files = [
-        ("ca-cert.pem", &pems.ca_cert),
-        ("ca-key.pem", &pems.ca_key),
-        ("root-cert.pem", &pems.root_cert),
-        ("cert-chain.pem", &pems.cert_chain),
-    ];
-    for (name, text) in files {
+    for (name, text) in pems.files() {
         fs::write(folder.join(name), text).expect("written");
     }
 }

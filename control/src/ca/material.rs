@@ -14,7 +14,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
-use super::files::CRL;
+use super::files::{CRL, NAMES};
 
 /// Clocks of peers may be behind by at most this much, one that was set back by mistake among them.
 const MAX_BACKDATE: Duration = Duration::from_secs(300);
@@ -58,6 +58,18 @@ impl std::fmt::Debug for Authority {
 }
 
 impl Pems {
+    /// Name and text of each file that an authority has, the certificate that signs first; not of its revocation lists.
+    #[must_use]
+    pub fn files(&self) -> [(&'static str, &str); 4] {
+        let [ca_cert, ca_key, root_cert, cert_chain] = NAMES;
+        [
+            (ca_cert, &self.ca_cert),
+            (ca_key, &self.ca_key),
+            (root_cert, &self.root_cert),
+            (cert_chain, &self.cert_chain),
+        ]
+    }
+
     /// A new root that signs by itself.
     ///
     /// # Errors

@@ -10,8 +10,6 @@ use std::time::{Duration, SystemTime};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use super::change::take_up;
@@ -214,17 +212,7 @@ impl Known {
 }
 
 fn read(wire: Wire<'_>) -> Told {
-    #[derive(Deserialize)]
-    struct Event<T> {
-        object: T,
-    }
-    fn of<T: DeserializeOwned>(wire: Wire<'_>) -> Result<T, serde_json::Error> {
-        match wire {
-            Wire::Item(item) => T::deserialize(item),
-            Wire::Event(line) => serde_json::from_slice::<Event<T>>(line).map(|event| event.object),
-        }
-    }
-    let secret: Secret = of(wire).map_err(|error| error.to_string())?;
+    let secret: Secret = wire.object().map_err(|error| error.to_string())?;
     let data = secret.data.unwrap_or_default();
     let text = |name: &str| match data.get(name) {
         Some(ByteString(bytes)) => {
@@ -247,15 +235,9 @@ fn read(wire: Wire<'_>) -> Told {
 }
 
 fn secret(namespace: &str, pems: &Pems) -> Secret {
-    let texts = [
-        &pems.ca_cert,
-        &pems.ca_key,
-        &pems.root_cert,
-        &pems.cert_chain,
-    ];
-    let lists = pems.revoked.as_ref().map(|lists| (CRL, lists));
-    let data = NAMES.into_iter().zip(texts).chain(lists);
-    let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.clone().into_bytes())));
+    let lists = pems.revoked.as_deref().map(|lists| (CRL, lists));
+    let data = pems.files().into_iter().chain(lists);
+    let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.into())));
     let managed = [("app.kubernetes.io/managed-by", FIELD_MANAGER)];
     let managed = managed.map(|(label, value)| (label.to_owned(), value.to_owned()));
     Secret {

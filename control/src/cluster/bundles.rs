@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use ambit_core::backoff::Backoff;
 use rand::Rng;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
@@ -333,14 +332,7 @@ impl Writer {
 }
 
 fn read(wire: Wire<'_>, file: &str) -> Told {
-    #[derive(Deserialize)]
-    struct Event {
-        object: Value,
-    }
-    let object = match wire {
-        Wire::Item(item) => item.clone(),
-        Wire::Event(line) => serde_json::from_slice::<Event>(line).ok()?.object,
-    };
+    let object: Value = wire.object().ok()?;
     let namespace = object["metadata"]["namespace"].as_str()?.to_owned();
     let text = object["data"][file].as_str().unwrap_or_default();
     let owners = object["metadata"]["ownerReferences"].as_array();

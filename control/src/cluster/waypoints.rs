@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use ambit_core::backoff::Backoff;
 use rand::Rng;
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
@@ -215,14 +214,7 @@ fn patches_of(namespace: &str, gateway: &Gateway, index: &Index) -> Result<Patch
 
 /// Namespace, name and object.
 fn read(wire: Wire<'_>) -> Option<(String, String, Value)> {
-    #[derive(Deserialize)]
-    struct Event {
-        object: Value,
-    }
-    let object = match wire {
-        Wire::Item(item) => item.clone(),
-        Wire::Event(line) => serde_json::from_slice::<Event>(line).ok()?.object,
-    };
+    let object: Value = wire.object().ok()?;
     let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
     Some((text("namespace")?, text("name")?, object))
 }

@@ -71,6 +71,25 @@ pub enum Wire<'a> {
     Event(&'a [u8]),
 }
 
+/// What a line of a watch is read for.
+#[derive(Deserialize)]
+struct Event<T> {
+    object: T,
+}
+
+impl Wire<'_> {
+    /// The object, of whatever kind.
+    ///
+    /// # Errors
+    /// It does not read as that.
+    pub fn object<T: DeserializeOwned>(self) -> Result<T, serde_json::Error> {
+        match self {
+            Self::Item(item) => T::deserialize(item),
+            Self::Event(line) => serde_json::from_slice::<Event<T>>(line).map(|event| event.object),
+        }
+    }
+}
+
 /// Reads an object of a known kind that has a name.
 ///
 /// # Errors
@@ -229,27 +248,17 @@ impl Readable for Json {
 
 impl Readable for Wire<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
-        #[derive(Deserialize)]
-        struct Event<T> {
-            object: T,
-        }
-        let read = match self {
-            Wire::Item(item) => T::deserialize(*item).map_err(|error| {
-                let blamed = serde_path_to_error::deserialize::<_, T>(*item).err();
-                (blamed.map(|it| it.path().to_string()), error)
-            }),
-            Wire::Event(line) => serde_json::from_slice::<Event<T>>(line)
-                .map(|event| event.object)
-                .map_err(|error| {
+        self.object().map_err(|error| {
+            let blamed = match self {
+                Wire::Item(item) => serde_path_to_error::deserialize::<_, T>(*item).err(),
+                Wire::Event(line) => {
                     let mut again = serde_json::Deserializer::from_slice(line);
-                    let blamed = serde_path_to_error::deserialize::<_, Event<T>>(&mut again).err();
-                    (blamed.map(|it| it.path().to_string()), error)
-                }),
-        };
-        read.map_err(|(path, error)| {
+                    serde_path_to_error::deserialize::<_, Event<T>>(&mut again).err()
+                }
+            };
             let error = error.to_string();
             let error = error.split(" at line ").next().unwrap_or_default();
-            let path = path.unwrap_or_default();
+            let path = blamed.map(|it| it.path().to_string()).unwrap_or_default();
             let path = path.strip_prefix("object.").unwrap_or(&path);
             (0, format!("{path}: {error}"))
         })

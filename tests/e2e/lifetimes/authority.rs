@@ -62,13 +62,7 @@ pub(super) fn plug(lab: &Lab, pems: &Pems) {
     let draft = tempfile::tempdir().expect("a folder");
     write(draft.path(), pems);
     let from = |name: &str| draft.path().join(name).to_string_lossy().into_owned();
-    let files = [
-        "ca-cert.pem",
-        "ca-key.pem",
-        "root-cert.pem",
-        "cert-chain.pem",
-    ]
-    .map(from);
+    let files = pems.files().map(|(name, _)| from(name));
     let mut argv = vec!["cp"];
     argv.extend(files.iter().map(String::as_str));
     argv.push(FOLDER);
@@ -77,12 +71,7 @@ pub(super) fn plug(lab: &Lab, pems: &Pems) {
 
 fn write(folder: &Path, pems: &Pems) {
     fs::create_dir_all(folder).expect("a folder");
-    for (name, text) in [
-        ("ca-cert.pem", &pems.ca_cert),
-        ("ca-key.pem", &pems.ca_key),
-        ("root-cert.pem", &pems.root_cert),
-        ("cert-chain.pem", &pems.cert_chain),
-    ] {
+    for (name, text) in pems.files() {
         fs::write(folder.join(name), text).expect("written");
     }
 }

@@ -74,7 +74,7 @@ fn roots_rotate_under_load_without_a_failed_request() {
         let running = LOADS.map(|(pod, arguments)| {
             let (lab, stop) = (&lab, &stop);
             let more = ["--json", "--duration", "8s"];
-            let arguments: Vec<&str> = arguments.iter().copied().chain(more).collect();
+            let arguments: Vec<&str> = arguments.split(' ').chain(more).collect();
             scope.spawn(move || {
                 let mut reports = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
@@ -103,10 +103,10 @@ fn roots_rotate_under_load_without_a_failed_request() {
     let mut requests = [0; LOADS.len()];
     for ((reports, (pod, arguments)), requests) in reports.iter().zip(LOADS).zip(&mut requests) {
         for report in reports {
-            assert_eq!(errors(report), 0, "{pod} {arguments:?}: {report}");
+            assert_eq!(errors(report), 0, "{pod} {arguments}: {report}");
             *requests += report["requests"].as_u64().unwrap_or_default();
         }
-        assert!(*requests > 100, "{pod} {arguments:?}: {reports:?}");
+        assert!(*requests > 100, "{pod} {arguments}: {reports:?}");
     }
 
     let [gone @ .., last] = &authorities[..] else {

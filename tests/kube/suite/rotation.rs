@@ -44,13 +44,7 @@ spec:
 /// The files of an authority, as its reader has them.
 fn write(folder: &Path, pems: &Pems) {
     std::fs::create_dir(folder).expect("a folder");
-    let files = [
-        ("ca-cert.pem", &pems.ca_cert),
-        ("ca-key.pem", &pems.ca_key),
-        ("root-cert.pem", &pems.root_cert),
-        ("cert-chain.pem", &pems.cert_chain),
-    ];
-    for (name, text) in files {
+    for (name, text) in pems.files() {
         std::fs::write(folder.join(name), text).expect("written");
     }
 }

@@ -52,10 +52,6 @@ impl Item {
 #[must_use]
 pub fn name(wire: Wire<'_>) -> Option<String> {
     #[derive(Deserialize)]
-    struct Event {
-        object: Named,
-    }
-    #[derive(Deserialize)]
     struct Named {
         metadata: Metadata,
     }
@@ -65,25 +61,13 @@ pub fn name(wire: Wire<'_>) -> Option<String> {
     }
     match wire {
         Wire::Item(item) => item["metadata"]["name"].as_str().map(str::to_owned),
-        Wire::Event(line) => {
-            let event = serde_json::from_slice::<Event>(line).ok()?;
-            Some(event.object.metadata.name)
-        }
+        Wire::Event(_) => Some(wire.object::<Named>().ok()?.metadata.name),
     }
 }
 
 /// Key and version of an object that cannot be read otherwise.
 fn head(kind: Kind, wire: Wire<'_>) -> (Option<Key>, String) {
-    #[derive(Deserialize)]
-    struct Event {
-        object: Value,
-    }
-    let object = match wire {
-        Wire::Item(item) => item.clone(),
-        Wire::Event(line) => serde_json::from_slice::<Event>(line)
-            .map(|event| event.object)
-            .unwrap_or_default(),
-    };
+    let object = wire.object::<Value>().unwrap_or_default();
     let text = |field: &str| object["metadata"][field].as_str();
     let key = text("name").map(|name| Key {
         kind,
