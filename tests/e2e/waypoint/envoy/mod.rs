@@ -26,6 +26,7 @@ use self::generate::generate;
 use self::model::{Case, Request, SERVERS};
 use self::send::Outcome;
 use super::scene::{manifests, program_pod};
+use super::told::lines;
 use crate::fixtures::{addresses, namespace, text};
 use crate::flows::start;
 
@@ -68,9 +69,10 @@ fn a_waypoint_and_an_envoy_do_the_same() {
     let shown: Vec<_> = wrong.iter().take(40).map(String::as_str).collect();
     assert!(
         wrong.is_empty(),
-        "seed {seed}: {} of {count} requests differ, such as\n{}",
+        "seed {seed}: {} of {count} requests differ, such as\n{}\nwithout an answer of a server: {:#?}",
         wrong.len(),
-        shown.join("\n")
+        shown.join("\n"),
+        lines(&scene.lab, &["\" 503 "])
     );
     if (seed, count) == (SEED, REQUESTS) {
         let stale: Vec<_> = met.iter().filter(|(_, count)| **count == 0).collect();

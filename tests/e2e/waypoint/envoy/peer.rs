@@ -58,6 +58,8 @@ fn manager(case: &Case) -> Value {
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
         "common_http_protocol_options": {"headers_with_underscores_action": "DROP_HEADER"},
         "use_remote_address": true,
+        // Its own second after every answer that it closes with is most of this test's time.
+        "delayed_close_timeout": "0.05s",
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
         "route_config": {
             "most_specific_header_mutations_wins": true,
