@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::config::Config;
 use super::locks::Locks;
 use super::pod::{Decision, Mark, Pod, decide};
+use super::probes::Probes;
 use super::processes::Processes;
 use super::records::{Record, Records};
 use super::source::Source;
@@ -30,13 +31,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Enrolment<S> {
     pub(super) source: S,
     pub(super) proxies: zds::Server,
-    pub(super) records: Records,
+    pub(super) records: Arc<Records>,
     /// Pods that started and stayed out of the mesh: where they are, should they be labelled later.
     pub(super) outside: Records,
     pub(super) locks: Locks,
     /// The node's namespace: a pod that shares it is never captured.
     pub(super) node: Netns,
     pub(super) processes: Processes,
+    pub(super) probes: Probes,
     dns_capture: bool,
     source_timeout: Duration,
     pub(super) proxy_timeout: Duration,
@@ -58,16 +60,18 @@ impl<S: Source> Enrolment<S> {
         let in_folder = |error| io::Error::other(format!("{}: {error}", folder.display()));
         let proc = config.host_proc.as_deref();
         let processes = Processes::at(proc.unwrap_or(Path::new("/proc")));
+        let node = match proc {
+            Some(_) => processes.node()?,
+            None => Netns::current()?,
+        };
         Ok(Self {
             source,
             proxies,
-            records: Records::open(&folder).map_err(in_folder)?,
+            records: Arc::new(Records::open(&folder).map_err(in_folder)?),
             outside: Records::open(&folder.join("outside")).map_err(in_folder)?,
             locks: Locks::default(),
-            node: match proc {
-                Some(_) => processes.node()?,
-                None => Netns::current()?,
-            },
+            probes: Probes::new(node.clone()),
+            node,
             processes,
             changed: Notify::new(),
             dns_capture: config.dns_capture,
@@ -100,7 +104,7 @@ impl<S: Source> Enrolment<S> {
             self.proxies.restore(&record.uid, served(&record, &netns)?);
             tracing::info!(pod, "pod taken over from an earlier agent");
         }
-        self.mark_probes().await
+        self.probes.mark(&self.records).await
     }
 
     /// A pod starts. When this returns well it is protected, or not part of the mesh.
@@ -244,7 +248,7 @@ impl<S: Source> Enrolment<S> {
             error => refuse(&error),
         })?;
         let kept = match self.records.insert(record.clone()) {
-            Ok(()) => self.mark_probes().await,
+            Ok(()) => self.probes.mark(&self.records).await,
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
@@ -273,7 +277,7 @@ impl<S: Source> Enrolment<S> {
             uid = record.uid,
             "pod left the mesh"
         );
-        self.mark_probes().await
+        self.probes.mark(&self.records).await
     }
 
     /// Proxies let go of a pod, unless they have.
@@ -298,13 +302,6 @@ impl<S: Source> Enrolment<S> {
             dns: record.dns_capture.unwrap_or(self.dns_capture),
             exclusions: record.exclusions.clone(),
         }
-    }
-
-    /// The node's probes come from an address of their own, towards all pods of the mesh.
-    pub(super) async fn mark_probes(&self) -> io::Result<()> {
-        let ips: Vec<_> = self.records.all().into_iter().flat_map(|r| r.ips).collect();
-        let node = self.node.clone();
-        blocking(move || node.run(|| capture::apply_host(ips).map_err(Into::into))).await
     }
 }
 

@@ -231,7 +231,7 @@ impl<S: Source> Enrolment<S> {
         given.map_err(|error| error.to_string())?;
         let done = match self.capture(&record, &netns).await {
             Ok(()) => match self.records.insert(record.clone()) {
-                Ok(()) => self.mark_probes().await,
+                Ok(()) => self.probes.mark(&self.records).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(io::Error::other(error)),
@@ -304,8 +304,7 @@ impl<S: Source> Enrolment<S> {
                 heard = self.source.mark(&pod, Mark::None).await;
             }
         }
-        let node = self.node.clone();
-        blocking(move || node.run(|| capture::remove_host().map_err(Into::into))).await?;
+        self.probes.forget().await?;
         self.records.clear()?;
         done
     }

@@ -16,6 +16,7 @@ mod kubernetes;
 mod late;
 mod locks;
 mod pod;
+mod probes;
 mod processes;
 mod recapture;
 mod reconcile;
