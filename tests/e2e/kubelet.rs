@@ -94,7 +94,10 @@ fn a_container_finds_what_its_pod_says() {
         "/shared/order",
     ]);
     assert_eq!(side.success(), "one\ntwo\n");
-    assert_eq!(lab.logs("work/rich"), "rich started\n");
+    let said = eventually("a first line", PATIENCE, || {
+        Some(lab.logs("work/rich")).filter(|it| !it.is_empty())
+    });
+    assert_eq!(said, "rich started\n");
     let user = say("cat /proc/1/status | grep ^Uid; ls -ln /proc | head -1");
     assert!(user.starts_with("Uid:\t0"), "{user}");
 }
@@ -108,11 +111,11 @@ fn another_user_and_own_processes() {
         arguments.extend(argv);
         lab.run(arguments).success()
     };
-    assert_eq!(
-        run("side", &["sh", "-c", script]),
-        "1\n",
-        "only its own processes are seen"
-    );
+    // A pod runs once its containers have begun: what they do first may take them a moment.
+    let seen = eventually("its own process", PATIENCE, || {
+        Some(run("side", &["sh", "-c", script])).filter(|it| it != "0\n")
+    });
+    assert_eq!(seen, "1\n", "only its own processes are seen");
     let said = lab
         .run(["logs", "-n", "work", "-c", "side", "rich"])
         .success();

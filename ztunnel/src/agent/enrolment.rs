@@ -64,13 +64,14 @@ impl<S: Source> Enrolment<S> {
             Some(_) => processes.node()?,
             None => Netns::current()?,
         };
+        let records = Arc::new(Records::open(&folder).map_err(in_folder)?);
         Ok(Self {
             source,
             proxies,
-            records: Arc::new(Records::open(&folder).map_err(in_folder)?),
+            probes: Probes::new(node.clone(), records.clone()),
+            records,
             outside: Records::open(&folder.join("outside")).map_err(in_folder)?,
             locks: Locks::default(),
-            probes: Probes::new(node.clone()),
             node,
             processes,
             changed: Notify::new(),
@@ -104,7 +105,7 @@ impl<S: Source> Enrolment<S> {
             self.proxies.restore(&record.uid, served(&record, &netns)?);
             tracing::info!(pod, "pod taken over from an earlier agent");
         }
-        self.probes.mark(&self.records).await
+        self.probes.mark().await
     }
 
     /// A pod starts. When this returns well it is protected, or not part of the mesh.
@@ -248,7 +249,7 @@ impl<S: Source> Enrolment<S> {
             error => refuse(&error),
         })?;
         let kept = match self.records.insert(record.clone()) {
-            Ok(()) => self.probes.mark(&self.records).await,
+            Ok(()) => self.probes.mark().await,
             Err(error) => Err(error),
         };
         if let Err(error) = kept {
@@ -277,7 +278,7 @@ impl<S: Source> Enrolment<S> {
             uid = record.uid,
             "pod left the mesh"
         );
-        self.probes.mark(&self.records).await
+        self.probes.mark().await
     }
 
     /// Proxies let go of a pod, unless they have.

@@ -231,7 +231,7 @@ impl<S: Source> Enrolment<S> {
         given.map_err(|error| error.to_string())?;
         let done = match self.capture(&record, &netns).await {
             Ok(()) => match self.records.insert(record.clone()) {
-                Ok(()) => self.probes.mark(&self.records).await,
+                Ok(()) => self.probes.mark().await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(io::Error::other(error)),
@@ -304,7 +304,7 @@ impl<S: Source> Enrolment<S> {
                 heard = self.source.mark(&pod, Mark::None).await;
             }
         }
-        self.probes.forget().await?;
+        self.probes.leave().await?;
         self.records.clear()?;
         done
     }

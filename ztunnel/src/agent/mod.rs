@@ -80,6 +80,7 @@ async fn run_with<S: Source>(config: &Config, source: S) -> anyhow::Result<()> {
     let listing = readiness.task("listing pods and namespaces");
     let (following, still_ours) = (enrolment.clone(), ours.clone());
     tokio::spawn(async move { following.follow(listing, still_ours).await });
+    tokio::spawn(enrolment.probes.clone().keep(ours.clone()));
     let installation = config.install.then(|| setup::Installation::new(config));
     if let Some(installation) = installation.clone() {
         let still_ours = ours.clone();

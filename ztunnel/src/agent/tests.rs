@@ -497,6 +497,25 @@ fn a_broken_redirection_is_told() {
 }
 
 #[test]
+fn a_firewall_that_is_loaded_again_does_not_take_the_probes() {
+    node(|| async {
+        let node = Node::start(&[("web", "in")]).await;
+        let _proxy = node.proxy().await;
+        node.cni("ADD", "web", "in").await.expect("started");
+        let probes = node.enrolment().probes.clone();
+        assert_eq!(probes.restore().await.expect("looked"), [""; 0]);
+        crate::capture::remove_host().expect("removed");
+        let missing = probes.restore().await.expect("restored");
+        assert_eq!(missing, ["table inet ambit-host is missing"]);
+        assert_eq!(probes.restore().await.expect("looked"), [""; 0]);
+        node.enrolment().leave_node().await.expect("left");
+        assert_eq!(probes.restore().await.expect("nothing to do"), [""; 0]);
+        let left = crate::capture::verify_host().expect("looked");
+        assert_eq!(left, missing, "nobody has it back");
+    });
+}
+
+#[test]
 fn pods_join_and_leave_while_they_run() {
     node(|| async {
         let node = Node::start(&[("web", "out"), ("bad", "out")]).await;

@@ -64,6 +64,15 @@ pub fn apply_host(pods: impl IntoIterator<Item = IpAddr>) -> Result<(), netlink:
     nft::Handle::open()?.replace(&host(pods))
 }
 
+/// What is missing of the node's own table, in the calling thread's namespace, one line each. Whose pods it is about is
+/// not compared.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn verify_host() -> Result<Vec<String>, netlink::Error> {
+    nft::Handle::open()?.differences(&host([]))
+}
+
 /// Removes the node's own table.
 ///
 /// # Errors

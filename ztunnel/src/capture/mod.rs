@@ -7,7 +7,9 @@ mod apply;
 mod exclusions;
 mod rules;
 
-pub use apply::{Error, apply, apply_host, remove, remove_host, verify, yield_traffic};
+pub use apply::{
+    Error, apply, apply_host, remove, remove_host, verify, verify_host, yield_traffic,
+};
 pub use rules::{
     DNS_PORT, HBONE_PORT, INBOUND_PORT, OUTBOUND_PORT, Options, PROBE_V4, PROBE_V6, Redirection,
     host, redirection, yielding,
