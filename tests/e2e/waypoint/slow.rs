@@ -26,7 +26,7 @@ fn a_hundred_slow_readers_cost_less_than_a_mebibyte_each() {
     let lab = lab();
     assert_eq!(Call::get(CLIENT, "v1.mesh/").answer(&lab).status, 200);
     let before = resident(&lab);
-    let (readers, rate) = (READERS.to_string(), 64 << 10);
+    let (readers, rate) = (READERS.to_string(), 16 << 10);
     let rate_of_each = rate.to_string();
     let seconds = 6;
     let duration = format!("{seconds}s");
