@@ -13,6 +13,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 mod crew;
+mod crossing;
 mod discovery;
 mod dump;
 mod ending;

@@ -58,6 +58,7 @@ pub struct Index {
     slice_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     entry_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     entry_services: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    gateway_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
@@ -92,6 +93,7 @@ impl Index {
             slice_workloads: HashMap::new(),
             entry_workloads: HashMap::new(),
             entry_services: HashMap::new(),
+            gateway_workloads: HashMap::new(),
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -127,6 +129,7 @@ impl Index {
             }
         }
         for_waypoints.extend(self.allocate(&mut touched));
+        for_waypoints.extend(self.find_networks(&mut touched));
         let mut changes = self.translate(&touched);
         let (set, gone) = self
             .attached
@@ -183,6 +186,9 @@ impl Index {
         }
         for name in &touched.slices {
             self.translate_slice(name, &mut changes);
+        }
+        for name in &touched.gateways {
+            self.translate_gateway(name, &mut changes);
         }
         changes
     }
@@ -244,6 +250,41 @@ impl Index {
         let before = self.slice_workloads.remove(name);
         if let Some(now) = self.replace_workloads(before, found, changes) {
             self.slice_workloads.insert(name.clone(), now);
+        }
+    }
+
+    /// Which networks there are, and who leads into them, concerns all that is on any. Gives the gateways, whose statuses may differ.
+    fn find_networks(&mut self, touched: &mut Touched) -> Vec<Key> {
+        if !touched.networks {
+            return Vec::new();
+        }
+        let networks = translate::network::Networks::of(&self.objects, &self.mesh);
+        if networks == self.objects.networks {
+            return Vec::new();
+        }
+        self.objects.networks = networks;
+        touched.everyone(self);
+        let gateways = self.objects.gateways.all();
+        let between = gateways.filter(|(.., it)| translate::network::is_gateway(it));
+        between
+            .map(|(namespace, name, _)| Key {
+                kind: Kind::Gateway,
+                namespace: namespace.clone(),
+                name: name.clone(),
+            })
+            .collect()
+    }
+
+    fn translate_gateway(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let (ns, gateway) = (&*name.namespace, &*name.name);
+        let object = self.objects.gateways.find(ns, gateway);
+        // Its status says what is wrong.
+        let found = object
+            .and_then(|it| translate::network::translate(ns, gateway, it, &self.mesh).ok())
+            .unwrap_or_default();
+        let before = self.gateway_workloads.remove(name);
+        if let Some(now) = self.replace_workloads(before, found, changes) {
+            self.gateway_workloads.insert(name.clone(), now);
         }
     }
 
