@@ -6,6 +6,7 @@
 mod attached;
 pub mod directory;
 mod entries;
+mod networks;
 pub mod objects;
 pub mod readers;
 mod revisions;
@@ -250,41 +251,6 @@ impl Index {
         let before = self.slice_workloads.remove(name);
         if let Some(now) = self.replace_workloads(before, found, changes) {
             self.slice_workloads.insert(name.clone(), now);
-        }
-    }
-
-    /// Which networks there are, and who leads into them, concerns all that is on any. Gives the gateways, whose statuses may differ.
-    fn find_networks(&mut self, touched: &mut Touched) -> Vec<Key> {
-        if !touched.networks {
-            return Vec::new();
-        }
-        let networks = translate::network::Networks::of(&self.objects, &self.mesh);
-        if networks == self.objects.networks {
-            return Vec::new();
-        }
-        self.objects.networks = networks;
-        touched.everyone(self);
-        let gateways = self.objects.gateways.all();
-        let between = gateways.filter(|(.., it)| translate::network::is_gateway(it));
-        between
-            .map(|(namespace, name, _)| Key {
-                kind: Kind::Gateway,
-                namespace: namespace.clone(),
-                name: name.clone(),
-            })
-            .collect()
-    }
-
-    fn translate_gateway(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let (ns, gateway) = (&*name.namespace, &*name.name);
-        let object = self.objects.gateways.find(ns, gateway);
-        // Its status says what is wrong.
-        let found = object
-            .and_then(|it| translate::network::translate(ns, gateway, it, &self.mesh).ok())
-            .unwrap_or_default();
-        let before = self.gateway_workloads.remove(name);
-        if let Some(now) = self.replace_workloads(before, found, changes) {
-            self.gateway_workloads.insert(name.clone(), now);
         }
     }
 
