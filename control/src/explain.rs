@@ -264,13 +264,20 @@ impl Walk<'_> {
                 let to = to.map_or_else(String::new, |to| format!(" {}/{}", to.namespace, to.name));
                 match &plan.kind {
                     OutboundKind::Hbone(tunnel) if tunnel.hop == Hop::Waypoint => {
-                        steps.say(at, format_args!("in a tunnel to waypoint instance{to}"));
+                        let across = ways::across(tunnel);
+                        steps.say(
+                            at,
+                            format_args!("in a tunnel to waypoint instance{to}{across}"),
+                        );
                         let instance = plan.workload.as_deref();
                         let taken =
                             instance.and_then(|it| ways::of_instance(self.mesh, self.service, it));
                         return Ok(taken.or(way.waypoint));
                     }
-                    OutboundKind::Hbone(_) => steps.say(at, format_args!("in a tunnel to{to}")),
+                    OutboundKind::Hbone(tunnel) => {
+                        let across = ways::across(tunnel);
+                        steps.say(at, format_args!("in a tunnel to{to}{across}"));
+                    }
                     OutboundKind::Local { .. } => {
                         steps.say(at, format_args!("on this node, to{to}"))
                     }

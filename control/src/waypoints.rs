@@ -1,4 +1,4 @@
-//! What runs a waypoint: the ServiceAccount, Service, Deployment and PodDisruptionBudget of a Gateway.
+//! What runs a waypoint or a gateway between networks: the ServiceAccount, Service, Deployment and PodDisruptionBudget of a Gateway.
 //!
 //! Pure. Whoever keeps the objects of a cluster applies them: the lab, or the Kubernetes source. They are
 //! owned by the Gateway and go with it. Pods of a waypoint terminate HBONE themselves and are not captured.
@@ -19,11 +19,11 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::cluster::bundles::{Bundle, REVOKED, ROOTS};
 use crate::parameters;
 use crate::source::gateway::{Gateway, Infrastructure};
-use crate::translate::Mesh;
 use crate::translate::labels::{
-    DATAPLANE_MODE, GATEWAY_NAME, TUNNEL, USE_WAYPOINT, WAYPOINT_FOR, label,
+    DATAPLANE_MODE, GATEWAY_NAME, NETWORK, TUNNEL, USE_WAYPOINT, WAYPOINT_FOR, label,
 };
 use crate::translate::waypoint::{HBONE_PORT, is_waypoint};
+use crate::translate::{Mesh, network};
 
 /// The label that names the class of a Gateway on what runs it.
 pub const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
@@ -70,10 +70,10 @@ pub struct Objects {
     pub disruption: PodDisruptionBudget,
 }
 
-/// The objects that run this Gateway; `None` when it is not a waypoint.
+/// The objects that run this Gateway; `None` when it is neither a waypoint nor a gateway that leads into a network.
 #[must_use]
 pub fn objects(gateway: &Gateway, mesh: &Mesh, settings: &Settings) -> Option<Objects> {
-    if !is_waypoint(gateway) {
+    if !is_waypoint(gateway) && network::leads_into(gateway).is_none() {
         return None;
     }
     let metadata = metadata(gateway);
@@ -150,6 +150,9 @@ fn metadata(gateway: &Gateway) -> ObjectMeta {
         GATEWAY_CLASS.to_owned(),
         gateway.spec.gateway_class_name.clone(),
     );
+    if let Some(network) = network::leads_into(gateway) {
+        labels.insert(NETWORK.to_owned(), network.to_owned());
+    }
     if let Some(serves) = label(of, WAYPOINT_FOR) {
         labels.insert(WAYPOINT_FOR.to_owned(), serves.to_owned());
     }
@@ -224,11 +227,19 @@ fn pod(gateway: &Gateway, name: &str, mesh: &Mesh, settings: &Settings) -> PodSp
     };
     PodSpec {
         service_account_name: Some(name.to_owned()),
+        // It leads into the network that it is on.
+        node_selector: network::leads_into(gateway)
+            .map(|network| BTreeMap::from([(NETWORK.to_owned(), network.to_owned())])),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         containers: vec![Container {
             name: CONTAINER.to_owned(),
             image: Some(settings.image.clone()),
-            env: Some(environment(name, mesh, settings)),
+            env: Some(environment(
+                name,
+                network::leads_into(gateway),
+                mesh,
+                settings,
+            )),
             env_from: parameters(gateway).map(|source| vec![source]),
             ports: Some(vec![
                 port("mesh", HBONE_PORT),
@@ -244,7 +255,12 @@ fn pod(gateway: &Gateway, name: &str, mesh: &Mesh, settings: &Settings) -> PodSp
     }
 }
 
-fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
+fn environment(
+    name: &str,
+    leads_into: Option<&str>,
+    mesh: &Mesh,
+    settings: &Settings,
+) -> Vec<EnvVar> {
     let token = format!("{TOKEN_FOLDER}/istio-token");
     let roots = format!("{ROOTS_FOLDER}/{}", ROOTS.file);
     let token = settings.token.clone().unwrap_or(token);
@@ -264,13 +280,16 @@ fn environment(name: &str, mesh: &Mesh, settings: &Settings) -> Vec<EnvVar> {
         value("CLUSTER_ID", &mesh.cluster_id),
         value("CLUSTER_DOMAIN", &mesh.cluster_domain),
         value("TRUST_DOMAIN", mesh.trust_domains.own()),
-        value("NETWORK", &mesh.network),
+        value("NETWORK", leads_into.unwrap_or(&mesh.network)),
         value("GATEWAY_NAME", name),
         value(GRACE, &GRACE_SECONDS.to_string()),
     ];
     if settings.roots.is_none() {
         let lists = format!("{ROOTS_FOLDER}/{}", REVOKED.file);
         all.push(value("CRL_PATH", &lists));
+    }
+    if let Some(network) = leads_into {
+        all.push(value("AMBIT_GATEWAY_TO_NETWORK", network));
     }
     let aliases = mesh.trust_domains.aliases().to_string();
     if !aliases.is_empty() {

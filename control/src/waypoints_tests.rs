@@ -45,6 +45,30 @@ fn only_waypoints_are_run() {
 }
 
 #[test]
+fn a_gateway_of_a_network_runs_there() {
+    let class = "ambit-east-west";
+    let unsaid = objects(&gateway(class), &Mesh::default(), &settings());
+    assert_eq!(unsaid, None, "it does not say into which network it leads");
+    let mut gateway = gateway(class);
+    let labels = gateway.metadata.labels.get_or_insert_default();
+    labels.insert(NETWORK.to_owned(), "west".to_owned());
+    let made = objects(&gateway, &Mesh::default(), &settings()).expect("a gateway");
+    let template = made.deployment.spec.expect("a spec").template;
+    let of_pods = template.metadata.and_then(|it| it.labels);
+    let network = of_pods.and_then(|labels| labels.get(NETWORK).cloned());
+    assert_eq!(network.as_deref(), Some("west"));
+    let pod = template.spec.expect("a spec");
+    let nodes = pod.node_selector.expect("a selector");
+    assert_eq!(nodes[NETWORK], "west");
+    let told = pod.containers[0].env.clone().unwrap_or_default();
+    for name in ["NETWORK", "AMBIT_GATEWAY_TO_NETWORK"] {
+        let found = told.iter().find(|it| it.name == name);
+        let value = found.and_then(|it| it.value.as_deref());
+        assert_eq!(value, Some("west"), "{name}");
+    }
+}
+
+#[test]
 fn all_objects_are_the_gateways() {
     let made = made();
     for metadata in [
@@ -206,7 +230,7 @@ fn another_authority_is_asked_where_there_is_one() {
         authority: Some(elsewhere.to_owned()),
         ..settings()
     };
-    let environment = environment("gate", &Mesh::default(), &settings);
+    let environment = environment("gate", None, &Mesh::default(), &settings);
     let of = |name: &str| {
         let found = environment.iter().find(|variable| variable.name == name);
         found.and_then(|variable| variable.value.clone())

@@ -33,6 +33,8 @@ const POWER_PAUSE: Duration = Duration::from_millis(20);
 pub struct Settings {
     /// How many nodes.
     pub nodes: u8,
+    /// The networks of nodes, by their names. The others share one without a name.
+    pub networks: BTreeMap<String, String>,
     /// Which programs stand for which images.
     pub images: Images,
     /// Node proxies to use instead of the one beside the lab.
@@ -52,6 +54,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The network of a node; empty when it has no name.
+    #[must_use]
+    pub fn network(&self, node: u8) -> &str {
+        self.networks.get(&node_name(node)).map_or("", |it| it)
+    }
+
     /// Lets commands find the lab's sample programs, after the machine's own.
     pub fn add_to_path(&self, env: &mut BTreeMap<String, String>) {
         let path = env.entry("PATH".to_owned()).or_default();
@@ -76,6 +84,8 @@ pub struct LabNode {
     pub number: u8,
     /// Its name.
     pub name: String,
+    /// The network that it and its pods are on; empty when it has no name.
+    pub network: String,
     /// Its network namespace.
     pub netns: NamedNetns,
     indexes: Mutex<Indexes>,
@@ -104,10 +114,11 @@ impl Indexes {
 impl LabNode {
     /// A node whose network namespace is there.
     #[must_use]
-    pub fn new(number: u8, netns: NamedNetns) -> Self {
+    pub fn new(number: u8, network: &str, netns: NamedNetns) -> Self {
         Self {
             number,
             name: node_name(number),
+            network: network.to_owned(),
             netns,
             indexes: Mutex::default(),
             power: watch::Sender::new(true),

@@ -204,6 +204,7 @@ pub(crate) fn equip(
             gateway: NamespacedName::new(namespace, config.gateway.as_str()),
             service: NamespacedName::new(namespace, hostname.as_str()),
             network: mesh.network.as_str().into(),
+            leads_into: config.leads_into.as_deref().map(Arc::from),
             me: me.clone(),
             trusted: config.trusted_proxies.clone(),
             certificate: certificate.clone(),

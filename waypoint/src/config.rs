@@ -18,6 +18,8 @@ pub struct Config {
     pub mesh: Mesh,
     /// The name of its Gateway, and of its service.
     pub gateway: String,
+    /// The network that it is the gateway of, instead of a waypoint.
+    pub leads_into: Option<String>,
     /// Discovery and certificates.
     pub control_plane: ControlPlane,
     /// Threads that carry traffic.
@@ -117,6 +119,11 @@ impl Config {
             "name of the Gateway; not set: the service account's",
             String::new(),
         );
+        let leads_into = reader.value(
+            "AMBIT_GATEWAY_TO_NETWORK",
+            "the network it leads callers on other networks into, as its gateway; not set: it is a waypoint",
+            String::new(),
+        );
         let workers = reader.value(
             "WAYPOINT_WORKER_THREADS",
             "threads that carry traffic",
@@ -124,6 +131,7 @@ impl Config {
         );
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            leads_into: (!leads_into.is_empty()).then_some(leads_into),
             gateway: match gateway.as_str() {
                 "" => mesh.service_account.clone(),
                 _ => gateway,

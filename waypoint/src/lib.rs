@@ -3,6 +3,7 @@
 //! ```text
 //! listener   HBONE on 15008, mutual TLS as the waypoint
 //! tunnel     a CONNECT: bound to this waypoint? what is spoken in it?
+//! crossing   in its other role, a gateway between networks: a CONNECT leads to the HBONE port of a pod, as it is
 //! http       requests: policies, routes, attempts        opaque   everything else, as it is
 //! upstream   endpoints, tunnels to them
 //! ```
@@ -13,6 +14,7 @@ pub mod app;
 pub mod command;
 pub mod config;
 mod crew;
+mod crossing;
 mod discovery;
 mod dump;
 mod ending;

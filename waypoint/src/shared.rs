@@ -20,8 +20,10 @@ pub(crate) struct Shared {
     pub(crate) gateway: NamespacedName,
     /// The waypoint's own service.
     pub(crate) service: NamespacedName,
-    /// The network it is on.
+    /// The network it is on, until discovery says so.
     pub(crate) network: Arc<str>,
+    /// The network that it is the gateway of, instead of a waypoint.
+    pub(crate) leads_into: Option<Arc<str>>,
     pub(crate) me: Identity,
     pub(crate) trusted: TrustedProxies,
     pub(crate) certificate: Wanted,
@@ -35,6 +37,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The network it is on.
+    pub(crate) fn network<'a>(&'a self, snapshot: &'a Snapshot) -> &'a Arc<str> {
+        let me = snapshot.index.workload(&self.upstreams.uid);
+        me.map_or(&self.network, |me| &me.network)
+    }
+
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }

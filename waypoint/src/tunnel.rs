@@ -19,19 +19,23 @@ use crate::http::Version;
 use crate::io::Io;
 use crate::session::{Caller, Session};
 use crate::shared::Shared;
-use crate::{http as requests, opaque};
+use crate::{crossing, http as requests, opaque};
 
 /// Serves a tunnel to its end.
 pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Connect) {
+    if let Some(network) = shared.leads_into.clone() {
+        return crossing::serve(shared, caller, connect, &network).await;
+    }
     let snapshot = shared.snapshot();
-    let at = NetworkAddr::new(shared.network.clone(), caller.address.ip());
+    let network = shared.network(&snapshot).clone();
+    let at = NetworkAddr::new(network.clone(), caller.address.ip());
     let workload = snapshot.index.workload_at(&at).cloned();
     caller.workload = workload.filter(|it| it.identity == caller.identity);
     let planned = plan::plan_tunnel(
         &snapshot.index,
         &GatewayTunnel {
             waypoint: &shared.service,
-            network: &shared.network,
+            network: &network,
             caller: &caller.identity,
             authority: connect.authority(),
         },

@@ -4,7 +4,7 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::balance::Picker;
 use ambit_core::index::Index;
 use ambit_core::model::{Destination, GatewayAddress, Service, Workload};
-use ambit_core::plan::is_instance;
+use ambit_core::plan::{Tunnel, is_instance};
 
 /// One of the waypoints that share the new connections of a Service; or all there is, when nothing is shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,18 @@ impl Way<'_> {
         let mut draw = Some(self.draw);
         move |_| draw.take().unwrap_or_default()
     }
+}
+
+/// The gateway between networks on the way of a tunnel, if there is one.
+pub(super) fn across(tunnel: &Tunnel) -> String {
+    let Some(gateway) = &tunnel.gateway else {
+        return String::new();
+    };
+    let of = &gateway.workload;
+    format!(
+        ", through gateway {}/{} of network {}",
+        of.namespace, of.name, of.network
+    )
 }
 
 /// The Gateway of a waypoint.

@@ -6,6 +6,7 @@
 mod attached;
 pub mod directory;
 mod entries;
+mod networks;
 pub mod objects;
 pub mod readers;
 mod revisions;
@@ -58,6 +59,7 @@ pub struct Index {
     slice_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     entry_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     entry_services: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    gateway_workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     services: BTreeMap<NamespacedName, Arc<Service>>,
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
@@ -92,6 +94,7 @@ impl Index {
             slice_workloads: HashMap::new(),
             entry_workloads: HashMap::new(),
             entry_services: HashMap::new(),
+            gateway_workloads: HashMap::new(),
             workloads: BTreeMap::new(),
             services: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -127,6 +130,7 @@ impl Index {
             }
         }
         for_waypoints.extend(self.allocate(&mut touched));
+        for_waypoints.extend(self.find_networks(&mut touched));
         let mut changes = self.translate(&touched);
         let (set, gone) = self
             .attached
@@ -183,6 +187,9 @@ impl Index {
         }
         for name in &touched.slices {
             self.translate_slice(name, &mut changes);
+        }
+        for name in &touched.gateways {
+            self.translate_gateway(name, &mut changes);
         }
         changes
     }

@@ -20,6 +20,7 @@ use crate::source::object::for_each_kind;
 use crate::source::{Key, Kind, Object};
 use crate::translate::entry::allocation::Allocation;
 use crate::translate::entry::claims::Claims;
+use crate::translate::network::Networks;
 
 /// Objects of one kind.
 #[derive(Debug, Clone)]
@@ -97,6 +98,8 @@ macro_rules! tables {
             pub allocation: Allocation,
             /// Which ServiceEntries name a host; follows from them.
             pub claims: Claims,
+            /// The networks that they name.
+            pub networks: Networks,
         }
 
         impl Objects {

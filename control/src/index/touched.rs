@@ -13,7 +13,7 @@ use super::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    GATEWAY_NAME, INGRESS_USE_WAYPOINT, USE_WAYPOINT, USE_WAYPOINT_CANARY,
+    GATEWAY_NAME, INGRESS_USE_WAYPOINT, NETWORK, USE_WAYPOINT, USE_WAYPOINT_CANARY,
     USE_WAYPOINT_CANARY_NAMESPACE, USE_WAYPOINT_CANARY_WEIGHT, USE_WAYPOINT_NAMESPACE,
     WAYPOINT_BYPASS, annotation, label, selects,
 };
@@ -29,6 +29,10 @@ pub(super) struct Touched {
     pub(super) workload_entries: BTreeSet<NamespacedName>,
     /// Hosts of ServiceEntries may have other addresses.
     pub(super) allocation: bool,
+    /// Gateways that may say at which address they are reached.
+    pub(super) gateways: BTreeSet<NamespacedName>,
+    /// There may be other networks, or other gateways between them.
+    pub(super) networks: bool,
     pub(super) policies: BTreeSet<NamespacedName>,
     pub(super) peers: BTreeSet<NamespacedName>,
     pub(super) static_strict: bool,
@@ -54,7 +58,11 @@ impl Touched {
             Some(Object::EndpointSlice(_)) => self.slice(name, old, new),
             Some(Object::AuthorizationPolicy(_)) => self.policy(name, old, new, index),
             Some(Object::PeerAuthentication(_)) => self.peer(name, old, new, index),
-            Some(Object::Gateway(_)) => self.gateway(index),
+            Some(Object::Gateway(_)) => {
+                self.networks = true;
+                self.gateways.insert(name);
+                self.everyone(index);
+            }
             Some(Object::ServiceEntry(_)) => {
                 let entries = [old, new].map(|object| object?.service_entry().map(|it| &**it));
                 let (allocation, key) = (&index.objects.allocation, (&*key.namespace, &*key.name));
@@ -81,6 +89,7 @@ impl Touched {
             WAYPOINT_BYPASS,
         ];
         let differs = |name: &&str| label_of(old, name) != label_of(new, name);
+        self.networks |= *name == *index.mesh.root_namespace && differs(&NETWORK);
         let weight = |object: Option<&Object>| {
             let weight = annotation(object?.metadata(), USE_WAYPOINT_CANARY_WEIGHT);
             weight.map(ToOwned::to_owned)
@@ -129,7 +138,9 @@ impl Touched {
             Some(Object::Node(node)) => workload::locality(node),
             _ => Default::default(),
         };
-        if locality(old) == locality(new) {
+        let network = label_of(old, NETWORK) != label_of(new, NETWORK);
+        self.networks |= network;
+        if locality(old) == locality(new) && !network {
             return;
         }
         let pods = index.pods_by_node.get(name);
@@ -168,7 +179,7 @@ impl Touched {
             }
         }
         if old.and_then(waypoint::role) != new.and_then(waypoint::role) {
-            self.gateway(index);
+            self.everyone(index);
         }
         let host = index.mesh.service_key(&name.namespace, &name.name).name;
         self.entries_of_host(&name.namespace, &host, index);
@@ -184,8 +195,8 @@ impl Touched {
         }
     }
 
-    /// Anyone may be bound to it.
-    fn gateway(&mut self, index: &Index) {
+    /// Anyone may be bound to a gateway that has changed, or be reached through it.
+    pub(super) fn everyone(&mut self, index: &Index) {
         add_all(&mut self.pods, &index.objects.pods);
         add_all(&mut self.services, &index.objects.services);
         add_all(&mut self.entries, &index.objects.service_entries);

@@ -1,25 +1,28 @@
-//! Statuses of what makes a waypoint: GatewayClass, Gateway, and the Services that are bound to it.
+//! Statuses of what makes a waypoint or a gateway between networks: GatewayClass, Gateway, and the Services that are bound to it.
 
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use serde_json::{Value, json};
 
-use super::labels::{GATEWAY_NAME, WAYPOINT_BYPASS, label};
+use super::labels::{GATEWAY_NAME, NETWORK, WAYPOINT_BYPASS, label};
 use super::status::{fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
-use super::{canary, tls, traffic, workload};
+use super::{canary, network, tls, traffic, workload};
 use crate::parameters::{self, Patches};
 use crate::source::gateway::{Gateway, GatewayClass};
 use ambit_core::model::Health;
 
-/// A class is accepted when it is one of waypoints.
+/// A class is accepted when it is one of waypoints or of gateways between networks.
 #[must_use]
 pub fn class(name: &str, class: &GatewayClass) -> Outcome {
-    let ours = waypoint::CLASSES.contains(&name);
-    let status = ours.then(|| {
-        let message = "Gateways of this class are waypoints";
+    let message = match name {
+        _ if waypoint::CLASSES.contains(&name) => Some("Gateways of this class are waypoints"),
+        _ if network::CLASSES.contains(&name) => Some("Gateways of this class lead into networks"),
+        _ => None,
+    };
+    let status = message.map(|message| {
         let accepted = holds(&class.metadata, "Accepted", "Accepted", message);
         json!({ "conditions": [accepted] })
     });
@@ -34,12 +37,16 @@ pub fn class(name: &str, class: &GatewayClass) -> Outcome {
 #[must_use]
 pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) -> Outcome {
     let mut outcome = Outcome::default();
-    if !waypoint::is_waypoint(gateway) {
+    let between = network::is_gateway(gateway);
+    if !waypoint::is_waypoint(gateway) && !between {
         return outcome;
     }
     let of = &gateway.metadata;
     let service = view.find::<Service>(namespace, name);
-    let addresses = service.map_or_else(Vec::new, |service| addresses(service));
+    let addresses = match network::addresses(gateway) {
+        Ok(said) if between && !said.is_empty() => shown(said.iter()),
+        _ => service.map_or_else(Vec::new, |service| addresses(service)),
+    };
     let ready = view.within::<Pod>(namespace).any(|(pod_name, pod)| {
         label(&pod.metadata, GATEWAY_NAME) == Some(name)
             && !workload::is_over(pod)
@@ -61,7 +68,7 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
             holds(of, "Accepted", "Accepted", "the mesh's listener")
         } else {
             let message = format!(
-                "a waypoint has one listener, of protocol HBONE and port {}",
+                "it has one listener, of protocol HBONE and port {}",
                 waypoint::HBONE_PORT
             );
             outcome
@@ -80,13 +87,23 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
             ],
         }));
     }
-    let accepted = match parameters(namespace, gateway, view) {
-        Ok(_) => holds(of, "Accepted", "Accepted", "the Gateway is a waypoint"),
-        Err(why) => {
+    let role = if between {
+        leads_into(namespace, name, gateway, view)
+    } else {
+        Ok("the Gateway is a waypoint".to_owned())
+    };
+    let accepted = match (parameters(namespace, gateway, view), role) {
+        (Ok(_), Ok(role)) => holds(of, "Accepted", "Accepted", &role),
+        (Err(why), _) => {
             let condition = fails(of, "Accepted", "InvalidParameters", &why);
             outcome
                 .problems
                 .push(format!("{why}; what runs the waypoint stays as it is"));
+            condition
+        }
+        (Ok(_), Err(why)) => {
+            let condition = fails(of, "Accepted", "Invalid", &why);
+            outcome.problems.push(format!("{why}; it leads nowhere"));
             condition
         }
     };
@@ -96,6 +113,25 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
         "listeners": listeners,
     }));
     outcome
+}
+
+/// The network that a Gateway leads into.
+fn leads_into(
+    namespace: &str,
+    name: &str,
+    gateway: &Gateway,
+    view: &View<'_>,
+) -> Result<String, String> {
+    let network = network::leads_into(gateway).ok_or_else(|| {
+        format!("label {NETWORK} has to say which network the Gateway leads into")
+    })?;
+    network::addresses(gateway)?;
+    match view.objects.networks.gateway(network) {
+        Some(first) if (&*first.namespace, &*first.name) != (namespace, name) => Err(format!(
+            "Gateway {first} leads into network {network} already"
+        )),
+        _ => Ok(format!("the Gateway leads into network {network}")),
+    }
 }
 
 /// What the Gateway's parameters change of what runs it.
@@ -128,7 +164,11 @@ fn addresses(service: &Service) -> Vec<Value> {
     });
     let ips = ips.unwrap_or_default();
     let known = ips.iter().filter(|ip| !matches!(ip.as_str(), "" | "None"));
-    known
+    shown(known)
+}
+
+fn shown(addresses: impl Iterator<Item: serde::Serialize>) -> Vec<Value> {
+    addresses
         .map(|ip| json!({"type": "IPAddress", "value": ip}))
         .collect()
 }

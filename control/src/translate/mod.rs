@@ -8,6 +8,7 @@ pub mod entry;
 pub mod extension;
 pub mod gateway;
 pub mod labels;
+pub mod network;
 pub mod peer;
 pub mod policy;
 pub mod ports;

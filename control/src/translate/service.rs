@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label};
-use super::{Mesh, canary, ports, waypoint};
+use super::{Mesh, canary, network, ports, waypoint};
 use crate::index::objects::Objects;
 
 /// The resource of a Service; `None` for an `ExternalName`, which is DNS alone.
@@ -31,7 +31,7 @@ pub fn translate(
     Ok(Some(MeshService {
         name: name.into(),
         key: mesh.service_key(namespace, name),
-        vips: vips(service, mesh)?,
+        vips: network::on_all(vips(service, mesh)?, objects, mesh),
         ports: ports::of_service(service),
         subject_alt_names: Vec::new(),
         weighted_waypoints: canary::weighted(

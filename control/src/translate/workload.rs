@@ -10,8 +10,8 @@ use ambit_core::model::{
 };
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 
-use super::labels::{NETWORK, REDIRECTION, TLS_MODE, TUNNEL, annotation, label, selects};
-use super::{Mesh, authorization, entry, peer, ports, service, slice, waypoint};
+use super::labels::{REDIRECTION, TLS_MODE, TUNNEL, annotation, label, selects};
+use super::{Mesh, authorization, entry, network, peer, ports, service, slice, waypoint};
 use crate::index::objects::Objects;
 
 /// The uid of a pod in the mesh.
@@ -39,6 +39,8 @@ pub fn translate(
         return Ok(None);
     }
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let place = node.and_then(|node| objects.nodes.find("", node));
+    let network = network::of_pod(pod, place.map(|node| &**node), objects, mesh);
     let account = service_account(pod);
     let identity = Identity::new(mesh.trust_domains.own().clone(), namespace, account)
         .map_err(|error| format!("service account {namespace}/{account}: {error}"))?;
@@ -53,12 +55,12 @@ pub fn translate(
         namespace: namespace.into(),
         addresses,
         hostname: "".into(),
-        network: label(&pod.metadata, NETWORK).map_or_else(|| mesh.network.clone(), Into::into),
+        network_gateway: network::gateway_of(&network, objects, mesh),
+        network,
         identity,
         tunnel_protocol,
         native_tunnel,
         waypoint: waypoint::of_pod(namespace, pod, objects, mesh),
-        network_gateway: None,
         node: node.unwrap_or_default().into(),
         cluster_id: mesh.cluster_id.clone(),
         canonical_name,
@@ -69,10 +71,7 @@ pub fn translate(
         health: health(namespace, name, pod, objects),
         services,
         application_tunnel: None,
-        locality: node
-            .and_then(|node| objects.nodes.find("", node))
-            .map(|node| locality(node))
-            .unwrap_or_default(),
+        locality: place.map(|node| locality(node)).unwrap_or_default(),
         network_mode: if host_network(pod) {
             NetworkMode::HostNetwork
         } else {

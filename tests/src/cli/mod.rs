@@ -173,6 +173,10 @@ struct Up {
     /// How many nodes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
+    /// Which network a node and its pods are on (label `topology.istio.io/network`): they have no route to pods of another network,
+    /// but to its gateways (Gateways of class `ambit-east-west`).
+    #[arg(long = "network", value_name = "NODE=NAME")]
+    networks: Vec<String>,
     /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything. A COMMAND `FOLDER/` is where
     /// the image's root is on this machine.
     #[arg(long = "image", value_name = "PATTERN=COMMAND")]

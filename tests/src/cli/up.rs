@@ -145,6 +145,8 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         .iter()
         .map(|choice| ztunnel(choice, options.nodes))
         .collect::<anyhow::Result<_>>()?;
+    let networks = options.networks.iter().map(|it| network(it, options.nodes));
+    let networks = networks.collect::<anyhow::Result<_>>()?;
     let mesh = !options.no_mesh && options.kube.is_none();
     if mesh {
         let everywhere = ztunnels.iter().any(|choice| choice.node.is_none());
@@ -172,6 +174,7 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
     }
     Ok(Settings {
         nodes: options.nodes,
+        networks,
         images,
         ztunnels,
         ztunnel_env: env.collect::<anyhow::Result<_>>()?,
@@ -181,6 +184,15 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         mesh,
         kube: None,
     })
+}
+
+fn network(choice: &str, nodes: u8) -> anyhow::Result<(String, String)> {
+    let pair = choice.split_once('=').filter(|(_, name)| !name.is_empty());
+    let (node, name) = pair.with_context(|| format!("--network {choice:?}: write NODE=NAME"))?;
+    if !(1..=nodes).any(|number| node_name(number) == node) {
+        bail!("--network {choice:?}: the lab has no node {node:?}");
+    }
+    Ok((node.to_owned(), name.to_owned()))
 }
 
 fn ztunnel(choice: &str, nodes: u8) -> anyhow::Result<ZtunnelChoice> {

@@ -28,7 +28,7 @@ use crate::apiserver::ApiServer;
 use crate::cluster::{Cluster, LabNode, Settings, node_name};
 use crate::kubelet::NodeFiles;
 use crate::mesh::Mesh;
-use crate::net::{NamedNetns, plan, proxy, topology};
+use crate::net::{NamedNetns, crossing, plan, proxy, topology};
 use crate::stage::{Mode, prepare_daemon};
 use crate::state::StateDir;
 use crate::tokens::Issuer;
@@ -69,7 +69,7 @@ fn run(folder: &Path) -> anyhow::Result<()> {
 }
 
 async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
-    let nodes = build_network(settings.nodes).context("cannot make the lab's network")?;
+    let nodes = build_network(&settings).context("cannot make the lab's network")?;
     let listener = UnixListener::bind(state.control_socket()).context("cannot listen")?;
     let issuer = Issuer::new()?;
     let api_server = match &settings.kube {
@@ -108,13 +108,17 @@ async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
     }
 }
 
-fn build_network(count: u8) -> io::Result<Vec<Arc<LabNode>>> {
+fn build_network(settings: &Settings) -> io::Result<Vec<Arc<LabNode>>> {
     topology::build_bridge()?;
     let mut nodes = Vec::new();
-    for number in 1..=count.min(plan::MOST_NODES) {
+    let numbers = 1..=settings.nodes.min(plan::MOST_NODES);
+    for number in numbers.clone() {
+        let network = settings.network(number);
+        let near = |other: &u8| *other != number && settings.network(*other) == network;
+        let neighbours: Vec<u8> = numbers.clone().filter(near).collect();
         let netns = NamedNetns::create(&node_name(number))?;
-        topology::join_node(number, count, &netns)?;
-        let node = LabNode::new(number, netns);
+        topology::join_node(number, &neighbours, &netns)?;
+        let node = LabNode::new(number, network, netns);
         NodeFiles::prepare(&node)?;
         nodes.push(Arc::new(node));
     }
@@ -125,9 +129,18 @@ fn build_network(count: u8) -> io::Result<Vec<Arc<LabNode>>> {
 async fn settle(cluster: Arc<Cluster>) {
     let mut changes = cluster.changes();
     let mut in_force = None;
+    let mut routes = crossing::Routes::default();
     loop {
         cluster.reconcile();
-        let (table, now) = cluster.read(|store| (proxy::table(store), store.changes()));
+        let nodes = &cluster.nodes;
+        let (table, gateways, now) = cluster.read(|store| {
+            let gateways = crossing::gateways(store, nodes);
+            let table = proxy::table(store, crossing::rules(&gateways, nodes));
+            (table, gateways, store.changes())
+        });
+        if let Err(error) = routes.set(&gateways, nodes) {
+            tracing::error!(%error, "cannot set routes to gateways between networks");
+        }
         if in_force.as_ref() != Some(&table) {
             let mut failed = false;
             for node in &cluster.nodes {

@@ -1,5 +1,6 @@
 //! The objects that a cluster has before anything is applied.
 
+use ambit_control::translate::labels::NETWORK;
 use k8s_openapi::api::core::v1::{
     Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, ServiceAccount,
 };
@@ -41,6 +42,7 @@ pub(super) fn seed(cluster: &Cluster) {
 
 /// A node as its kubelet describes it.
 pub(crate) fn node_object(node: &LabNode) -> Node {
+    let network = (!node.network.is_empty()).then(|| (NETWORK, node.network.clone()));
     let labels = [
         ("kubernetes.io/hostname", node.name.clone()),
         ("kubernetes.io/os", "linux".to_owned()),
@@ -71,6 +73,7 @@ pub(crate) fn node_object(node: &LabNode) -> Node {
             labels: Some(
                 labels
                     .into_iter()
+                    .chain(network)
                     .map(|(key, it)| (key.to_owned(), it))
                     .collect(),
             ),

@@ -28,9 +28,10 @@ struct Frontend {
     backends: Vec<SocketAddr>,
 }
 
-/// The table that sends service addresses to serving endpoints, and refuses the rest at once.
+/// The table that sends service addresses to serving endpoints, and refuses the rest at once. `crossings` are for what leaves a
+/// network of nodes.
 #[must_use]
-pub fn table(store: &Store) -> Table {
+pub fn table(store: &Store, crossings: Vec<Rule>) -> Table {
     let frontends = frontends(store);
     let jump = || Rule::new().jump(SERVICES);
     let refuse = || Rule::new().jump(REFUSED);
@@ -60,6 +61,7 @@ pub fn table(store: &Store) -> Table {
             .destination(IpNet::from(backend));
         hairpin = hairpin.rule(both.masquerade());
     }
+    let postrouting = crossings.into_iter().fold(hairpin, Chain::rule);
     let mut refused = Chain::regular(REFUSED);
     for range in [plan::SERVICE_RANGES.0, plan::SERVICE_RANGES.1] {
         let range: IpNet = range.parse().expect("the plan's ranges are networks");
@@ -73,7 +75,7 @@ pub fn table(store: &Store) -> Table {
         .chain(refused)
         .chain(nat("prerouting", Hook::Prerouting, priority::DSTNAT).rule(jump()))
         .chain(nat("output", Hook::Output, priority::DSTNAT).rule(jump()))
-        .chain(hairpin)
+        .chain(postrouting)
         .chain(filter("forward", Hook::Forward).rule(refuse()))
         .chain(output_filter(filter("own", Hook::Output)).rule(refuse()))
 }

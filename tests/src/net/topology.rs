@@ -40,11 +40,12 @@ pub fn node_port(number: u8) -> String {
     format!("node-{number}")
 }
 
-/// Joins node `number` of `count` to the bridge. The calling thread is in the bridge's namespace.
+/// Joins node `number` to the bridge, with routes to the pods of its `neighbours` and of no other node. The calling thread is in
+/// the bridge's namespace.
 ///
 /// # Errors
 /// As the kernel says.
-pub fn join_node(number: u8, count: u8, node: &NamedNetns) -> io::Result<()> {
+pub fn join_node(number: u8, neighbours: &[u8], node: &NamedNetns) -> io::Result<()> {
     let port = node_port(number);
     // Before there is a device: it starts as its namespace says.
     node.netns().run(quiet_ipv6)?;
@@ -72,9 +73,9 @@ pub fn join_node(number: u8, count: u8, node: &NamedNetns) -> io::Result<()> {
         links.set_mtu(NODE_DEVICE, MTU)?;
         links.set_up(NODE_DEVICE)?;
         address(&mut links, "lo", plan::dns(), (32, 128))?;
-        for other in (1..=count).filter(|other| *other != number) {
-            let via = plan::node(other).both();
-            for (range, via) in ranges(plan::pod_range(other)).into_iter().zip(via) {
+        for other in neighbours {
+            let via = plan::node(*other).both();
+            for (range, via) in ranges(plan::pod_range(*other)).into_iter().zip(via) {
                 links.add_route(&Route::to(range).via(via).dev(NODE_DEVICE))?;
             }
         }
@@ -130,6 +131,18 @@ pub fn join_pod(
         }
         Ok(())
     })
+}
+
+/// The addresses of a node's pods.
+pub(super) fn pod_ranges(number: u8) -> [IpNet; 2] {
+    ranges(plan::pod_range(number))
+}
+
+/// A node's route to an address behind another node.
+pub(super) fn route_by_node(to: IpAddr, node: u8) -> Route {
+    let [v4, v6] = plan::node(node).both();
+    let via = if to.is_ipv4() { v4 } else { v6 };
+    Route::to(IpNet::from(to)).via(via).dev(NODE_DEVICE)
 }
 
 /// Takes a pod's device off its node.

@@ -16,7 +16,9 @@ pub(super) fn outbound(source: &Arc<Workload>, plan: &OutboundPlan) -> Details {
     let (destination_addr, hbone_addr, security) = match &plan.kind {
         OutboundKind::Hbone(tunnel) => {
             let authority = tunnel.authority.to_string().into_boxed_str();
-            (tunnel.target, Some(authority), Security::MutualTls)
+            let gateway = tunnel.gateway.as_ref().map(|gateway| gateway.target);
+            let first = gateway.unwrap_or(tunnel.target);
+            (first, Some(authority), Security::MutualTls)
         }
         OutboundKind::Local { destination, .. } => (*destination, None, Security::Local),
         OutboundKind::Plain { target } => (*target, None, Security::Unknown),

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::attempts::Attempts;
 use super::client::Client;
-use super::{Failure, PodProxy, details, dial, local};
+use super::{Failure, PodProxy, details, dial, headers, local};
 use crate::connections::{Details, Ends, Open};
 
 /// Carries one captured connection.
@@ -105,6 +105,7 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
             Err(failure) => match &plan.workload {
                 Some(workload) if failure.may_retry() && plan.service.is_some() => {
                     tracing::debug!(%failure, workload = %workload.uid, "trying another endpoint");
+                    let workload = failed_at_gateway(&plan, &failure).unwrap_or(workload);
                     if !attempts.go_on_without(&plan, workload) {
                         open.describe(details);
                         return Err(failure);
@@ -117,6 +118,16 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
                 }
             },
         }
+    }
+}
+
+/// The gateway between networks that a plan failed at before it came to the endpoint.
+fn failed_at_gateway<'a>(plan: &'a OutboundPlan, failure: &Failure) -> Option<&'a Arc<Workload>> {
+    match (&plan.kind, failure) {
+        (OutboundKind::Hbone(tunnel), Failure::Tunnel(error)) if error.gateway().is_some() => {
+            Some(&tunnel.gateway.as_ref()?.workload)
+        }
+        _ => None,
     }
 }
 
@@ -159,12 +170,22 @@ async fn open_tunnel(
         address: tunnel.target,
         identities: tunnel.identities.as_slice().into(),
     };
-    let headers = proxy
+    let mut headers = proxy
         .baggage
         .request(source, client, plan.service.as_deref());
     let authority = tunnel.authority.to_string();
-    Ok(proxy
-        .pool
-        .open(&target, &certified, &authority, headers)
-        .await?)
+    let pool = &proxy.pool;
+    let opening = match &tunnel.gateway {
+        None => pool.open(&target, &certified, &authority, headers).await?,
+        Some(gateway) => {
+            headers.extend(headers::from_network(&source.network));
+            let gateway = Target {
+                address: gateway.target,
+                identities: gateway.identities.as_slice().into(),
+            };
+            let opening = pool.open_through(&gateway, &target, &certified, &authority, headers);
+            Box::pin(opening).await?
+        }
+    };
+    Ok(opening)
 }

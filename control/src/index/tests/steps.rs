@@ -114,6 +114,24 @@ kind: ConfigMap
 metadata: {name: ca, namespace: shop}
 data: {ca.crt: x}
 ---
+apiVersion: v1
+kind: Node
+metadata: {name: node-1, labels: {topology.istio.io/network: east}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: istio-system, labels: {topology.istio.io/network: home}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: e, namespace: shop, labels: {topology.istio.io/network: east}}
+spec: {gatewayClassName: ambit-east-west, addresses: [{value: 192.0.2.9}], listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: w, namespace: shop, labels: {topology.istio.io/network: east}}
+spec: {gatewayClassName: istio-east-west, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}
+---
 ";
 
 /// Documents that get in each other's way; a step applies or deletes one of them.

@@ -19,7 +19,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::labels::{INGRESS_USE_WAYPOINT, TRAFFIC_DISTRIBUTION, annotation, label, selects};
-use super::{Mesh, canary, ports, service, waypoint};
+use super::{Mesh, canary, network, ports, service, waypoint};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, ServiceEntrySpec};
 
@@ -109,10 +109,9 @@ pub fn services(
         services.found.push(MeshService {
             name: name.into(),
             key,
-            vips: if own.is_empty() {
-                allocated
-            } else {
-                own.clone()
+            vips: match own.is_empty() {
+                true => network::on_all(allocated, objects, mesh),
+                false => network::on_all(own.clone(), objects, mesh),
             },
             ports: ports.clone(),
             subject_alt_names: identities.clone(),

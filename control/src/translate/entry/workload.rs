@@ -15,7 +15,7 @@ use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
 use crate::translate::labels::{TUNNEL, label, selects};
-use crate::translate::{Mesh, authorization, peer, ports, service};
+use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
 const GROUP: &str = "networking.istio.io";
 
@@ -78,7 +78,7 @@ pub fn endpoints(
             metadata: &labels,
             services,
         };
-        about.workload(endpoint, resolution == Resolution::Dns, mesh)
+        about.workload(endpoint, resolution == Resolution::Dns, objects, mesh)
     };
     let implied = resolution == Resolution::Dns && spec.workload_selector.is_none();
     if spec.endpoints.is_empty() && implied {
@@ -137,7 +137,7 @@ pub fn translate(
         metadata: &metadata,
         services,
     };
-    let workload = about.workload(&entry.spec, true, mesh);
+    let workload = about.workload(&entry.spec, true, objects, mesh);
     let mut workload = workload.map_err(|why| format!("spec.{why}"))?;
     let services = &workload.services;
     let mut policies = authorization::selecting(namespace, &metadata, services, objects, mesh);
@@ -195,6 +195,7 @@ impl About<'_> {
         self,
         spec: &WorkloadEntrySpec,
         may_be_host: bool,
+        objects: &Objects,
         mesh: &Mesh,
     ) -> Result<Workload, String> {
         for (name, number) in &spec.ports {
@@ -229,6 +230,7 @@ impl About<'_> {
             .network
             .as_deref()
             .filter(|network| !network.is_empty());
+        let network: Arc<str> = network.map_or_else(|| mesh.network.clone(), Into::into);
         let tunnel = label(self.metadata, TUNNEL) == Some("http");
         let canonical = label(self.metadata, "service.istio.io/canonical-name");
         let revision = label(self.metadata, "service.istio.io/canonical-revision");
@@ -238,7 +240,8 @@ impl About<'_> {
             namespace: self.namespace.into(),
             addresses,
             hostname: hostname.into(),
-            network: network.map_or_else(|| mesh.network.clone(), Into::into),
+            network_gateway: network::gateway_of(&network, objects, mesh),
+            network,
             identity,
             tunnel_protocol: if tunnel {
                 TunnelProtocol::Hbone
@@ -247,7 +250,6 @@ impl About<'_> {
             },
             native_tunnel: false,
             waypoint: None,
-            network_gateway: None,
             node: "".into(),
             cluster_id: mesh.cluster_id.clone(),
             canonical_name: canonical.unwrap_or(self.name).into(),

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::Refusal;
 use super::planner::identities;
-use super::target::{reachable_ip, serves_on, target_port};
+use super::target::{is_tunneled, reachable_ip, serves_on, target_port};
 use crate::addr::{NamespacedName, NetworkAddr};
 use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::{Endpoint, Index, Target as At};
-use crate::model::{AppProtocol, GatewayAddress, NetworkMode, Service, TunnelProtocol, Workload};
+use crate::model::{AppProtocol, GatewayAddress, Service, Workload};
 
 /// A CONNECT that arrived at a waypoint.
 #[derive(Debug, Clone, Copy)]
@@ -215,7 +215,5 @@ pub fn upstream_of_workload(
 }
 
 fn tunnel(workload: &Workload, names: &[Identity]) -> Option<Arc<[Identity]>> {
-    let tunneled = workload.tunnel_protocol == TunnelProtocol::Hbone
-        && workload.network_mode == NetworkMode::Standard;
-    tunneled.then(|| identities(workload, names).into())
+    is_tunneled(workload).then(|| identities(workload, names).into())
 }

@@ -6,10 +6,12 @@
 
 mod gateway;
 mod inbound;
+mod network;
 mod outbound;
 mod passthrough;
 mod planner;
 mod policy;
+mod reasons;
 mod refusal;
 mod target;
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub use gateway::{
     upstream_of_workload,
 };
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
+pub use network::{Gateway, plan_crossing};
 pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use policy::{OutboundTrafficPolicy, OutboundTrafficPolicyError};

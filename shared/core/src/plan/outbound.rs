@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::network::Gateway;
 use super::planner::Planner;
 use super::{OutboundTrafficPolicy, Refusal, is_own_port};
 use crate::addr::NetworkAddr;
@@ -97,6 +98,8 @@ pub struct Tunnel {
     pub identities: Vec<Identity>,
     /// What is at the other end.
     pub hop: Hop,
+    /// The gateway that relays the TLS connection, which is then asked for `target`: its network is another one.
+    pub gateway: Option<Gateway>,
 }
 
 /// What is at the other end of a tunnel.

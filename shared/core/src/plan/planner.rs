@@ -1,25 +1,26 @@
 //! The steps of an outbound decision: through a waypoint, to an endpoint, directly.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
-use super::target::{fitting, reachable_ip, target_port};
+use super::reasons::{Named, Ports};
+use super::target::{fitting, is_on_the_network_of, is_tunneled, reachable_ip, target_port};
 use super::waypoint::{self, Shown};
-use super::{HBONE_PORT, Refusal};
+use super::{Gateway, HBONE_PORT, Refusal, network};
 use crate::balance::{Picker, keep, pick, pick_less_busy};
 use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::{Endpoint, Endpoints, Index, Target};
 use crate::model::service::Mode;
-use crate::model::{GatewayAddress, NetworkMode, PortMapping, Service, TunnelProtocol, Workload};
+use crate::model::{GatewayAddress, PortMapping, Service, Workload};
 
 /// The steps of one decision.
 pub(super) struct Planner<'a, P> {
-    index: &'a Index,
-    outbound: &'a Outbound<'a>,
-    dialled: SocketAddr,
+    pub(super) index: &'a Index,
+    pub(super) outbound: &'a Outbound<'a>,
+    pub(super) dialled: SocketAddr,
     picker: &'a mut P,
 }
 
@@ -98,7 +99,7 @@ impl<'a, P: Picker> Planner<'a, P> {
                 let what = format_args!("port {} of {}", target.port(), Named(workload));
                 self.through(gateway, target, Some(service), &what)
             }
-            None => Ok(self.direct(workload, target, Some(service))),
+            None => self.direct(workload, target, Some(service)),
         }
     }
 
@@ -114,7 +115,7 @@ impl<'a, P: Picker> Planner<'a, P> {
                 let what = format_args!("workload {}", Named(workload));
                 self.through(gateway, self.dialled, None, &what)
             }
-            None => Ok(self.direct(workload, self.dialled, None)),
+            None => self.direct(workload, self.dialled, None),
         }
     }
 
@@ -137,8 +138,8 @@ impl<'a, P: Picker> Planner<'a, P> {
                 ));
             }
             Some(Target::Workload(workload)) => {
-                let ip = reachable_ip(workload, self.outbound.source, self.dialled.ip())
-                    .ok_or_else(|| refuse(&unreachable(workload, self.outbound.source)))?;
+                let ip = address(self.index, self.outbound, self.dialled, workload)
+                    .ok_or_else(|| refuse(&self.unreachable(workload)))?;
                 let target = SocketAddr::new(ip, gateway.hbone_port);
                 (workload.clone(), target, &[][..])
             }
@@ -149,12 +150,17 @@ impl<'a, P: Picker> Planner<'a, P> {
                 (workload, target, &waypoint.subject_alt_names[..])
             }
         };
+        let identities = identities(&workload, names);
+        let gateway = self
+            .gateway(&workload)
+            .map_err(|refusal| refuse(&refusal.reason))?;
         Ok(OutboundPlan {
             kind: OutboundKind::Hbone(Tunnel {
                 target,
                 authority: Authority::Addr(asked),
-                identities: identities(&workload, names),
+                identities,
                 hop: Hop::Waypoint,
+                gateway,
             }),
             workload: Some(workload),
             service: service.cloned(),
@@ -168,10 +174,10 @@ impl<'a, P: Picker> Planner<'a, P> {
         port: impl Fn(&[PortMapping]) -> Option<u16>,
     ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         let how = &service.load_balancing;
-        let (outbound, dialled) = (self.outbound, self.dialled);
-        let endpoints = self.index.endpoints(&service.key);
+        let (index, outbound, dialled) = (self.index, self.outbound, self.dialled);
+        let endpoints = index.endpoints(&service.key);
         let picked = endpoints.and_then(|endpoints| {
-            let able = |endpoint| able(outbound, dialled, endpoint, &port);
+            let able = |endpoint| able(index, outbound, dialled, endpoint, &port);
             if how.client_affinity {
                 let client = outbound.source_addr.ip();
                 return keep(endpoints, how, outbound.source, client, able);
@@ -181,23 +187,28 @@ impl<'a, P: Picker> Planner<'a, P> {
         self.picked(service, endpoints, picked)
     }
 
-    /// Chooses an instance of a waypoint, by what the client has to each already.
+    /// Chooses an instance of a waypoint, by what the client has to each already; one on another network when there is none on
+    /// its own.
     fn instance(
         &mut self,
         waypoint: &Service,
         port: u16,
     ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         let how = &waypoint.load_balancing;
-        let (outbound, dialled) = (self.outbound, self.dialled);
-        let endpoints = self.index.endpoints(&waypoint.key);
+        let (index, outbound, dialled) = (self.index, self.outbound, self.dialled);
+        let endpoints = index.endpoints(&waypoint.key);
+        let here = |it: &Endpoint| is_on_the_network_of(it.workload(), outbound.source);
         let port = |ports: &[PortMapping]| Some(target_port(waypoint, ports, port).unwrap_or(port));
         let picked = endpoints.and_then(|endpoints| {
-            let able = |endpoint| able(outbound, dialled, endpoint, port);
+            let able = |endpoint| able(index, outbound, dialled, endpoint, port);
+            let near = |endpoint| able(endpoint).filter(|_| here(endpoint));
             let load = |endpoint: &Endpoint, target: &SocketAddr| {
                 let expected = identities(endpoint.workload(), &waypoint.subject_alt_names);
                 (outbound.streams)(*target, &expected)
             };
-            pick_less_busy(endpoints, how, outbound.source, self.picker, able, load)
+            let source = outbound.source;
+            pick_less_busy(endpoints, how, source, self.picker, near, load)
+                .or_else(|| pick(endpoints, how, source, self.picker, able))
         });
         self.picked(waypoint, endpoints, picked)
     }
@@ -214,53 +225,22 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
     }
 
-    /// Why there is no endpoint.
-    fn no_endpoint(&self, service: &Service, endpoints: Option<&Endpoints>) -> String {
-        let key = &service.key;
-        let Some(endpoints) = endpoints.filter(|endpoints| !endpoints.is_empty()) else {
-            return format!("service {key} has no endpoints; check its selector and that pods run");
-        };
-        let all = endpoints.len();
-        if endpoints.healthy_len() == 0 && !service.load_balancing.allow_unhealthy {
-            return format!("none of the {all} endpoints of service {key} is ready");
-        }
-        let here = &self.outbound.source.network;
-        if endpoints.iter().all(|e| e.workload().network != *here) {
-            return format!(
-                "all {all} endpoints of service {key} are on remote networks: \
-                 not reachable without a gateway"
-            );
-        }
-        if let Some(host) = endpoints.iter().find(|e| e.workload().is_host()) {
-            let host = &host.workload().hostname;
-            return format!(
-                "service {key} is served by {host}, which has no address that is reached"
-            );
-        }
-        let failed = self.outbound.exclude.len();
-        if failed > 0 {
-            return format!("no endpoint of service {key} is left after {failed} failed");
-        }
-        let port = self.dialled.port();
-        format!(
-            "none of the {all} endpoints of service {key} serves port {port} at an address \
-             and place that fit the client"
-        )
-    }
-
     /// To the workload itself; nothing may be left that requires a waypoint.
     fn direct(
-        &self,
+        &mut self,
         workload: &Arc<Workload>,
         target: SocketAddr,
         service: Option<&Arc<Service>>,
-    ) -> OutboundPlan {
+    ) -> Result<OutboundPlan, Refusal> {
         let source = self.outbound.source;
+        let gateway = self.gateway(workload)?;
         // A pod that calls itself crosses no wire, whatever else is switched off.
         let itself = workload.uid == source.uid;
-        let tunneled = workload.tunnel_protocol == TunnelProtocol::Hbone
-            && workload.network_mode == NetworkMode::Standard;
-        let served_here = tunneled && !workload.native_tunnel && (self.outbound.local)(workload);
+        let tunneled = is_tunneled(workload);
+        let served_here = tunneled
+            && gateway.is_none()
+            && !workload.native_tunnel
+            && (self.outbound.local)(workload);
         let kind = if itself || served_here {
             OutboundKind::Local {
                 workload: workload.clone(),
@@ -273,20 +253,46 @@ impl<'a, P: Picker> Planner<'a, P> {
                 authority: Authority::Addr(target),
                 identities: identities(workload, names),
                 hop: Hop::Workload,
+                gateway,
             })
         } else {
-            return plain(target, Some(workload), service);
+            return Ok(plain(target, Some(workload), service));
         };
-        OutboundPlan {
+        Ok(OutboundPlan {
             kind,
             workload: Some(workload.clone()),
             service: service.cloned(),
+        })
+    }
+
+    /// The gateway on the way to a workload: none on the client's own network.
+    fn gateway(&mut self, workload: &Workload) -> Result<Option<Gateway>, Refusal> {
+        if is_on_the_network_of(workload, self.outbound.source) {
+            return Ok(None);
         }
+        network::gateway(self.index, self.outbound, workload, self.picker)
+            .map(Some)
+            .map_err(Refusal::unavailable)
+    }
+}
+
+/// The address of a workload for the client, or for the gateway on the way to it.
+fn address(
+    index: &Index,
+    outbound: &Outbound<'_>,
+    dialled: SocketAddr,
+    workload: &Workload,
+) -> Option<IpAddr> {
+    if is_on_the_network_of(workload, outbound.source) {
+        reachable_ip(workload, outbound.source, dialled.ip())
+    } else {
+        network::address(index, outbound, workload)
     }
 }
 
 /// Where an endpoint is reached, if the client can and has not tried it.
 fn able(
+    index: &Index,
     outbound: &Outbound<'_>,
     dialled: SocketAddr,
     endpoint: &Endpoint,
@@ -300,7 +306,7 @@ fn able(
     let ip = if workload.is_host() {
         fitting(&(outbound.hosts)(&workload.hostname)?, from, like)?
     } else {
-        reachable_ip(workload, from, like)?
+        address(index, outbound, dialled, workload)?
     };
     Some(SocketAddr::new(ip, port(endpoint.ports())?))
 }
@@ -322,42 +328,4 @@ pub(super) fn identities(workload: &Workload, names: &[Identity]) -> Vec<Identit
     own.chain(names.iter().filter(|name| **name != workload.identity))
         .cloned()
         .collect()
-}
-
-fn unreachable(workload: &Workload, from: &Workload) -> String {
-    if workload.network == from.network {
-        let (to, from) = (Named(workload), Named(from));
-        format!("{to} has no address of a family that {from} has")
-    } else {
-        format!(
-            "{} is on the remote network {:?}: not reachable without a gateway",
-            Named(workload),
-            workload.network
-        )
-    }
-}
-
-/// A pod, for a reader.
-struct Named<'a>(&'a Workload);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0.namespace, self.0.name)
-    }
-}
-
-/// The ports of a service, for a reader.
-struct Ports<'a>(&'a Service);
-
-impl fmt::Display for Ports<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.ports.is_empty() {
-            return f.write_str("none");
-        }
-        for (at, port) in self.0.ports.iter().enumerate() {
-            let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{}", port.service_port)?;
-        }
-        Ok(())
-    }
 }

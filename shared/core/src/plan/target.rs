@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::index::Index;
-use crate::model::{PortMapping, Service, Workload};
+use crate::model::{NetworkMode, PortMapping, Service, TunnelProtocol, Workload};
 
 /// The workload's port behind a service port: what the workload itself says (named ports differ
 /// between pods), else what the service says.
@@ -25,6 +25,19 @@ pub(super) fn serves_on(service: &Service, of_workload: &[PortMapping], port: u1
     ports.any(|mapping| target_port(service, of_workload, mapping.service_port) == Some(port))
 }
 
+/// Whether a client reaches a workload by its own address. What is outside the mesh and of no network that is named is as near to
+/// all.
+pub(super) fn is_on_the_network_of(workload: &Workload, from: &Workload) -> bool {
+    let anywhere = || workload.network.is_empty() && !is_tunneled(workload);
+    workload.network == from.network || anywhere()
+}
+
+/// Whether a workload takes tunnels.
+pub(super) fn is_tunneled(workload: &Workload) -> bool {
+    workload.tunnel_protocol == TunnelProtocol::Hbone
+        && workload.network_mode == NetworkMode::Standard
+}
+
 /// The workload's address for a client that dialled `dialled`: of that family when there is one,
 /// else of a family the client has.
 pub(super) fn reachable_ip(
@@ -32,7 +45,7 @@ pub(super) fn reachable_ip(
     from: &Workload,
     dialled: IpAddr,
 ) -> Option<IpAddr> {
-    if workload.network != from.network {
+    if !is_on_the_network_of(workload, from) {
         return None;
     }
     fitting(&workload.addresses, from, dialled)

@@ -221,6 +221,10 @@ impl Cluster {
             (all, 0) if !view.service.load_balancing.allow_unhealthy => {
                 format!("none of the {all} endpoints of service {key} is ready")
             }
+            (all, _) if elsewhere(view) => format!(
+                "all {all} endpoints of service {key} are on other networks, where a waypoint does not send: let the \
+                 waypoint run on theirs"
+            ),
             (all, _) => format!(
                 "none of the {all} endpoints of service {key} serves port {} at an address and place \
                  that fit the waypoint",
@@ -229,6 +233,13 @@ impl Cluster {
         };
         Refusal::new(503, Flag::NoHealthyUpstream, reason)
     }
+}
+
+/// Whether all endpoints are on networks that are not the waypoint's.
+fn elsewhere(view: &View<'_>) -> bool {
+    let here = &view.local.network;
+    let mut all = view.endpoints.iter().flat_map(|endpoints| endpoints.iter());
+    all.all(|it| !it.workload().network.is_empty() && it.workload().network != *here)
 }
 
 impl Desk {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use h2::client::{Builder, SendRequest};
 use h2::{Ping, PingPong};
 use http::{HeaderMap, Method, Request, Uri};
@@ -15,10 +16,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::error::TimedOut;
 use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
+use super::pool::{Slot, Way};
 use super::window::{Windows, windows};
-use super::{Error, Settings, Stage, Target};
-use crate::sys::{Sockets, round_trip};
-use crate::tls::{self, Certified};
+use super::{Error, Settings, Stage};
+use crate::sys::round_trip;
+use crate::tls::{self, Certified, Transport};
 
 /// A connection that takes streams.
 pub(super) struct Dialed<D> {
@@ -29,31 +31,55 @@ pub(super) struct Dialed<D> {
     pub(super) pings: PingPong,
     /// Until when the certificates of both ends are valid.
     pub(super) not_after: SystemTime,
+    /// The place of the tunnel that it is in, if it is in one.
+    pub(super) outer: Option<Arc<Slot>>,
     /// The connection's work; ends with it.
     pub(super) driver: D,
 }
 
-/// Connects.
+/// What a connection begins with.
+pub(super) struct Reached {
+    pub(super) transport: Transport,
+    /// The place of the tunnel that it is in, if it is in one.
+    pub(super) outer: Option<Arc<Slot>>,
+}
+
+/// How the peer is reached.
+pub(super) type Reaching = BoxFuture<'static, Result<Reached, Error>>;
+
+/// Connects to the end of `way`.
 pub(super) async fn dial(
-    sockets: Sockets,
     settings: Settings,
-    target: Target,
+    way: Way,
     certificate: Arc<Certified>,
+    reaching: Reaching,
 ) -> Result<Dialed<impl Future<Output = ()> + Send + 'static>, Error> {
     let deadline = Deadline {
         at: Instant::now() + settings.handshake_timeout,
         settings: &settings,
     };
+    let Way { target, gateway } = way;
     let config = certificate
         .client_config(&target.identities)
         .map_err(|error| Error::new(Stage::Tls, error))?;
-    let tcp = deadline
-        .run(Stage::Connect, sockets.connect_to_proxy(target.address))
-        .await?;
+    let Reached { transport, outer } = match timeout_at(deadline.at, reaching).await {
+        Ok(reached) => reached?,
+        Err(_) => {
+            let late = Error::new(Stage::Connect, TimedOut(settings.handshake_timeout));
+            return Err(match &gateway {
+                Some(gateway) => late.at_gateway(gateway.address),
+                None => late,
+            });
+        }
+    };
     let peer = ServerName::IpAddress(target.address.ip().into());
     let tls = deadline
-        .run(Stage::Tls, tls::Stream::connect(tcp, config, peer))
-        .await?;
+        .run(Stage::Tls, tls::Stream::connect(transport, config, peer))
+        .await
+        .map_err(|error| match &gateway {
+            Some(gateway) => error.through(gateway.address),
+            None => error,
+        })?;
     let refused = |error| Error::new(Stage::Tls, error);
     certificate.check(&tls).map_err(refused)?;
     let revoked = certificate.until_revoked(&tls);
@@ -64,7 +90,7 @@ pub(super) async fn dial(
         .min(certificate.not_after());
     let expiry = Expiry::new(not_after, now, settings.expired_grace);
     let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
-    let windows = windows(&settings, round_trip(tls.tcp()), streams);
+    let windows = windows(&settings, tls.tcp().and_then(round_trip), streams);
     let (io, flusher) = deferred(tls);
     let (requests, mut connection) = deadline
         .run(
@@ -100,6 +126,7 @@ pub(super) async fn dial(
         opened,
         pings,
         not_after,
+        outer,
         driver,
     })
 }

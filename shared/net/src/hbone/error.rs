@@ -1,6 +1,7 @@
 //! Why a tunnel could not be opened: where it failed and whose side it was.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// A failed attempt to open a tunnel. Cheap to clone: all who waited for one connection get it.
@@ -9,6 +10,8 @@ pub struct Error {
     stage: Stage,
     /// The connection had carried streams before.
     reused: bool,
+    /// It was the tunnel to or through this gateway that could not be had.
+    gateway: Option<SocketAddr>,
     source: Arc<dyn std::error::Error + Send + Sync>,
 }
 
@@ -37,6 +40,7 @@ impl Error {
         Self {
             stage,
             reused: false,
+            gateway: None,
             source: Arc::from(source.into()),
         }
     }
@@ -44,6 +48,30 @@ impl Error {
     pub(super) fn on_reused(mut self, reused: bool) -> Self {
         self.reused = reused;
         self
+    }
+
+    /// The same, of the tunnel that `gateway` was asked for.
+    pub(super) fn at_gateway(self, gateway: SocketAddr) -> Self {
+        Self {
+            gateway: Some(gateway),
+            ..self
+        }
+    }
+
+    /// What broke a handshake through `gateway`: its own refusal, if it was that.
+    pub(super) fn through(self, gateway: SocketAddr) -> Self {
+        let io = self.source.downcast_ref::<std::io::Error>();
+        let refusal = io.and_then(|error| error.get_ref()?.downcast_ref::<Self>());
+        match refusal {
+            Some(refusal) => refusal.clone().at_gateway(gateway),
+            None => self,
+        }
+    }
+
+    /// The gateway to another network that the tunnel failed at, if it did not fail behind it.
+    #[must_use]
+    pub fn gateway(&self) -> Option<SocketAddr> {
+        self.gateway
     }
 
     /// How far it came.
@@ -55,7 +83,7 @@ impl Error {
     /// Whether the application on the other side cannot have seen anything of what was sent.
     #[must_use]
     pub fn is_unseen(&self) -> bool {
-        self.stage != Stage::Response
+        self.stage != Stage::Response || self.gateway.is_some()
     }
 
     /// Whether the connection had carried streams before: it may have been going away.
@@ -67,10 +95,11 @@ impl Error {
     /// Whether another endpoint may be tried: the peer has seen nothing of the stream.
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
-        matches!(
+        let early = matches!(
             self.stage,
             Stage::Connect | Stage::Tls | Stage::Http2 | Stage::Open
-        )
+        );
+        early || self.gateway.is_some()
     }
 }
 
@@ -93,6 +122,9 @@ impl fmt::Display for Error {
         } else {
             ""
         };
+        if let Some(gateway) = self.gateway {
+            write!(f, "gateway {gateway}: ")?;
+        }
         match self.stage {
             Stage::Refused(status) => write!(f, "the peer answered {status}{reused}"),
             stage => write!(f, "{stage} failed{reused}: {}", self.source),

@@ -2,6 +2,9 @@
 //!
 //! Streams are spread over a few connections, then packed up to a limit (ours or the peer's), then more are opened
 //! ([`places`]). The first stream of a connection is sent before the peer has said its limit; the next ones wait for that.
+//!
+//! A peer on another network is reached through a gateway: its connection is a TLS session of its own inside a tunnel that the
+//! gateway relays (double HBONE), and is shared by streams as any other.
 
 mod places;
 
@@ -9,19 +12,21 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use h2::PingPong;
 use h2::client::SendRequest;
 use http::HeaderMap;
 
-use super::client::Dialed;
-use super::{Error, Opening, PendingResponse, Settings, Stage, client};
+use super::client::{Dialed, Reached};
+use super::{Duplex, Error, Opening, PendingResponse, Settings, Stage, client};
 use crate::sys::Sockets;
-use crate::tls::Certified;
+use crate::tls::{Certified, Transport};
 use places::{Carrier, Connection, Limits, Opened, Peer, Peers};
 
 /// A stream's place on a connection.
@@ -36,11 +41,19 @@ pub struct Target {
     pub identities: Arc<[Identity]>,
 }
 
+/// A peer and how it is reached: all that pins who a connection leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    pub(super) target: Target,
+    /// What is asked for a tunnel to it.
+    pub(super) gateway: Option<Target>,
+}
+
 /// The connections of one pod. Dropping it closes them once their streams end.
 pub struct Pool {
     sockets: Sockets,
     settings: Settings,
-    peers: Peers<Target, Requests>,
+    peers: Peers<Way, Requests>,
 }
 
 /// What opens the streams of a connection. Nobody else can, so the connection ends with it.
@@ -48,11 +61,26 @@ pub(crate) struct Requests {
     requests: SendRequest<Bytes>,
     /// Told of every new stream.
     opened: Arc<AtomicBool>,
+    /// The place of the tunnel that the connection is in, if it is in one.
+    outer: Option<Arc<Slot>>,
 }
 
 impl Carrier for Requests {
+    /// None once the connection around it is going away: that one ends when its streams have, this one's among them.
     fn limit(&self) -> usize {
-        self.requests.current_max_send_streams()
+        match &self.outer {
+            Some(outer) if outer.connection().carrier.is_leaving() => 0,
+            _ => self.requests.current_max_send_streams(),
+        }
+    }
+}
+
+impl Requests {
+    /// Whether the peer has said that it takes nothing new, or the connection has ended.
+    fn is_leaving(&self) -> bool {
+        let mut requests = self.requests.clone();
+        let mut nobody = Context::from_waker(Waker::noop());
+        matches!(requests.poll_ready(&mut nobody), Poll::Ready(Err(_)))
     }
 }
 
@@ -75,8 +103,42 @@ impl Pool {
     /// # Errors
     /// When no connection can be had or the request cannot be sent; see [`Error::nothing_sent`].
     pub async fn open(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
+        certificate: &Arc<Certified>,
+        authority: &str,
+        headers: HeaderMap,
+    ) -> Result<Opening, Error> {
+        let way = Way {
+            target: target.clone(),
+            gateway: None,
+        };
+        self.open_by(way, certificate, authority, headers).await
+    }
+
+    /// The same by a connection to `target` that `gateway` relays, which is asked for `target`'s address and must prove to
+    /// be who it is as well. It sees neither `authority` nor `headers`.
+    ///
+    /// # Errors
+    /// As [`Pool::open`]; [`Error::gateway`] tells whether it was the gateway that failed.
+    pub async fn open_through(
+        self: &Arc<Self>,
+        gateway: &Target,
+        target: &Target,
+        certificate: &Arc<Certified>,
+        authority: &str,
+        headers: HeaderMap,
+    ) -> Result<Opening, Error> {
+        let way = Way {
+            target: target.clone(),
+            gateway: Some(gateway.clone()),
+        };
+        self.open_by(way, certificate, authority, headers).await
+    }
+
+    async fn open_by(
+        self: &Arc<Self>,
+        way: Way,
         certificate: &Arc<Certified>,
         authority: &str,
         headers: HeaderMap,
@@ -85,9 +147,9 @@ impl Pool {
         if certificate.not_after() <= SystemTime::now() {
             return Err(Error::new(Stage::Tls, OwnCertificateExpired));
         }
-        let peer = self.peers.peer(target);
+        let peer = self.peers.peer(&way);
         loop {
-            let slot = self.slot(&peer, target, certificate).await?;
+            let slot = self.slot(&peer, &way, certificate).await?;
             let connection = slot.connection();
             let mut requests = connection.carrier.requests.clone();
             let sent = match std::future::poll_fn(|cx| requests.poll_ready(cx)).await {
@@ -117,15 +179,21 @@ impl Pool {
         }
     }
 
-    /// No new streams to `address`: its endpoint is gone. Streams that run may finish.
+    /// No new streams to `address`, or through it: its endpoint is gone. Streams that run may finish.
     pub fn evict(&self, address: SocketAddr) {
-        self.peers.evict(|target| target.address == address);
+        let through = |gateway: &Target| gateway.address == address;
+        self.peers.evict(|way| {
+            way.target.address == address || way.gateway.as_ref().is_some_and(through)
+        });
     }
 
-    /// Streams to `target` that have not ended.
+    /// Streams to `target`, reached directly, that have not ended.
     #[must_use]
     pub fn streams(&self, target: &Target) -> usize {
-        self.peers.streams(target)
+        self.peers.streams(&Way {
+            target: target.clone(),
+            gateway: None,
+        })
     }
 
     /// Open connections, for telemetry.
@@ -136,9 +204,9 @@ impl Pool {
 
     /// A place on a connection, opening one when needed.
     async fn slot(
-        &self,
+        self: &Arc<Self>,
         peer: &Arc<Peer<Requests>>,
-        target: &Target,
+        way: &Way,
         certificate: &Arc<Certified>,
     ) -> Result<Slot, Error> {
         let limits = Limits {
@@ -147,16 +215,52 @@ impl Pool {
         };
         let limit = self.settings.handshake_timeout;
         peer.slot(limits, || {
+            let reaching = match &way.gateway {
+                None => directly(self.sockets.clone(), way.target.address).boxed(),
+                Some(gateway) => {
+                    self.clone()
+                        .relayed(gateway.clone(), way.target.address, certificate.clone())
+                }
+            };
             let dialed = client::dial(
-                self.sockets.clone(),
                 self.settings.clone(),
-                target.clone(),
+                way.clone(),
                 certificate.clone(),
+                reaching,
             );
             async move { Ok(drive(dialed.await?, limit)) }.boxed()
         })
         .await
     }
+
+    /// A tunnel to `address` that `gateway` relays. The type is written out, because a connection inside one is opened as one is.
+    fn relayed(
+        self: Arc<Self>,
+        gateway: Target,
+        address: SocketAddr,
+        certificate: Arc<Certified>,
+    ) -> BoxFuture<'static, Result<Reached, Error>> {
+        Box::pin(async move {
+            let authority = address.to_string();
+            let opening = self.open(&gateway, &certificate, &authority, HeaderMap::new());
+            let opening = opening
+                .await
+                .map_err(|error| error.at_gateway(gateway.address))?;
+            Ok(Reached {
+                outer: Some(opening.pending.slot.clone()),
+                transport: Duplex::from(opening).into(),
+            })
+        })
+    }
+}
+
+async fn directly(sockets: Sockets, address: SocketAddr) -> Result<Reached, Error> {
+    let connected = sockets.connect_to_proxy(address).await;
+    let tcp = connected.map_err(|error| Error::new(Stage::Connect, error))?;
+    Ok(Reached {
+        transport: Transport::Tcp(tcp),
+        outer: None,
+    })
 }
 
 /// Runs a connection in a task of its own for as long as somebody can open streams on it, or has some.
@@ -172,9 +276,15 @@ where
         opened,
         pings,
         not_after,
+        outer,
         driver,
     } = dialed;
-    let connection = Connection::new(Requests { requests, opened }, not_after);
+    let requests = Requests {
+        requests,
+        opened,
+        outer,
+    };
+    let connection = Connection::new(requests, not_after);
     // Weak: the driver ends when nobody else can open streams any more.
     let driven = Arc::downgrade(&connection);
     tokio::spawn(async move {

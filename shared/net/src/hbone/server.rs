@@ -44,7 +44,11 @@ pub async fn serve(
     // Whoever comes with a certificate that is none, or is expired, is drained at once.
     let not_after = stream.peer_not_after(now).unwrap_or(now);
     let expiry = Expiry::new(not_after, now, settings.expired_grace);
-    let windows = windows(settings, round_trip(stream.tcp()), settings.max_streams);
+    let windows = windows(
+        settings,
+        stream.tcp().and_then(round_trip),
+        settings.max_streams,
+    );
     let (io, flusher) = deferred(stream);
     let mut handshake = std::pin::pin!(builder(settings, windows).handshake::<_, Bytes>(io));
     let mut connection = tokio::time::timeout(

@@ -11,9 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::record::{FRAGMENT, OVERHEAD};
+use super::transport::Transport;
 
 /// What one read may bring, and what is collected before a write waits for the socket.
 const LARGE: usize = 256 * 1024;
@@ -64,10 +64,10 @@ impl Input {
     /// Reads more; 0 is the end. Until there is more, no more than the rest is held.
     pub(super) fn poll_fill(
         &mut self,
-        tcp: &mut TcpStream,
+        transport: &mut Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let readable = tcp.poll_read_ready(cx)?;
+        let readable = transport.poll_read_ready(cx)?;
         if readable.is_pending() {
             self.hold_rest_only();
             return Poll::Pending;
@@ -81,7 +81,7 @@ impl Input {
         }
         self.filled = 0..self.filled.len();
         let mut space = ReadBuf::new(&mut self.buffer[self.filled.end..]);
-        let read = Pin::new(tcp).poll_read(cx, &mut space);
+        let read = Pin::new(transport).poll_read(cx, &mut space);
         let n = space.filled().len();
         if read.is_pending() {
             self.hold_rest_only();
@@ -141,11 +141,12 @@ impl Output {
     /// Writes everything.
     pub(super) fn poll_write(
         &mut self,
-        tcp: &mut TcpStream,
+        transport: &mut Transport,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.filled.is_empty() {
-            let n = ready!(Pin::new(&mut *tcp).poll_write(cx, &self.buffer[self.filled.clone()]))?;
+            let bytes = &self.buffer[self.filled.clone()];
+            let n = ready!(Pin::new(&mut *transport).poll_write(cx, bytes))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -13,10 +13,10 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{CommonState, Error, ExtractedSecrets};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::record;
 use super::traffic::{Schedule, Traffic};
+use super::transport::Transport;
 
 /// What a handshake ends with.
 pub(super) struct Done {
@@ -31,7 +31,10 @@ pub(super) struct Done {
 ///
 /// # Errors
 /// When the socket fails, rustls refuses the peer, which is told so, or `h2` is not agreed on.
-pub(super) async fn complete<S: Session>(tcp: &mut TcpStream, mut session: S) -> io::Result<Done> {
+pub(super) async fn complete<S: Session>(
+    transport: &mut Transport,
+    mut session: S,
+) -> io::Result<Done> {
     let mut read = Vec::new();
     let mut offered = 0;
     let mut written = Vec::new();
@@ -41,9 +44,9 @@ pub(super) async fn complete<S: Session>(tcp: &mut TcpStream, mut session: S) ->
         offered -= discard;
         match step {
             Step::Again => {}
-            Step::Receive => offered += next_record(tcp, &mut read, offered).await?,
+            Step::Receive => offered += next_record(transport, &mut read, offered).await?,
             Step::Send => {
-                tcp.write_all(&written).await?;
+                transport.write_all(&written).await?;
                 written.clear();
             }
             Step::Done if offered == 0 => break,
@@ -54,7 +57,7 @@ pub(super) async fn complete<S: Session>(tcp: &mut TcpStream, mut session: S) ->
                 while session.common().wants_write() {
                     self::step(&mut session, &mut read[..offered], &mut written);
                 }
-                let _ = tcp.try_write(&written);
+                transport.write_now(&written);
                 return Err(invalid(error));
             }
         }
@@ -123,7 +126,11 @@ fn encode<D>(data: &mut EncodeTlsData<'_, D>, written: &mut Vec<u8>) -> Result<(
 
 /// The length of the record that begins after the first `offered` bytes; reads until it is there.
 /// What begins like no record is not waited for: rustls says what is wrong with it.
-async fn next_record(tcp: &mut TcpStream, read: &mut Vec<u8>, offered: usize) -> io::Result<usize> {
+async fn next_record(
+    transport: &mut Transport,
+    read: &mut Vec<u8>,
+    offered: usize,
+) -> io::Result<usize> {
     loop {
         let rest = &read[offered..];
         match record::length_in_handshake(rest) {
@@ -131,7 +138,7 @@ async fn next_record(tcp: &mut TcpStream, read: &mut Vec<u8>, offered: usize) ->
             None => return Ok(rest.len()),
             _ => {}
         }
-        if tcp.read_buf(read).await? == 0 {
+        if transport.read_buf(read).await? == 0 {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 "the peer left during the TLS handshake",

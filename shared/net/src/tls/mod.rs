@@ -16,6 +16,7 @@ mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod traffic;
+mod transport;
 mod verify;
 
 use std::io;
@@ -27,6 +28,7 @@ pub(crate) use certified::time;
 pub use config::{plain_client_config, plain_server_config, provider};
 pub use shown::{Shown, pem};
 pub use stream::Stream;
+pub use transport::Transport;
 pub use verify::identity_of;
 
 /// What is wrong with a certificate or a peer.

@@ -1,4 +1,4 @@
-//! An established TLS session over TCP, made for bulk: it reads the socket in large pieces,
+//! An established TLS session, made for bulk: it reads the socket in large pieces,
 //! collects records, and writes them with as few system calls as it can.
 //!
 //! `poll_flush` really flushes. Who writes many small pieces in one go (HTTP/2) defers it; see
@@ -26,11 +26,12 @@ use tokio::net::TcpStream;
 use super::buffer::{Input, Output};
 use super::record::{self, HEADER};
 use super::traffic::{Plaintext, Traffic};
+use super::transport::Transport;
 use super::{Error, certified, handshake, identity_of};
 
 /// A TLS session whose handshake is done.
 pub struct Stream {
-    tcp: TcpStream,
+    transport: Transport,
     traffic: Traffic,
     peer: Arc<[CertificateDer<'static>]>,
     input: Input,
@@ -53,12 +54,12 @@ impl Stream {
     /// # Errors
     /// When the socket fails, the peer is not who is expected, or does not agree on `h2`.
     pub async fn connect(
-        tcp: TcpStream,
+        transport: impl Into<Transport>,
         config: Arc<ClientConfig>,
         peer: ServerName<'static>,
     ) -> io::Result<Self> {
         let session = UnbufferedClientConnection::new(config, peer).map_err(io::Error::other)?;
-        Self::establish(tcp, session).await
+        Self::establish(transport.into(), session).await
     }
 
     /// Completes a handshake as a server.
@@ -67,14 +68,17 @@ impl Stream {
     /// When the socket fails, the peer is refused, or does not agree on `h2`.
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Self> {
         let session = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
-        Self::establish(tcp, session).await
+        Self::establish(tcp.into(), session).await
     }
 
-    async fn establish(mut tcp: TcpStream, session: impl handshake::Session) -> io::Result<Self> {
-        let done = handshake::complete(&mut tcp, session).await;
+    async fn establish(
+        mut transport: Transport,
+        session: impl handshake::Session,
+    ) -> io::Result<Self> {
+        let done = handshake::complete(&mut transport, session).await;
         let done = done.map_err(in_plain_words)?;
         Ok(Self {
-            tcp,
+            transport,
             traffic: done.traffic,
             peer: done.peer,
             input: Input::new(done.read),
@@ -119,10 +123,10 @@ impl Stream {
         &self.peer
     }
 
-    /// The socket underneath.
+    /// The socket underneath; none when the session is in a tunnel.
     #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        self.transport.tcp()
     }
 
     /// Opens the next record: into `buf` if that has room for it, else in its place. `false` when
@@ -195,7 +199,7 @@ impl AsyncRead for Stream {
                 Ok(true) => {}
                 Ok(false) if buf.filled().len() > before => return Poll::Ready(Ok(())),
                 Ok(false) => {
-                    if ready!(this.input.poll_fill(&mut this.tcp, cx))? == 0 {
+                    if ready!(this.input.poll_fill(&mut this.transport, cx))? == 0 {
                         return Poll::Ready(Err(io::Error::new(
                             io::ErrorKind::UnexpectedEof,
                             "the peer left without an end of the TLS session",
@@ -205,7 +209,7 @@ impl AsyncRead for Stream {
                 Err(error) => {
                     this.traffic.fail(&error, &mut this.output);
                     // The alert that explains it; the read error is what counts.
-                    let _ = this.output.poll_write(&mut this.tcp, cx);
+                    let _ = this.output.poll_write(&mut this.transport, cx);
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
                 }
             }
@@ -232,7 +236,7 @@ impl AsyncWrite for Stream {
         let all = plaintext.left();
         while plaintext.left() > 0 {
             if this.output.is_full() {
-                match this.output.poll_write(&mut this.tcp, cx)? {
+                match this.output.poll_write(&mut this.transport, cx)? {
                     Poll::Ready(()) => {}
                     Poll::Pending if plaintext.left() < all => break,
                     Poll::Pending => return Poll::Pending,
@@ -250,14 +254,14 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        this.output.poll_write(&mut this.tcp, cx)
+        this.output.poll_write(&mut this.transport, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let ended = this.traffic.end(&mut this.output);
         ended.map_err(io::Error::other)?;
-        ready!(this.output.poll_write(&mut this.tcp, cx))?;
-        Pin::new(&mut this.tcp).poll_shutdown(cx)
+        ready!(this.output.poll_write(&mut this.transport, cx))?;
+        Pin::new(&mut this.transport).poll_shutdown(cx)
     }
 }

@@ -1,6 +1,7 @@
 mod canary;
 mod gateway;
 mod inbound;
+mod network;
 mod outbound;
 mod policy;
 mod waypoint;

@@ -62,6 +62,7 @@ pub(super) fn shown(plan: &Result<OutboundPlan, Refusal>) -> String {
             authority,
             identities,
             hop,
+            gateway,
         }) => {
             let names: Vec<&str> = identities
                 .iter()
@@ -71,7 +72,18 @@ pub(super) fn shown(plan: &Result<OutboundPlan, Refusal>) -> String {
                 Hop::Workload => "hbone",
                 Hop::Waypoint => "waypoint",
             };
-            format!("{hop} {target} for {authority} as {}", names.join("|"))
+            let through = gateway.as_ref().map_or_else(String::new, |gateway| {
+                let shown: Vec<&str> = gateway
+                    .identities
+                    .iter()
+                    .map(|id| &**id.service_account())
+                    .collect();
+                format!(" through {} as {}", gateway.target, shown.join("|"))
+            });
+            format!(
+                "{hop} {target} for {authority} as {}{through}",
+                names.join("|")
+            )
         }
     };
     let workload = plan.workload.as_ref().map_or("-", |w| &w.name);
@@ -273,8 +285,8 @@ fn services() {
         (
             "a remote network",
             "10.1.0.6:80",
-            "503 CONNECT: all 1 endpoints of service ns/far are on remote networks: \
-             not reachable without a gateway",
+            "503 CONNECT: all 1 endpoints of service ns/far are on other networks: \
+             network \"net2\" is another one and has no gateway",
         ),
         (
             "names of the service",

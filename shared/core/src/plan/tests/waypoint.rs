@@ -150,8 +150,8 @@ fn a_waypoint_that_cannot_be_reached_is_not_gone_around() {
         (
             "another network",
             remote,
-            "all 1 endpoints of service ns/gw are on remote networks: \
-             not reachable without a gateway",
+            "all 1 endpoints of service ns/gw are on other networks: \
+             network \"net2\" is another one and has no gateway",
         ),
     ];
     for (case, index, why) in cases {
