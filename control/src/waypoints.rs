@@ -60,7 +60,7 @@ pub struct Settings {
     pub replicas: i32,
 }
 
-/// The objects that run a waypoint.
+/// The objects that run a Gateway.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub struct Objects {

@@ -116,10 +116,10 @@ fn another_user_and_own_processes() {
         Some(run("side", &["sh", "-c", script])).filter(|it| it != "0\n")
     });
     assert_eq!(seen, "1\n", "only its own processes are seen");
-    let said = lab
-        .run(["logs", "-n", "work", "-c", "side", "rich"])
-        .success();
-    assert_eq!(said, "1234\n1235\n", "the program's user and group");
+    eventually("the program's user and group", PATIENCE, || {
+        let logs = ["logs", "-n", "work", "-c", "side", "rich"];
+        (lab.run(logs).success() == "1234\n1235\n").then_some(())
+    });
 }
 
 #[test]

@@ -264,11 +264,11 @@ fn resets_and_half_closes_pass_the_gateway() {
         way.check();
     }
     let gateway = gateway_ips(&lab, "west");
-    let through: Vec<Flow> = flows(&lab, "node-1")
-        .into_iter()
-        .filter(|flow| flow.text("dst.workload") == "echo-2")
-        .collect();
-    assert!(through.len() >= 10, "{through:?}");
+    let through = eventually("a line of each connection", PATIENCE, || {
+        let all = flows(&lab, "node-1").into_iter();
+        let there = all.filter(|flow| flow.text("dst.workload") == "echo-2");
+        Some(there.collect::<Vec<Flow>>()).filter(|it| it.len() >= 10)
+    });
     for flow in through {
         let to = flow.text("dst.addr");
         let there = |ip: &String| to.starts_with(&format!("{}:", host(ip)));

@@ -42,7 +42,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, caller: Caller, connect: Connect,
     };
     // A peer that is gone needs no tunnel.
     let Ok(stream) = connect.accept(HeaderMap::new()) else {
-        return;
+        return record.abandoned();
     };
     let (far, counters) = (Far::Established(stream), record.opened());
     let ended = relay_tunnel(pod, far, &counters, HALF_CLOSED, |_| {}).await;
@@ -56,7 +56,7 @@ async fn lead(
     authority: &str,
     record: &mut Record<'_>,
 ) -> Result<TcpStream, Refusal> {
-    let planned = plan::plan_crossing(&shared.snapshot().index, network, authority);
+    let planned = plan::plan_crossing(&shared.snapshot().index, network, &shared.me, authority);
     let (workload, address) = planned
         .map_err(|it| Refusal::new(it.status, Flag::NoClusterFound, it.reason.to_string()))?;
     record.leads_to(workload, address);

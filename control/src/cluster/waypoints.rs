@@ -154,7 +154,7 @@ impl Writer {
     async fn step(&mut self, id: &Id, step: Step) {
         let result = match step {
             Step::Remove(uid) => self.cluster.delete(&id.path(), &uid).await.map(|()| {
-                tracing::info!(object = %id, "removed what ran a waypoint");
+                tracing::info!(object = %id, "removed what ran a Gateway");
                 self.deployed.is(id.clone(), None);
             }),
             Step::Apply { object, first } => self.apply(id, &object, first).await,
@@ -177,7 +177,7 @@ impl Writer {
             self.may_take(id, object).await?;
         }
         let result = self.cluster.apply(&id.path(), object).await?;
-        tracing::info!(object = %id, "applied what runs a waypoint");
+        tracing::info!(object = %id, "applied what runs a Gateway");
         self.deployed.applied(id, object, &result);
         Ok(())
     }

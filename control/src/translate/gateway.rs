@@ -98,7 +98,7 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
             let condition = fails(of, "Accepted", "InvalidParameters", &why);
             outcome
                 .problems
-                .push(format!("{why}; what runs the waypoint stays as it is"));
+                .push(format!("{why}; what runs the Gateway stays as it is"));
             condition
         }
         (Ok(_), Err(why)) => {

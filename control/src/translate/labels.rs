@@ -31,7 +31,7 @@ pub const TUNNEL: &str = "networking.istio.io/tunnel";
 pub const TLS_MODE: &str = "security.istio.io/tlsMode";
 /// Annotation of a pod: `enabled` while it is captured, so that callers use a tunnel.
 pub const REDIRECTION: &str = "ambient.istio.io/redirection";
-/// The network of a pod or of all pods of a node; on a Gateway between networks, the one that it leads into.
+/// The network of a pod, of all pods of a node, or (on the root namespace) of all others; on a Gateway between networks, the one that it leads into.
 pub const NETWORK: &str = "topology.istio.io/network";
 /// Annotation of a service, the older form of `spec.trafficDistribution`.
 pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Mesh;
+use super::entry::age;
 use super::labels::{NETWORK, label};
 use super::waypoint::HBONE_PORT;
 use crate::index::objects::Objects;
@@ -31,7 +32,7 @@ pub struct Networks {
     /// The root namespace's word for the cluster's.
     home: Option<Arc<str>>,
     names: BTreeSet<Arc<str>>,
-    /// Of several Gateways the first by namespace and name.
+    /// Of several Gateways the oldest, then the first by namespace and name.
     gateways: BTreeMap<Arc<str>, NamespacedName>,
 }
 
@@ -49,14 +50,26 @@ impl Networks {
         for (_, _, node) in objects.nodes.all() {
             found.names.extend(named(&node.metadata).map(Arc::from));
         }
-        for (namespace, name, gateway) in objects.gateways.all() {
-            if let Some(network) = leads_into(gateway) {
-                found.names.insert(network.into());
+        let mut leading: Vec<_> = objects
+            .gateways
+            .all()
+            .filter_map(|(namespace, name, it)| Some((leads_into(it)?, namespace, name, it)))
+            .collect();
+        leading.sort_by_key(|(_, namespace, name, it)| (age(&it.metadata), *namespace, *name));
+        for (network, namespace, name, gateway) in leading {
+            found.names.insert(network.into());
+            // One that nobody can reach keeps no other from it.
+            if addresses(gateway).is_ok() {
                 let gateway = NamespacedName::new(namespace.clone(), name.clone());
                 found.gateways.entry(network.into()).or_insert(gateway);
             }
         }
         found
+    }
+
+    /// The cluster's.
+    pub(super) fn home<'a>(&'a self, mesh: &'a Mesh) -> &'a Arc<str> {
+        self.home.as_ref().unwrap_or(&mesh.network)
     }
 
     /// The Gateway that leads into a network.
@@ -101,13 +114,14 @@ pub fn addresses(gateway: &Gateway) -> Result<Vec<IpAddr>, String> {
     read.collect()
 }
 
-/// The network of a pod.
+/// The network of a pod. A name that no node and no Gateway has is none: services would have no addresses there, and what is sent
+/// to them would go past the mesh.
 #[must_use]
 pub fn of_pod(pod: &Pod, node: Option<&Node>, objects: &Objects, mesh: &Mesh) -> Arc<str> {
     let of_node = || named(&node?.metadata);
-    let own = named(&pod.metadata).or_else(of_node).map(Arc::from);
-    own.or_else(|| objects.networks.home.clone())
-        .unwrap_or_else(|| mesh.network.clone())
+    let known = |network: &&str| objects.networks.names.contains(*network);
+    let own = named(&pod.metadata).filter(known).or_else(of_node);
+    own.map_or_else(|| objects.networks.home(mesh).clone(), Arc::from)
 }
 
 /// The gateway by which others reach what is on a network.
@@ -156,7 +170,11 @@ pub fn translate(
         tunnel_protocol: TunnelProtocol::Hbone,
         native_tunnel: true,
         waypoint: None,
-        network_gateway: None,
+        // It leads to no gateway, itself included.
+        network_gateway: Some(GatewayAddress {
+            destination: Destination::Address(NetworkAddr::new(network, ip)),
+            hbone_port: HBONE_PORT,
+        }),
         node: "".into(),
         cluster_id: cluster.clone(),
         canonical_name: name.clone(),

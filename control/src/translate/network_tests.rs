@@ -65,7 +65,8 @@ fn way(index: &Index, pod: &str) -> String {
 #[test]
 fn a_pods_network_is_its_own_else_its_nodes_else_the_clusters() {
     let pods = pod("of-node", "b", "app: web")
-        + &pod("own", "b", "topology.istio.io/network: far")
+        + &pod("own", "b", "topology.istio.io/network: east")
+        + &pod("unknown", "b", "topology.istio.io/network: far")
         + &pod("empty", "a", "topology.istio.io/network: ''")
         + &pod("neither", "c", "app: web");
     let mut index = Index::new(Mesh {
@@ -75,7 +76,9 @@ fn a_pods_network_is_its_own_else_its_nodes_else_the_clusters() {
     apply(&mut index, &(WORLD.to_owned() + &pods));
     let network = |pod: &str| workload(&index, pod).network.to_string();
     assert_eq!(network("of-node"), "west");
-    assert_eq!(network("own"), "far");
+    assert_eq!(network("own"), "east");
+    // Services have no addresses on a network that nothing but a pod names.
+    assert_eq!(network("unknown"), "west");
     assert_eq!(network("empty"), "east");
     assert_eq!(network("neither"), "home");
     apply(
@@ -125,6 +128,15 @@ fn a_gateway_leads_to_the_pods_of_its_network() {
     apply(&mut index, &gateway("z", WEST, ""));
     assert_eq!(way(&index, "p"), "infra/z.infra.svc.cluster.local");
     assert_eq!(way(&index, "q"), "nobody");
+    // One that is younger, or that cannot be reached, takes nothing over.
+    let young =
+        WEST.to_owned() + "}, creationTimestamp: \"2026-01-02T03:04:05Z\", annotations: {a: b";
+    apply(&mut index, &gateway("x", &young, ""));
+    apply(
+        &mut index,
+        &gateway("w", WEST, ", addresses: [{value: gw.example}]"),
+    );
+    assert_eq!(way(&index, "p"), "infra/z.infra.svc.cluster.local");
     // The first by name, and where it says that it is.
     let reached = ", addresses: [{value: 192.0.2.7}, {type: IPAddress, value: 192.0.2.8}]";
     apply(&mut index, &gateway("y", WEST, reached));

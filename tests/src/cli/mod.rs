@@ -174,7 +174,7 @@ struct Up {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     nodes: u8,
     /// Which network a node and its pods are on (label `topology.istio.io/network`): they have no route to pods of another network,
-    /// but to its gateways (Gateways of class `ambit-east-west`).
+    /// but to its gateways (Gateways of class `ambit-east-west` or `istio-east-west`). Nodes without one share a network that has no name
     #[arg(long = "network", value_name = "NODE=NAME")]
     networks: Vec<String>,
     /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything. A COMMAND `FOLDER/` is where

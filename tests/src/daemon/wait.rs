@@ -107,7 +107,7 @@ pub(super) fn unready(
                 && status.replicas.unwrap_or(0) == wanted;
             (wanted, status.ready_replicas.unwrap_or(0), current)
         }
-        // A waypoint is what runs it.
+        // A waypoint, or a gateway between networks, is what runs it.
         "Gateway" => {
             let deployment = Kind::of("Deployment").expect("a kind of the lab");
             return unready(store, deployment, key);

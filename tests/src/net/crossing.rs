@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ambit_control::translate::network::CLASSES;
+use ambit_control::translate::workload::is_over;
 use ambit_control::waypoints::GATEWAY_CLASS;
 use ambit_net::netlink::nft::Rule;
 use ambit_net::netlink::route::{Handle, Route};
@@ -25,6 +26,9 @@ pub type Gateways = BTreeMap<IpAddr, u8>;
 pub fn gateways(store: &Store, nodes: &[Arc<LabNode>]) -> Gateways {
     let mut found = Gateways::new();
     for (_, pod) in store.pods.iter().filter(|(_, pod)| is_gateway(pod)) {
+        if is_over(pod) {
+            continue;
+        }
         let spec = pod.spec.as_ref();
         let name = spec.and_then(|spec| spec.node_name.as_deref());
         let Some(node) = nodes.iter().find(|node| Some(&*node.name) == name) else {
@@ -91,7 +95,7 @@ impl Routes {
     /// Puts those to these gateways in force, and no others.
     ///
     /// # Errors
-    /// As the kernel says; what was done stays.
+    /// The last thing that the kernel refused; the rest is done.
     pub fn set(&mut self, gateways: &Gateways, nodes: &[Arc<LabNode>]) -> io::Result<()> {
         let wanted = foreign(gateways, nodes).map(|it| (it.node.number, it.gateway, it.behind));
         let wanted: BTreeSet<_> = wanted.collect();
@@ -109,14 +113,19 @@ impl Routes {
                 Ok(())
             })
         };
+        let mut done = Ok(());
         for gone in self.0.difference(&wanted).copied().collect::<Vec<_>>() {
-            change(gone, false)?;
-            self.0.remove(&gone);
+            match change(gone, false) {
+                Ok(()) => drop(self.0.remove(&gone)),
+                Err(error) => done = Err(error),
+            }
         }
         for new in wanted.difference(&self.0).copied().collect::<Vec<_>>() {
-            change(new, true)?;
-            self.0.insert(new);
+            match change(new, true) {
+                Ok(()) => drop(self.0.insert(new)),
+                Err(error) => done = Err(error),
+            }
         }
-        Ok(())
+        done
     }
 }

@@ -72,6 +72,12 @@ impl<'a> Record<'a> {
         self.reason = refusal.to_string();
     }
 
+    /// Who asked for it is gone.
+    pub(super) fn abandoned(&mut self) {
+        self.flag = Flag::DownstreamClosed;
+        self.reason = "the caller is gone".to_owned();
+    }
+
     /// Both directions have ended, or an end broke. The near one is the pod's.
     pub(super) fn ended(&mut self, result: &Result<(), Error>) {
         (self.flag, self.reason) = match result {

@@ -108,8 +108,9 @@ impl Probes {
         let (node, turn) = (self.node.clone(), self.turn.clone());
         blocking(move || {
             let mut state = turn.lock();
+            node.run(|| capture::remove_host().map_err(Into::into))?;
             *state = State::Left;
-            node.run(|| capture::remove_host().map_err(Into::into))
+            Ok(())
         })
         .await
     }

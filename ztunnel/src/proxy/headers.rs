@@ -10,7 +10,6 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-const FORWARDED_NETWORK: HeaderName = HeaderName::from_static("x-forwarded-network");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The `baggage` of a pod, made again when its description changes.
@@ -62,11 +61,6 @@ impl Baggage {
         }
         headers
     }
-}
-
-/// On which network the caller is, for the other end of a tunnel through a gateway.
-pub(super) fn from_network(network: &str) -> Option<(HeaderName, HeaderValue)> {
-    Some((FORWARDED_NETWORK, HeaderValue::try_from(network).ok()?))
 }
 
 /// What a CONNECT says of where it comes from.

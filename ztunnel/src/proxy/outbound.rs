@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::attempts::Attempts;
 use super::client::Client;
-use super::{Failure, PodProxy, details, dial, headers, local};
+use super::{Failure, PodProxy, details, dial, local};
 use crate::connections::{Details, Ends, Open};
 
 /// Carries one captured connection.
@@ -121,10 +121,11 @@ async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
     }
 }
 
-/// The gateway between networks that a plan failed at before it came to the endpoint.
+/// The gateway between networks that a plan failed at before it came to the endpoint. What a gateway says of an endpoint leaves
+/// the gateway as good as it was.
 fn failed_at_gateway<'a>(plan: &'a OutboundPlan, failure: &Failure) -> Option<&'a Arc<Workload>> {
     match (&plan.kind, failure) {
-        (OutboundKind::Hbone(tunnel), Failure::Tunnel(error)) if error.gateway().is_some() => {
+        (OutboundKind::Hbone(tunnel), Failure::Tunnel(error)) if error.is_gateways_own() => {
             Some(&tunnel.gateway.as_ref()?.workload)
         }
         _ => None,
@@ -170,7 +171,7 @@ async fn open_tunnel(
         address: tunnel.target,
         identities: tunnel.identities.as_slice().into(),
     };
-    let mut headers = proxy
+    let headers = proxy
         .baggage
         .request(source, client, plan.service.as_deref());
     let authority = tunnel.authority.to_string();
@@ -178,7 +179,6 @@ async fn open_tunnel(
     let opening = match &tunnel.gateway {
         None => pool.open(&target, &certified, &authority, headers).await?,
         Some(gateway) => {
-            headers.extend(headers::from_network(&source.network));
             let gateway = Target {
                 address: gateway.target,
                 identities: gateway.identities.as_slice().into(),

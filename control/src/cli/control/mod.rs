@@ -139,7 +139,7 @@ pub struct Flags {
     /// Name of this cluster
     #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
     pub cluster_id: String,
-    /// Name of the network that pods are on
+    /// Name of the network of pods for which no label (theirs, their node's, the root namespace's) says another
     #[arg(long, value_name = "NAME", default_value = "")]
     pub network: String,
     /// Policies of this namespace hold in the whole mesh

@@ -243,13 +243,6 @@ fn variations_of_the_pod() {
             waypoint,
             &waypoint_at("shop", "w"),
         ),
-        (
-            "network of the pod",
-            app,
-            with("topology.istio.io/network: east"),
-            |w| w.network.to_string(),
-            "east",
-        ),
     ];
     for (name, from, to, probe, expected) in cases {
         assert!(BASE.contains(from), "{name}");

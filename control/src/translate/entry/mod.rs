@@ -106,13 +106,15 @@ pub fn services(
         if allocated.is_empty() && allocation::wants(entry) {
             without.push(host);
         }
+        let chosen = if own.is_empty() {
+            allocated
+        } else {
+            own.clone()
+        };
         services.found.push(MeshService {
             name: name.into(),
             key,
-            vips: match own.is_empty() {
-                true => network::on_all(allocated, objects, mesh),
-                false => network::on_all(own.clone(), objects, mesh),
-            },
+            vips: network::on_all(chosen, objects, mesh),
             ports: ports.clone(),
             subject_alt_names: identities.clone(),
             waypoint: waypoint.clone(),
@@ -255,7 +257,7 @@ fn is_host(host: &str) -> bool {
 }
 
 /// When an object was made. One without a time is as old as can be.
-fn age(metadata: &ObjectMeta) -> Option<Timestamp> {
+pub(super) fn age(metadata: &ObjectMeta) -> Option<Timestamp> {
     metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 

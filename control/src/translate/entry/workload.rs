@@ -230,8 +230,13 @@ impl About<'_> {
             .network
             .as_deref()
             .filter(|network| !network.is_empty());
-        let network: Arc<str> = network.map_or_else(|| mesh.network.clone(), Into::into);
         let tunnel = label(self.metadata, TUNNEL) == Some("http");
+        let network: Arc<str> = match network {
+            Some(network) => network.into(),
+            // As pods are.
+            None if tunnel => objects.networks.home(mesh).clone(),
+            None => mesh.network.clone(),
+        };
         let canonical = label(self.metadata, "service.istio.io/canonical-name");
         let revision = label(self.metadata, "service.istio.io/canonical-revision");
         Ok(Workload {

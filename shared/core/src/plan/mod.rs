@@ -28,7 +28,7 @@ pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbo
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use policy::{OutboundTrafficPolicy, OutboundTrafficPolicyError};
 pub use refusal::{Refusal, ResponseFlag};
-pub use target::target_port;
+pub use target::{is_on_the_network_of, target_port};
 pub use waypoint::is_instance;
 
 /// Captured outbound TCP arrives here.

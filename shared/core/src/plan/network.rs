@@ -123,18 +123,23 @@ fn entrance<'a>(index: &'a Index, to: &Workload) -> Result<Entrance<'a>, String>
         destination,
         hbone_port,
     } = gateway;
-    match (index.destination(destination), destination) {
-        (Some(Target::Service(service)), _) => Ok(Entrance::Service(service)),
-        (Some(Target::Workload(workload)), Destination::Address(at)) => {
-            let target = SocketAddr::new(at.ip, *hbone_port);
-            Ok(Entrance::Workload(workload, target))
-        }
-        _ => Err(format!(
+    let found = match destination {
+        // Whatever service has taken the same address is somebody else.
+        Destination::Address(at) => index
+            .workload_at(at)
+            .map(|it| Entrance::Workload(it, SocketAddr::new(at.ip, *hbone_port))),
+        Destination::Hostname(_) => match index.destination(destination) {
+            Some(Target::Service(service)) => Some(Entrance::Service(service)),
+            _ => None,
+        },
+    };
+    found.ok_or_else(|| {
+        format!(
             "gateway {} of network {:?} does not exist",
             Shown(destination),
             to.network
-        )),
-    }
+        )
+    })
 }
 
 /// Where an instance of a gateway is reached, if it has an address for the client and has not failed.
@@ -154,13 +159,14 @@ fn instance(
     Some(SocketAddr::new(ip, port))
 }
 
-/// Decides where a gateway of `network` leads who asks it for `authority`: to the HBONE port of a pod of that network.
+/// Decides where the gateway `me` of `network` leads who asks it for `authority`: to the HBONE port of a pod of that network.
 ///
 /// # Errors
 /// 400 when the authority does not read as one; 404 when it is nothing that a gateway leads to.
 pub fn plan_crossing(
     index: &Index,
     network: &str,
+    me: &Identity,
     authority: &str,
 ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
     let asked: Authority = authority
@@ -185,7 +191,8 @@ pub fn plan_crossing(
         return Err(no(format_args!("{} is not in the mesh", Named(workload))));
     }
     let gateway = workload.network_gateway.as_ref();
-    if gateway.is_some_and(|gateway| is_instance(index, gateway, workload)) {
+    let leads_in = gateway.is_some_and(|gateway| is_instance(index, gateway, workload));
+    if leads_in || workload.identity == *me {
         return Err(no(format_args!("it is a gateway itself")));
     }
     Ok((workload.clone(), SocketAddr::new(at.ip, HBONE_PORT)))

@@ -80,11 +80,11 @@ impl<'a, P: Picker> Planner<'a, P> {
         let what = format_args!("service {}", service.key);
         if let Some(drawn) = waypoint::drawn(service, self.picker)
             && drawn != bound_to
-            && let Ok(plan) = self.through(drawn, self.dialled, Some(service), &what)
+            && let Ok(plan) = self.through(drawn, self.dialled, None, Some(service), &what)
         {
             return Ok(plan);
         }
-        self.through(bound_to, self.dialled, Some(service), &what)
+        self.through(bound_to, self.dialled, None, Some(service), &what)
     }
 
     fn plan_endpoint(
@@ -97,7 +97,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         match waypoint::for_endpoint(self.index, workload, target.port(), source) {
             Some(gateway) => {
                 let what = format_args!("port {} of {}", target.port(), Named(workload));
-                self.through(gateway, target, Some(service), &what)
+                self.through(gateway, target, Some(workload), Some(service), &what)
             }
             None => self.direct(workload, target, Some(service)),
         }
@@ -113,17 +113,19 @@ impl<'a, P: Picker> Planner<'a, P> {
         match gateway {
             Some(gateway) => {
                 let what = format_args!("workload {}", Named(workload));
-                self.through(gateway, self.dialled, None, &what)
+                self.through(gateway, self.dialled, Some(workload), None, &what)
             }
             None => self.direct(workload, self.dialled, None),
         }
     }
 
-    /// A tunnel to a waypoint, asking for `asked`.
+    /// A tunnel to a waypoint, asking for `asked`: an address of `pod`, which means another one on another network, or of a
+    /// service, which means the same on all.
     fn through(
         &mut self,
         gateway: &GatewayAddress,
         asked: SocketAddr,
+        pod: Option<&Workload>,
         service: Option<&Arc<Service>>,
         bound: &dyn fmt::Display,
     ) -> Result<OutboundPlan, Refusal> {
@@ -138,6 +140,13 @@ impl<'a, P: Picker> Planner<'a, P> {
                 ));
             }
             Some(Target::Workload(workload)) => {
+                if let Some(pod) = pod.filter(|pod| !is_on_the_network_of(pod, workload)) {
+                    return Err(refuse(&format_args!(
+                        "{} is on another network than {}",
+                        Named(workload),
+                        Named(pod)
+                    )));
+                }
                 let ip = address(self.index, self.outbound, self.dialled, workload)
                     .ok_or_else(|| refuse(&self.unreachable(workload)))?;
                 let target = SocketAddr::new(ip, gateway.hbone_port);
@@ -145,7 +154,7 @@ impl<'a, P: Picker> Planner<'a, P> {
             }
             Some(Target::Service(waypoint)) => {
                 let (workload, target) = self
-                    .instance(waypoint, gateway.hbone_port)
+                    .instance(waypoint, gateway.hbone_port, pod)
                     .map_err(|refusal| refuse(&refusal.reason))?;
                 (workload, target, &waypoint.subject_alt_names[..])
             }
@@ -188,11 +197,12 @@ impl<'a, P: Picker> Planner<'a, P> {
     }
 
     /// Chooses an instance of a waypoint, by what the client has to each already; one on another network when there is none on
-    /// its own.
+    /// its own. For a pod's address it is one that has that pod there.
     fn instance(
         &mut self,
         waypoint: &Service,
         port: u16,
+        pod: Option<&Workload>,
     ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         let how = &waypoint.load_balancing;
         let (index, outbound, dialled) = (self.index, self.outbound, self.dialled);
@@ -200,7 +210,11 @@ impl<'a, P: Picker> Planner<'a, P> {
         let here = |it: &Endpoint| is_on_the_network_of(it.workload(), outbound.source);
         let port = |ports: &[PortMapping]| Some(target_port(waypoint, ports, port).unwrap_or(port));
         let picked = endpoints.and_then(|endpoints| {
-            let able = |endpoint| able(index, outbound, dialled, endpoint, port);
+            let knows =
+                |it: &Endpoint| pod.is_none_or(|pod| is_on_the_network_of(pod, it.workload()));
+            let able = |endpoint| {
+                able(index, outbound, dialled, endpoint, port).filter(|_| knows(endpoint))
+            };
             let near = |endpoint| able(endpoint).filter(|_| here(endpoint));
             let load = |endpoint: &Endpoint, target: &SocketAddr| {
                 let expected = identities(endpoint.workload(), &waypoint.subject_alt_names);

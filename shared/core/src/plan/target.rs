@@ -27,7 +27,8 @@ pub(super) fn serves_on(service: &Service, of_workload: &[PortMapping], port: u1
 
 /// Whether a client reaches a workload by its own address. What is outside the mesh and of no network that is named is as near to
 /// all.
-pub(super) fn is_on_the_network_of(workload: &Workload, from: &Workload) -> bool {
+#[must_use]
+pub fn is_on_the_network_of(workload: &Workload, from: &Workload) -> bool {
     let anywhere = || workload.network.is_empty() && !is_tunneled(workload);
     workload.network == from.network || anywhere()
 }

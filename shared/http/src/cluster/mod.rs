@@ -15,6 +15,7 @@ use ambit_core::addr::NamespacedName;
 use ambit_core::balance::Picker;
 use ambit_core::index::{Endpoint, Endpoints};
 use ambit_core::model::{Service, Workload};
+use ambit_core::plan::is_on_the_network_of;
 use arc_swap::ArcSwapOption;
 use hashbrown::HashMap;
 
@@ -237,9 +238,8 @@ impl Cluster {
 
 /// Whether all endpoints are on networks that are not the waypoint's.
 fn elsewhere(view: &View<'_>) -> bool {
-    let here = &view.local.network;
     let mut all = view.endpoints.iter().flat_map(|endpoints| endpoints.iter());
-    all.all(|it| !it.workload().network.is_empty() && it.workload().network != *here)
+    all.all(|it| !is_on_the_network_of(it.workload(), view.local))
 }
 
 impl Desk {

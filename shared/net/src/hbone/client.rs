@@ -75,11 +75,7 @@ pub(super) async fn dial(
     let peer = ServerName::IpAddress(target.address.ip().into());
     let tls = deadline
         .run(Stage::Tls, tls::Stream::connect(transport, config, peer))
-        .await
-        .map_err(|error| match &gateway {
-            Some(gateway) => error.through(gateway.address),
-            None => error,
-        })?;
+        .await?;
     let refused = |error| Error::new(Stage::Tls, error);
     certificate.check(&tls).map_err(refused)?;
     let revoked = certificate.until_revoked(&tls);
@@ -88,6 +84,11 @@ pub(super) async fn dial(
         .peer_not_after(now)
         .map_err(refused)?
         .min(certificate.not_after());
+    // It ends with the tunnel that it is in.
+    let not_after = match &outer {
+        Some(outer) => not_after.min(outer.connection().not_after()),
+        None => not_after,
+    };
     let expiry = Expiry::new(not_after, now, settings.expired_grace);
     let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
     let windows = windows(&settings, tls.tcp().and_then(round_trip), streams);

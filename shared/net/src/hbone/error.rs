@@ -58,13 +58,12 @@ impl Error {
         }
     }
 
-    /// What broke a handshake through `gateway`: its own refusal, if it was that.
-    pub(super) fn through(self, gateway: SocketAddr) -> Self {
-        let io = self.source.downcast_ref::<std::io::Error>();
-        let refusal = io.and_then(|error| error.get_ref()?.downcast_ref::<Self>());
-        match refusal {
-            Some(refusal) => refusal.clone().at_gateway(gateway),
-            None => self,
+    /// What a tunnel says of its end, as it was said there.
+    pub(super) fn in_tunnel(error: std::io::Error) -> Self {
+        let inner = error.get_ref().and_then(|it| it.downcast_ref::<Self>());
+        match inner.cloned() {
+            Some(inner) => inner,
+            None => Self::new(Stage::Response, error),
         }
     }
 
@@ -72,6 +71,13 @@ impl Error {
     #[must_use]
     pub fn gateway(&self) -> Option<SocketAddr> {
         self.gateway
+    }
+
+    /// Whether it was that gateway's fault, and not what it said of the peer: that it does not lead there (404), or that the peer
+    /// takes no connection (503).
+    #[must_use]
+    pub fn is_gateways_own(&self) -> bool {
+        self.gateway.is_some() && !matches!(self.stage, Stage::Refused(404 | 503))
     }
 
     /// How far it came.

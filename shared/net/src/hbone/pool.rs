@@ -243,12 +243,16 @@ impl Pool {
         Box::pin(async move {
             let authority = address.to_string();
             let opening = self.open(&gateway, &certificate, &authority, HeaderMap::new());
-            let opening = opening
-                .await
-                .map_err(|error| error.at_gateway(gateway.address))?;
+            let at_gateway = |error: Error| error.at_gateway(gateway.address);
+            let opening = opening.await.map_err(at_gateway)?;
+            let outer = opening.pending.slot.clone();
+            let mut tunnel = Duplex::from(opening);
+            // What becomes of it now is the gateway's doing, later the peer's.
+            let established = tunnel.established().await;
+            established.map_err(|error| at_gateway(Error::in_tunnel(error)))?;
             Ok(Reached {
-                outer: Some(opening.pending.slot.clone()),
-                transport: Duplex::from(opening).into(),
+                outer: Some(outer),
+                transport: tunnel.into(),
             })
         })
     }

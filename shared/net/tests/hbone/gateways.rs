@@ -125,6 +125,8 @@ async fn each_end_must_be_who_it_is_meant_to_be() {
     let blamed = Some(scene.gateway.address);
     assert_eq!(at_gateway.stage(), Stage::Tls);
     assert_eq!(at_gateway.gateway(), blamed);
+    assert!(at_gateway.is_gateways_own());
+    assert!(!at_peer.is_gateways_own());
     assert!(at_gateway.nothing_sent());
 }
 
@@ -142,6 +144,7 @@ async fn a_gateway_that_refuses_is_named() {
     let error = error.err().expect("refused");
     assert_eq!(error.stage(), Stage::Refused(404));
     assert_eq!(error.gateway(), Some(address));
+    assert!(!error.is_gateways_own(), "it speaks of the peer");
     assert!(error.nothing_sent(), "the peer behind it has seen nothing");
     assert_eq!(
         error.to_string(),
@@ -152,6 +155,12 @@ async fn a_gateway_that_refuses_is_named() {
 #[tokio::test]
 async fn nothing_new_goes_through_a_gateway_that_drains() {
     let mut scene = Scene::new().await;
+    // One connection is enough for all, unless it takes nothing new.
+    let settings = Settings {
+        spread: 1,
+        ..Settings::default()
+    };
+    scene.pool = Pool::new(Sockets::default(), settings);
     let (mut held, relay) = through(scene.open().await.expect("a tunnel")).await;
     let (_, _, mut ending) = scene.asked.recv().await.expect("a tunnel");
     scene.drain.send_replace(true);

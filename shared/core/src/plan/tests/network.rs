@@ -193,10 +193,20 @@ fn a_waypoint_on_another_network_is_a_last_resort() {
         shown(&plan(&index, "10.1.0.9:80")),
         "waypoint 10.9.0.50:15008 for 10.1.0.9:80 as wp-west through 10.9.0.100:15008 as west [wp-west bound]"
     );
+    // A pod's own address is asked for where it is that pod's.
+    let mut single = pod("single", &["10.0.0.60"]);
+    single.waypoint = Some(by_hostname("ns/wp"));
+    index.apply(single.into());
+    let refused = shown(&plan(&index, "10.0.0.60:80"));
+    assert!(refused.starts_with("503 "), "{refused}");
     index.apply(instance("wp-here", "10.0.0.50").into());
     assert_eq!(
         shown(&plan(&index, "10.1.0.9:80")),
         "waypoint 10.0.0.50:15008 for 10.1.0.9:80 as wp-here [wp-here bound]"
+    );
+    assert_eq!(
+        shown(&plan(&index, "10.0.0.60:80")),
+        "waypoint 10.0.0.50:15008 for 10.0.0.60:80 as wp-here [wp-here -]"
     );
 }
 
@@ -221,10 +231,12 @@ fn a_gateway_leads_to_tunnels_of_its_network() {
     let mut outside = west(pod("outside", &["10.9.0.3"]));
     outside.tunnel_protocol = TunnelProtocol::None;
     let index = with(outside);
-    let asked = |network: &str, authority: &str| match plan_crossing(&index, network, authority) {
-        Ok((workload, address)) => format!("{} at {address}", workload.name),
-        Err(refusal) => format!("{} {}", refusal.status, refusal.reason),
-    };
+    let me = "spiffe://td/ns/ns/sa/me".parse().expect("an identity");
+    let asked =
+        |network: &str, authority: &str| match plan_crossing(&index, network, &me, authority) {
+            Ok((workload, address)) => format!("{} at {address}", workload.name),
+            Err(refusal) => format!("{} {}", refusal.status, refusal.reason),
+        };
     assert_eq!(asked("west", "10.9.0.1:15008"), "f at 10.9.0.1:15008");
     let no = "404 the gateway of network \"west\" does not lead to";
     for (authority, why) in [

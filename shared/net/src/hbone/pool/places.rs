@@ -73,6 +73,11 @@ struct State<C> {
 type Step = Shared<BoxFuture<'static, Result<(), Error>>>;
 
 impl<C> Connection<C> {
+    /// From when on it takes nothing new.
+    pub(crate) fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
     pub(super) fn new(carrier: C, not_after: SystemTime) -> Arc<Self> {
         Arc::new(Self {
             carrier,
@@ -108,7 +113,7 @@ impl<C> Slot<C> {
         self.reused
     }
 
-    pub(super) fn connection(&self) -> &Arc<Connection<C>> {
+    pub(crate) fn connection(&self) -> &Arc<Connection<C>> {
         &self.connection
     }
 }
