@@ -26,6 +26,7 @@ mod programs;
 mod refusals;
 mod renaming;
 mod revocation;
+mod thief;
 mod waypoint;
 mod ways;
 mod weather;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually, program};
+use ambit_lab::harness::{Lab, eventually};
 use ambit_lab::metrics;
 use serde_json::Value;
 
@@ -12,12 +12,11 @@ use crate::fixtures::{
     addresses, ambient_shop, client, cluster_ips, echo, host, namespace, service, text,
 };
 use crate::flows::{Flow, flow_that, flows, identity, start};
+use crate::thief::{thief, tunnel};
 use crate::ways::Way;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NETWORKS: [&str; 4] = ["--network", "node-1=east", "--network", "node-2=west"];
-/// Where the mesh's certificate authority keeps its key in the lab, and where the stranger has it.
-const CA: [&str; 2] = ["/run/ambit-lab/mesh/ca", "/ca"];
 const HELLO: &str = "GET / HTTP/1.1\r\nhost: echo\r\nconnection: close\r\n\r\n";
 
 fn gateway(network: &str) -> String {
@@ -31,13 +30,9 @@ fn gateway(network: &str) -> String {
 /// The shop, `client-1` and `echo-1` in the east and `client-2` and `echo-2` in the west, with a gateway into each; outside the
 /// mesh a stranger in the east, who stole the authority's key, and a server in the west.
 fn lab() -> Lab {
-    let [source, target] = CA;
-    let mounted = format!("infinity], volumeMounts: [{{name: ca, mountPath: {target}}}]");
-    let stranger = client("outside", "stranger", "node-1").replace("infinity]", &mounted)
-        + &format!("  volumes: [{{name: ca, hostPath: {{path: {source}}}}}]\n");
     let mut manifests = ambient_shop() + &namespace("gateways", "") + &namespace("outside", "");
     manifests += &(gateway("east") + &gateway("west"));
-    manifests += &(stranger + &echo("outside", "plain", "node-2"));
+    manifests += &(thief() + &echo("outside", "plain", "node-2"));
     manifests += &client("shop", "other-1", "node-1");
     start(manifests, &NETWORKS)
 }
@@ -54,15 +49,6 @@ fn gateway_ips(lab: &Lab, network: &str) -> [String; 2] {
 fn get(lab: &Lab, from: &str, address: &str, port: u16) -> ambit_lab::harness::Ran {
     let url = format!("http://{}:{port}/", host(address));
     lab.load(from, &["get", "--fail", "--timeout", "5s", &url])
-}
-
-/// What the stranger gets who asks the proxy at `address` for a tunnel.
-fn tunnel(lab: &Lab, address: &str, arguments: &[&str]) -> Value {
-    let peer = program("peer").to_string_lossy().into_owned();
-    let to = format!("{}:15008", host(address));
-    let mut argv = vec![&*peer, "tunnel", &to, "--ca", CA[1]];
-    argv.extend(arguments);
-    lab.exec("outside/stranger", &argv).json()
 }
 
 /// The lines of the access log of the gateway into a network.

@@ -4,15 +4,13 @@
 use std::time::Duration;
 
 use ambit_lab::harness::{Lab, eventually, program};
-use serde_json::Value;
 
 use crate::fixtures::{addresses, client, echo, host, namespace, service, text};
 use crate::flows::{flow, flow_that, flows, identity, start};
+use crate::thief::{thief, tunnel};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where the mesh's certificate authority keeps its key in the lab, and where the stranger has it.
-const CA: [&str; 2] = ["/run/ambit-lab/mesh/ca", "/ca"];
 const FRIEND: &str = "spiffe://cluster.local/ns/shop/sa/friend";
 
 /// An echo server on node-2, another one and a friend on node-1, and a pod outside the mesh, whose
@@ -24,22 +22,6 @@ fn lab() -> Lab {
     manifests += &(echo("shop", "near", "node-1") + &service("shop", "near", "name: near"));
     manifests += &client("shop", "friend", "node-1");
     start(manifests, &[])
-}
-
-fn thief() -> String {
-    let [source, target] = CA;
-    let mounted = format!("infinity], volumeMounts: [{{name: ca, mountPath: {target}}}]");
-    client("outside", "stranger", "node-1").replace("infinity]", &mounted)
-        + &format!("  volumes: [{{name: ca, hostPath: {{path: {source}}}}}]\n")
-}
-
-/// What comes of the tunnel that the stranger opens to the pod `echo`.
-fn tunnel(lab: &Lab, address: &str, arguments: &[&str]) -> Value {
-    let peer = program("peer").to_string_lossy().into_owned();
-    let to = format!("{}:15008", host(address));
-    let mut argv = vec![&*peer, "tunnel", &to, "--ca", CA[1]];
-    argv.extend(arguments);
-    lab.exec("outside/stranger", &argv).json()
 }
 
 #[test]

@@ -71,6 +71,39 @@ pub struct Entry<'a> {
     pub notes: &'a [String],
 }
 
+impl<'a> Entry<'a> {
+    /// Of a connection whose requests nobody reads, with nothing known of it but when it came and from whom.
+    #[must_use]
+    pub fn of_connection(start: SystemTime, parties: &'a Parties) -> Self {
+        Self {
+            start,
+            method: "-",
+            path: "-",
+            protocol: "-",
+            status: 0,
+            grpc_status: None,
+            flags: "-",
+            reason: "",
+            bytes_received: 0,
+            bytes_sent: 0,
+            duration: Duration::ZERO,
+            upstream_time: None,
+            attempts: 0,
+            forwarded_for: b"",
+            user_agent: b"",
+            request_id: b"",
+            authority: "",
+            route: None,
+            upstream: None,
+            upstream_workload: None,
+            upstream_service: None,
+            parties,
+            trace: None,
+            notes: &[],
+        }
+    }
+}
+
 /// Who talks to whom on a connection, in the words of its lines. All of its requests have the same: they are put into words once.
 #[derive(Debug, Clone)]
 pub struct Parties {

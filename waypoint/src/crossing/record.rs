@@ -124,12 +124,6 @@ impl<'a> Record<'a> {
         let bytes = opened.map_or((0, 0), |it| (it.counters.received(), it.counters.sent()));
         let pod = self.pod.as_ref();
         log.write(&Entry {
-            start: self.start,
-            method: "-",
-            path: "-",
-            protocol: "-",
-            status: 0,
-            grpc_status: None,
             flags: self.flag.as_str(),
             reason: &self.reason,
             bytes_received: bytes.0,
@@ -137,17 +131,9 @@ impl<'a> Record<'a> {
             duration: self.started.elapsed(),
             upstream_time: opened.map(|it| it.after),
             attempts: u32::from(pod.is_some()),
-            forwarded_for: b"",
-            user_agent: b"",
-            request_id: b"",
-            authority: "",
-            route: None,
             upstream: pod.map(|(_, address)| *address),
             upstream_workload: pod.map(|(pod, _)| (&*pod.namespace, &*pod.name)),
-            upstream_service: None,
-            parties: &self.parties,
-            trace: None,
-            notes: &[],
+            ..Entry::of_connection(self.start, &self.parties)
         });
     }
 }

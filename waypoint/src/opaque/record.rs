@@ -153,12 +153,6 @@ impl<'a> Record<'a> {
         let endpoint = self.endpoint.as_ref();
         let pod = endpoint.map(|it| &it.workload);
         log.write(&Entry {
-            start: self.start,
-            method: "-",
-            path: "-",
-            protocol: "-",
-            status: 0,
-            grpc_status: None,
             flags: self.flag.as_str(),
             reason: &self.reason,
             bytes_received: received,
@@ -166,17 +160,12 @@ impl<'a> Record<'a> {
             duration: self.started.elapsed(),
             upstream_time: self.connected,
             attempts: self.attempts,
-            forwarded_for: b"",
-            user_agent: b"",
-            request_id: b"",
-            authority: "",
             route: shown(self.rule.as_ref()),
             upstream: endpoint.map(|it| it.address),
             upstream_workload: pod.map(|it| (&*it.namespace, &*it.name)),
             upstream_service: shown(self.service.as_ref().map(|it| &it.key)),
-            parties: &self.session.parties,
-            trace: None,
             notes: &self.notes,
+            ..Entry::of_connection(self.start, &self.session.parties)
         });
     }
 }

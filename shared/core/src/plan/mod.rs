@@ -4,6 +4,7 @@
 //! needs; a [`Refusal`] says why not. Nothing is looked up later, so what was decided is what
 //! happens.
 
+mod crossing;
 mod gateway;
 mod inbound;
 mod network;
@@ -18,12 +19,13 @@ mod target;
 mod tests;
 mod waypoint;
 
+pub use crossing::plan_crossing;
 pub use gateway::{
     BoundTo, GatewayTarget, GatewayTunnel, Upstream, plan_tunnel, upstream_of_endpoint,
     upstream_of_workload,
 };
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};
-pub use network::{Gateway, plan_crossing};
+pub use network::Gateway;
 pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbound};
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use policy::{OutboundTrafficPolicy, OutboundTrafficPolicyError};

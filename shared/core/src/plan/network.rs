@@ -1,21 +1,18 @@
-//! Between networks: addresses of one mean nothing on another, so its pods are reached through its gateway.
+//! To another network: addresses of one mean nothing on another, so its pods are reached through its gateway.
 //!
 //! The gateway is asked for a tunnel to a pod's HBONE port and relays it. In it is another one, by which the pod and its caller
 //! prove to each other who they are (double HBONE): the gateway sees neither what is asked for nor what is carried. So it leads
 //! to tunnels of its own network and to nothing else.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::planner::identities;
 use super::reasons::Named;
 use super::target::{fitting, is_tunneled, target_port};
-use super::waypoint::{Shown, is_instance};
-use super::{HBONE_PORT, Outbound, Refusal, ResponseFlag};
-use crate::addr::NetworkAddr;
+use super::waypoint::Shown;
+use super::{HBONE_PORT, Outbound};
 use crate::balance::{Picker, pick};
-use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::{Endpoint, Index, Target};
 use crate::model::{Destination, GatewayAddress, Health, Service, Workload};
@@ -157,43 +154,4 @@ fn instance(
     let ip = fitting(&workload.addresses, outbound.source, like)?;
     let port = target_port(gateway, endpoint.ports(), port).unwrap_or(port);
     Some(SocketAddr::new(ip, port))
-}
-
-/// Decides where the gateway `me` of `network` leads who asks it for `authority`: to the HBONE port of a pod of that network.
-///
-/// # Errors
-/// 400 when the authority does not read as one; 404 when it is nothing that a gateway leads to.
-pub fn plan_crossing(
-    index: &Index,
-    network: &str,
-    me: &Identity,
-    authority: &str,
-) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
-    let asked: Authority = authority
-        .parse()
-        .map_err(|error: crate::hbone::AuthorityError| Refusal::bad_request(error.to_string()))?;
-    let no = |why: fmt::Arguments<'_>| {
-        let text = format!("the gateway of network {network:?} does not lead to {asked}: {why}");
-        Refusal::new(404, ResponseFlag::Connect, text)
-    };
-    let Authority::Addr(address) = &asked else {
-        return Err(no(format_args!("it is no address of a pod")));
-    };
-    let at = NetworkAddr::new(network, address.ip());
-    let workload = index.workload_at(&at);
-    let workload = workload.ok_or_else(|| no(format_args!("no pod of this network is there")))?;
-    if address.port() != HBONE_PORT {
-        return Err(no(format_args!(
-            "tunnels alone go through, to {HBONE_PORT}"
-        )));
-    }
-    if !is_tunneled(workload) {
-        return Err(no(format_args!("{} is not in the mesh", Named(workload))));
-    }
-    let gateway = workload.network_gateway.as_ref();
-    let leads_in = gateway.is_some_and(|gateway| is_instance(index, gateway, workload));
-    if leads_in || workload.identity == *me {
-        return Err(no(format_args!("it is a gateway itself")));
-    }
-    Ok((workload.clone(), SocketAddr::new(at.ip, HBONE_PORT)))
 }

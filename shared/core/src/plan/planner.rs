@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
 use super::reasons::{Named, Ports};
-use super::target::{fitting, is_on_the_network_of, is_tunneled, reachable_ip, target_port};
+use super::target::{fitting, is_on_the_network_of, is_tunneled, target_port};
 use super::waypoint::{self, Shown};
 use super::{Gateway, HBONE_PORT, Refusal, network};
 use crate::balance::{Picker, keep, pick, pick_less_busy};
@@ -298,7 +298,7 @@ fn address(
     workload: &Workload,
 ) -> Option<IpAddr> {
     if is_on_the_network_of(workload, outbound.source) {
-        reachable_ip(workload, outbound.source, dialled.ip())
+        fitting(&workload.addresses, outbound.source, dialled.ip())
     } else {
         network::address(index, outbound, workload)
     }
