@@ -20,7 +20,6 @@ use ambit_http::host::Host;
 use ambit_http::model::Policy;
 use ambit_http::path;
 use ambit_http::route::{RequestHead, forward_without_route, select};
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use self::ways::Way;
@@ -317,8 +316,7 @@ impl Walk<'_> {
             known.apply(config::Change::Set(resource.clone()));
         }
         let question = self.question;
-        let raw = Bytes::copy_from_slice(question.path.as_bytes());
-        let canonical = match path::canonical(&raw) {
+        let canonical = match path::canonical(&*question.path) {
             Ok(canonical) => canonical,
             Err(error) => {
                 steps.say(&at, format_args!("400: the path: {error}"));

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// A client that has said nothing for this long is hardly about to. The end of a connection that is in use could cross
 /// a request on its way, which nobody would answer.
-const QUIET: Duration = Duration::from_secs(2);
+pub(crate) const QUIET: Duration = Duration::from_secs(2);
 
 /// Says that what can end should: the process drains, or the HBONE connection around it is of age, or has a
 /// certificate that expired.

@@ -13,7 +13,7 @@ use ambit_core::model::{AppProtocol, Workload};
 use ambit_core::plan::{self, HBONE_PORT, Upstream};
 use ambit_http::balance::Wish;
 use ambit_http::breaker::Kind;
-use ambit_http::cluster::{self, Clusters, View};
+use ambit_http::cluster::{self, Cluster, Clusters, View};
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_net::ca::Wanted;
 use ambit_net::hbone::{Duplex, Pool, Target};
@@ -57,6 +57,8 @@ pub(crate) struct Chosen {
     pub(crate) counted: Option<cluster::Chosen>,
     /// TLS to the application itself.
     pub(crate) tls: Option<Arc<TlsClient>>,
+    /// When that was.
+    pub(crate) at: Instant,
     /// How long TCP and handshakes may take.
     pub(crate) patience: Duration,
     /// The waypoint's addresses: a host is reached from one of their families.
@@ -70,6 +72,7 @@ impl Chosen {
             endpoint: self.endpoint.clone(),
             counted: None,
             tls: self.tls.clone(),
+            at: self.at,
             patience: self.patience,
             own: self.own.clone(),
         }
@@ -90,6 +93,25 @@ impl Upstreams {
         kind: Kind,
         wish: &Wish<'_>,
     ) -> Result<Chosen, Refusal> {
+        let now = Instant::now();
+        let cluster = self.clusters.of(service, port, now);
+        self.pick_of(&cluster, snapshot, service, kind, wish, now)
+    }
+
+    /// The same of the cluster that `service`'s port is known as.
+    ///
+    /// # Errors
+    /// As [`Self::pick`].
+    pub(crate) fn pick_of(
+        &self,
+        cluster: &Arc<Cluster>,
+        snapshot: &Snapshot,
+        service: &NamespacedName,
+        kind: Kind,
+        wish: &Wish<'_>,
+        now: Instant,
+    ) -> Result<Chosen, Refusal> {
+        let port = cluster.port();
         let no = |reason: String| Refusal::new(503, Flag::NoHealthyUpstream, reason);
         let index = &snapshot.index;
         let me = index.workload(&self.uid);
@@ -103,8 +125,6 @@ impl Upstreams {
             traffic,
             local: me,
         };
-        let now = Instant::now();
-        let cluster = self.clusters.of(service, port, now);
         let mut picker = |bound: u32| rand::random_range(0..bound);
         let way = |it: &_| plan::upstream_of_endpoint(known, port, it, me);
         let counted = cluster.pick(&view, kind, wish, now, &mut picker, |it| way(it).is_some())?;
@@ -126,6 +146,7 @@ impl Upstreams {
             endpoint,
             counted: Some(counted),
             tls,
+            at: now,
             patience: patience.unwrap_or(CONNECT),
         })
     }
@@ -141,6 +162,7 @@ impl Upstreams {
             endpoint: plan::upstream_of_workload(workload, address, protocol),
             counted: None,
             tls: None,
+            at: Instant::now(),
             patience: CONNECT,
             own: Vec::new(),
         }

@@ -5,7 +5,7 @@ use ambit_http::model::{Filter, Resource, RouteRule};
 
 use crate::index::Index;
 use crate::translate::testing::{
-    SERVICES, conditions, index, names, notices, problems, resource, status,
+    SERVICES, apply, conditions, index, names, notices, problems, resource, status,
 };
 
 /// An HTTPRoute `r` of namespace `shop` for Service `web` with this rest of its spec.
@@ -72,6 +72,28 @@ fn without_rules_there_is_one_that_matches_everything() {
     let index = http("");
     let rule = rule(&index, "route/http/shop/r/0");
     assert_eq!((rule.matches.len(), rule.backends.len()), (0, 0));
+}
+
+#[test]
+fn a_route_of_a_service_without_a_waypoint_says_that_nothing_follows_it() {
+    let rules = "  rules:\n  - backendRefs: [{name: web, port: 80}]\n";
+    let told = |index: &Index| {
+        let status = status(index, "HTTPRoute shop/r").unwrap_or_default();
+        status["parents"][0]["conditions"][0]["message"].to_string()
+    };
+    let mut index = http(rules);
+    let message = told(&index);
+    let why = "Service shop/web is not bound to a waypoint: label it or its namespace istio.io/use-waypoint=NAME";
+    assert!(
+        message.contains("nothing follows the route yet"),
+        "{message}"
+    );
+    assert!(message.contains(why), "{message}");
+    apply(
+        &mut index,
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {istio.io/use-waypoint: w}}\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: w, namespace: shop}\nspec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}]}\n",
+    );
+    assert_eq!(told(&index), "\"the route is in force\"");
 }
 
 #[test]

@@ -83,7 +83,22 @@ fn unserved(namespace: &str, reference: &TargetRef, view: &View<'_>) -> Option<S
         "ServiceEntry" => &view.find::<ServiceEntry>(namespace, name)?.metadata,
         _ => return None,
     };
-    let what = format!("{kind} {namespace}/{name} is not bound to a waypoint");
+    unbound(
+        &format!("{kind} {namespace}/{name}"),
+        namespace,
+        metadata,
+        view,
+    )
+}
+
+/// Why no waypoint serves `what`, a Service or ServiceEntry, and what to do.
+pub(super) fn unbound(
+    what: &str,
+    namespace: &str,
+    metadata: &ObjectMeta,
+    view: &View<'_>,
+) -> Option<String> {
+    let what = format!("{what} is not bound to a waypoint");
     match waypoint::binding_of_service(namespace, metadata, view) {
         None => Some(format!(
             "{what}: label it or its namespace {USE_WAYPOINT}=NAME of a waypoint that serves services"

@@ -2,12 +2,22 @@
 
 use std::net::Ipv6Addr;
 
-/// A host and an optional port. Names are compared in lower case and without a trailing dot.
+use bytestring::ByteString;
+
+/// A host and an optional port. Names are compared in lower case and without a trailing dot. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    authority: Box<str>,
-    name: Box<str>,
+    authority: ByteString,
+    name: Name,
     port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Name {
+    /// The authority begins with it, that many bytes long.
+    Written(usize),
+    /// The authority has it in another form.
+    Rewritten(ByteString),
 }
 
 /// Why a host is refused with 400.
@@ -28,55 +38,57 @@ pub enum HostError {
 }
 
 impl Host {
-    /// Reads `NAME[:PORT]`, `IPV4[:PORT]` or `[IPV6][:PORT]`.
+    /// Reads `NAME[:PORT]`, `IPV4[:PORT]` or `[IPV6][:PORT]`. A name that is in lower case is not copied.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, HostError> {
-        if text.contains('@') {
+    pub fn parse(text: impl Into<ByteString>) -> Result<Self, HostError> {
+        let authority: ByteString = text.into();
+        let text: &str = &authority;
+        if text.bytes().any(|byte| byte == b'@') {
             return Err(HostError::UserInfo);
         }
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (literal, port) = rest.split_once(']').ok_or(HostError::Character)?;
                 let ip: Ipv6Addr = literal.parse().map_err(|_| HostError::Character)?;
-                (format!("[{ip}]"), port)
+                (Name::Rewritten(format!("[{ip}]").into()), port)
             }
             None => {
-                let at = text.find(':').unwrap_or(text.len());
-                let (name, port) = text.split_at(at);
-                let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-                if !name.bytes().all(known) {
-                    return Err(HostError::Character);
-                }
-                let name = name.strip_suffix('.').unwrap_or(name);
-                // An empty label: some strip one dot of `a..`, others all.
-                if name.starts_with('.') || name.ends_with('.') || name.contains("..") {
-                    return Err(HostError::Character);
-                }
-                (name.to_ascii_lowercase(), port)
+                let at = text.bytes().position(|byte| byte == b':');
+                let (name, port) = text.split_at(at.unwrap_or(text.len()));
+                let name = without_dot(name)?;
+                let name = match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    true => Name::Rewritten(name.to_ascii_lowercase().into()),
+                    false => Name::Written(name.len()),
+                };
+                (name, port)
             }
         };
-        if name.is_empty() {
+        if name == Name::Written(0) {
             return Err(HostError::Empty);
         }
+        let port = port_of(port)?;
         Ok(Self {
-            authority: text.into(),
-            name: name.into(),
-            port: port_of(port)?,
+            authority,
+            name,
+            port,
         })
     }
 
     /// As it was sent.
     #[must_use]
-    pub fn authority(&self) -> &str {
+    pub fn authority(&self) -> &ByteString {
         &self.authority
     }
 
     /// In lower case, without port and trailing dot; an IPv6 address in brackets.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        match &self.name {
+            Name::Written(length) => &self.authority[..*length],
+            Name::Rewritten(name) => name,
+        }
     }
 
     /// The port, when one was named.
@@ -88,8 +100,22 @@ impl Host {
     /// Whether two ways to say it mean the same host and port.
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
-        (&self.name, self.port) == (&other.name, other.port)
+        (self.name(), self.port) == (other.name(), other.port)
     }
+}
+
+/// A name without the dot at its end.
+fn without_dot(name: &str) -> Result<&str, HostError> {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if !name.bytes().all(known) {
+        return Err(HostError::Character);
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    // An empty label: some strip one dot of `a..`, others all.
+    if name.starts_with('.') || name.ends_with('.') || name.contains("..") {
+        return Err(HostError::Character);
+    }
+    Ok(name)
 }
 
 fn port_of(text: &str) -> Result<Option<u16>, HostError> {

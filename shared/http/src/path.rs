@@ -10,12 +10,13 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 /// A canonical path and the query as received. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CanonicalPath {
     /// ASCII.
-    text: Bytes,
+    text: ByteString,
     path_len: usize,
 }
 
@@ -39,12 +40,13 @@ pub enum PathError {
     DotParameters,
 }
 
-/// Brings the path and query of a request into their canonical form. Shares `raw` when it is
-/// canonical already.
+/// Brings the path and query of a request into their canonical form, which may be `raw` itself.
 ///
 /// # Errors
 /// What can be read in more than one way, or in none.
-pub fn canonical(raw: &Bytes) -> Result<CanonicalPath, PathError> {
+pub fn canonical(raw: impl Into<ByteString>) -> Result<CanonicalPath, PathError> {
+    let text: ByteString = raw.into();
+    let raw = text.as_bytes();
     let path_len = match raw.iter().position(|byte| *byte == b'?') {
         Some(at) => {
             if !raw[at..].iter().copied().all(is_uri_byte) {
@@ -59,18 +61,16 @@ pub fn canonical(raw: &Bytes) -> Result<CanonicalPath, PathError> {
         return Err(PathError::NotAbsolute);
     }
     if is_plain(path) {
-        return Ok(CanonicalPath {
-            text: raw.clone(),
-            path_len,
-        });
+        return Ok(CanonicalPath { text, path_len });
     }
     let decoded = decode(path)?;
-    let mut text = resolve(&decoded)?;
-    let path_len_now = text.len();
-    text.extend_from_slice(&raw[path_len..]);
+    let mut resolved = resolve(&decoded)?;
+    let resolved_len = resolved.len();
+    resolved.extend_from_slice(&raw[path_len..]);
+    let text = ByteString::try_from(resolved).map_err(|_| PathError::Byte)?;
     Ok(CanonicalPath {
-        text: text.into(),
-        path_len: path_len_now,
+        text,
+        path_len: resolved_len,
     })
 }
 
@@ -79,7 +79,7 @@ impl CanonicalPath {
     #[must_use]
     pub fn asterisk() -> Self {
         Self {
-            text: Bytes::from_static(b"*"),
+            text: ByteString::from_static("*"),
             path_len: 1,
         }
     }
@@ -87,25 +87,25 @@ impl CanonicalPath {
     /// The path: what policies and routes look at.
     #[must_use]
     pub fn path(&self) -> &str {
-        text(&self.text[..self.path_len])
+        &self.text[..self.path_len]
     }
 
     /// The query without its `?`, as received.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.text.get(self.path_len + 1..).map(text)
+        self.text.get(self.path_len + 1..)
     }
 
     /// Path and query: what is sent.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        text(&self.text)
+        &self.text
     }
 
     /// The same as bytes, shared.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.text
+        self.text.as_bytes()
     }
 
     /// Another path with the same query.
@@ -113,10 +113,7 @@ impl CanonicalPath {
     /// # Errors
     /// As [`canonical`]: a rewritten path is canonical as well.
     pub fn with_path(&self, path: &str) -> Result<Self, PathError> {
-        let mut text = Vec::with_capacity(path.len() + self.text.len() - self.path_len);
-        text.extend_from_slice(path.as_bytes());
-        text.extend_from_slice(&self.text[self.path_len..]);
-        canonical(&text.into())
+        canonical([path, &self.text[self.path_len..]].concat())
     }
 
     /// The same path with another query.
@@ -124,12 +121,12 @@ impl CanonicalPath {
     /// # Errors
     /// The query has a byte that no URI has.
     pub fn with_query(&self, query: Option<&str>) -> Result<Self, PathError> {
-        let mut text = self.text[..self.path_len].to_vec();
+        let mut text = self.path().to_owned();
         if let Some(query) = query {
-            text.push(b'?');
-            text.extend_from_slice(query.as_bytes());
+            text.push('?');
+            text.push_str(query);
         }
-        if !text[self.path_len..].iter().copied().all(is_uri_byte) {
+        if !text[self.path_len..].bytes().all(is_uri_byte) {
             return Err(PathError::Byte);
         }
         Ok(Self {
@@ -149,10 +146,6 @@ impl fmt::Debug for CanonicalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("only ASCII gets in")
 }
 
 fn is_uri_byte(byte: u8) -> bool {
@@ -272,12 +265,12 @@ mod tests {
     use super::*;
 
     fn read(raw: &str) -> Result<String, PathError> {
-        canonical(&Bytes::copy_from_slice(raw.as_bytes())).map(|it| it.to_string())
+        canonical(raw).map(|it| it.to_string())
     }
 
     #[test]
     fn queries_are_replaced() {
-        let path = canonical(&Bytes::from_static(b"/a/../b?c=d")).expect("a path");
+        let path = canonical("/a/../b?c=d").expect("a path");
         for (query, wanted) in [(None, "/b"), (Some(""), "/b?"), (Some("e?/.."), "/b?e?/..")] {
             let found = path.with_query(query).expect("a query");
             assert_eq!((found.path(), found.query()), ("/b", query));
@@ -375,7 +368,7 @@ mod tests {
 
     #[test]
     fn parts() {
-        let path = canonical(&Bytes::from_static(b"/a/../b?x=1")).expect("good");
+        let path = canonical("/a/../b?x=1").expect("good");
         assert_eq!((path.path(), path.query()), ("/b", Some("x=1")));
         let other = path.with_path("/c/./d").expect("good");
         assert_eq!(other.as_str(), "/c/d?x=1");
@@ -384,8 +377,8 @@ mod tests {
 
     #[test]
     fn a_canonical_path_is_shared() {
-        let raw = Bytes::from_static(b"/api/v1/items?x=1");
-        let path = canonical(&raw).expect("good");
+        let raw = ByteString::from_static("/api/v1/items?x=1");
+        let path = canonical(raw.clone()).expect("good");
         assert_eq!(path.bytes().as_ptr(), raw.as_ptr());
     }
 
@@ -401,8 +394,8 @@ mod tests {
         }
 
         #[test]
-        fn anything_is_read_or_refused(raw in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = canonical(&raw.into());
+        fn anything_is_read_or_refused(raw in proptest::collection::vec(any::<char>(), 0..40)) {
+            let _ = canonical(String::from_iter(raw));
         }
     }
 }

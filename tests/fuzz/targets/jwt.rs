@@ -77,7 +77,7 @@ impl Sent {
         };
         let mut sent = Self {
             headers: HeaderMap::new(),
-            path: canonical(&Bytes::from_static(b"/a")).expect("a path"),
+            path: canonical("/a").expect("a path"),
         };
         let (name, value) = match lines.next() {
             Some("bearer") => ("authorization", format!("Bearer {token}")),

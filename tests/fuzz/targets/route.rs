@@ -237,7 +237,7 @@ fn condition<'t>(verb: &str, words: impl Iterator<Item = &'t str>) -> Option<Rou
 /// Escapes in a query are the business of another test.
 fn request<'t>(mut words: impl Iterator<Item = &'t str>) -> Option<Request> {
     let method = words.next()?.parse().ok()?;
-    let path = canonical(&Bytes::copy_from_slice(words.next()?.as_bytes())).ok()?;
+    let path = canonical(words.next()?).ok()?;
     if path.query().is_some_and(|query| query.contains(['%', '+'])) {
         return None;
     }

@@ -85,7 +85,7 @@ enum Command {
     },
     /// Show what something logged.
     Logs {
-        /// `ztunnel/NODE`, `agent/NODE`, `control`, `lab`, `POD` or `deploy/NAME`.
+        /// `ztunnel/NODE`, `agent/NODE`, `waypoint/NAME`, `control`, `lab`, `POD` or `deploy/NAME`.
         target: String,
         #[command(flatten)]
         namespace: Namespace,

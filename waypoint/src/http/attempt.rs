@@ -9,18 +9,20 @@ use ambit_core::model::AppProtocol;
 use ambit_core::plan::BoundTo;
 use ambit_http::balance::{Wish, address_hash};
 use ambit_http::breaker::Kind;
+use ambit_http::cluster::Cluster;
 use ambit_http::model::traffic::HashKey;
 use ambit_http::path::CanonicalPath;
 use ambit_http::refusal::{Flag, Refusal};
 use ambit_http::retry::{Attempts, DEFAULT_REPLAY, Outcome, Verdict};
 use ambit_http::route::Forward;
 use ambit_http::timeout;
+use bytestring::ByteString;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::{sleep_until, timeout_at};
 
 use super::body::{Body, Repeatable};
-use super::connections::Key;
+use super::connections::Sought;
 use super::desk::Desk;
 use super::h1::{self, Failure, Head};
 use super::h2;
@@ -37,7 +39,7 @@ use crate::upstream::Chosen;
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) path: CanonicalPath,
-    pub(super) host: Box<str>,
+    pub(super) host: ByteString,
     pub(super) headers: HeaderMap,
     pub(super) upgrade: Option<HeaderValue>,
     pub(super) grpc: bool,
@@ -60,7 +62,7 @@ pub(super) async fn forward(
     let mut attempts = Attempts::new(forward.retry.as_ref(), limits, record.started());
     let traffic = snapshot.config.traffic(&forward.service, forward.port);
     let traffic = traffic.map(|it| &**it);
-    let now = Instant::now();
+    let mut now = Instant::now();
     let clusters = &session.shared.upstreams.clusters;
     let cluster = clusters.of(&forward.service, forward.port, now);
     cluster.budget(traffic, now).on_request(now);
@@ -70,8 +72,12 @@ pub(super) async fn forward(
     loop {
         // The attempt before this one counts no more.
         record.counts_no_more();
-        let mut chosen = choose(session, snapshot, forward, hash, attempts.tried())?;
-        let attempt = attempts.begin(&chosen.endpoint.workload.uid, Instant::now());
+        let wish = Wish {
+            hash,
+            tried: attempts.tried(),
+        };
+        let mut chosen = choose(session, snapshot, (forward, &cluster), &wish, now)?;
+        let attempt = attempts.begin(&chosen.endpoint.workload.uid, now);
         if !speaks_http2(&chosen, outgoing) {
             connection(&mut chosen, attempt.deadline).await?;
         }
@@ -91,7 +97,8 @@ pub(super) async fn forward(
                 "the body of the request broke off",
             ));
         }
-        let now = Instant::now();
+        now = Instant::now();
+        record.answered(now);
         let outcome = match &result {
             Ok(response) => Outcome::response(response.status.as_u16(), &response.headers),
             Err(failure) => failure.outcome,
@@ -124,6 +131,7 @@ pub(super) async fn forward(
                 // A response that is not used gives its connection up.
                 drop(result);
                 sleep_until(at.into()).await;
+                now = Instant::now();
             }
             (Verdict::Finish(flag), Ok(mut response)) => {
                 if let Some(refusal) = outcome.refusal(flag, "") {
@@ -163,9 +171,9 @@ async fn connection(chosen: &mut Chosen, deadline: Option<Instant>) -> Result<()
 fn choose(
     session: &Session,
     snapshot: &Snapshot,
-    forward: &Forward,
-    hash: Option<u64>,
-    tried: &[Arc<str>],
+    (forward, cluster): (&Forward, &Arc<Cluster>),
+    wish: &Wish<'_>,
+    now: Instant,
 ) -> Result<Chosen, Refusal> {
     let upstreams = &session.shared.upstreams;
     match &session.target.bound {
@@ -173,14 +181,8 @@ fn choose(
             Ok(upstreams.of_workload(workload, session.target.address, session.target.protocol))
         }
         BoundTo::Service(_) => {
-            let wish = Wish { hash, tried };
-            upstreams.pick(
-                snapshot,
-                &forward.service,
-                forward.port,
-                Kind::Request,
-                &wish,
-            )
+            let service = &forward.service;
+            upstreams.pick_of(cluster, snapshot, service, Kind::Request, wish, now)
         }
     }
 }
@@ -218,7 +220,7 @@ pub(super) async fn exchange(
     body: &Repeatable,
 ) -> Result<Response, Failure> {
     let connections = &shared.http.connections;
-    let key = Arc::new(key(caller, chosen));
+    let sought = sought(caller, chosen);
     let head = Head {
         method: &outgoing.method,
         target: outgoing.path.as_str(),
@@ -233,12 +235,12 @@ pub(super) async fn exchange(
                 let connecting = connecting(shared.clone(), caller.cloned(), chosen.clone_way());
                 async move { h2::connect(connecting.await?).await }.boxed()
             };
-            let client = connections.client(&key, open).await;
+            let client = connections.client(&sought, open).await;
             let (client, kept) =
                 client.map_err(|failure| Failure::new(failure.outcome, &failure.reason))?;
             match client.exchange(&head, body.body()).await {
                 Err(failure) if kept && failure.outcome == Outcome::Unsent && body.is_whole() => {
-                    connections.forget(&key, &failure);
+                    connections.forget(&sought, &failure);
                 }
                 result => return result,
             }
@@ -246,10 +248,10 @@ pub(super) async fn exchange(
     }
     // Many may have ended at once; there is no sense in trying all of them.
     for _ in 0..KEPT_TRIES {
-        let Some(connection) = connections.take(&key) else {
+        let place = connections.place(&sought);
+        let Some(connection) = place.take(chosen.at) else {
             break;
         };
-        let place = connections.place(key.clone());
         match h1::exchange(connection, &head, body.body(), place).await {
             Err(failure) if failure.outcome == Outcome::Unsent && body.is_whole() => {}
             result => return result,
@@ -257,7 +259,7 @@ pub(super) async fn exchange(
     }
     let io = shared.upstreams.connect(chosen, caller).await;
     let io = io.map_err(|error| Failure::new(Outcome::NotConnected, error))?;
-    let place = connections.place(key);
+    let place = connections.place(&sought);
     h1::exchange(h1::Connection::new(io), &head, body.body(), place).await
 }
 
@@ -274,12 +276,11 @@ async fn connecting(
     connected.map_err(|error| Failure::new(Outcome::NotConnected, error))
 }
 
-fn key(caller: Option<&Caller>, chosen: &Chosen) -> Key {
-    let who = |caller: &Caller| -> (_, IpAddr) { (caller.identity.clone(), caller.address.ip()) };
-    Key {
-        workload: chosen.endpoint.workload.uid.clone(),
+fn sought<'a>(caller: Option<&'a Caller>, chosen: &'a Chosen) -> Sought<'a> {
+    Sought {
+        workload: &chosen.endpoint.workload.uid,
         address: chosen.endpoint.address,
-        caller: caller.map(who),
+        caller: caller.map(|caller| (&caller.identity, caller.address.ip())),
         tls: chosen.tls.as_ref().map(|it| it.number),
     }
 }

@@ -87,11 +87,11 @@ async fn answer(
             grpc::answer(response, ANSWER).await
         }
         AuthorizerKind::Http { path_prefix } => {
-            let target = Bytes::from(check.path_below(path_prefix));
+            let target = check.path_below(path_prefix);
             let headers = check.headers_for(authorizer);
             let outgoing = Outgoing {
                 method: check.method.clone(),
-                path: path::canonical(&target).map_err(|error| error.to_string())?,
+                path: path::canonical(target).map_err(|error| error.to_string())?,
                 host: check.host.into(),
                 headers: headers.map(|(n, v)| (n.clone(), v.clone())).collect(),
                 upgrade: None,

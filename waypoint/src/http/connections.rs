@@ -1,54 +1,42 @@
 //! Connections to backends between requests, of one worker. Requests share one only if they come from the
 //! same caller: the destination judges a connection by who stands behind it, and from where.
 
-use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+mod key;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use ambit_core::identity::Identity;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use super::h1::{Connection, Failure};
+use super::h1::Failure;
 use super::h2::Client;
+use key::Key;
+use shelf::Shelf;
+
+pub(super) use key::Sought;
+pub(super) use shelf::Place;
 
 /// A connection nobody needs for this long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 /// How often that is looked for, and for endpoints that are gone.
 const SWEEP: Duration = Duration::from_secs(5);
-/// Idle connections of HTTP/1.1 to one backend for one caller, and in all.
-const MOST: usize = 256;
-const MOST_IN_ALL: usize = 4096;
 /// Connections of HTTP/2 to one backend for one caller.
 const MOST_CLIENTS: usize = 8;
-
-/// What a connection is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    /// The workload's uid: another pod at the same address is somebody else.
-    pub(super) workload: Arc<str>,
-    pub(super) address: SocketAddr,
-    /// `None`: the waypoint itself.
-    pub(super) caller: Option<(Identity, IpAddr)>,
-    /// The number of the TLS client it was opened with: what was checked by another policy is not good enough.
-    pub(super) tls: Option<u64>,
-}
 
 /// All of one worker.
 #[derive(Default)]
 pub(super) struct Connections {
-    h1: Mutex<Idle>,
+    h1: Mutex<HashMap<Key, Arc<Shelf>>>,
     h2: Mutex<HashMap<Key, Clients>>,
-}
-
-#[derive(Default)]
-struct Idle {
-    /// The one that was used last at the end.
-    kept: HashMap<Key, VecDeque<(Instant, Connection)>>,
-    count: usize,
+    /// On all shelves.
+    kept: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -59,78 +47,29 @@ struct Clients {
 
 type Opening = Shared<BoxFuture<'static, Result<Client, Arc<Failure>>>>;
 
-/// Where a connection of HTTP/1.1 goes when its response has been read.
-#[derive(Clone)]
-pub(super) struct Place {
-    connections: Weak<Connections>,
-    key: Option<Arc<Key>>,
-}
-
-impl Place {
-    /// It is not kept.
-    pub(super) fn none() -> Self {
-        Self {
-            connections: Weak::new(),
-            key: None,
-        }
-    }
-
-    pub(super) fn keep(self, connection: Connection) {
-        if let (Some(connections), Some(key)) = (self.connections.upgrade(), &self.key) {
-            connections.put(key, connection);
-        }
-    }
-}
-
 impl Connections {
-    pub(super) fn place(self: &Arc<Self>, key: Arc<Key>) -> Place {
-        Place {
-            connections: Arc::downgrade(self),
-            key: Some(key),
+    /// Where connections of HTTP/1.1 for this are kept.
+    pub(super) fn place(&self, sought: &Sought<'_>) -> Place {
+        let mut shelves = self.h1.lock();
+        if let Some(shelf) = shelves.get(sought) {
+            return Place::on(shelf.clone());
         }
-    }
-
-    /// The connection that was used last and has not ended.
-    pub(super) fn take(&self, key: &Key) -> Option<Connection> {
-        loop {
-            let (since, mut connection) = {
-                let mut idle = self.h1.lock();
-                let taken = idle.kept.get_mut(key)?.pop_back()?;
-                idle.count -= 1;
-                taken
-            };
-            if since.elapsed() < IDLE && connection.is_fresh() {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn put(&self, key: &Key, connection: Connection) {
-        let mut idle = self.h1.lock();
-        if idle.count >= MOST_IN_ALL {
-            return;
-        }
-        let kept = match idle.kept.get_mut(key) {
-            Some(kept) => kept,
-            None => idle.kept.entry(key.clone()).or_default(),
-        };
-        if kept.len() < MOST {
-            kept.push_back((Instant::now(), connection));
-            idle.count += 1;
-        }
+        let shelf = Shelf::new(self.kept.clone());
+        shelves.insert(sought.key(), shelf.clone());
+        Place::on(shelf)
     }
 
     /// A connection of HTTP/2 with room, opened with `open` when there is none. Whether it was there already.
     pub(super) async fn client(
         &self,
-        key: &Key,
+        sought: &Sought<'_>,
         open: impl FnOnce() -> BoxFuture<'static, Result<Client, Failure>>,
     ) -> Result<(Client, bool), Arc<Failure>> {
         let opening = {
             let mut all = self.h2.lock();
-            let clients = match all.get_mut(key) {
+            let clients = match all.get_mut(sought) {
                 Some(clients) => clients,
-                None => all.entry(key.clone()).or_default(),
+                None => all.entry(sought.key()).or_default(),
             };
             clients.open.retain(|(_, client)| !client.is_gone());
             let free = clients.open.iter_mut().find(|(_, it)| it.has_room());
@@ -155,7 +94,7 @@ impl Connections {
         };
         let opened = opening.clone().await;
         let mut all = self.h2.lock();
-        if let Some(clients) = all.get_mut(key)
+        if let Some(clients) = all.get_mut(sought)
             && clients
                 .opening
                 .as_ref()
@@ -170,12 +109,12 @@ impl Connections {
     }
 
     /// A kept connection did not take a request: those that take no more are not asked again.
-    pub(super) fn forget(&self, key: &Key, failure: &Failure) {
+    pub(super) fn forget(&self, sought: &Sought<'_>, failure: &Failure) {
         tracing::debug!(
             reason = failure.reason,
             "a kept connection takes no more requests"
         );
-        if let Some(clients) = self.h2.lock().get_mut(key) {
+        if let Some(clients) = self.h2.lock().get_mut(sought) {
             clients.open.clear();
         }
     }
@@ -184,16 +123,12 @@ impl Connections {
     fn sweep(&self, there: impl Fn(&str) -> bool) {
         let now = Instant::now();
         let fresh = |since: &Instant| now.saturating_duration_since(*since) < IDLE;
-        let mut idle = self.h1.lock();
-        idle.kept.retain(|key, kept| {
-            match there(&key.workload) {
-                true => kept.retain(|(since, _)| fresh(since)),
-                false => kept.clear(),
-            }
-            !kept.is_empty()
+        self.h1.lock().retain(|key, shelf| {
+            let there = there(&key.workload);
+            let any = shelf.retain(|since| there && fresh(since));
+            // What is in use comes back to a shelf that is here.
+            there && (any || Arc::strong_count(shelf) > 1)
         });
-        idle.count = idle.kept.values().map(VecDeque::len).sum();
-        drop(idle);
         self.h2.lock().retain(|key, clients| {
             let there = there(&key.workload);
             clients.open.retain(|(since, client)| {

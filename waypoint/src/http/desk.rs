@@ -1,6 +1,7 @@
 //! What the server of a connection and a request that it has given away tell each other.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use http::{HeaderMap, StatusCode};
@@ -10,7 +11,11 @@ use super::h1::Reader;
 
 /// Of one connection of HTTP/1.1, or of one request of HTTP/2.
 #[derive(Default)]
-pub(super) struct Desk(Mutex<State>);
+pub(super) struct Desk {
+    state: Mutex<State>,
+    /// There is something to know: most who look find that there is not.
+    told: AtomicBool,
+}
 
 #[derive(Default)]
 struct State {
@@ -45,10 +50,11 @@ impl Desk {
 
     /// The next note.
     pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Note> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if let Some(note) = state.next() {
             return Poll::Ready(note);
         }
+        self.told.store(false, Ordering::Relaxed);
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
@@ -58,13 +64,20 @@ impl Desk {
 
     /// The same without waiting.
     pub(super) fn next(&self) -> Option<Note> {
-        self.0.lock().next()
+        if !self.told.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let note = state.next();
+        self.told.store(note.is_some(), Ordering::Relaxed);
+        note
     }
 
     fn tell(&self, note: impl FnOnce(&mut State)) {
         let waker = {
-            let mut state = self.0.lock();
+            let mut state = self.state.lock();
             note(&mut state);
+            self.told.store(true, Ordering::Release);
             state.waker.take()
         };
         if let Some(waker) = waker {

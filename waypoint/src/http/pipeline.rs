@@ -28,6 +28,7 @@ use ambit_http::refusal::{Flag, Refusal};
 use ambit_http::route::{self, Forward, RequestHead, RequestPlan, cors, edit};
 use ambit_http::timeout;
 use bytes::Bytes;
+use bytestring::ByteString;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::attempt::{self, Outgoing};
@@ -55,7 +56,7 @@ pub(super) fn refuse_head(
 /// Answers a request.
 pub(super) async fn answer(session: &Arc<Session>, request: Request) -> Response {
     let grpc = request.is_grpc();
-    let mut record = Record::new(session, &request);
+    let mut record = Record::new(session, &request, grpc);
     let response = match decide(session, request, grpc, &mut record).await {
         Ok(response) => response,
         Err(no) => {
@@ -176,7 +177,7 @@ async fn decide(
         }
     };
     let (outgoing, body) = outgoing(request, &received, forward, upgrade, grpc);
-    record.forward(snapshot.index.service(&forward.service), &outgoing.headers);
+    record.forward(&snapshot, &forward.service, &outgoing.headers);
     let limits = timeout::Limits::new(
         &forward.timeouts,
         grpc.then(|| timeout::grpc(&outgoing.headers)).flatten(),
@@ -211,11 +212,14 @@ fn outgoing(
         edit::apply(edits, &mut request.headers);
     }
     received.forward(&mut request.headers);
-    let host = forward.host.as_deref();
+    let host = match &forward.host {
+        Some(rewritten) => ByteString::from(&**rewritten),
+        None => request.host.authority().clone(),
+    };
     let outgoing = Outgoing {
         method: request.method,
         path: forward.path.clone().unwrap_or(request.path),
-        host: host.unwrap_or(request.host.authority()).into(),
+        host,
         headers: request.headers,
         upgrade,
         grpc,

@@ -7,6 +7,7 @@ mod span;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ambit_core::addr::NamespacedName;
 use ambit_core::model::Service;
 use ambit_core::plan::BoundTo;
 use ambit_http::authz::Verdict;
@@ -24,6 +25,7 @@ use super::body::{Frame, Repeatable};
 use super::h1::Carried;
 use super::message::{Request, Response};
 use crate::session::Session;
+use crate::snapshot::Snapshot;
 use crate::upstream::{Chosen, Endpoint};
 
 pub(crate) use reports::reported;
@@ -32,8 +34,10 @@ pub(crate) use series::LastSeries;
 /// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left.
 pub(super) struct Record {
     session: Arc<Session>,
+    /// It has a line in the access log. That is decided when it comes.
+    logged: bool,
     started: Instant,
-    start: SystemTime,
+    /// Unless nobody will be told.
     asked: Option<Asked>,
     version: &'static str,
     grpc: bool,
@@ -66,10 +70,11 @@ struct Asked {
 }
 
 impl Record {
-    pub(super) fn new(session: &Arc<Session>, request: &Request) -> Box<Self> {
+    pub(super) fn new(session: &Arc<Session>, request: &Request, grpc: bool) -> Box<Self> {
         let mut record = Self::of_head(session, request.version);
-        record.grpc = request.is_grpc();
-        record.asked = Some(Asked {
+        record.grpc = grpc;
+        let is_told = record.logged || session.shared.http.telemetry.tracing.is_some();
+        record.asked = is_told.then(|| Asked {
             method: request.method.clone(),
             path: request.path.clone(),
             host: request.host.clone(),
@@ -82,8 +87,8 @@ impl Record {
     pub(super) fn of_head(session: &Arc<Session>, version: &'static str) -> Box<Self> {
         Box::new(Self {
             session: session.clone(),
+            logged: session.shared.http.telemetry.log.is_on(),
             started: Instant::now(),
-            start: SystemTime::now(),
             asked: None,
             version,
             grpc: false,
@@ -132,8 +137,16 @@ impl Record {
     }
 
     /// Where the request goes, and as what.
-    pub(super) fn forward(&mut self, service: Option<&Arc<Service>>, headers: &HeaderMap) {
-        if let Some(service) = service {
+    pub(super) fn forward(
+        &mut self,
+        snapshot: &Snapshot,
+        service: &NamespacedName,
+        headers: &HeaderMap,
+    ) {
+        // Mostly it is the one that was addressed.
+        if self.service.as_ref().is_none_or(|it| it.key != *service)
+            && let Some(service) = snapshot.index.service(service)
+        {
             self.service = Some(service.clone());
         }
         const XFF: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -148,6 +161,11 @@ impl Record {
         self.endpoint = Some(chosen.endpoint.clone());
         self.counted = chosen.counted.take();
         self.attempts = number;
+    }
+
+    /// The last attempt has come to an end: the head of its response, or none.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.answered = Some(now.saturating_duration_since(self.started));
     }
 
     /// There is no attempt in flight.
@@ -174,9 +192,6 @@ impl Record {
     /// The response that goes to the client, with this.
     pub(super) fn with(mut self: Box<Self>, mut response: Response) -> Response {
         self.status = response.status.as_u16();
-        if self.endpoint.is_some() {
-            self.answered = Some(self.started.elapsed());
-        }
         self.grpc_status(&response.headers);
         response.record = Some(self);
         response
@@ -224,7 +239,7 @@ impl Record {
         series.count(duration, received, self.sent);
         if let Some(trace) = self.trace.filter(|it| it.sampled) {
             if telemetry.exemplars {
-                series.exemplify(duration, trace.trace_id, self.start + duration);
+                series.exemplify(duration, trace.trace_id, SystemTime::now());
             }
             if let Some(tracing) = &telemetry.tracing {
                 tracing.record(self.span(&trace, duration, received));
@@ -232,7 +247,7 @@ impl Record {
         }
         let service = self.service.as_deref();
         self.session.count_denial(self.flag, service, &self.reason);
-        if telemetry.log.is_on() {
+        if self.logged {
             self.with_entry(duration, received, |entry| telemetry.log.write(entry));
         }
     }
@@ -271,7 +286,7 @@ impl Record {
         let pod = endpoint.map(|it| &it.workload);
         let trace = self.trace.filter(|it| it.sampled);
         write(&Entry {
-            start: self.start,
+            start: SystemTime::now() - duration,
             method: asked.map_or("", |it| it.method.as_str()),
             path: asked.map_or("", |it| it.path.as_str()),
             protocol: self.version,

@@ -3,7 +3,6 @@
 use ambit_http::model::RouteMatch;
 use ambit_http::model::route::{HeaderMatch, PathMatch, QueryMatch, Regex, ValueMatch};
 use ambit_http::path;
-use bytes::Bytes;
 use http::Method;
 
 use super::super::values;
@@ -60,7 +59,7 @@ fn http_path(wanted: &TypedValue) -> Result<Option<PathMatch>, String> {
 
 /// Requests are compared in their canonical form: anything else would never match.
 fn canonical(value: &str) -> Result<&str, String> {
-    match path::canonical(&Bytes::copy_from_slice(value.as_bytes())) {
+    match path::canonical(value) {
         Ok(found) if found.to_string() == value && found.query().is_none() => Ok(value),
         Ok(found) => Err(format!(
             "path.value: {value:?} never matches; write {:?}",

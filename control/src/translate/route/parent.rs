@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::reference::{GATEWAY_GROUP, Unresolved, port_named, port_of};
 use super::super::status::{CONTROLLER, fails, holds};
 use super::super::view::View;
-use super::super::{service, waypoint};
+use super::super::{service, target, waypoint};
 use crate::source::Kind;
 use crate::source::gateway::route::ParentRef;
 use crate::source::gateway::{GRPCRoute, Gateway, HTTPRoute, TLSRoute};
@@ -31,6 +31,8 @@ struct Refused {
 struct Found {
     namespace: String,
     parent: Parent,
+    /// Why no waypoint follows the route there.
+    unbound: Option<String>,
 }
 
 /// Looks at every parent of a route of this kind; those that are not ours are left out.
@@ -47,7 +49,10 @@ pub(super) fn attach(
             message,
         });
         let found = found.and_then(|found| match conflict(view, namespace, kind, &found) {
-            None => Ok(found),
+            None => Ok(Found {
+                unbound: unbound(view, reference, &found.namespace),
+                ..found
+            }),
             Some(message) => Err(Refused {
                 reason: "Conflicted",
                 message,
@@ -152,7 +157,15 @@ fn of_service(view: &View<'_>, namespace: &str, reference: &ParentRef) -> Result
     Ok(Found {
         namespace: namespace.to_owned(),
         parent,
+        unbound: None,
     })
+}
+
+fn unbound(view: &View<'_>, reference: &ParentRef, namespace: &str) -> Option<String> {
+    let name = &reference.name;
+    let metadata = &view.find::<Service>(namespace, name)?.metadata;
+    let what = format!("Service {namespace}/{name}");
+    target::unbound(&what, namespace, metadata, view)
 }
 
 impl Attached {
@@ -200,8 +213,12 @@ impl Attached {
                 (Ok(_), Some((true, why))) => {
                     conditions.push(fails(of, "Accepted", "UnsupportedValue", why));
                 }
-                (Ok(_), rules) => {
-                    conditions.push(holds(of, "Accepted", "Accepted", "the route is in force"));
+                (Ok(found), rules) => {
+                    let message = match &found.unbound {
+                        None => "the route is in force",
+                        Some(why) => &format!("nothing follows the route yet: {why}"),
+                    };
+                    conditions.push(holds(of, "Accepted", "Accepted", message));
                     if let Some((_, why)) = rules {
                         let reason = "UnsupportedValue";
                         conditions.push(holds(of, "PartiallyInvalid", reason, why));

@@ -22,7 +22,8 @@ pub struct Chosen {
     pub(super) traffic: Option<Arc<TrafficPolicy>>,
     pub(super) endpoints: usize,
     pub(super) counted: Counted,
-    pub(super) connection: Option<Counted>,
+    /// The request has a connection for itself, which is counted as well.
+    pub(super) connection: bool,
 }
 
 impl Chosen {
@@ -39,18 +40,14 @@ impl Chosen {
     pub async fn connect(&mut self) -> Result<(), Refusal> {
         let cluster = &self.counted.cluster;
         let limits = self.traffic.as_ref().map(|it| &it.limits);
-        let connection = match (cluster.count(Kind::Connection, limits), limits) {
+        match (cluster.admit(Kind::Connection, limits), limits) {
             (Err(_), Some(limits)) => {
                 let _waiting = cluster.count(Kind::Pending, Some(limits))?;
                 cluster.gate.connection(limits).await;
-                Counted {
-                    cluster: cluster.clone(),
-                    kind: Kind::Connection,
-                }
             }
-            (counted, _) => counted?,
-        };
-        self.connection = Some(connection);
+            (admitted, _) => admitted?,
+        }
+        self.connection = true;
         Ok(())
     }
 
@@ -65,6 +62,14 @@ impl Chosen {
             return None;
         }
         self.counted.cluster.eject(stats, self.endpoints, now)
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        if self.connection {
+            self.counted.cluster.gate.release(Kind::Connection);
+        }
     }
 }
 

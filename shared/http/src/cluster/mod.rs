@@ -121,6 +121,12 @@ impl Cluster {
         }
     }
 
+    /// The port of the service.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// An endpoint for a request or a connection of no known protocol, which is counted as `kind` for as long
     /// as what this gives is held. `able` says which endpoints can be used at all (they serve the port, at
     /// an address that can be reached); it depends on nothing but the view.
@@ -146,7 +152,7 @@ impl Cluster {
             traffic: view.traffic.cloned(),
             endpoints: made.balancer.len(),
             counted,
-            connection: None,
+            connection: false,
         })
     }
 
@@ -159,14 +165,18 @@ impl Cluster {
         kind: Kind,
         limits: Option<&Limits>,
     ) -> Result<Counted, Refusal> {
-        match limits {
-            Some(limits) => self.gate.acquire(limits, kind)?,
-            None => self.gate.acquire(&Limits::default(), kind)?,
-        }
+        self.admit(kind, limits)?;
         Ok(Counted {
             cluster: self.clone(),
             kind,
         })
+    }
+
+    fn admit(&self, kind: Kind, limits: Option<&Limits>) -> Result<(), Refusal> {
+        match limits {
+            Some(limits) => self.gate.acquire(limits, kind),
+            None => self.gate.acquire(&Limits::default(), kind),
+        }
     }
 
     /// The budget of retries, as the port's traffic policy wants it now.

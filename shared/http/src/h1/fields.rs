@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) length: Option<u64>,
     pub(super) chunked: bool,
     pub(super) hosts: usize,
+    /// The value of the last of them.
+    pub(super) host: Bytes,
     pub(super) close: bool,
     /// Only when `Connection` names it.
     pub(super) upgrade: Option<HeaderValue>,
@@ -26,26 +28,30 @@ pub(super) struct Facts {
     codings: usize,
 }
 
-/// Moves `fields` into `map`. `head` is what they were parsed from: values are slices of it.
+/// Moves `fields` into a map. `head` is what they were parsed from: values are slices of it.
 pub(super) fn collect(
     head: &Bytes,
     fields: &[httparse::Header<'_>],
-    map: &mut HeaderMap,
-) -> Result<Facts, Fault> {
+) -> Result<(HeaderMap, Facts), Fault> {
     let mut facts = Facts::default();
-    map.reserve(fields.len() + ADDED);
+    let mut map = HeaderMap::with_capacity(fields.len() + ADDED);
     for field in fields {
         let (name, value) = parse(head, field)?;
-        facts.add(&name, &value)?;
+        if name == HOST {
+            facts.hosts += 1;
+            facts.host = head.slice_ref(field.value);
+        } else {
+            facts.add(&name, &value)?;
+        }
         map.append(name, value);
     }
     if !facts.upgrade_listed {
         facts.upgrade = None;
     }
     match facts.codings {
-        0 => Ok(facts),
+        0 => Ok((map, facts)),
         _ if facts.length.is_some() => Err(Fault::LengthAndCoding),
-        1 if facts.chunked => Ok(facts),
+        1 if facts.chunked => Ok((map, facts)),
         1 => Err(Fault::Coding),
         _ => Err(Fault::SeveralCodings),
     }
@@ -73,8 +79,6 @@ impl Facts {
         } else if name == TRANSFER_ENCODING {
             self.codings += 1;
             self.chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
-        } else if name == HOST {
-            self.hosts += 1;
         } else if name == CONNECTION {
             for token in tokens(value) {
                 self.close |= token.eq_ignore_ascii_case(b"close");

@@ -31,7 +31,7 @@ pub use error::{EncodeError, Error, Fault, Side};
 pub use frame::{BodyEncoder, Frame};
 pub use request::{RequestDecoder, RequestHead};
 pub use response::{Asked, Next, ResponseDecoder, ResponseHead};
-pub use target::{Target, Text};
+pub use target::Target;
 
 /// Bytes of a head, its empty line included.
 pub const MAX_HEAD: usize = 64 * 1024;

@@ -1,10 +1,11 @@
 //! Request heads, as a server reads them.
 
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
+use bytestring::ByteString;
 use http::Method;
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 
 use super::error::{Error, Fault};
 use super::fields::{self, Facts};
@@ -19,6 +20,9 @@ pub struct RequestHead {
     pub method: Method,
     /// What is asked for.
     pub target: Target,
+    /// The one host of the request: the target's when it names one (RFC 9112 3.2.2), else that of
+    /// the Host header. Not yet judged: see `host`.
+    pub host: ByteString,
     /// All fields as they were received, hop-by-hop and framing ones included.
     pub headers: HeaderMap,
     /// Where the body ends; never [`Framing::UntilClose`].
@@ -31,23 +35,12 @@ pub struct RequestHead {
     pub upgrade: Option<HeaderValue>,
 }
 
-impl RequestHead {
-    /// The one host of the request: the target's when it names one (RFC 9112 3.2.2), else that of
-    /// the Host header. Not yet judged: see `host`.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        let named = || self.headers.get(HOST).and_then(|it| it.to_str().ok());
-        self.target.authority().or_else(named).unwrap_or_default()
-    }
-}
-
 /// Reads the request heads of one connection.
 #[derive(Debug, Default)]
 pub struct RequestDecoder {
     lines: Lines,
     line_judged: bool,
     empty_line_seen: bool,
-    spare: HeaderMap,
 }
 
 impl RequestDecoder {
@@ -80,12 +73,6 @@ impl RequestDecoder {
         }
     }
 
-    /// Gives the map of a finished request back, to be filled by the next.
-    pub fn recycle(&mut self, mut headers: HeaderMap) {
-        headers.clear();
-        self.spare = headers;
-    }
-
     fn head(&mut self, buf: &mut BytesMut) -> Result<Option<RequestHead>, Fault> {
         if !self.begin(buf)? {
             return Ok(None);
@@ -106,7 +93,7 @@ impl RequestDecoder {
         let head = buf.split_to(end).freeze();
         self.line_judged = false;
         self.empty_line_seen = false;
-        parse(&head, take(&mut self.spare)).map(Some)
+        parse(&head).map(Some)
     }
 
     /// Whether a request line has begun. One empty line before it is passed over (RFC 9112 2.2).
@@ -141,7 +128,7 @@ impl RequestDecoder {
     }
 }
 
-fn parse(head: &Bytes, mut map: HeaderMap) -> Result<RequestHead, Fault> {
+fn parse(head: &Bytes) -> Result<RequestHead, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(head, &mut fields);
@@ -156,25 +143,30 @@ fn parse(head: &Bytes, mut map: HeaderMap) -> Result<RequestHead, Fault> {
     let method = request.method.unwrap_or_default();
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Fault::RequestLine)?;
     let target = head.slice_ref(request.path.unwrap_or_default().as_bytes());
-    let facts = fields::collect(head, request.headers, &mut map)?;
+    let (headers, mut facts) = fields::collect(head, request.headers)?;
     match facts.hosts {
         0 => return Err(Fault::NoHost),
         1 => {}
         _ => return Err(Fault::SeveralHosts),
     }
-    let named = map.get(HOST).map_or(&[][..], HeaderValue::as_bytes);
-    if !named.iter().all(u8::is_ascii_graphic) {
+    if !facts.host.iter().all(u8::is_ascii_graphic) {
         return Err(Fault::Host);
     }
+    let target = Target::parse(&method, target)?;
+    let host = match target.authority() {
+        Some(named) => named.clone(),
+        None => ByteString::try_from(std::mem::take(&mut facts.host)).map_err(|_| Fault::Host)?,
+    };
     let continues = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if !facts.expect.as_ref().is_none_or(continues) {
         return Err(Fault::Expectation);
     }
     Ok(RequestHead {
-        target: Target::parse(&method, target)?,
+        target,
+        host,
         body: framing(&method, &facts)?,
         method,
-        headers: map,
+        headers,
         keep_alive: !facts.close,
         expect_continue: facts.expect.is_some(),
         upgrade: facts.upgrade,

@@ -1,6 +1,6 @@
 //! Response heads, as a client reads them.
 
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderValue};
@@ -60,7 +60,6 @@ pub enum Next {
 pub struct ResponseDecoder {
     lines: Lines,
     interim: usize,
-    spare: HeaderMap,
 }
 
 impl ResponseDecoder {
@@ -86,12 +85,6 @@ impl ResponseDecoder {
         self.head(buf, asked).map_err(Error::response)
     }
 
-    /// Gives the map of a finished response back, to be filled by the next.
-    pub fn recycle(&mut self, mut headers: HeaderMap) {
-        headers.clear();
-        self.spare = headers;
-    }
-
     fn head(&mut self, buf: &mut BytesMut, asked: &Asked) -> Result<Option<ResponseHead>, Fault> {
         match buf.first() {
             None => return Ok(None),
@@ -102,7 +95,7 @@ impl ResponseDecoder {
             return Ok(None);
         };
         let head = buf.split_to(end).freeze();
-        let response = parse(&head, take(&mut self.spare), asked)?;
+        let response = parse(&head, asked)?;
         self.interim = match response.next {
             Next::Head => self.interim + 1,
             Next::Body(_) | Next::Tunnel => 0,
@@ -114,7 +107,7 @@ impl ResponseDecoder {
     }
 }
 
-fn parse(head: &Bytes, mut map: HeaderMap, asked: &Asked) -> Result<ResponseHead, Fault> {
+fn parse(head: &Bytes, asked: &Asked) -> Result<ResponseHead, Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut []);
     httparse::ParserConfig::default()
@@ -124,14 +117,14 @@ fn parse(head: &Bytes, mut map: HeaderMap, asked: &Asked) -> Result<ResponseHead
     let status = StatusCode::from_u16(status.ok_or(Fault::StatusLine)?);
     let status = status.map_err(|_| Fault::StatusLine)?;
     let old = response.version == Some(0);
-    let facts = fields::collect(head, response.headers, &mut map)?;
+    let (headers, facts) = fields::collect(head, response.headers)?;
     if old && facts.chunked {
         return Err(Fault::CodingOfOldVersion);
     }
     let next = next(status, &facts, asked)?;
     Ok(ResponseHead {
         status,
-        headers: map,
+        headers,
         next,
         keep_alive: !old && !facts.close && reusable(status, next, &facts),
     })

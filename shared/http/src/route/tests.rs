@@ -2,7 +2,6 @@ use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::balance::{First, Seeded};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 
@@ -111,11 +110,10 @@ struct Asked {
 
 fn ask(line: &str, headers: &[(&'static str, &str)]) -> Asked {
     let (verb, target) = line.split_once(' ').unwrap_or(("GET", line));
-    let target = Bytes::copy_from_slice(target.as_bytes());
     Asked {
         method: verb.parse().expect("a method"),
         host: Host::parse("echo.mesh").expect("a host"),
-        path: path::canonical(&target).expect("a path"),
+        path: path::canonical(target).expect("a path"),
         headers: headers
             .iter()
             .map(|(name, value)| {

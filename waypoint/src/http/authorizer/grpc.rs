@@ -11,6 +11,7 @@ use ambit_proto::ext_authz::{
     Address, AttributeContext, CheckRequest, CheckResponse, HeaderValueOption, SocketAddress,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use prost::Message;
 
@@ -19,7 +20,7 @@ use crate::http::attempt::Outgoing;
 use crate::http::body::{Body, Frame};
 use crate::http::message::Response;
 
-const METHOD: &[u8] = b"/envoy.service.auth.v3.Authorization/Check";
+const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 /// Flag and length before a message.
 const PREFIX: usize = 5;
 
@@ -31,7 +32,7 @@ pub(super) fn question(authorizer: &Authorizer, check: &Check<'_>) -> (Outgoing,
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
     let outgoing = Outgoing {
         method: Method::POST,
-        path: path::canonical(&Bytes::from_static(METHOD)).expect("a canonical path"),
+        path: path::canonical(ByteString::from_static(METHOD)).expect("a canonical path"),
         host: match &authorizer.backend {
             ambit_http::model::route::BackendRef::Service { service, .. } => {
                 (&*service.name).into()

@@ -7,6 +7,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod waiting;
 
 use std::future::poll_fn;
 use std::io;

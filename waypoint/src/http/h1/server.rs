@@ -16,10 +16,11 @@ use ambit_http::refusal::{Flag, Refusal};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::incoming::Incoming;
 use super::send::{SendError, send, write};
+use super::waiting::Waiting;
 use super::{READ, Raw, Reader, Writer};
 use crate::http::body::{Body, Frame};
 use crate::http::desk::{Desk, Note};
@@ -28,9 +29,6 @@ use crate::http::pipeline;
 use crate::io::Io;
 use crate::session::Session;
 
-/// A client may be silent this long between requests, and take this long for a head.
-const IDLE: Duration = Duration::from_secs(3600);
-const HEAD: Duration = Duration::from_secs(60);
 /// What a client still sends after the last response is read for this long, and this much of it, so that
 /// the end of the connection does not overtake the response.
 const LINGER: Duration = Duration::from_secs(1);
@@ -45,19 +43,18 @@ const VERSION: &str = "HTTP/1.1";
 pub(in super::super) async fn serve(session: Arc<Session>, io: Io, first: Bytes) {
     let (reader, writer) = crate::io::split(io);
     let mut connection = Connection {
-        session,
         decoder: RequestDecoder::new(),
         reader: Some(Reader::new(reader, BytesMut::from(&first[..]))),
         spent: None,
         writer,
         out: BytesMut::new(),
         desk: Arc::default(),
+        waiting: Waiting::new(&session.ending),
     };
-    while connection.turn().await.is_some() {}
+    while connection.turn(&session).await.is_some() {}
 }
 
 struct Connection {
-    session: Arc<Session>,
     decoder: RequestDecoder,
     /// Lent to the body of a request meanwhile.
     reader: Option<Reader>,
@@ -66,6 +63,7 @@ struct Connection {
     writer: Writer,
     out: BytesMut,
     desk: Arc<Desk>,
+    waiting: Waiting,
 }
 
 /// What happens while a request is answered.
@@ -78,7 +76,7 @@ enum Event {
 
 impl Connection {
     /// One request and its response; `None` at the end of the connection.
-    async fn turn(&mut self) -> Option<()> {
+    async fn turn(&mut self, session: &Arc<Session>) -> Option<()> {
         let Some(head) = self.head().await else {
             // Between two requests: an orderly end.
             return self.linger().await;
@@ -86,7 +84,7 @@ impl Connection {
         let head = match head {
             Ok(head) => head,
             Err(error) => {
-                let response = pipeline::refuse_head(&self.session, &error.into(), VERSION);
+                let response = pipeline::refuse_head(session, &error.into(), VERSION);
                 // The client's bytes cannot be trusted any more.
                 self.respond(response, &Method::GET, false).await;
                 return self.linger().await;
@@ -97,21 +95,20 @@ impl Connection {
         let body = self.body(head.body, waits);
         let response = match request(head, body, &self.desk) {
             Ok(request) => {
-                let session = self.session.clone();
-                self.answer(pin!(pipeline::answer(&session, request)), waits)
+                self.answer(pin!(pipeline::answer(session, request)), waits)
                     .await?
             }
             Err(refusal) => {
                 // What follows may be meant for a tunnel, or for whoever reads the head differently.
                 keep_alive = false;
-                pipeline::refuse_head(&self.session, &refusal, VERSION)
+                pipeline::refuse_head(session, &refusal, VERSION)
             }
         };
         if response.upgraded.is_some() {
             self.upgrade(response).await;
             return None;
         }
-        keep_alive &= !self.session.ending.has_begun();
+        keep_alive &= !session.ending.has_begun();
         let complete = self.respond(response, &method, keep_alive).await;
         self.returned();
         match &mut self.reader {
@@ -130,28 +127,25 @@ impl Connection {
     /// The next head; `None` when there is none to wait for.
     async fn head(&mut self) -> Option<Result<RequestHead, h1::Error>> {
         let reader = self.reader.as_mut()?;
-        let last = Instant::now();
-        let mut ending = pin!(self.session.ending.begun_in_silence(last));
-        let mut until = last + IDLE;
-        let mut begun = false;
+        self.waiting.begin();
         loop {
             match self.decoder.decode(&mut reader.buffer) {
                 Ok(Some(head)) => return Some(Ok(head)),
                 Ok(None) => {}
                 Err(error) => return Some(Err(error)),
             }
-            if !reader.buffer.is_empty() && !std::mem::replace(&mut begun, true) {
-                until = Instant::now() + HEAD;
+            if !reader.buffer.is_empty() {
+                self.waiting.head_begins();
             }
-            let read = tokio::select! {
-                biased;
-                read = timeout_at(until, reader.fill(READ)) => read,
-                () = &mut ending, if !begun => return None,
-            };
-            match read {
-                Ok(Ok(0)) => return self.decoder.eof(&reader.buffer).err().map(Err),
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return None,
+            let waiting = &mut self.waiting;
+            let read = poll_fn(|cx| match reader.poll_fill(cx, READ) {
+                Poll::Pending => waiting.poll_over(cx).map(|()| None),
+                read => read.map(Some),
+            });
+            match read.await? {
+                Ok(0) => return self.decoder.eof(&reader.buffer).err().map(Err),
+                Ok(_) => {}
+                Err(_) => return None,
             }
         }
     }
@@ -372,10 +366,11 @@ fn request(head: RequestHead, body: Body, desk: &Arc<Desk>) -> Result<Request, R
             "CONNECT inside the tunnel",
         ));
     }
-    let host = Host::parse(head.host()).map_err(|error| bad(&error))?;
-    let path = match head.target.path_and_query() {
+    let host = Host::parse(head.host).map_err(|error| bad(&error))?;
+    let target = head.target.into_path_and_query();
+    let path = match &*target {
         "*" => CanonicalPath::asterisk(),
-        raw => path::canonical(&Bytes::copy_from_slice(raw.as_bytes())).map_err(|e| bad(&e))?,
+        _ => path::canonical(target).map_err(|error| bad(&error))?,
     };
     Ok(Request {
         method: head.method,

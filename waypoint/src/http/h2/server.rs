@@ -231,10 +231,7 @@ fn read(
     let target = head.uri.path_and_query().map_or("/", |it| it.as_str());
     let path = match target {
         "*" => CanonicalPath::asterisk(),
-        raw => {
-            let raw = Bytes::copy_from_slice(raw.as_bytes());
-            path::canonical(&raw).map_err(|error| bad(&error))?
-        }
+        _ => path::canonical(target).map_err(|error| bad(&error))?,
     };
     h2rules::merge_cookies(&mut head.headers);
     // A client that waits for 100 gets it at once: there is room for what it sends anyway.

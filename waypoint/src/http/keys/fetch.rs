@@ -11,7 +11,6 @@ use ambit_http::model::KeySource;
 use ambit_http::model::route::BackendRef;
 use ambit_http::path;
 use ambit_net::sys::Sockets;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
 
@@ -77,10 +76,9 @@ async fn from_service(
         .upstreams
         .pick(&snapshot, service, port, Kind::Request, &Wish::default())
         .map_err(|refusal| refusal.reason)?;
-    let target = Bytes::copy_from_slice(path.as_bytes());
     let outgoing = Outgoing {
         method: Method::GET,
-        path: path::canonical(&target).map_err(|error| error.to_string())?,
+        path: path::canonical(path).map_err(|error| error.to_string())?,
         host: host.into(),
         headers: headers(),
         upgrade: None,

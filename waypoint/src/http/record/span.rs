@@ -1,6 +1,6 @@
 //! The span of a request, with the attributes of OpenTelemetry's semantic conventions for HTTP servers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ambit_http::headers::TraceContext;
 use ambit_http::refusal::Flag;
@@ -74,14 +74,15 @@ impl Record {
             ("ambit.attempts", number(self.attempts.into())),
             ("ambit.response_flags", text(self.flag.as_str())),
         ];
+        let end = SystemTime::now();
         Span {
             trace: trace.trace_id,
             id: trace.span_id,
             parent: trace.parent,
             // Few names: a path would make one of every request.
             name: asked.map_or("HTTP", |it| it.method.as_str()).to_owned(),
-            start: self.start,
-            end: self.start + duration,
+            start: end - duration,
+            end,
             error: self.error(),
             attributes: attributes
                 .into_iter()

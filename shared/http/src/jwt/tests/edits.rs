@@ -1,7 +1,5 @@
 //! What the backend sees.
 
-use bytes::Bytes;
-
 use super::*;
 use crate::path::{CanonicalPath, canonical};
 
@@ -10,7 +8,7 @@ fn path(names: &[&str]) -> Vec<Arc<str>> {
 }
 
 fn at(query: Option<&str>) -> CanonicalPath {
-    let root = canonical(&Bytes::from_static(b"/")).expect("a path");
+    let root = canonical("/").expect("a path");
     root.with_query(query).expect("a query")
 }
 
