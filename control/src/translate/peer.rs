@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::authz::{CONVERTED, STATIC_STRICT};
 use ambit_core::model::{Action, AuthorizationPolicy, Clause, Match, Rule, Scope, StringMatch};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -14,10 +15,6 @@ use super::labels::selects;
 use super::{Mesh, PolicyOutcome, values};
 use crate::index::objects::Objects;
 use crate::source::istio::{MutualTls, PeerAuthentication};
-
-/// The policy of workloads that are STRICT on every port.
-pub const STATIC_STRICT: &str = "istio_converted_static_strict";
-const CONVERTED: &str = "converted_peer_authentication_";
 
 /// The key of the policy for workloads that are STRICT on every port.
 #[must_use]

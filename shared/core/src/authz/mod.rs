@@ -11,7 +11,7 @@ mod tests;
 
 pub use evaluate::{authorize, authorize_all};
 pub use matcher::{matches, matching_rule};
-pub use reason::{DryRunHit, Reason, Verdict};
+pub use reason::{CONVERTED, DryRunHit, Reason, STATIC_STRICT, Verdict};
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -7,6 +7,11 @@ use crate::addr::NamespacedName;
 use crate::model::Action;
 use crate::plan::{Refusal, ResponseFlag};
 
+/// The name of the policy of workloads that are STRICT on every port, in the root namespace, as Istio has it.
+pub const STATIC_STRICT: &str = "istio_converted_static_strict";
+/// What the name of a policy begins with that one PeerAuthentication became, as Istio has it.
+pub const CONVERTED: &str = "converted_peer_authentication_";
+
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -108,6 +113,11 @@ pub enum Reason {
     NotSynced,
 }
 
+/// Whether it is what a PeerAuthentication became.
+fn is_mutual_tls(policy: &NamespacedName) -> bool {
+    &*policy.name == STATIC_STRICT || policy.name.starts_with(CONVERTED)
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -116,7 +126,13 @@ impl fmt::Display for Reason {
                 write!(f, "allowed by policy {policy}, rule {rule}")
             }
             Self::Denied { policy, rule } => {
-                write!(f, "denied by policy {policy}, rule {rule}")
+                write!(f, "denied by policy {policy}, rule {rule}")?;
+                match is_mutual_tls(policy) {
+                    true => f.write_str(
+                        " (a PeerAuthentication is STRICT: plain text is refused, the caller has to be in the mesh)",
+                    ),
+                    false => Ok(()),
+                }
             }
             Self::NoneAllows { policies: 1, first } => {
                 write!(f, "denied: no rule of the ALLOW policy {first} matches")

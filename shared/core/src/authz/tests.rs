@@ -326,6 +326,13 @@ fn the_order_of_policies() {
             "denied by policy ns/d, rule 0",
         ),
         (
+            "what a PeerAuthentication became says so",
+            vec![deny("ns/converted_peer_authentication_web", shop())],
+            false,
+            "denied by policy ns/converted_peer_authentication_web, rule 0 (a PeerAuthentication is STRICT: plain \
+             text is refused, the caller has to be in the mesh)",
+        ),
+        (
             "a deny that does not match allows",
             vec![deny("ns/d", other())],
             true,
