@@ -37,6 +37,7 @@ fn caller(account: &str, node: Option<&str>, pod: Option<(&str, &str)>) -> Calle
             uid: uid.into(),
         }),
         node: node.map(Into::into),
+        entry: None,
     }
 }
 

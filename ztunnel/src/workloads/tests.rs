@@ -73,6 +73,7 @@ fn manager(world: &World, listen: Listen) -> Manager {
 
 fn announced(name: &str) -> Announced {
     Announced {
+        kind: Kind::Pod,
         name: name.to_owned(),
         namespace: "ns".to_owned(),
         service_account: name.to_owned(),

@@ -14,9 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
-use crate::translate::labels::{TUNNEL, label, selects};
+use crate::translate::labels::{REDIRECTION, TUNNEL, annotation, label, selects};
 use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
+/// As which a WorkloadEntry runs that does not say.
+pub const DEFAULT_ACCOUNT: &str = "default";
 const GROUP: &str = "networking.istio.io";
 
 /// The uid of a WorkloadEntry in the mesh.
@@ -223,14 +225,17 @@ impl About<'_> {
                 return Err(format!("address: {address:?} is {expected}"));
             }
         };
-        let account = spec.service_account.as_deref().unwrap_or("default");
+        let account = spec.service_account.as_deref();
+        let account = account.unwrap_or(DEFAULT_ACCOUNT);
         let identity = Identity::new(mesh.trust_domains.own().clone(), self.namespace, account)
             .map_err(|error| format!("serviceAccount: {account:?}: {error}"))?;
         let network = spec
             .network
             .as_deref()
             .filter(|network| !network.is_empty());
-        let tunnel = label(self.metadata, TUNNEL) == Some("http");
+        // Either word is somebody's who knows that a proxy is there.
+        let tunnel = label(self.metadata, TUNNEL) == Some("http")
+            || annotation(self.metadata, REDIRECTION) == Some("enabled");
         let network: Arc<str> = match network {
             Some(network) => network.into(),
             // As pods are.

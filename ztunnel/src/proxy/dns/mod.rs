@@ -31,6 +31,9 @@ pub struct Settings {
     pub domain: Arc<str>,
     /// Time for the resolver that a pod asked.
     pub timeout: Duration,
+    /// Questions of a workload that nobody has described go on to its resolver, and do not wait: a machine has to find its control
+    /// plane first.
+    pub unasked: bool,
 }
 
 /// How a question came.
@@ -137,6 +140,9 @@ async fn reply(
     mut tally: Tally,
 ) -> Vec<u8> {
     let looked = match looked {
+        Look::Undescribed if proxy.shared.settings().dns.unasked => {
+            Look::Elsewhere { known: false }
+        }
         Look::Undescribed => match proxy.identity().await {
             Ok(_) => look(proxy, query, via, &mut tally),
             Err(_) => Look::Undescribed,
