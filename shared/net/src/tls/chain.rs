@@ -32,12 +32,18 @@ pub struct Proven {
 }
 
 impl Chain {
+    /// These certificates, the leaf first, whose key somebody was proved to have.
+    #[must_use]
+    pub fn new(shown: Vec<CertificateDer<'static>>) -> Self {
+        Self(shown.into())
+    }
+
     /// What the client of this handshake has shown, if it has.
     #[must_use]
     pub fn of(session: &rustls::ServerConnection) -> Option<Self> {
         let shown = session.peer_certificates()?;
         let owned = shown.iter().map(|it| it.clone().into_owned());
-        Some(Self(owned.collect()))
+        Some(Self::new(owned.collect()))
     }
 
     /// Who that makes it now.
