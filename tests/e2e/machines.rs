@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ambit_lab::capture::{self, Tap};
-use ambit_lab::harness::{Lab, eventually};
+use ambit_lab::harness::{Lab, eventually, program};
 
 use crate::fixtures::{ambient_shop, client, host, namespace};
 use crate::flows::{identity, start, tunnelled};
@@ -246,11 +246,13 @@ fn a_proxy_that_may_not_capture_says_so() {
         VM,
         &[
             "env",
+            "--ignore-environment",
+            "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "PROXY_MODE=dedicated",
             "PROXY_WORKLOAD_INFO=shop/vm/vm",
             "setpriv",
             "--bounding-set=-net_admin",
-            "ztunnel",
+            &program("ztunnel").to_string_lossy(),
         ],
     );
     let said = refused.failure();

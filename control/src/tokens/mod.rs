@@ -291,4 +291,6 @@ fn caller(claims: Claims) -> Result<Caller, TokenError> {
 }
 
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod tests;

@@ -25,6 +25,18 @@ pub struct Machine {
     options: Options,
 }
 
+/// Releases the traffic of this process's network namespace, which another process has captured.
+///
+/// # Errors
+/// This process may not, or the kernel refuses.
+pub fn release() -> Result<(), Error> {
+    let netns = Netns::current().map_err(Error::Network)?;
+    match capture::remove(&netns) {
+        Err(error) if error.is_forbidden() => Err(Error::Capability),
+        result => Ok(result?),
+    }
+}
+
 /// Why a machine is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

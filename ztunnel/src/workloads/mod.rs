@@ -15,6 +15,6 @@ mod tests;
 
 pub use announced::{Announced, Kind, State};
 pub use host::{Host, Listen, Origin};
-pub use machine::{Error as MachineError, Machine};
+pub use machine::{Error as MachineError, Machine, release};
 pub use manager::{Manager, Summary};
 pub use zds::{Surroundings, follow};

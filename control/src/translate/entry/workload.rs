@@ -233,9 +233,7 @@ impl About<'_> {
             .network
             .as_deref()
             .filter(|network| !network.is_empty());
-        // Either word is somebody's who knows that a proxy is there.
-        let tunnel = label(self.metadata, TUNNEL) == Some("http")
-            || annotation(self.metadata, REDIRECTION) == Some("enabled");
+        let tunnel = has_proxy(self.metadata);
         let network: Arc<str> = match network {
             Some(network) => network.into(),
             // As pods are.
@@ -279,6 +277,16 @@ impl About<'_> {
                 .max(1),
         })
     }
+}
+
+/// Whether a WorkloadEntry says that a proxy of the mesh is at its address, which callers open tunnels to. Who writes it knows.
+#[must_use]
+pub fn is_in_the_mesh(entry: &WorkloadEntry) -> bool {
+    has_proxy(&labelled(entry))
+}
+
+fn has_proxy(metadata: &ObjectMeta) -> bool {
+    label(metadata, TUNNEL) == Some("http") || annotation(metadata, REDIRECTION) == Some("enabled")
 }
 
 fn locality(text: &str) -> Locality {
