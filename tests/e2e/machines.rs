@@ -6,8 +6,8 @@ use std::time::Duration;
 use ambit_lab::capture::{self, Tap};
 use ambit_lab::harness::{Lab, eventually, program};
 
-use crate::fixtures::{ambient_shop, client, host, namespace};
-use crate::flows::{identity, start, tunnelled};
+use crate::fixtures::{addresses, ambient_shop, client, echo, host, namespace};
+use crate::flows::{flow, identity, start, tunnelled};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The machine, as the lab names it.
@@ -16,6 +16,8 @@ const ADDRESSES: [&str; 2] = ["172.30.0.201", "fd00:172:30::c9"];
 const STRANGER: &str = "outside/stranger";
 /// Where the lab puts its token.
 const TOKEN: &str = "/run/ambit-lab/mesh/machines/vm/token";
+/// Where it says which resolver the machine has.
+const RESOLVER: &str = "/run/ambit-lab/mesh/machines/vm/resolv.conf";
 const STRICT: &str = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
     metadata: {name: strict, namespace: shop}\nspec: {mtls: {mode: STRICT}}\n";
 
@@ -149,7 +151,7 @@ fn plain_text_is_refused_where_strict_says_so_and_ssh_is_left_alone() {
     assert_eq!(answers(&lab, STRANGER, 22), [false; 2], "nothing is");
     // Past the mesh the machine goes as anybody's plain text, which the shop does not take.
     assert!(passes(&lab, VM, "http://echo-1.shop/"));
-    let ip = crate::fixtures::addresses(&lab, "shop/echo-1")[0].clone();
+    let ip = addresses(&lab, "shop/echo-1")[0].clone();
     let direct = format!("http://{ip}:8080/");
     assert!(passes(&lab, VM, &direct));
     join(
@@ -237,6 +239,37 @@ fn a_token_that_does_not_hold_is_said_with_what_to_do() {
     );
     join(&lab, &["--env=PROXY_WORKLOAD_INFO=shop/vm/vm"]);
     assert!(passes(&lab, "shop/client-1", "http://vm.example.com/"));
+}
+
+#[test]
+fn hosts_of_entries_are_looked_for_past_the_machine_s_own_capture() {
+    let lab = lab(&[]);
+    let resolver = format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: names, namespace: outside}}\n\
+         spec:\n  nodeName: node-1\n  terminationGracePeriodSeconds: 2\n  \
+         containers:\n  - {{name: names, command: [{}, names], readinessProbe: {{tcpSocket: {{port: 53}}, periodSeconds: 1}}}}\n",
+        program("peer").display()
+    );
+    lab.apply(&(echo("outside", "plain", "node-2") + &resolver));
+    let address = |pod: &str| addresses(&lab, pod)[0].clone();
+    // The mesh gives this host an address of its own, and the machine's resolver knows the real one.
+    let host = format!("{}.addresses", address("outside/plain").replace('.', "-"));
+    lab.apply(&format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: named, namespace: shop}}\n\
+         spec:\n  hosts: [{host}]\n  location: MESH_EXTERNAL\n  resolution: DNS\n  \
+         ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 8080}}]\n"
+    ));
+    let named = format!("echo nameserver {} > {RESOLVER}", address("outside/names"));
+    let _ = lab.exec("node/node-1", &["sh", "-c", &named]).success();
+    join(&lab, &[]);
+    let answer = lab.get(VM, &format!("http://{host}/"));
+    assert_eq!(answer["hostname"], "plain");
+    let flow = flow(
+        &lab,
+        "vm",
+        &[("direction", "outbound"), ("dst.service", &host)],
+    );
+    assert!(flow.text("dst.addr").ends_with(":8080"), "{flow:?}");
 }
 
 #[test]

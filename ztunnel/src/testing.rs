@@ -127,7 +127,7 @@ impl World {
             dns: dns::Settings {
                 domain: "cluster.local".into(),
                 timeout: Duration::from_secs(1),
-                unasked: false,
+                machine: None,
             },
         };
         change(&mut settings);

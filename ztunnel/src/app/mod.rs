@@ -12,6 +12,7 @@ use std::time::Duration;
 use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_net::ca::CertificateStore;
+use ambit_net::sys::Sockets;
 use ambit_net::{grpc, xds};
 use ambit_proxy::config::value::Value;
 use ambit_proxy::{Departed, Whose, Workers};
@@ -184,7 +185,10 @@ fn settings(config: &Config) -> Settings {
         dns: dns::Settings {
             domain: config.mesh.cluster_domain.as_str().into(),
             timeout: config.dns.timeout,
-            unasked: config.machine.is_some(),
+            machine: config.machine.as_ref().map(|_| Sockets {
+                netns: None,
+                mark: Some(config.pods.packet_mark),
+            }),
         },
     }
 }

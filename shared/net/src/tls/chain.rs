@@ -142,3 +142,95 @@ impl ClientCertVerifier for KeyVerifier {
             .supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, DnType, KeyPair, SanType};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::super::{plain_client_config, plain_server_config};
+    use super::*;
+    use crate::grpc::testing::Authority;
+
+    const ID: &str = "spiffe://cluster.local/ns/shop/sa/vm";
+
+    fn signed(authority: &Authority, name: SanType, key: &KeyPair) -> CertificateDer<'static> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![name];
+        let qualifier = DnType::CustomDnType(vec![2, 5, 4, 46]);
+        params
+            .distinguished_name
+            .push(qualifier, "WorkloadEntry/vm-1");
+        let signed = params.signed_by(key, authority.issuer()).expect("signed");
+        signed.der().clone()
+    }
+
+    fn with_key(leaf: CertificateDer<'static>, key: &KeyPair) -> Arc<CertifiedKey> {
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        let key = provider()
+            .key_provider
+            .load_private_key(key)
+            .expect("a key");
+        Arc::new(CertifiedKey::new(vec![leaf], key))
+    }
+
+    /// What a server knows of a client that shows this.
+    async fn handshake(
+        authority: &Authority,
+        shown: Option<Arc<CertifiedKey>>,
+    ) -> Result<Option<Chain>, String> {
+        let key = KeyPair::generate().expect("a key");
+        let name = SanType::DnsName("control".try_into().expect("a name"));
+        let own = with_key(signed(authority, name, &key), &key);
+        let server = plain_server_config(Arc::new(SingleCertAndKey::from(own))).expect("a server");
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.issuer().der().clone()).expect("a root");
+        let client = plain_client_config(roots, shown).expect("a client");
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let name = ServerName::try_from("control").expect("a name");
+        let (accepted, _connected) = tokio::join!(
+            TlsAcceptor::from(server).accept(here),
+            TlsConnector::from(client).connect(name, there),
+        );
+        let session = accepted.map_err(|error| error.to_string())?;
+        Ok(Chain::of(session.get_ref().1))
+    }
+
+    #[tokio::test]
+    async fn who_has_the_key_is_who_the_certificate_says() {
+        let authority = Authority::new();
+        let key = KeyPair::generate().expect("a key");
+        let uri = || SanType::URI(ID.try_into().expect("a URI"));
+        let leaf = signed(&authority, uri(), &key);
+        let shown = handshake(&authority, Some(with_key(leaf.clone(), &key))).await;
+        let shown = shown.expect("a session").expect("a certificate");
+        let roots = [authority.issuer().der().clone()];
+        let now = SystemTime::now();
+        let expected = Proven {
+            identity: ID.parse().expect("an identity"),
+            qualifier: Some("WorkloadEntry/vm-1".to_owned()),
+        };
+        assert_eq!(shown.check(&roots, &Lists::default(), now), Ok(expected));
+        let stranger = [Authority::new().issuer().der().clone()];
+        let _ = shown
+            .check(&stranger, &Lists::default(), now)
+            .expect_err("not of its root");
+        let before = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+        let early = shown.check(&roots, &Lists::default(), before);
+        assert!(early.expect_err("not yet").contains("NotValidYet"));
+
+        let other = KeyPair::generate().expect("a key");
+        let stolen = handshake(&authority, Some(with_key(leaf, &other))).await;
+        let _ = stolen.expect_err("not its key");
+        assert!(
+            handshake(&authority, None)
+                .await
+                .expect("a session")
+                .is_none()
+        );
+    }
+}
