@@ -30,8 +30,8 @@ use crate::push::server::Server as XdsServer;
 use crate::source::files::{Folder, watch as files};
 use crate::source::{Deliveries, Rescan, kube};
 use crate::tls::{self, Origin, ServerCertificate};
-use crate::tokens::Authenticator;
 use crate::tokens::review::Reviews;
+use crate::tokens::{Authenticator, Callers};
 use crate::waypoints;
 
 /// A dead peer is noticed within twice this.
@@ -101,7 +101,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         started = starting => started?,
         stopped = terminated() => return Ok(stopped?),
     };
-    let tokens = Arc::new(started.tokens);
+    let callers = Arc::new(Callers {
+        tokens: started.tokens,
+        authority: match &started.certificates {
+            Certificates::Here(signing) => Some(signing.clone()),
+            Certificates::Elsewhere(_) => None,
+        },
+        trust_domains: state.index().mesh().trust_domains.clone(),
+    });
     let origin = match &started.certificates {
         Certificates::Here(signing) => Origin::Signed {
             authority: signing.clone(),
@@ -119,14 +126,14 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let xds_service = XdsServer {
         state: state.clone(),
         connections,
-        tokens: tokens.clone(),
+        callers: callers.clone(),
         metrics: metrics.clone(),
         stopping: stopping.clone(),
     };
     let certificates = match started.certificates {
         Certificates::Here(authority) => Certificates::Here(CaService {
             authority,
-            tokens,
+            callers,
             state,
             metrics,
             trusted: settings.trusted_node_accounts,

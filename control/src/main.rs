@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Check(flags) => check(&flags),
         Command::Ztunnel(flags) => told(asking(flags.run())),
         Command::Waypoint(flags) => told(asking(flags.run())),
+        Command::Machine(flags) => told(asking(flags.run())),
         Command::Top(flags) => match asking(flags.run()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error),

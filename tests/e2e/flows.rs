@@ -121,9 +121,13 @@ pub(crate) fn local(lab: &Lab, namespace: &str, node: &str, [from, to]: [&str; 2
     let _ = flow(lab, node, &fields);
 }
 
-/// The sum of a metric at a node's proxy over all series that have these labels.
+/// The sum of a metric at the proxy of a node, or of a machine, over all series that have these labels.
 pub(crate) fn metric(lab: &Lab, node: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let url = "http://127.0.0.1:15020/metrics";
-    let text = lab.load(&format!("node/{node}"), &["get", "--fail", url]);
+    let kind = match node.starts_with("node-") {
+        true => "node",
+        false => "machine",
+    };
+    let text = lab.load(&format!("{kind}/{node}"), &["get", "--fail", url]);
     metrics::sum(&text.success(), name, labels)
 }

@@ -16,6 +16,7 @@ mod joining;
 mod kubelet;
 mod lifecycle;
 mod lifetimes;
+mod machines;
 mod mesh;
 mod names;
 mod network;

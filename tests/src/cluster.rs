@@ -35,6 +35,9 @@ pub struct Settings {
     pub nodes: u8,
     /// The networks of nodes, by their names. The others share one without a name.
     pub networks: BTreeMap<String, String>,
+    /// The names of machines beside them.
+    #[serde(default)]
+    pub machines: Vec<String>,
     /// Which programs stand for which images.
     pub images: Images,
     /// Node proxies to use instead of the one beside the lab.
@@ -91,6 +94,17 @@ pub struct LabNode {
     indexes: Mutex<Indexes>,
     power: watch::Sender<bool>,
     storm: Mutex<Option<Storm>>,
+}
+
+/// A machine beside the nodes: nothing of Kubernetes is on it.
+#[derive(Debug)]
+pub struct LabMachine {
+    /// Its number, from 1.
+    pub number: u8,
+    /// Its name.
+    pub name: String,
+    /// Its network namespace.
+    pub netns: NamedNetns,
 }
 
 /// The pod addresses of a node. The least recently used is given out, for what remembers an old one.
@@ -187,6 +201,8 @@ pub struct Cluster {
     pub mode: Mode,
     /// Its nodes, in order.
     pub nodes: Vec<Arc<LabNode>>,
+    /// Its machines beside them, in order.
+    pub machines: Vec<LabMachine>,
     store: Mutex<Store>,
     changed: watch::Sender<u64>,
     exported: watch::Sender<u64>,
@@ -204,7 +220,7 @@ impl Cluster {
         state: StateDir,
         issuer: Issuer,
         mode: Mode,
-        nodes: Vec<Arc<LabNode>>,
+        (nodes, machines): (Vec<Arc<LabNode>>, Vec<LabMachine>),
         api_server: Option<ApiServer>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -213,6 +229,7 @@ impl Cluster {
             issuer,
             mode,
             nodes,
+            machines,
             store: Mutex::default(),
             changed: watch::Sender::new(0),
             exported: watch::Sender::new(0),
@@ -251,6 +268,12 @@ impl Cluster {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Arc<LabNode>> {
         self.nodes.iter().find(|node| node.name == name)
+    }
+
+    /// The machine of this name.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<&LabMachine> {
+        self.machines.iter().find(|machine| machine.name == name)
     }
 
     /// The API server that the lab is joined to.

@@ -248,7 +248,7 @@ impl Lab {
             .success();
     }
 
-    /// Runs a command: `target` is `NAMESPACE/POD`, `NAMESPACE/deploy/NAME` or `node/NAME`.
+    /// Runs a command: `target` is `NAMESPACE/POD`, `NAMESPACE/deploy/NAME`, `node/NAME` or `machine/NAME`.
     #[must_use]
     pub fn exec(&self, target: &str, argv: &[&str]) -> Ran {
         let (namespace, target) = split(target);
@@ -307,7 +307,8 @@ impl Lab {
     pub fn logs(&self, target: &str) -> String {
         let component = ["control", "lab"].contains(&target)
             || target.starts_with("ztunnel/")
-            || target.starts_with("agent/");
+            || target.starts_with("agent/")
+            || target.starts_with("echo/");
         let (namespace, target) = if component {
             ("default", target)
         } else {
@@ -342,7 +343,7 @@ impl Drop for Lab {
 }
 
 fn split(target: &str) -> (&str, &str) {
-    if target.starts_with("node/") {
+    if target.starts_with("node/") || target.starts_with("machine/") {
         return ("default", target);
     }
     target.split_once('/').unwrap_or(("default", target))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::Manifest;
-use crate::mesh::ComponentStatus;
+use crate::mesh::{ComponentStatus, Joining};
 use crate::net::weather::Weather;
 use crate::sys;
 
@@ -92,6 +92,18 @@ pub enum Request {
         target: String,
         /// Variables besides those it has.
         env: BTreeMap<String, String>,
+    },
+    /// Let a machine join the mesh.
+    Join {
+        /// Its name.
+        machine: String,
+        /// As whom.
+        joining: Joining,
+    },
+    /// Let a machine leave the mesh; answered when its proxy has ended.
+    Leave {
+        /// Its name.
+        machine: String,
     },
     /// Change what happens to all that a node sends and receives.
     Network {

@@ -137,7 +137,7 @@ impl Issuer {
             kid: Some(KEY_ID.to_owned()),
             ..Header::new(Algorithm::ES256)
         };
-        let claims = json!({
+        let mut claims = json!({
             "iss": ISSUER,
             "aud": [audience],
             "iat": now,
@@ -147,10 +147,14 @@ impl Issuer {
             "kubernetes.io": {
                 "namespace": subject.namespace,
                 "serviceaccount": {"name": subject.account, "uid": subject.account_uid},
-                "pod": {"name": subject.pod, "uid": subject.pod_uid},
-                "node": {"name": subject.node, "uid": subject.node_uid},
             },
         });
+        // Who asks for a token of the account alone has one that is bound to nothing.
+        if !subject.pod.is_empty() || !subject.node.is_empty() {
+            let bound = &mut claims["kubernetes.io"];
+            bound["pod"] = json!({"name": subject.pod, "uid": subject.pod_uid});
+            bound["node"] = json!({"name": subject.node, "uid": subject.node_uid});
+        }
         Ok(jsonwebtoken::encode(&header, &claims, &self.key)?)
     }
 }

@@ -61,7 +61,7 @@ pub async fn run(
 
     let control = &config.control_plane;
     let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
-    let (certificates, issuing) = control.certificates(mesh, Whose::Own, revocations);
+    let (certificates, issuing) = control.certificates(mesh, &Whose::Own, revocations);
     tokio::spawn(issuing.run());
     control.renew_with_roots(&certificates);
     let certificate = certificates.want(&me);
@@ -258,7 +258,7 @@ async fn sweep(everywhere: Everywhere, departed: Arc<Departed>, metrics: Metrics
 
 fn xds_config(config: &Config) -> xds::Config {
     let (control, mesh) = (&config.control_plane, &config.mesh);
-    let remote = control.discovery(&mesh.cluster_id);
+    let remote = control.discovery(&mesh.cluster_id, &Whose::Own);
     let node = xds::Node::new(
         "waypoint",
         mesh.instance_ip,

@@ -66,7 +66,7 @@ pub(crate) fn everywhere(
 ) -> anyhow::Result<Everywhere> {
     let me = app::identity(&config.mesh)?;
     let control = &config.control_plane;
-    let (certificates, _) = control.certificates(&config.mesh, Whose::Own, Revocations::default());
+    let (certificates, _) = control.certificates(&config.mesh, &Whose::Own, Revocations::default());
     Ok(Everywhere {
         certificate: certificates.want(&me),
         me,

@@ -11,6 +11,8 @@ pub enum Command {
     Run,
     /// Show the configuration that would be in force.
     PrintConfig,
+    /// Take away the redirection that a proxy which was killed has left of its machine.
+    Release,
     /// Explain.
     Help,
     /// Say which version this is.
@@ -28,6 +30,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
         command = match arg.as_str() {
             "proxy" | "ztunnel" => continue,
             "--print-config" => Command::PrintConfig,
+            "release" => Command::Release,
             "--help" | "-h" => Command::Help,
             "--version" | "-V" | "version" => Command::Version,
             other => return Err(format!("unknown argument {other:?}; see ztunnel --help")),
@@ -48,8 +51,10 @@ pub fn help() -> String {
     let mut text = "\
 The node proxy of the Ambit service mesh. It is configured by environment variables.
 
-Usage: ztunnel [--print-config | --help | --version]
+Usage: ztunnel [release | --print-config | --help | --version]
 
+  release         take away the redirection of this machine's traffic, which a proxy in mode dedicated
+                  that was killed has left: what is not captured goes past the mesh
   --print-config  show the configuration as JSON and end
   --help          show this text and end
   --version       show the version and end
@@ -82,7 +87,8 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let cases: [(&[&str], Result<Command, &str>); 6] = [
+        let cases: [(&[&str], Result<Command, &str>); 7] = [
+            (&["release"], Ok(Command::Release)),
             (&[], Ok(Command::Run)),
             (&["proxy", "ztunnel"], Ok(Command::Run)),
             (&["--print-config"], Ok(Command::PrintConfig)),

@@ -27,6 +27,12 @@ fn main() -> ExitCode {
     match command {
         Command::Help => return print(&command::help()),
         Command::Version => return print(&command::version()),
+        Command::Release => {
+            return match ambit_ztunnel::workloads::release() {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            };
+        }
         Command::Run | Command::PrintConfig => {}
     }
     let config = match Config::from_env(ambit_proxy::config::environment(std::env::vars_os())) {

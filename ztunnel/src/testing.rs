@@ -127,6 +127,7 @@ impl World {
             dns: dns::Settings {
                 domain: "cluster.local".into(),
                 timeout: Duration::from_secs(1),
+                machine: None,
             },
         };
         change(&mut settings);

@@ -4,17 +4,20 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::revocation::Lists;
-use ambit_net::tls::pem;
+use ambit_net::tls::{Chain, Proven, pem};
 use rand::RngCore;
+use rcgen::string::PrintableString;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
+    SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::parse_x509_certificate;
 
 use super::files::{CRL, NAMES};
+use super::machine;
 
 /// Clocks of peers may be behind by at most this much, one that was set back by mistake among them.
 const MAX_BACKDATE: Duration = Duration::from_secs(300);
@@ -167,6 +170,15 @@ impl Authority {
         self.revoked.as_deref()
     }
 
+    /// Who shows these certificates now, if they are signed by this authority and it has not revoked them.
+    ///
+    /// # Errors
+    /// Why nobody is known by them.
+    pub fn check(&self, shown: &Chain, now: SystemTime) -> Result<Proven, String> {
+        let lists = Lists::parse(self.revoked().unwrap_or_default().as_bytes())?;
+        shown.check(&self.trusted, &lists, now)
+    }
+
     /// What fails when this authority takes the place of `before` while certificates of it are about: those who hold them trust the
     /// roots that these came with, until they have others.
     #[must_use]
@@ -189,6 +201,37 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Vec<String>, String> {
+        let nobody = DistinguishedName::new();
+        self.sign_identity(key, identity, nobody, (lifetime, now))
+    }
+
+    /// The certificate of a machine, with the name of its WorkloadEntry: it alone can prove who asks for the next one.
+    ///
+    /// # Errors
+    /// The CA certificate has expired, or signing failed.
+    pub fn sign_machine(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &Identity,
+        entry: &str,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<String>, String> {
+        let mut subject = DistinguishedName::new();
+        let text = PrintableString::try_from(machine::qualifier(entry));
+        let text = text.map_err(|error| error.to_string())?;
+        let qualifier = DnType::CustomDnType(machine::DN_QUALIFIER.to_vec());
+        subject.push(qualifier, DnValue::PrintableString(text));
+        self.sign_identity(key, identity, subject, (lifetime, now))
+    }
+
+    fn sign_identity(
+        &self,
+        key: &impl PublicKeyData,
+        identity: &Identity,
+        subject: DistinguishedName,
+        (lifetime, now): (Duration, SystemTime),
+    ) -> Result<Vec<String>, String> {
         let uri = identity.to_string();
         let uri = uri
             .as_str()
@@ -198,7 +241,11 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        let leaf = self.sign(key, vec![SanType::URI(uri)], &purposes, lifetime, now)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.extended_key_usages = purposes.to_vec();
+        let leaf = self.sign(key, params, lifetime, now)?;
         let mut chain = vec![pem(&leaf)];
         chain.extend(self.path.iter().map(|cert| pem(cert)));
         chain.push(self.roots.clone());
@@ -216,9 +263,10 @@ impl Authority {
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<Vec<CertificateDer<'static>>, String> {
-        let params = CertificateParams::new(names).map_err(|error| error.to_string())?;
-        let purposes = [ExtendedKeyUsagePurpose::ServerAuth];
-        let leaf = self.sign(key, params.subject_alt_names, &purposes, lifetime, now)?;
+        let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let leaf = self.sign(key, params, lifetime, now)?;
         let mut chain = vec![leaf];
         chain.extend(self.path.iter().cloned());
         Ok(chain)
@@ -227,23 +275,18 @@ impl Authority {
     fn sign(
         &self,
         key: &impl PublicKeyData,
-        names: Vec<SanType>,
-        purposes: &[ExtendedKeyUsagePurpose],
+        mut params: CertificateParams,
         lifetime: Duration,
         now: SystemTime,
     ) -> Result<CertificateDer<'static>, String> {
         if self.not_after <= now {
             return Err("the CA certificate has expired; replace it".to_owned());
         }
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.subject_alt_names = names;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
             KeyUsagePurpose::KeyEncipherment,
         ];
-        params.extended_key_usages = purposes.to_vec();
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial());
         // In proportion to the lifetime, so that renewal at half life works for short ones as well.

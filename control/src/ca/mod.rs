@@ -3,6 +3,7 @@
 mod change;
 pub mod files;
 pub mod follow;
+pub mod machine;
 pub mod material;
 pub mod permission;
 pub mod publish;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use ambit_core::identity::Identity;
 
+use super::machine;
 use crate::index::Index;
 use crate::tokens::Caller;
 
@@ -40,6 +41,41 @@ pub enum Refusal {
     NotOnNode { node: Arc<str>, wanted: Identity },
     #[error("the service account of the token makes no identity: {0}")]
     Identity(String),
+    #[error(transparent)]
+    Machine(#[from] machine::Refusal),
+    #[error("a machine has its own identity only, not {wanted}")]
+    NotTheMachine { wanted: Identity },
+}
+
+/// What somebody may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// A certificate of this identity.
+    pub identity: Identity,
+    /// The WorkloadEntry of the machine that it is for, if it is one's.
+    pub entry: Option<Arc<str>>,
+}
+
+/// What a caller's certificate is to be: as [`permit`] says, or that of the machine of a WorkloadEntry, if it says that it is one.
+///
+/// # Errors
+/// It may not have it.
+pub fn permit_either(
+    caller: &Caller,
+    wanted: Option<Identity>,
+    entry: Option<&str>,
+    trusted: &BTreeSet<String>,
+    index: &Index,
+) -> Result<Permit, Refusal> {
+    let entry = machine::of(caller, entry, index)?;
+    // A node proxy's account may have more, on a node.
+    let nobody = BTreeSet::new();
+    let trusted = if entry.is_some() { &nobody } else { trusted };
+    let identity = permit(caller, wanted, trusted, index).map_err(|refusal| match refusal {
+        Refusal::NotANode { wanted, .. } if entry.is_some() => Refusal::NotTheMachine { wanted },
+        refusal => refusal,
+    })?;
+    Ok(Permit { identity, entry })
 }
 
 /// The identity of a caller's certificate: its own, or `wanted` when it may.

@@ -24,6 +24,21 @@ fn index() -> Index {
         .expect("a pod");
         index.apply([Event::Apply(Object::Pod(Arc::new(pod)), Origin::default())]);
     }
+    for (namespace, name, account) in [
+        ("shop", "vm-1", Some("vm")),
+        ("shop", "vm-2", Some("vm")),
+        ("shop", "plain", None),
+        ("other", "vm-1", Some("web")),
+        ("ambit-system", "edge", Some("ztunnel")),
+    ] {
+        let entry = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"address": "192.0.2.1", "serviceAccount": account},
+        }))
+        .expect("an entry");
+        let entry = Object::WorkloadEntry(Arc::new(entry));
+        index.apply([Event::Apply(entry, Origin::default())]);
+    }
     index
 }
 
@@ -37,6 +52,7 @@ fn caller(account: &str, node: Option<&str>, pod: Option<(&str, &str)>) -> Calle
             uid: uid.into(),
         }),
         node: node.map(Into::into),
+        entry: None,
     }
 }
 
@@ -191,6 +207,164 @@ fn who_may_have_what() {
         let result = permit(caller, wanted, &trusted, &index);
         match (result, expected) {
             (Ok(identity), Ok(expected)) => assert_eq!(identity.to_string(), *expected, "{name}"),
+            (Err(refusal), Err(reason)) => {
+                assert!(refusal.to_string().contains(reason), "{name}: {refusal}");
+            }
+            (result, _) => panic!("{name}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_machine_has_its_own_identity_while_its_entry_is_there() {
+    let index = index();
+    let trusted = BTreeSet::from(["ambit-system/ztunnel".to_owned()]);
+    let vm = "spiffe://cluster.local/ns/shop/sa/vm";
+    let certified = |account: &str, entry: &str| Caller {
+        entry: Some(entry.into()),
+        ..caller(account, None, None)
+    };
+    let pod = Some(("web", "uid-web"));
+    type Case<'a> = (
+        &'a str,
+        Caller,
+        Option<&'a str>,
+        Option<&'a str>,
+        Result<Option<&'a str>, &'a str>,
+    );
+    let cases: &[Case<'_>] = &[
+        (
+            "by token",
+            caller("shop/vm", None, None),
+            Some("vm-1"),
+            None,
+            Ok(Some("vm-1")),
+        ),
+        (
+            "by token, asked",
+            caller("shop/vm", None, None),
+            Some("vm-1"),
+            Some(vm),
+            Ok(Some("vm-1")),
+        ),
+        (
+            "by certificate",
+            certified("shop/vm", "vm-1"),
+            Some("vm-1"),
+            Some(vm),
+            Ok(Some("vm-1")),
+        ),
+        (
+            "by certificate, unasked",
+            certified("shop/vm", "vm-1"),
+            None,
+            None,
+            Ok(Some("vm-1")),
+        ),
+        (
+            "the default account",
+            caller("shop/default", None, None),
+            Some("plain"),
+            None,
+            Ok(Some("plain")),
+        ),
+        (
+            "no machine",
+            caller("shop/vm", None, None),
+            None,
+            None,
+            Ok(None),
+        ),
+        (
+            "another's entry by token",
+            caller("shop/web", None, None),
+            Some("vm-1"),
+            None,
+            Err("runs as service account vm, not as web"),
+        ),
+        (
+            "another's entry by certificate",
+            certified("shop/web", "vm-1"),
+            None,
+            None,
+            Err("runs as service account vm, not as web"),
+        ),
+        (
+            "an entry elsewhere",
+            caller("shop/web", None, None),
+            Some("edge"),
+            None,
+            Err("there is no WorkloadEntry shop/edge"),
+        ),
+        (
+            "an entry that is gone, by token",
+            caller("shop/vm", None, None),
+            Some("vm-3"),
+            None,
+            Err("there is no WorkloadEntry shop/vm-3"),
+        ),
+        (
+            "an entry that is gone, by certificate",
+            certified("shop/vm", "vm-3"),
+            None,
+            Some(vm),
+            Err("there is no WorkloadEntry shop/vm-3"),
+        ),
+        (
+            "another entry of the account",
+            certified("shop/vm", "vm-1"),
+            Some("vm-2"),
+            None,
+            Err("the certificate is of WorkloadEntry vm-1, not of vm-2"),
+        ),
+        (
+            "a pod",
+            caller("shop/vm", Some("node-1"), pod),
+            Some("vm-1"),
+            None,
+            Err("is bound to a pod"),
+        ),
+        (
+            "of another",
+            caller("shop/vm", None, None),
+            Some("vm-1"),
+            Some("spiffe://cluster.local/ns/shop/sa/web"),
+            Err("a machine has its own identity only"),
+        ),
+        (
+            "under an alias",
+            certified("shop/vm", "vm-1"),
+            None,
+            Some("spiffe://old.example/ns/shop/sa/vm"),
+            Ok(Some("vm-1")),
+        ),
+        (
+            "a node proxy's account, of a pod",
+            caller("ambit-system/ztunnel", Some("node-1"), None),
+            Some("edge"),
+            Some("spiffe://cluster.local/ns/shop/sa/web"),
+            Err("a machine has its own identity only"),
+        ),
+        (
+            "its certificate, of a pod",
+            certified("ambit-system/ztunnel", "edge"),
+            None,
+            Some("spiffe://cluster.local/ns/shop/sa/web"),
+            Err("a machine has its own identity only"),
+        ),
+    ];
+    for (name, caller, entry, wanted, expected) in cases {
+        let identity = wanted.map(|text| text.parse().expect("an identity"));
+        let result = permit_either(caller, identity, *entry, &trusted, &index);
+        match (result, expected) {
+            (Ok(permit), Ok(entry)) => {
+                assert_eq!(permit.entry.as_deref(), *entry, "{name}");
+                assert_eq!(
+                    *permit.identity.service_account(),
+                    caller.service_account,
+                    "{name}"
+                );
+            }
             (Err(refusal), Err(reason)) => {
                 assert!(refusal.to_string().contains(reason), "{name}: {refusal}");
             }

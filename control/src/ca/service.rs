@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
+use ambit_net::ca::WORKLOAD_ENTRY;
 use ambit_proto::ca::istio_certificate_service_server::IstioCertificateService;
 use ambit_proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::value::Kind;
 use tonic::{Request, Response, Status};
 
 use super::Signing;
-use super::permission::permit;
+use super::permission::{Permit, permit_either};
 use super::request::public_key;
 use crate::admin::metrics::Metrics;
 use crate::engine::State;
-use crate::tokens::{Authenticator, Caller};
+use crate::tls::Peer;
+use crate::tokens::{Caller, Callers};
 
 const IMPERSONATED: &str = "ImpersonatedIdentity";
 
@@ -23,8 +25,8 @@ const IMPERSONATED: &str = "ImpersonatedIdentity";
 pub struct Service {
     /// With this.
     pub authority: Signing,
-    /// For those who show a token.
-    pub tokens: Arc<Authenticator>,
+    /// Knows callers by what they show.
+    pub callers: Arc<Callers>,
     /// Knows who runs where.
     pub state: Arc<State>,
     /// Counted.
@@ -53,34 +55,36 @@ impl Service {
         request: &Request<IstioCertificateRequest>,
     ) -> Result<IstioCertificateResponse, Status> {
         let caller = self
-            .tokens
-            .authenticate(request.metadata())
+            .callers
+            .authenticate(request.metadata(), request.extensions().get::<Peer>())
             .await
             .inspect_err(|error| {
                 tracing::warn!(%error, "certificate refused");
             })?;
         let body = request.get_ref();
-        let identity = self.identity(&caller, body).inspect_err(|status| {
+        let Permit { identity, entry } = self.permit(&caller, body).inspect_err(|status| {
             let (account, reason) = (caller.account(), status.message());
             tracing::warn!(%account, reason, "certificate refused");
         })?;
         let key = public_key(&body.csr).map_err(Status::invalid_argument)?;
         let lifetime = self.lifetime_of(body.validity_duration)?;
         let authority = self.authority.borrow().clone();
-        let cert_chain = authority
-            .sign_workload(&key, &identity, lifetime, SystemTime::now())
-            .map_err(Status::internal)?;
-        tracing::info!(account = %caller.account(), %identity, lifetime = lifetime.as_secs(), "certificate signed");
+        let now = SystemTime::now();
+        let cert_chain = match &entry {
+            Some(entry) => authority.sign_machine(&key, &identity, entry, lifetime, now),
+            None => authority.sign_workload(&key, &identity, lifetime, now),
+        };
+        let cert_chain = cert_chain.map_err(Status::internal)?;
+        let entry = entry.as_deref();
+        tracing::info!(account = %caller.account(), %identity, entry, lifetime = lifetime.as_secs(), "certificate signed");
         Ok(IstioCertificateResponse { cert_chain })
     }
 
-    fn identity(
-        &self,
-        caller: &Caller,
-        body: &IstioCertificateRequest,
-    ) -> Result<Identity, Status> {
+    fn permit(&self, caller: &Caller, body: &IstioCertificateRequest) -> Result<Permit, Status> {
         let wanted = impersonated(body)?;
-        permit(caller, wanted, &self.trusted, &self.state.index())
+        let entry = text(body, WORKLOAD_ENTRY)?;
+        let index = self.state.index();
+        permit_either(caller, wanted, entry, &self.trusted, &index)
             .map_err(|refusal| Status::permission_denied(refusal.to_string()))
     }
 
@@ -94,18 +98,22 @@ impl Service {
 }
 
 fn impersonated(body: &IstioCertificateRequest) -> Result<Option<Identity>, Status> {
+    let Some(text) = text(body, IMPERSONATED)? else {
+        return Ok(None);
+    };
+    let identity = text.parse::<Identity>();
+    let wrong = |error| Status::invalid_argument(format!("{IMPERSONATED} {text:?}: {error}"));
+    identity.map(Some).map_err(wrong)
+}
+
+/// What a request says besides its fields; an empty text says nothing.
+fn text<'a>(body: &'a IstioCertificateRequest, name: &str) -> Result<Option<&'a str>, Status> {
     let fields = body.metadata.as_ref().map(|metadata| &metadata.fields);
-    let Some(value) = fields.and_then(|fields| fields.get(IMPERSONATED)) else {
+    let Some(value) = fields.and_then(|fields| fields.get(name)) else {
         return Ok(None);
     };
     match &value.kind {
-        Some(Kind::StringValue(text)) if text.is_empty() => Ok(None),
-        Some(Kind::StringValue(text)) => text
-            .parse()
-            .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("{IMPERSONATED} {text:?}: {error}"))),
-        _ => Err(Status::invalid_argument(format!(
-            "{IMPERSONATED} is not a text"
-        ))),
+        Some(Kind::StringValue(text)) => Ok(Some(&**text).filter(|text| !text.is_empty())),
+        _ => Err(Status::invalid_argument(format!("{name} is not a text"))),
     }
 }

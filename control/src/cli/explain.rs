@@ -18,7 +18,7 @@ use crate::source::parse::{Wire, documents, parse};
 use crate::source::{Event, Kind, Origin};
 use crate::translate::Mesh;
 
-mod names;
+pub(super) mod names;
 
 const EXAMPLE: &str = "\
 Examples:
@@ -143,7 +143,12 @@ impl Flags {
     }
 }
 
-fn read(path: &Path, events: &mut Vec<Event>, problems: &mut Vec<String>) -> Result<(), String> {
+/// Reads the objects of a file or a folder.
+pub(super) fn read(
+    path: &Path,
+    events: &mut Vec<Event>,
+    problems: &mut Vec<String>,
+) -> Result<(), String> {
     let shown = path.display();
     if path.is_dir() {
         let batch = Folder::new(path.to_owned())

@@ -4,6 +4,7 @@ pub mod check;
 pub mod control;
 pub mod explain;
 pub mod install;
+pub mod machine;
 mod page;
 pub mod proxy;
 pub mod table;
@@ -36,6 +37,8 @@ pub enum Command {
     Waypoint(waypoint::Flags),
     /// Shows who talks to whom: rates, success, latency, and what protects it.
     Top(top::Flags),
+    /// Writes what a machine without a kubelet needs to join the mesh.
+    Machine(Box<machine::Flags>),
     /// Prints the objects of an installation.
     Install(install::Flags),
     /// Prints the objects to delete.

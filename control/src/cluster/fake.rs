@@ -279,7 +279,13 @@ fn asked(request: &Request<Incoming>) -> Asked {
     let (namespace, plural, name) = match parts[..] {
         ["namespaces", namespace, plural] => (namespace, plural, ""),
         ["namespaces", namespace, plural, name]
-        | ["namespaces", namespace, plural, name, "portforward"] => (namespace, plural, name),
+        | [
+            "namespaces",
+            namespace,
+            plural,
+            name,
+            "portforward" | "token",
+        ] => (namespace, plural, name),
         [plural] => ("", plural, ""),
         [plural, name] => ("", plural, name),
         _ => panic!("{}", request.uri()),
@@ -356,6 +362,11 @@ impl Server {
             Method::GET if asked.id.3.is_empty() => return self.list(&asked),
             Method::GET => return self.get(&asked),
             Method::POST if asked.id.1 == "tokenreviews" => return self.reviewed(&body),
+            // Whom it is for, which is enough to see that it was asked for.
+            Method::POST if asked.id.1 == "serviceaccounts" => {
+                let token = format!("token of {}", asked.id.3);
+                return answer(201, &json!({"status": {"token": token}}));
+            }
             Method::POST => self.post(asked, body),
             Method::PUT => self.put(&asked, body),
             Method::PATCH => self.apply(&asked, body),

@@ -17,9 +17,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connections::{Connections, Open};
 use super::session::{Session, Told};
 use crate::admin::metrics::Metrics;
+use crate::ca::machine;
 use crate::engine::State;
 use crate::tls::Peer;
-use crate::tokens::Authenticator;
+use crate::tokens::Callers;
 use crate::translate::Mesh;
 use crate::translate::labels::GATEWAY_NAME;
 
@@ -34,7 +35,7 @@ pub struct Server {
     /// Where streams say how far they are.
     pub connections: Arc<Connections>,
     /// Who may connect.
-    pub tokens: Arc<Authenticator>,
+    pub callers: Arc<Callers>,
     /// Counted.
     pub metrics: Arc<Metrics>,
     /// Turns true when the control plane stops.
@@ -51,8 +52,12 @@ impl AggregatedDiscoveryService for Server {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses>, Status> {
-        let caller = self.tokens.authenticate(request.metadata()).await?;
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let peer = request.extensions().get::<Peer>();
+        let caller = self.callers.authenticate(request.metadata(), peer).await?;
+        // A machine is told what its mesh is for as long as it is of the mesh.
+        let machine = machine::of(&caller, None, &self.state.index());
+        machine.map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+        let peer = peer.map(|peer| peer.address);
         let (responses, receiver) = mpsc::channel(IN_FLIGHT);
         let stream = StreamTask {
             open: self.connections.open(peer, caller.account().into()),

@@ -1,4 +1,5 @@
-//! Who calls: service-account tokens, checked against the issuer's published keys, or by the API server.
+//! Who calls: service-account tokens, checked against the issuer's published keys, or by the API server. Machines that have a
+//! certificate show that instead.
 //!
 //! A token is never logged and never part of an error.
 
@@ -6,7 +7,11 @@ pub mod keys;
 pub mod review;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use ambit_core::identity::Identity;
+use ambit_core::trust_domain::TrustDomains;
+use ambit_net::tls::Proven;
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 use tonic::Status;
@@ -15,6 +20,11 @@ use tonic::metadata::MetadataMap;
 use keys::Keys;
 use review::Reviews;
 
+use crate::ca::Signing;
+use crate::ca::machine::entry_of;
+use crate::tls::Peer;
+
+const AUTHORIZATION: &str = "authorization";
 /// Signatures that are accepted. Symmetric ones and `none` are not.
 const ALGORITHMS: [Algorithm; 5] = [
     Algorithm::RS256,
@@ -25,6 +35,55 @@ const ALGORITHMS: [Algorithm; 5] = [
 ];
 /// Clocks may differ by this many seconds.
 const LEEWAY: u64 = 30;
+
+/// Knows callers by what they show.
+pub struct Callers {
+    /// For those who show a token.
+    pub tokens: Authenticator,
+    /// For machines that show a certificate: who has signed it, if that is this process.
+    pub authority: Option<Signing>,
+    /// The names of the mesh's trust domain: a root may be another mesh's as well.
+    pub trust_domains: TrustDomains,
+}
+
+impl Callers {
+    /// Who sends a request: as its token says, and without one as the certificate of a machine does.
+    ///
+    /// # Errors
+    /// Neither was shown, it does not hold, or nobody can tell now.
+    pub async fn authenticate(
+        &self,
+        metadata: &MetadataMap,
+        peer: Option<&Peer>,
+    ) -> Result<Caller, TokenError> {
+        let shown = peer.and_then(|peer| peer.shown.as_ref());
+        match (shown, &self.authority) {
+            (Some(shown), Some(authority)) if !metadata.contains_key(AUTHORIZATION) => {
+                let authority = authority.borrow().clone();
+                let proven = authority.check(shown, SystemTime::now());
+                self.machine(&proven.map_err(TokenError::Certificate)?)
+            }
+            _ => self.tokens.authenticate(metadata).await,
+        }
+    }
+
+    /// The machine that a certificate is of.
+    fn machine(&self, proven: &Proven) -> Result<Caller, TokenError> {
+        let identity = &proven.identity;
+        if !self.trust_domains.contains(identity.trust_domain()) {
+            return Err(TokenError::Stranger(identity.clone()));
+        }
+        let entry = proven.qualifier.as_deref().and_then(entry_of);
+        let entry = entry.ok_or_else(|| TokenError::NotAMachine(identity.clone()))?;
+        Ok(Caller {
+            namespace: identity.namespace().clone(),
+            service_account: identity.service_account().clone(),
+            pod: None,
+            node: None,
+            entry: Some(entry.into()),
+        })
+    }
+}
 
 /// Who checks tokens.
 pub enum Authenticator {
@@ -67,6 +126,8 @@ pub struct Caller {
     pub pod: Option<BoundPod>,
     /// The node that pod runs on, when the token says.
     pub node: Option<Arc<str>>,
+    /// The WorkloadEntry of the machine whose certificate it has shown in place of a token.
+    pub entry: Option<Arc<str>>,
 }
 
 /// The pod that a token is bound to.
@@ -102,6 +163,12 @@ pub enum TokenError {
     Invalid(String),
     #[error("the token is not that of a service account: {0}")]
     NotAServiceAccount(&'static str),
+    #[error("the certificate does not hold: {0}")]
+    Certificate(String),
+    #[error("the certificate of {0} is of another trust domain")]
+    Stranger(Identity),
+    #[error("the certificate of {0} is no machine's: a pod shows a token")]
+    NotAMachine(Identity),
     #[error("the token cannot be checked now: {0}")]
     Unavailable(String),
 }
@@ -177,7 +244,7 @@ impl Tokens {
 
 /// The token of a request.
 fn bearer(metadata: &MetadataMap) -> Result<&str, TokenError> {
-    let mut values = metadata.get_all("authorization").iter();
+    let mut values = metadata.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(TokenError::Missing)?;
     if values.next().is_some() {
         return Err(TokenError::Malformed);
@@ -207,6 +274,7 @@ fn caller(claims: Claims) -> Result<Caller, TokenError> {
         service_account: service_account.into(),
         pod: None,
         node: None,
+        entry: None,
     };
     if let Some(claims) = claims.kubernetes {
         if claims.namespace != namespace || claims.serviceaccount.name != service_account {
@@ -222,5 +290,7 @@ fn caller(claims: Claims) -> Result<Caller, TokenError> {
     Ok(caller)
 }
 
+#[cfg(test)]
+mod certificate_tests;
 #[cfg(test)]
 mod tests;

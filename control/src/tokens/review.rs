@@ -181,6 +181,7 @@ fn judge(status: &TokenReviewStatus, audiences: &[String]) -> Result<Caller, Tok
         service_account: service_account.into(),
         pod,
         node: extra(NODE_NAME),
+        entry: None,
     })
 }
 

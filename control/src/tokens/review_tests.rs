@@ -64,6 +64,7 @@ fn an_answer_is_kept_no_longer_than_the_token_lives_and_a_minute_passes() {
         service_account: "b".into(),
         pod: None,
         node: None,
+        entry: None,
     };
     let ends = |seconds: u64| token(&json!({"exp": seconds}));
     let never = [

@@ -14,7 +14,7 @@ struct Issuer {
     key: EncodingKey,
 }
 
-fn jwk(key: &KeyPair, id: &str) -> Value {
+pub(super) fn jwk(key: &KeyPair, id: &str) -> Value {
     use base64::Engine;
     let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
     // An uncompressed point: 4, x, y.

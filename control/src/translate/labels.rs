@@ -25,11 +25,11 @@ pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
 /// On the service and pods of a Gateway.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
-/// `http`: the pod terminates HBONE itself.
+/// `http`: the pod terminates HBONE itself, or the machine of a WorkloadEntry does.
 pub const TUNNEL: &str = "networking.istio.io/tunnel";
 /// `istio`: the pod has a sidecar that speaks its own mutual TLS.
 pub const TLS_MODE: &str = "security.istio.io/tlsMode";
-/// Annotation of a pod: `enabled` while it is captured, so that callers use a tunnel.
+/// Annotation of a pod: `enabled` while it is captured, so that callers use a tunnel; of a WorkloadEntry the same.
 pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 /// The network of a pod, of all pods of a node, or (on the root namespace) of all others; on a Gateway between networks, the one that it leads into.
 pub const NETWORK: &str = "topology.istio.io/network";

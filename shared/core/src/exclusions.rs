@@ -1,4 +1,4 @@
-//! What of a pod's traffic is left alone, by annotations of the pod.
+//! What of a pod's traffic is left alone, by annotations of the pod; of a machine's, by variables of its proxy.
 //!
 //! What is left alone goes in plain text, past every proxy and judged by none. So nothing is guessed: of a pod with one
 //! annotation that does not read, nothing is left alone. And the names are our own: Istio's for pods with a sidecar
@@ -53,18 +53,39 @@ pub struct ExclusionsError {
     expected: &'static str,
 }
 
+impl ExclusionsError {
+    /// The name of the value that does not read, and why, with what to write.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, String) {
+        let why = format!("{}; write {}", self.problem, self.expected);
+        (self.annotation, why)
+    }
+}
+
 impl Exclusions {
     /// Reads the annotations of a pod, which `annotation` gives by name.
     ///
     /// # Errors
     /// The first annotation with a value that does not read, that is one of the node proxy's own ports, or that is one too many.
     pub fn read<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Result<Self, ExclusionsError> {
+        let names = [INBOUND_PORTS, OUTBOUND_PORTS, OUTBOUND_RANGES];
+        Self::named(names, annotation)
+    }
+
+    /// The same, of three values with other names: ports of one's own, ports elsewhere, ranges.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn named<'a>(
+        names: [&'static str; 3],
+        value: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, ExclusionsError> {
         let list = |name, expected| List {
             annotation: name,
-            value: annotation(name).unwrap_or_default(),
+            value: value(name).unwrap_or_default(),
             expected,
         };
-        let inbound = list(INBOUND_PORTS, PORTS);
+        let inbound = list(names[0], PORTS);
         let inbound_ports = inbound.read(port)?;
         if let Some(port) = inbound_ports.iter().find(|port| is_own_port(**port)) {
             let own = List {
@@ -75,8 +96,8 @@ impl Exclusions {
         }
         Ok(Self {
             inbound_ports,
-            outbound_ports: list(OUTBOUND_PORTS, PORTS).read(port)?,
-            outbound_ranges: list(OUTBOUND_RANGES, RANGES).read(range)?,
+            outbound_ports: list(names[1], PORTS).read(port)?,
+            outbound_ranges: list(names[2], RANGES).read(range)?,
         })
     }
 

@@ -1,25 +1,39 @@
 //! How a proxy reaches its control plane.
 
+use std::sync::Arc;
+
 use ambit_net::ca::{self, CaClient, CaConfig, CertificateStore, Kept};
-use ambit_net::grpc::Remote;
+use ambit_net::grpc::{Machine, Remote};
 use ambit_net::revocation::{self, Revocations};
 
 use crate::config::{ControlPlane, Mesh};
 
 /// Whose certificates a proxy asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Whose {
     /// Those of its node's pods.
     Pods,
     /// Its own alone, which its token names as well.
     Own,
+    /// That of the machine it runs on, which has no kubelet that renews its token.
+    Machine(Arc<Machine>),
+}
+
+impl Whose {
+    fn machine(&self) -> Option<&Arc<Machine>> {
+        match self {
+            Self::Machine(machine) => Some(machine),
+            Self::Pods | Self::Own => None,
+        }
+    }
 }
 
 impl ControlPlane {
     /// Where and how discovery is asked.
     #[must_use]
-    pub fn discovery(&self, cluster_id: &str) -> Remote {
+    pub fn discovery(&self, cluster_id: &str, whose: &Whose) -> Remote {
         Remote {
+            machine: whose.machine().cloned(),
             token: Some(self.token.clone()),
             cluster_id: cluster_id.to_owned(),
             headers: self.xds_headers.clone().into_iter().collect(),
@@ -46,10 +60,11 @@ impl ControlPlane {
     pub fn certificates(
         &self,
         mesh: &Mesh,
-        whose: Whose,
+        whose: &Whose,
         revocations: Revocations,
     ) -> (CertificateStore, ca::Driver<Kept<CaClient>>) {
         let remote = Remote {
+            machine: whose.machine().cloned(),
             token: Some(self.token.clone()),
             cluster_id: mesh.cluster_id.clone(),
             headers: self.ca_headers.clone().into_iter().collect(),
@@ -61,6 +76,11 @@ impl ControlPlane {
             ..CaConfig::new(remote)
         });
         let kept = Kept::new(client, self.state.as_deref());
+        if let Some(machine) = whose.machine()
+            && let Some((certified, since)) = kept.last(machine.identity())
+        {
+            machine.hold(&certified, since);
+        }
         let settings = ca::Settings {
             trust_domains: mesh.trust_domains(),
             revocations,
@@ -81,8 +101,8 @@ impl ControlPlane {
     /// Whether the authority is told who a certificate is for. It has to be for pods. The control plane is told by
     /// whoever asks: it may have another name for the trust domain. Another authority takes one's own from the token,
     /// and refuses who names it and is no node proxy (cert-manager's istio-csr).
-    fn tells_whose(&self, whose: Whose) -> bool {
-        whose == Whose::Pods || self.ca_address == self.xds_address
+    fn tells_whose(&self, whose: &Whose) -> bool {
+        matches!(whose, Whose::Pods) || self.ca_address == self.xds_address
     }
 }
 
@@ -104,7 +124,7 @@ mod tests {
             let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
             let mut reader = Reader::new(variables.into());
             let place = ControlPlane::read(&mut reader);
-            assert_eq!(place.tells_whose(whose), told, "{authority} {whose:?}");
+            assert_eq!(place.tells_whose(&whose), told, "{authority} {whose:?}");
         }
     }
 }

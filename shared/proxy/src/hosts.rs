@@ -1,9 +1,11 @@
 //! Addresses of endpoints that discovery knows by the name of a host (a ServiceEntry with resolution DNS), from the resolver of this
-//! process.
+//! process, or from where it says.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +22,17 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Time for an answer.
 const PATIENCE: Duration = Duration::from_secs(4);
 
+/// Asks for the addresses of a host.
+pub type Lookup = Arc<dyn Fn(Arc<str>) -> Looking + Send + Sync>;
+/// The answer that is under way.
+pub type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
 /// What is known of hosts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Hosts {
     known: Mutex<HashMap<Arc<str>, Arc<Host>>>,
+    /// The system's resolver, if it is not said.
+    lookup: Option<Lookup>,
 }
 
 /// One host.
@@ -41,13 +50,29 @@ struct Answer {
 }
 
 impl Hosts {
+    /// Nothing yet; addresses are asked for in this way, and not of the system's resolver.
+    #[must_use]
+    pub fn asking(lookup: Lookup) -> Self {
+        Self {
+            known: Mutex::default(),
+            lookup: Some(lookup),
+        }
+    }
+
     /// The addresses of a host that somebody with addresses of these families can reach, beginning with a random one, so that
     /// no address has all connections; none when it never had any. While nobody answers, or the answer is that there is no such
     /// host (which the system's resolver does not tell apart), what it had last.
     pub async fn addresses(&self, host: &Arc<str>, own: &[IpAddr]) -> Vec<IpAddr> {
+        let lookup = self.lookup.clone();
         let found = self.ask(host, |host| async move {
-            let found = tokio::net::lookup_host((&*host, 0)).await?;
-            let found = found.map(|found| found.ip().to_canonical());
+            let found: Vec<IpAddr> = match lookup {
+                Some(lookup) => lookup(host).await?,
+                None => {
+                    let found = tokio::net::lookup_host((&*host, 0)).await?;
+                    found.map(|found| found.ip()).collect()
+                }
+            };
+            let found = found.iter().map(IpAddr::to_canonical);
             Ok(found.filter(|ip| is_elsewhere(*ip)).collect())
         });
         let found = found.await;
@@ -97,6 +122,14 @@ impl Hosts {
         }
         known.retain(|_, host| Arc::strong_count(host) > 1 || host.last(REMEMBERED).is_some());
         known.entry(host.clone()).or_default().clone()
+    }
+}
+
+impl fmt::Debug for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosts")
+            .field("known", &self.known)
+            .finish_non_exhaustive()
     }
 }
 

@@ -20,7 +20,7 @@ pub use denials::{Denials, Facts, Shown as ShownDenials};
 pub use departed::Departed;
 pub use descriptors::raise_descriptor_limit;
 pub use drain::{Drain, Drained};
-pub use hosts::Hosts;
+pub use hosts::{Hosts, Looking, Lookup};
 pub use published::Published;
 pub use registry::Registry;
 pub use workers::Workers;

@@ -1,7 +1,8 @@
 //! A DNS server of its own opinions: every name has a text that says who asked and how, `nothing.` does not exist, `silent.` is never
-//! answered, `long.` has more to say than fits into a datagram. Zones are given away, in two messages.
+//! answered, `long.` has more to say than fits into a datagram. Zones are given away, in two messages. A name like `10-1-2-3.` has that
+//! address.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::op::{Message, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::{SOA, TXT};
@@ -98,6 +99,14 @@ fn reply(question: &Message, client: IpAddr, protocol: &str) -> Option<Message> 
         "long." => LINES_OF_LONG,
         _ => 1,
     };
+    let label = name.split('.').next().unwrap_or_default();
+    if let Ok(address) = label.replace('-', ".").parse::<Ipv4Addr>() {
+        if query.query_type() == RecordType::A {
+            let data = RData::A(address.into());
+            reply.add_answer(Record::from_rdata(query.name().clone(), LIFETIME, data));
+        }
+        return Some(reply);
+    }
     for line in 0..lines {
         let text = format!("line {line}: {client} asked by {protocol}");
         let data = RData::TXT(TXT::new(vec![text]));

@@ -3,6 +3,7 @@
 
 mod frame;
 mod pcap;
+mod tap;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::sys;
 
 pub use frame::Segment;
 pub use pcap::{HEADER, frames};
+pub use tap::Tap;
 pub use tls::{Handshake, Seen};
 
 /// The longest frame: large segments are cut only by the device.

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
 use super::{Output, complain, line, manifests, table};
+use crate::mesh::Joining;
 use crate::net::weather::Weather;
 use crate::protocol::{self, Reply, Request, Status};
 use crate::state::StateDir;
@@ -212,14 +213,42 @@ pub(super) fn replace(
     target: String,
     env: &[String],
 ) -> anyhow::Result<ExitCode> {
+    let env = variables(env)?;
+    Ok(ask(state, &Request::Replace { target, env })?.exit())
+}
+
+fn variables(env: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     let pairs = env.iter().map(|text| {
         let (name, value) = text
             .split_once('=')
             .with_context(|| format!("--env {text:?}: write NAME=VALUE"))?;
         Ok((name.to_owned(), value.to_owned()))
     });
-    let env = pairs.collect::<anyhow::Result<_>>()?;
-    Ok(ask(state, &Request::Replace { target, env })?.exit())
+    pairs.collect()
+}
+
+pub(super) fn join(
+    state: &StateDir,
+    machine: String,
+    entry: &str,
+    token_seconds: i64,
+    env: &[String],
+    wait: bool,
+) -> anyhow::Result<ExitCode> {
+    let parts = entry.split_once('/');
+    let (namespace, entry) = parts.with_context(|| format!("{entry:?}: write NAMESPACE/NAME"))?;
+    let joining = Joining {
+        namespace: namespace.to_owned(),
+        entry: entry.to_owned(),
+        token_seconds,
+        env: variables(env)?,
+        wait,
+    };
+    Ok(ask(state, &Request::Join { machine, joining })?.exit())
+}
+
+pub(super) fn leave(state: &StateDir, machine: String) -> anyhow::Result<ExitCode> {
+    Ok(ask(state, &Request::Leave { machine })?.exit())
 }
 
 pub(super) fn network(

@@ -70,9 +70,9 @@ enum Command {
         #[arg(short = 'o', long)]
         output: Option<Output>,
     },
-    /// Run a command in a pod or on a node; the exit status is the command's.
+    /// Run a command in a pod, on a node or on a machine; the exit status is the command's.
     Exec {
-        /// `POD`, `deploy/NAME`, `sts/NAME` or `node/NAME`.
+        /// `POD`, `deploy/NAME`, `sts/NAME`, `node/NAME` or `machine/NAME`.
         target: String,
         #[command(flatten)]
         namespace: Namespace,
@@ -85,7 +85,7 @@ enum Command {
     },
     /// Show what something logged.
     Logs {
-        /// `ztunnel/NODE`, `agent/NODE`, `waypoint/NAME`, `control`, `lab`, `POD` or `deploy/NAME`.
+        /// `ztunnel/NODE`, `agent/NODE`, `waypoint/NAME`, `ztunnel/MACHINE`, `echo/MACHINE`, `control`, `lab`, `POD` or `deploy/NAME`.
         target: String,
         #[command(flatten)]
         namespace: Namespace,
@@ -121,6 +121,33 @@ enum Command {
         /// A variable besides those it has.
         #[arg(long = "env", value_name = "NAME=VALUE", required = true)]
         env: Vec<String>,
+    },
+    /// Let a machine join the mesh as the workload of a WorkloadEntry: its node proxy starts, with a token of the entry's service
+    /// account, and captures its traffic. Again, it starts anew.
+    Join {
+        /// A name of `lab up --machine`.
+        machine: String,
+        /// The WorkloadEntry, as `NAMESPACE/NAME`.
+        entry: String,
+        /// For how many seconds the token is good; of one that has expired, fewer than none.
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = 3600,
+            allow_negative_numbers = true
+        )]
+        token_lifetime: i64,
+        /// A variable of its node proxy.
+        #[arg(long = "env", value_name = "NAME=VALUE")]
+        env: Vec<String>,
+        /// Return at once, and not when it is ready.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Let a machine leave the mesh: its node proxy ends in order and does not start again.
+    Leave {
+        /// A name of `lab up --machine`.
+        machine: String,
     },
     /// Make what a node sends and receives late, or lose some of it; without either the network is as it was.
     Network {
@@ -177,6 +204,10 @@ struct Up {
     /// but to its gateways (Gateways of class `ambit-east-west` or `istio-east-west`). Nodes without one share a network that has no name
     #[arg(long = "network", value_name = "NODE=NAME")]
     networks: Vec<String>,
+    /// A machine beside the nodes, with nothing of Kubernetes: the first at 172.30.0.201 and fd00:172:30::c9. It serves port 8080 and,
+    /// in place of ssh, port 22 (`echo`), and may join the mesh with `lab join`
+    #[arg(long = "machine", value_name = "NAME", conflicts_with_all = ["no_mesh", "kube"])]
+    machines: Vec<String>,
     /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything. A COMMAND `FOLDER/` is where
     /// the image's root is on this machine.
     #[arg(long = "image", value_name = "PATTERN=COMMAND")]
@@ -272,6 +303,14 @@ fn run(state: &StateDir, command: Command) -> anyhow::Result<ExitCode> {
             patience,
         } => client::restart(state, target, namespace.namespace, patience.timeout),
         Command::Replace { target, env } => client::replace(state, target, &env),
+        Command::Join {
+            machine,
+            entry,
+            token_lifetime,
+            env,
+            no_wait,
+        } => client::join(state, machine, &entry, token_lifetime, &env, !no_wait),
+        Command::Leave { machine } => client::leave(state, machine),
         Command::Network {
             target,
             delay,

@@ -20,6 +20,7 @@ use crate::apiserver;
 use crate::cluster::{Settings, ZtunnelChoice, node_name};
 use crate::daemon::READY;
 use crate::kubelet::Images;
+use crate::net::plan;
 use crate::protocol::Request;
 use crate::stage::SELF;
 use crate::state::StateDir;
@@ -172,8 +173,10 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
     if let Some(lifetime) = &options.certificate_lifetime {
         control_args.extend(["--certificate-lifetime".to_owned(), lifetime.clone()]);
     }
+    let machines = machines(options)?;
     Ok(Settings {
         nodes: options.nodes,
+        machines,
         networks,
         images,
         ztunnels,
@@ -184,6 +187,24 @@ fn settings(options: &Up) -> anyhow::Result<Settings> {
         mesh,
         kube: None,
     })
+}
+
+fn machines(options: &Up) -> anyhow::Result<Vec<String>> {
+    let names = &options.machines;
+    if names.len() > usize::from(plan::MOST_MACHINES) {
+        bail!("--machine: at most {} of them", plan::MOST_MACHINES);
+    }
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    for (at, name) in names.iter().enumerate() {
+        let is_node = (1..=options.nodes).any(|number| node_name(number) == *name);
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(fits) {
+            bail!("--machine {name:?}: a name is of a-z, 0-9 and '-', 63 at most");
+        }
+        if is_node || names[..at].contains(name) {
+            bail!("--machine {name:?}: there are two of that name");
+        }
+    }
+    Ok(names.clone())
 }
 
 fn network(choice: &str, nodes: u8) -> anyhow::Result<(String, String)> {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::apiserver::ApiServer;
-use crate::cluster::{Cluster, LabNode, Settings, node_name};
+use crate::cluster::{Cluster, LabMachine, LabNode, Settings, node_name};
 use crate::kubelet::NodeFiles;
 use crate::mesh::Mesh;
 use crate::net::{NamedNetns, crossing, plan, proxy, topology};
@@ -69,14 +69,21 @@ fn run(folder: &Path) -> anyhow::Result<()> {
 }
 
 async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
-    let nodes = build_network(&settings).context("cannot make the lab's network")?;
+    let network = build_network(&settings).context("cannot make the lab's network")?;
     let listener = UnixListener::bind(state.control_socket()).context("cannot listen")?;
     let issuer = Issuer::new()?;
     let api_server = match &settings.kube {
         Some(kube) => Some(ApiServer::connect(kube, &state).await?),
         None => None,
     };
-    let cluster = Cluster::new(settings, state, issuer, Mode::current()?, nodes, api_server);
+    let cluster = Cluster::new(
+        settings,
+        state,
+        issuer,
+        Mode::current()?,
+        network,
+        api_server,
+    );
     match cluster.api_server() {
         Some(server) => {
             let joined = server.join(&cluster).await;
@@ -108,7 +115,7 @@ async fn live(state: StateDir, settings: Settings) -> anyhow::Result<()> {
     }
 }
 
-fn build_network(settings: &Settings) -> io::Result<Vec<Arc<LabNode>>> {
+fn build_network(settings: &Settings) -> io::Result<(Vec<Arc<LabNode>>, Vec<LabMachine>)> {
     topology::build_bridge()?;
     let mut nodes = Vec::new();
     let numbers = 1..=settings.nodes.min(plan::MOST_NODES);
@@ -122,7 +129,19 @@ fn build_network(settings: &Settings) -> io::Result<Vec<Arc<LabNode>>> {
         NodeFiles::prepare(&node)?;
         nodes.push(Arc::new(node));
     }
-    Ok(nodes)
+    let mut machines = Vec::new();
+    for (number, name) in (1..=plan::MOST_MACHINES).zip(&settings.machines) {
+        let netns = NamedNetns::create(&format!("machine-{number}"))?;
+        let near = |node: &u8| settings.network(*node).is_empty();
+        let nodes: Vec<u8> = numbers.clone().filter(near).collect();
+        topology::join_machine(number, &nodes, &netns)?;
+        machines.push(LabMachine {
+            number,
+            name: name.clone(),
+            netns,
+        });
+    }
+    Ok((nodes, machines))
 }
 
 /// Runs the controllers and puts service addresses in force after every change.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{apply, delete, exec, get, status, target};
 use crate::cluster::Cluster;
+use crate::mesh::Mesh;
 use crate::protocol::{self, Reply, Request};
 
 /// How long a command may take to say what it wants.
@@ -144,10 +145,18 @@ async fn answer(
             .await
             .map(|()| Reply::Done(0)),
         Request::Replace { target, env } => {
-            let mesh = cluster.mesh();
-            let mesh = mesh.ok_or_else(|| vec!["there is no mesh in this lab".to_owned()])?;
-            let replaced = mesh.replace(cluster, &target, &env).await;
+            let replaced = mesh(cluster)?.replace(cluster, &target, &env).await;
             replaced.map_err(|it| vec![it])?;
+            Ok(Reply::Done(0))
+        }
+        Request::Join { machine, joining } => {
+            let joined = mesh(cluster)?.join(cluster, &machine, &joining).await;
+            joined.map_err(|it| vec![it])?;
+            Ok(Reply::Done(0))
+        }
+        Request::Leave { machine } => {
+            let left = mesh(cluster)?.leave(cluster, &machine).await;
+            left.map_err(|it| vec![it])?;
             Ok(Reply::Done(0))
         }
         Request::Network { target, weather } => {
@@ -164,4 +173,9 @@ async fn answer(
                 .map(|()| Reply::Done(0))
         }
     }
+}
+
+fn mesh(cluster: &Cluster) -> Result<&Mesh, Vec<String>> {
+    let mesh = cluster.mesh();
+    mesh.ok_or_else(|| vec!["there is no mesh in this lab".to_owned()])
 }

@@ -27,6 +27,9 @@ pub(super) fn place(
     container: Option<&str>,
     env: BTreeMap<String, String>,
 ) -> Result<Place, Problems> {
+    if let Some(name) = target.strip_prefix("machine/") {
+        return on_machine(cluster, name, env);
+    }
     if let Some(node) = node(cluster, target)? {
         let mut all: BTreeMap<String, String> = std::env::vars().collect();
         all.extend(env);
@@ -51,6 +54,26 @@ pub(super) fn place(
         place.env.entry(name).or_insert(value);
     }
     Ok(place)
+}
+
+/// On a machine, with its own view of files and names: beside the program that serves there.
+fn on_machine(
+    cluster: &Cluster,
+    name: &str,
+    env: BTreeMap<String, String>,
+) -> Result<Place, Problems> {
+    let pid = cluster
+        .mesh()
+        .and_then(|mesh| mesh.pid(&format!("echo/{name}")));
+    let pid = pid.ok_or_else(|| vec![format!("no machine called {name:?} runs")])?;
+    let mut all: BTreeMap<String, String> = std::env::vars().collect();
+    all.extend(env);
+    cluster.settings.add_to_path(&mut all);
+    Ok(Place {
+        target: Target::Container(pid),
+        env: all,
+        cwd: PathBuf::from("/"),
+    })
 }
 
 /// Where something logs to.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
+use crate::capture::Tap;
 use crate::cli::{complain, line};
 use crate::harness::{Lab, Options, Ran};
 use crate::state::StateDir;
@@ -62,7 +63,7 @@ fn run() -> anyhow::Result<()> {
     heading(
         "A request from node-1 to node-2 with a secret in it, by programs that know nothing of the mesh",
     );
-    let tap = wire::Tap::start(&lab, "node-1")?;
+    let tap = Tap::start(&lab, "node/node-1")?;
     let answer = request(&lab, FRONTEND)?;
     let frames = tap.stop()?;
     line(&format!(

@@ -50,6 +50,7 @@ pub struct Component {
 #[derive(Debug)]
 enum Command {
     Order(Order),
+    Stop(oneshot::Sender<()>),
     Replace(Box<Replacement>),
 }
 
@@ -80,6 +81,16 @@ impl Component {
     /// Starts a component and keeps it running.
     #[must_use]
     pub fn start(recipe: Recipe) -> Self {
+        Self::new(recipe, true)
+    }
+
+    /// One that does not run before it is replaced.
+    #[must_use]
+    pub fn idle(recipe: Recipe) -> Self {
+        Self::new(recipe, false)
+    }
+
+    fn new(recipe: Recipe, runs: bool) -> Self {
         let status = ComponentStatus {
             name: recipe.name.clone(),
             ..ComponentStatus::default()
@@ -90,6 +101,7 @@ impl Component {
             recipe: recipe.clone(),
             status: Arc::clone(&status),
             commands: receiver,
+            runs,
         };
         tokio::spawn(keeper.keep());
         Self {
@@ -130,6 +142,14 @@ impl Component {
         self.status.lock().clone()
     }
 
+    /// Ends it in order, for as long as nothing takes its place. What is returned is told when it has ended.
+    pub fn stop(&self) -> oneshot::Receiver<()> {
+        let (done, gone) = oneshot::channel();
+        // The keeper lives as long as the lab.
+        let _ = self.commands.send(Command::Stop(done));
+        gone
+    }
+
     /// Kills or restarts it.
     pub fn order(&self, order: Order) {
         // The keeper lives as long as the lab.
@@ -141,6 +161,8 @@ struct Keeper {
     recipe: Recipe,
     status: Arc<Mutex<ComponentStatus>>,
     commands: mpsc::UnboundedReceiver<Command>,
+    /// Whether it is to run.
+    runs: bool,
 }
 
 /// How a process ended.
@@ -155,6 +177,9 @@ impl Keeper {
         let mut pause = FIRST_PAUSE;
         let mut successor = None;
         loop {
+            while !self.runs {
+                self.rest().await;
+            }
             let began = Instant::now();
             let started = successor.take().map_or_else(|| self.start(), Ok);
             let ended = match started {
@@ -203,6 +228,21 @@ impl Keeper {
         Ok(child)
     }
 
+    /// Takes a command while it does not run.
+    async fn rest(&mut self) {
+        match self.commands.recv().await {
+            Some(Command::Replace(replacement)) => {
+                self.recipe = replacement.recipe;
+                self.runs = true;
+                // Who asked may have lost patience.
+                let _ = replacement.done.send(());
+            }
+            Some(Command::Stop(done)) => drop(done.send(())),
+            Some(Command::Order(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+
     /// Until it ends, by itself or by order.
     async fn attend(&mut self, mut child: Child) -> End {
         let command = tokio::select! {
@@ -218,6 +258,11 @@ impl Keeper {
         let how = match command {
             Some(Command::Order(Order::Restart)) => end(child).await,
             Some(Command::Order(Order::Kill)) | None => kill_now(child).await,
+            Some(Command::Stop(gone)) => {
+                self.runs = false;
+                done = Some(gone);
+                end(child).await
+            }
             Some(Command::Replace(replacement)) => {
                 self.recipe = replacement.recipe;
                 done = Some(replacement.done);

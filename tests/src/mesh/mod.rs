@@ -6,6 +6,7 @@ mod ask;
 mod cni;
 mod component;
 mod control;
+mod machine;
 mod names;
 mod node;
 mod published;
@@ -28,11 +29,12 @@ use tokio::time::{Instant, sleep};
 use self::source::SourceFolder;
 use crate::cluster::{Cluster, LabNode};
 use crate::kubelet::Order;
-use crate::net::plan;
+use crate::net::{NamedNetns, plan};
 
 pub use agents::unmarked;
 pub use cni::{CniRequest, Plugin};
 pub use component::{Component, ComponentStatus};
+pub use machine::Joining;
 pub use node::{virtual_pod, virtual_pod_name};
 pub use statuses::{Statuses, conditions};
 pub use sync::{ProxyState, SyncError, SyncReport, Synced};
@@ -100,6 +102,12 @@ impl Mesh {
                 files,
             ));
         }
+        for machine in &cluster.machines {
+            let recipes = machine::recipes(cluster, machine, &root);
+            let (program, proxy) = recipes.map_err(words)?;
+            components.insert(program.name.clone(), Component::start(program));
+            components.insert(proxy.name.clone(), Component::idle(proxy));
+        }
         let mesh = Self {
             components,
             plugins,
@@ -137,12 +145,19 @@ impl Mesh {
             let admin = SocketAddr::new(plan::bridge().v4.into(), control::ADMIN_PORT);
             return await_ready(cluster, component, None, admin, ready).await;
         }
-        let node = name
-            .strip_prefix("ztunnel/")
-            .and_then(|node| cluster.node(node));
-        let Some(node) = node else { return Ok(()) };
+        let place = name.strip_prefix("ztunnel/").and_then(|place| {
+            let node = cluster.node(place).map(|node| &node.netns);
+            node.or_else(|| cluster.machine(place).map(|machine| &machine.netns))
+        });
+        let Some(place) = place else { return Ok(()) };
         let address = replace::readiness(&component.recipe());
-        await_ready(cluster, component, Some(node), address, ready).await
+        await_ready(cluster, component, Some(place), address, ready).await
+    }
+
+    /// The process that runs as a component.
+    #[must_use]
+    pub fn pid(&self, component: &str) -> Option<u32> {
+        self.components.get(component)?.status().pid
     }
 
     /// What the control plane said last, and word of the next.
@@ -171,12 +186,12 @@ pub fn component_log(logs: &Path, component: &str) -> PathBuf {
 async fn await_ready(
     cluster: &Cluster,
     component: &Component,
-    node: Option<&LabNode>,
+    place: Option<&NamedNetns>,
     address: SocketAddr,
     path: &str,
 ) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
-    let netns = node.map(|node| node.netns.netns());
+    let netns = place.map(NamedNetns::netns);
     let before = component.status().restarts;
     loop {
         let answer = ask::ask(netns, address, http::Method::GET, path).await;

@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The most nodes of a lab.
 pub const MOST_NODES: u8 = 64;
+/// The most machines beside them.
+pub const MOST_MACHINES: u8 = 16;
+/// Before it are nodes.
+const FIRST_MACHINE: u8 = 200;
 /// The most pods a node can have at a time, as in most clusters.
 pub const MOST_PODS: u8 = 250;
 /// The cluster's DNS domain.
@@ -37,6 +41,12 @@ pub fn bridge() -> Pair {
 #[must_use]
 pub fn node(number: u8) -> Pair {
     node_network(u16::from(number) + 1)
+}
+
+/// Machine `number`, from 1, which is no node.
+#[must_use]
+pub fn machine(number: u8) -> Pair {
+    node_network(u16::from(number) + u16::from(FIRST_MACHINE))
 }
 
 fn node_network(host: u16) -> Pair {
@@ -110,6 +120,7 @@ mod tests {
     fn addresses_are_those_of_the_documentation() {
         assert_eq!(bridge().v4.to_string(), "172.30.0.1");
         assert_eq!(node(2).v6.to_string(), "fd00:172:30::3");
+        assert_eq!(machine(1).v4.to_string(), "172.30.0.201");
         assert_eq!(pod(2, 7).v4.to_string(), "10.244.2.7");
         assert_eq!(pod(2, 7).v6.to_string(), "fd00:10:244:2::7");
         assert_eq!(dns().v4.to_string(), "10.96.0.10");

@@ -90,6 +90,40 @@ pub fn join_node(number: u8, neighbours: &[u8], node: &NamedNetns) -> io::Result
     })
 }
 
+/// Joins machine `number` to the bridge, with routes to the pods of `nodes`. It has no way to the addresses of services. The calling
+/// thread is in the bridge's namespace.
+///
+/// # Errors
+/// As the kernel says.
+pub fn join_machine(number: u8, nodes: &[u8], machine: &NamedNetns) -> io::Result<()> {
+    let port = format!("machine-{number}");
+    machine.netns().run(quiet_ipv6)?;
+    let mut links = Handle::open()?;
+    let inside = std::os::fd::AsFd::as_fd(machine.netns());
+    links.add_veth(&port, NODE_DEVICE, Some(inside))?;
+    links.set_master(&port, Some(BRIDGE))?;
+    links.set_mtu(&port, MTU)?;
+    links.set_up(&port)?;
+    machine.netns().run(|| {
+        let mut links = Handle::open()?;
+        links.set_up("lo")?;
+        let own = plan::machine(number);
+        address(&mut links, NODE_DEVICE, own, plan::BRIDGE_PREFIX)?;
+        links.set_mtu(NODE_DEVICE, MTU)?;
+        links.set_up(NODE_DEVICE)?;
+        for (family, via) in Ip::BOTH.into_iter().zip(plan::bridge().both()) {
+            links.add_route(&Route::default(family).via(via).dev(NODE_DEVICE))?;
+        }
+        for node in nodes {
+            let via = plan::node(*node).both();
+            for (range, via) in ranges(plan::pod_range(*node)).into_iter().zip(via) {
+                links.add_route(&Route::to(range).via(via).dev(NODE_DEVICE))?;
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Joins a pod to its node by the device `device` on the node.
 ///
 /// # Errors

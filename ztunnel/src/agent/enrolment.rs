@@ -300,6 +300,7 @@ impl<S: Source> Enrolment<S> {
 
     fn options(&self, record: &Record) -> Options {
         Options {
+            machine: false,
             dns: record.dns_capture.unwrap_or(self.dns_capture),
             exclusions: record.exclusions.clone(),
         }

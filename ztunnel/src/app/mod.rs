@@ -9,23 +9,28 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_net::ca::CertificateStore;
-use ambit_net::xds;
-use ambit_proxy::Departed;
-use ambit_proxy::Whose;
-use ambit_proxy::Workers;
+use ambit_net::sys::Sockets;
+use ambit_net::{grpc, xds};
+use ambit_proxy::config::value::Value;
+use ambit_proxy::{Departed, Whose, Workers};
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::readiness::Readiness;
+use anyhow::Context;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, NodeLocal};
+use crate::capture::Options;
+use crate::config::{self, Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
 use crate::proxy::{Limits, Listeners, Settings, Shared, dns};
-use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, follow};
+use crate::workloads::{
+    Announced, Host, Kind, Machine, MachineError, Manager, Origin, Summary, Surroundings, follow,
+};
 
 /// What the admin pages show and do.
 pub(crate) struct App {
@@ -52,23 +57,29 @@ pub async fn run(
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     dns::describe();
+    let machine = config.machine.as_ref().map(|it| machine(it, &config));
+    let machine = machine.transpose()?;
+    let whose = whose(&config)?;
     let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
     let index = Index::new(config.mesh.root_namespace.0.as_str());
     let index = index.within(config.mesh.trust_domains());
     let shared = Shared::new(settings(&config), connections, index);
     let readiness = Readiness::default();
     let configured = readiness.task("configuration from the control plane");
-    let announced = readiness.task("pods from the node agent");
+    let announced = readiness.task(match machine {
+        Some(_) => "this machine, described by discovery",
+        None => "pods from the node agent",
+    });
 
     let control = &config.control_plane;
     let revocations = control.revocations().await.map_err(anyhow::Error::msg)?;
-    let (certificates, issuing) = control.certificates(&config.mesh, Whose::Pods, revocations);
+    let (certificates, issuing) = control.certificates(&config.mesh, &whose, revocations);
     tokio::spawn(issuing.run());
     control.renew_with_roots(&certificates);
 
     let departed = Arc::new(Departed::default());
     let (handler, changed) = Discovery::new(shared.clone(), departed.clone());
-    let (client, discovery) = xds::Client::new(xds_config(&config), handler);
+    let (client, discovery) = xds::Client::new(xds_config(&config, &whose), handler);
     tokio::spawn(client.run());
     let status = discovery.clone();
     tokio::spawn(async move {
@@ -77,7 +88,7 @@ pub async fn run(
     });
 
     let workers = Workers::start(config.threads.workers)?;
-    let manager = Manager::new(Host {
+    let mut manager = Manager::new(Host {
         origin: origin(&config),
         shared: shared.clone(),
         certificates: certificates.clone(),
@@ -112,13 +123,51 @@ pub async fn run(
             () = quit.notified() => {}
         }
     };
-    let manager = follow(&app.config.pods.inpod_uds, manager, surroundings, end).await;
+    match &machine {
+        Some(machine) => machine.serve(&mut manager, surroundings, end).await?,
+        None => manager = follow(&app.config.pods.inpod_uds, manager, surroundings, end).await,
+    }
     let grace = app.config.drain.grace;
     let running = app.shared.connections().len();
     tracing::info!(connections = running, ?grace, "draining");
     manager.shutdown().await;
     tracing::info!("drained");
-    Ok(())
+    machine.map_or(Ok(()), |machine| Ok(machine.release()?))
+}
+
+/// The machine that is served instead of pods.
+fn machine(of: &config::Machine, config: &Config) -> Result<Machine, MachineError> {
+    let config::WorkloadInfo {
+        namespace,
+        name,
+        service_account,
+    } = of.workload.clone();
+    let announced = |netns| Announced {
+        kind: Kind::Machine,
+        name,
+        namespace,
+        service_account,
+        netns,
+    };
+    let options = Options {
+        machine: true,
+        dns: config.dns.capture,
+        exclusions: of.exclusions.clone(),
+    };
+    Machine::new(announced, options)
+}
+
+/// Whose certificates are asked for.
+fn whose(config: &Config) -> anyhow::Result<Whose> {
+    let Some(config::Machine { workload, .. }) = &config.machine else {
+        return Ok(Whose::Pods);
+    };
+    let trust_domain = config.mesh.trust_domain.as_str();
+    let (namespace, account) = (&*workload.namespace, &*workload.service_account);
+    let identity = Identity::new(trust_domain, namespace, account)
+        .with_context(|| format!("PROXY_WORKLOAD_INFO={:?}", workload.show()))?;
+    let machine = grpc::Machine::new(&workload.name, identity, config.pods.packet_mark);
+    Ok(Whose::Machine(Arc::new(machine)))
 }
 
 fn settings(config: &Config) -> Settings {
@@ -136,6 +185,10 @@ fn settings(config: &Config) -> Settings {
         dns: dns::Settings {
             domain: config.mesh.cluster_domain.as_str().into(),
             timeout: config.dns.timeout,
+            machine: config.machine.as_ref().map(|_| Sockets {
+                netns: None,
+                mark: Some(config.pods.packet_mark),
+            }),
         },
     }
 }
@@ -155,9 +208,9 @@ fn origin(config: &Config) -> Origin {
     }
 }
 
-fn xds_config(config: &Config) -> xds::Config {
+fn xds_config(config: &Config, whose: &Whose) -> xds::Config {
     let (control, mesh) = (&config.control_plane, &config.mesh);
-    let remote = control.discovery(&mesh.cluster_id);
+    let remote = control.discovery(&mesh.cluster_id, whose);
     let metadata = mesh.metadata.iter();
     let node = xds::Node::new(
         "ztunnel",

@@ -24,6 +24,14 @@ pub enum Error {
     Refused(#[from] netlink::Error),
 }
 
+impl Error {
+    /// Whether this process has not the right to it.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.errno == Errno::EPERM)
+    }
+}
+
 /// Captures the traffic of the pod in `netns`. Applying again changes nothing, or repairs. Blocks for some milliseconds.
 ///
 /// # Errors

@@ -54,9 +54,12 @@ const PROXY_ZONE: u16 = 2;
 const NAME: &str = "ambit";
 const HOST_NAME: &str = "ambit-host";
 
-/// What is captured besides TCP, and what is not.
+/// Whose traffic is captured, what besides TCP, and what is not.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
+    /// Of a machine of its own instead of a pod: no node probes it, and nothing but its node keeps others from the probes'
+    /// address; and what it forwards for others (containers, say) is not its own.
+    pub machine: bool,
     /// DNS too, unless port 53 is left alone.
     pub dns: bool,
     /// What of the pod's traffic is left alone.
@@ -103,9 +106,9 @@ pub fn redirection(options: &Options) -> Redirection {
     let table = table.chain(mark_in()).chain(mark_out());
     led_back(
         table
-            .chain(inbound(&options.exclusions))
+            .chain(inbound(options))
             .chain(outbound(options))
-            .chain(guard(&options.exclusions)),
+            .chain(guard(options)),
     )
 }
 
@@ -194,16 +197,14 @@ fn mark_out() -> Chain {
 
 /// What opens a connection comes to the proxy or not at all. A packet that looks like one of an older connection is not
 /// translated, and nor is then an opening one between the same ports: its answer makes the kernel forget what it took it for.
-fn guard(left_alone: &Exclusions) -> Chain {
-    let mut chain = Chain::base("guard", ChainKind::Filter, Hook::Input, priority::FILTER).rule(
+fn guard(options: &Options) -> Chain {
+    let chain = Chain::base("guard", ChainKind::Filter, Hook::Input, priority::FILTER).rule(
         Rule::new()
             .input("lo")
             .accept()
             .comment("connections of the proxy, and the pod's to itself"),
     );
-    for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
-        chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
-    }
+    let mut chain = probes(chain, options);
     for port in [INBOUND_PORT, HBONE_PORT] {
         chain = chain.rule(
             tcp()
@@ -212,7 +213,7 @@ fn guard(left_alone: &Exclusions) -> Chain {
                 .comment("to the proxy"),
         );
     }
-    exclusions::inbound(chain, left_alone)
+    exclusions::inbound(chain, &options.exclusions)
         .rule(
             opening()
                 .tracked()
@@ -235,15 +236,27 @@ fn outbound_hook() -> Chain {
     Chain::base("outbound", ChainKind::Nat, Hook::Output, priority::DSTNAT)
 }
 
-fn inbound(left_alone: &Exclusions) -> Chain {
-    let mut chain = inbound_hook();
-    for source in [IpAddr::from(PROBE_V4), PROBE_V6.into()] {
-        chain = chain.rule(tcp().source(source).accept().comment("probes of the node"));
+/// What comes from the address of probes is left alone, where there is a node that keeps it for them.
+fn probes(chain: Chain, options: &Options) -> Chain {
+    if options.machine {
+        return chain;
     }
-    let chain = exclusions::inbound(chain, left_alone);
+    let sources = [IpAddr::from(PROBE_V4), PROBE_V6.into()];
+    sources.into_iter().fold(chain, |chain, source| {
+        chain.rule(tcp().source(source).accept().comment("probes of the node"))
+    })
+}
+
+fn inbound(options: &Options) -> Chain {
+    let chain = probes(inbound_hook(), options);
+    let chain = exclusions::inbound(chain, &options.exclusions);
+    let own = |rule: Rule| match options.machine {
+        true => rule.to_this_host(),
+        false => rule,
+    };
     loopbacks().into_iter().fold(chain, |chain, loopback| {
         chain.rule(
-            opening()
+            own(opening())
                 .not_destination(loopback)
                 .not_destination_port(HBONE_PORT)
                 .not_mark(PROXY)

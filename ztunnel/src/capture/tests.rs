@@ -26,11 +26,24 @@ fn with_dns() -> Options {
 fn excluding() -> Options {
     let ranges = ["192.0.2.0/24", "2001:db8::/32"];
     Options {
+        machine: false,
         dns: true,
         exclusions: Exclusions {
             inbound_ports: [80, 9090].into(),
             outbound_ports: [443].into(),
             outbound_ranges: ranges.map(net).into(),
+        },
+    }
+}
+
+/// With its ssh left alone.
+fn of_a_machine() -> Options {
+    Options {
+        machine: true,
+        dns: true,
+        exclusions: Exclusions {
+            inbound_ports: [22].into(),
+            ..Exclusions::default()
         },
     }
 }
@@ -48,6 +61,10 @@ fn the_redirection_reads_as_documented() {
     assert_eq!(
         redirection(&excluding()).to_string(),
         include_str!("golden/pod-excluding.txt")
+    );
+    assert_eq!(
+        redirection(&of_a_machine()).to_string(),
+        include_str!("golden/machine.txt")
     );
     let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
     assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));

@@ -5,6 +5,7 @@
 //! reported at once. Nothing else in the process reads the environment.
 
 mod dns;
+mod machine;
 mod process;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Servers};
 pub use dns::Dns;
+pub use machine::{Machine, WorkloadInfo};
 pub use process::{Limits, NodeLocal, Pods, Threads};
 
 use ambit_proxy::config::Reader;
@@ -30,6 +32,8 @@ pub struct Config {
     pub control_plane: ControlPlane,
     /// The pods of this node.
     pub pods: Pods,
+    /// The machine that is served instead of the pods of a node.
+    pub machine: Option<Machine>,
     /// DNS of pods.
     pub dns: Dns,
     /// What peers and pods may use.
@@ -66,12 +70,22 @@ impl Config {
     }
 
     fn read(reader: &mut Reader) -> Self {
-        let mesh = Mesh::read(reader);
+        let mut mesh = Mesh::read(reader);
+        let control_plane = ControlPlane::read(reader);
+        let pods = Pods::read(reader);
+        let machine = Machine::read(reader, pods.packet_mark);
+        if let Some(Machine { workload, .. }) = &machine {
+            // The control plane hears of it by this name.
+            mesh.pod_name.clone_from(&workload.name);
+            mesh.pod_namespace.clone_from(&workload.namespace);
+            mesh.service_account.clone_from(&workload.service_account);
+        }
         let dns = Dns::read(reader);
         let config = Self {
-            control_plane: ControlPlane::read(reader),
+            control_plane,
             mesh,
-            pods: Pods::read(reader),
+            pods,
+            machine,
             dns,
             limits: Limits::read(reader),
             threads: Threads::read(reader),
@@ -106,7 +120,6 @@ const WITHOUT_EFFECT: [&str; 11] = [
 
 /// What istio/ztunnel can be told and this proxy cannot do: silence would be a lie.
 fn unsupported(reader: &mut Reader) {
-    reader.only("PROXY_MODE", &["shared"], "a proxy for one workload alone");
     reader.only("FAKE_CA", &["false"], "certificates without an authority");
     reader.only("XDS_ON_DEMAND", &["false"], "discovery on demand");
     reader.only("UNSTABLE_ENABLE_SOCKS5", &["false"], "the SOCKS5 listener");

@@ -158,7 +158,8 @@ fn everything_wrong_is_reported_at_once() {
         ("AMBIT_ROOT_NAMESPACE", "Mesh/Root"),
         ("AMBIT_NODE_LOCAL", "maybe"),
         ("AMBIT_NO_SUCH_THING", "1"),
-        ("PROXY_MODE", "dedicated"),
+        ("PROXY_MODE", "sidecar"),
+        ("PROXY_WORKLOAD_INFO", "shop/vm"),
         ("LOCAL_XDS_PATH", "/x"),
         ("FAKE_CA", "true"),
         ("ALT_CA_HOSTNAME", "not a name"),
@@ -179,6 +180,64 @@ fn what_is_not_supported_may_be_switched_off() {
         ("FAKE_CA", "false"),
         ("LOCAL_XDS_PATH", ""),
     ]);
+}
+
+#[test]
+fn a_machine_says_who_it_is_and_leaves_its_ssh_alone() {
+    let mode = ("PROXY_MODE", "dedicated");
+    let who = ("PROXY_WORKLOAD_INFO", "shop/vm-1/vm");
+    assert_eq!(config(&[who]).machine, None);
+    let machine = |more: &[(&str, &str)]| {
+        let all = [&[mode, who], more].concat();
+        config(&all)
+    };
+    let read = machine(&[]);
+    assert_eq!(
+        [
+            &*read.mesh.pod_namespace,
+            &*read.mesh.pod_name,
+            &*read.mesh.service_account
+        ],
+        ["shop", "vm-1", "vm"]
+    );
+    let exclusions = read.machine.expect("a machine").exclusions;
+    assert_eq!(exclusions.inbound_ports, [22].into());
+    let all = machine(&[
+        ("AMBIT_EXCLUDE_INBOUND_PORTS", "none"),
+        ("AMBIT_EXCLUDE_OUTBOUND_PORTS", "53, 123"),
+        ("AMBIT_EXCLUDE_OUTBOUND_RANGES", "169.254.169.254"),
+    ]);
+    let exclusions = all.machine.expect("a machine").exclusions;
+    assert_eq!(exclusions.inbound_ports, [].into());
+    assert_eq!(exclusions.outbound_ports, [53, 123].into());
+    assert_eq!(exclusions.outbound_ranges.len(), 1);
+    for (name, value, why) in [
+        (
+            "AMBIT_EXCLUDE_INBOUND_PORTS",
+            "22,15008",
+            "a port of the node proxy itself",
+        ),
+        (
+            "AMBIT_EXCLUDE_OUTBOUND_RANGES",
+            "metadata",
+            "\"metadata\" is none",
+        ),
+        ("PROXY_WORKLOAD_INFO", "", "NAMESPACE/NAME/SERVICE-ACCOUNT"),
+        (
+            "PROXY_WORKLOAD_INFO",
+            "shop/vm-1/",
+            "NAMESPACE/NAME/SERVICE-ACCOUNT",
+        ),
+        ("PACKET_MARK", "7", "expected 1337"),
+    ] {
+        let read = Config::from_env(vars(&[mode, who, (name, value)]));
+        let Problems(problems) = read.expect_err("wrong");
+        let [problem] = &problems[..] else {
+            panic!("{problems:?}");
+        };
+        assert_eq!(problem.name, name);
+        assert!(problem.accepts.contains(why), "{problem}");
+    }
 }
 
 #[test]

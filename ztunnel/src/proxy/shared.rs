@@ -59,7 +59,7 @@ impl Shared {
             pools: Mutex::default(),
             connections,
             handshakes: Handshakes::default(),
-            hosts: Hosts::default(),
+            hosts: settings.dns.hosts(),
             settings,
         })
     }

@@ -1,4 +1,4 @@
-//! A pod that the node agent announced, and how far it came.
+//! A pod that the node agent announced, or the machine that this is, and how far it came.
 
 use std::sync::Arc;
 
@@ -11,9 +11,20 @@ use serde::Serialize;
 use crate::proxy::Pod;
 use ambit_proxy::Drain;
 
-/// What the node agent says of a pod.
+/// Who says that there is a workload, and as what discovery describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A pod, announced by the node agent.
+    Pod,
+    /// The machine that this process runs on, by its configuration: a WorkloadEntry.
+    Machine,
+}
+
+/// What the node agent says of a pod, or the configuration of its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announced {
+    /// Which of them.
+    pub kind: Kind,
     /// The pod's name.
     pub name: String,
     /// Its namespace.
@@ -28,7 +39,11 @@ impl Announced {
     /// The uid under which discovery describes it.
     #[must_use]
     pub fn uid(&self, cluster_id: &str) -> String {
-        format!("{cluster_id}//Pod/{}/{}", self.namespace, self.name)
+        let kind = match self.kind {
+            Kind::Pod => "/Pod",
+            Kind::Machine => "networking.istio.io/WorkloadEntry",
+        };
+        format!("{cluster_id}/{kind}/{}/{}", self.namespace, self.name)
     }
 
     /// `namespace/name`.
@@ -48,8 +63,12 @@ impl Announced {
         };
         let account = workload.identity.service_account();
         if **account != *self.service_account || *workload.namespace != *self.namespace {
+            let who = match self.kind {
+                Kind::Pod => "the node agent",
+                Kind::Machine => "PROXY_WORKLOAD_INFO",
+            };
             return Described::Other(format!(
-                "the node agent says service account {}, discovery says {}",
+                "{who} says service account {}, discovery says {}",
                 self.service_account, workload.identity
             ));
         }

@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use ambit_proxy::Workers;
 
 use super::*;
+use crate::capture::{self, Options};
 use crate::proxy::{Limits, Listeners, Pod};
 use crate::testing::{World, run, workload};
 
@@ -73,6 +74,7 @@ fn manager(world: &World, listen: Listen) -> Manager {
 
 fn announced(name: &str) -> Announced {
     Announced {
+        kind: Kind::Pod,
         name: name.to_owned(),
         namespace: "ns".to_owned(),
         service_account: name.to_owned(),
@@ -391,5 +393,59 @@ fn peers_of_a_removed_pod_are_told_to_open_no_more_and_finish_what_runs() {
         accepted.read_exact(&mut [0; 2]).await.expect("carried");
         drop((running, accepted));
         manager.shutdown().await;
+    });
+}
+
+#[test]
+fn a_machine_is_captured_from_its_listeners_on_and_released_at_the_end() {
+    run(async || {
+        let options = Options {
+            machine: true,
+            ..Options::default()
+        };
+        let netns = Netns::current().expect("one");
+        let missing = || capture::verify(&netns, &options).expect("listed");
+        let who = |netns| Announced {
+            kind: Kind::Machine,
+            netns,
+            ..announced("vm")
+        };
+        let machine = Machine::new(who, options.clone()).expect("it may capture");
+        assert_eq!(missing()[0], "table inet ambit is missing");
+        let world = World::new();
+        let mut manager = manager(&world, anywhere);
+        let (_changes, changed) = watch::channel(0);
+        let (told, mut summaries) = watch::channel(Vec::new());
+        let readiness = Readiness::default();
+        let surroundings = Surroundings {
+            changed,
+            synced: Box::pin(std::future::ready(())),
+            ready: readiness.task("this machine"),
+            summaries: told,
+        };
+        let (end, ended) = oneshot::channel();
+        let watching = async {
+            let serves = summaries.wait_for(|all| !all.is_empty());
+            assert!(one_waits(&serves.await.expect("it serves")));
+            assert!(missing().is_empty(), "before anybody has described it");
+            // As a firewall does that is loaded again.
+            capture::remove(&netns).expect("removed");
+            while !missing().is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(readiness.pending(), ["this machine"]);
+            end.send(()).expect("it serves");
+        };
+        let serving = machine.serve(&mut manager, surroundings, happened(ended));
+        let (served, ()) = tokio::join!(serving, watching);
+        served.expect("in order");
+        let yields = missing();
+        assert!(
+            !yields.is_empty() && yields[0] != "table inet ambit is missing",
+            "{yields:?}"
+        );
+        manager.shutdown().await;
+        machine.release().expect("released");
+        assert_eq!(missing()[0], "table inet ambit is missing");
     });
 }

@@ -11,7 +11,7 @@ use ambit_telemetry::readiness::Task;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Announced, Manager, Summary};
+use super::{Announced, Kind, Manager, Summary};
 
 /// Waits between two attempts to reach the agent.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -82,6 +82,7 @@ fn obey(manager: &mut Manager, request: Request<OwnedFd>) -> Result<(), String> 
             let netns = Netns::from_fd(netns);
             let netns = netns.map_err(|e| format!("the network namespace of pod {uid}: {e}"))?;
             let announced = Announced {
+                kind: Kind::Pod,
                 name: info.name,
                 namespace: info.namespace,
                 service_account: info.service_account,

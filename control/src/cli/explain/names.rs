@@ -18,7 +18,7 @@ const CONTAINER: &str = "control";
 ///
 /// # Errors
 /// The control plane's Deployment cannot be read, or says what control would not take: a guess could turn an answer over.
-pub(super) async fn of_running(cluster: &Cluster) -> anyhow::Result<TrustDomains> {
+pub(in crate::cli) async fn of_running(cluster: &Cluster) -> anyhow::Result<TrustDomains> {
     let said = "the trust domain is not known, --trust-domain can say it";
     match cluster.read::<Deployment>(CONTROL).await {
         Ok(control) => told(&control)

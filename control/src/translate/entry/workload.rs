@@ -14,9 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
-use crate::translate::labels::{TUNNEL, label, selects};
+use crate::translate::labels::{REDIRECTION, TUNNEL, annotation, label, selects};
 use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
+/// As which a WorkloadEntry runs that does not say.
+pub const DEFAULT_ACCOUNT: &str = "default";
 const GROUP: &str = "networking.istio.io";
 
 /// The uid of a WorkloadEntry in the mesh.
@@ -223,14 +225,15 @@ impl About<'_> {
                 return Err(format!("address: {address:?} is {expected}"));
             }
         };
-        let account = spec.service_account.as_deref().unwrap_or("default");
+        let account = spec.service_account.as_deref();
+        let account = account.unwrap_or(DEFAULT_ACCOUNT);
         let identity = Identity::new(mesh.trust_domains.own().clone(), self.namespace, account)
             .map_err(|error| format!("serviceAccount: {account:?}: {error}"))?;
         let network = spec
             .network
             .as_deref()
             .filter(|network| !network.is_empty());
-        let tunnel = label(self.metadata, TUNNEL) == Some("http");
+        let tunnel = has_proxy(self.metadata);
         let network: Arc<str> = match network {
             Some(network) => network.into(),
             // As pods are.
@@ -274,6 +277,16 @@ impl About<'_> {
                 .max(1),
         })
     }
+}
+
+/// Whether a WorkloadEntry says that a proxy of the mesh is at its address, which callers open tunnels to. Who writes it knows.
+#[must_use]
+pub fn is_in_the_mesh(entry: &WorkloadEntry) -> bool {
+    has_proxy(&labelled(entry))
+}
+
+fn has_proxy(metadata: &ObjectMeta) -> bool {
+    label(metadata, TUNNEL) == Some("http") || annotation(metadata, REDIRECTION) == Some("enabled")
 }
 
 fn locality(text: &str) -> Locality {

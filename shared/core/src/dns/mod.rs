@@ -3,6 +3,7 @@
 //! What the mesh does not know is for the resolver that the pod asked; this module never says that a name does not exist.
 
 mod answer;
+mod lookup;
 mod message;
 mod name;
 mod reply;
@@ -10,6 +11,7 @@ mod reply;
 mod tests;
 
 pub use answer::{Answer, Client, Data, Records, answer};
+pub use lookup::{addresses, question};
 pub use message::{Code, Malformed, Query, RecordType};
 pub use reply::code;
 

@@ -1,5 +1,6 @@
 //! The client of a certificate authority that speaks `istio.v1.auth`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +15,8 @@ use super::{CaError, Signer};
 use crate::grpc::{self, Connection, Remote};
 use crate::tls::Certified;
 
+/// Under this name the authority is told which WorkloadEntry a machine is of.
+pub const WORKLOAD_ENTRY: &str = "WorkloadEntry";
 /// A chain is a few kilobytes; a bundle of roots may be more.
 const MAX_ANSWER: usize = 1024 * 1024;
 
@@ -80,8 +83,12 @@ impl CaClient {
                     after: limit,
                 })
             });
-        if result.is_err() {
+        // A machine shows what it has now the next time, a new certificate for instance.
+        if result.is_err() || self.remote.machine.is_some() {
             *self.connection.lock() = None;
+        }
+        if let (Ok(certified), Some(machine)) = (&result, &self.remote.machine) {
+            machine.hold(certified, SystemTime::now());
         }
         result
     }
@@ -124,7 +131,7 @@ impl CaClient {
                 let refused = CaError::Refused {
                     address: self.remote.address.clone(),
                     identity: identity.clone(),
-                    status: grpc::explain(&status),
+                    status: connection.explain(&status),
                 };
                 if grpc::is_local(&status) {
                     Asked::Lost(refused)
@@ -140,12 +147,18 @@ impl CaClient {
     }
 
     fn message(&self, identity: &Identity, request: &Request) -> IstioCertificateRequest {
-        let text = Value {
-            kind: Some(Kind::StringValue(identity.to_string())),
+        let text = |text: String| Value {
+            kind: Some(Kind::StringValue(text)),
         };
-        let metadata = self.config.impersonate.then(|| Struct {
-            fields: [("ImpersonatedIdentity".to_owned(), text)].into(),
-        });
+        let mut fields = BTreeMap::new();
+        if self.config.impersonate {
+            let name = "ImpersonatedIdentity".to_owned();
+            fields.insert(name, text(identity.to_string()));
+        }
+        if let Some(machine) = &self.remote.machine {
+            fields.insert(WORKLOAD_ENTRY.to_owned(), text(machine.entry().to_owned()));
+        }
+        let metadata = (!fields.is_empty()).then_some(Struct { fields });
         IstioCertificateRequest {
             csr: request.csr_pem.clone(),
             validity_duration: self

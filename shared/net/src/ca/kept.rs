@@ -75,6 +75,14 @@ impl<S> Kept<S> {
         }
     }
 
+    /// What an earlier process had, and when it got it.
+    pub fn last(&self, identity: &Identity) -> Option<(Certified, SystemTime)> {
+        let certified = self.load(identity)?;
+        let file = fs::metadata(self.path(identity)?).and_then(|file| file.modified());
+        let since = file.unwrap_or_else(|_| certified.not_before());
+        Some((certified, since))
+    }
+
     /// What an earlier process had.
     fn load(&self, identity: &Identity) -> Option<Certified> {
         let path = self.path(identity)?;

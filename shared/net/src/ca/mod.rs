@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use ambit_core::identity::Identity;
 
-pub use client::{CaClient, CaConfig};
+pub use client::{CaClient, CaConfig, WORKLOAD_ENTRY};
 pub use driver::Driver;
 pub use kept::Kept;
 pub use roots::follow_roots;

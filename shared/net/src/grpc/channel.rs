@@ -12,12 +12,16 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
+use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
 use tower::Service;
 
+use super::machine::Shown;
 use super::{Address, Remote, TokenError, token, trust};
 
 /// A silent peer is asked for a sign of life after this time,
@@ -54,12 +58,14 @@ pub(crate) struct Connection {
     /// The channel; its calls fail once the connection is lost.
     pub(crate) channel: Channel,
     remote: Arc<Remote>,
+    /// The client has shown a certificate, in place of a token.
+    is_certified: bool,
 }
 
 impl Connection {
     /// A request with token, cluster and further metadata as they are now.
     pub(crate) async fn request<T>(&self, message: T) -> Result<tonic::Request<T>, ConnectError> {
-        let metadata = token::metadata(&self.remote).await;
+        let metadata = token::metadata(&self.remote, self.is_certified).await;
         let metadata: MetadataMap = metadata.map_err(|cause: TokenError| ConnectError {
             address: self.remote.address.clone(),
             stage: Stage::Token,
@@ -68,6 +74,22 @@ impl Connection {
         let mut request = tonic::Request::new(message);
         *request.metadata_mut() = metadata;
         Ok(request)
+    }
+
+    /// A gRPC status as an operator reads it. Where nobody else brings tokens, with what helps when the one there is refused.
+    pub(crate) fn explain(&self, status: &Status) -> String {
+        let text = match std::error::Error::source(status) {
+            Some(cause) => chain(cause),
+            None => status.message().to_owned(),
+        };
+        let text = format!("{:?}: {text}", status.code());
+        match &self.remote.machine {
+            Some(machine) if status.code() == Code::Unauthenticated => {
+                let advice = machine.advice(self.remote.token.as_deref());
+                format!("{text}; {advice}")
+            }
+            _ => text,
+        }
     }
 }
 
@@ -79,7 +101,19 @@ pub(crate) async fn connect(remote: &Arc<Remote>) -> Result<Connection, ConnectE
         cause,
     };
     let limit = remote.connect_timeout;
-    let io = tokio::time::timeout(limit, secured(remote))
+    let shown = match &remote.machine {
+        None => Shown::Token,
+        Some(machine) => {
+            let shown = machine.shown(remote.token.as_deref()).await;
+            shown.map_err(|nothing| failed(Stage::Token, nothing.to_string()))?
+        }
+    };
+    let shown = match shown {
+        Shown::Token => None,
+        Shown::Certificate(key) => Some(key),
+    };
+    let is_certified = shown.is_some();
+    let io = tokio::time::timeout(limit, secured(remote, shown))
         .await
         .map_err(|_| failed(Stage::Dial, format!("no answer within {limit:?}")))?
         .map_err(|(stage, cause)| failed(stage, cause))?;
@@ -96,6 +130,7 @@ pub(crate) async fn connect(remote: &Arc<Remote>) -> Result<Connection, ConnectE
     Ok(Connection {
         channel,
         remote: Arc::clone(remote),
+        is_certified,
     })
 }
 
@@ -105,21 +140,29 @@ type Io = TokioIo<Box<dyn Stream>>;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn secured(remote: &Remote) -> Result<Io, (Stage, String)> {
-    let uri = remote.address.uri().clone();
+async fn dial(remote: &Remote) -> Result<TcpStream, String> {
+    let uri = remote.address.uri();
+    if let Some(machine) = &remote.machine {
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or_default();
+        let dialled = machine.dial(host, port).await;
+        return dialled.map_err(|error| error.to_string());
+    }
     let mut dial = HttpConnector::new();
     dial.enforce_http(false);
     dial.set_nodelay(true);
     dial.set_connect_timeout(Some(remote.connect_timeout));
-    let tcp = dial
-        .call(uri)
-        .await
-        .map_err(|e| (Stage::Dial, chain(&e)))?
-        .into_inner();
+    let dialled = dial.call(uri.clone()).await;
+    Ok(dialled.map_err(|error| chain(&error))?.into_inner())
+}
+
+async fn secured(remote: &Remote, shown: Option<Arc<CertifiedKey>>) -> Result<Io, (Stage, String)> {
+    let tcp = dial(remote).await.map_err(|cause| (Stage::Dial, cause))?;
     let Some(name) = remote.address.server_name() else {
         return Ok(TokioIo::new(Box::new(tcp)));
     };
-    let config = trust::client_config(&remote.roots)
+    let config = trust::client_config(&remote.roots, shown)
         .await
         .map_err(|e| (Stage::Trust, e.to_string()))?;
     let tls = TlsConnector::from(config)
@@ -168,16 +211,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A gRPC status as an operator reads it.
-pub(crate) fn explain(status: &tonic::Status) -> String {
-    let message = match std::error::Error::source(status) {
-        Some(cause) => chain(cause),
-        None => status.message().to_owned(),
-    };
-    format!("{:?}: {message}", status.code())
-}
-
 /// Whether a status was made on this side, because the connection failed, and not by the peer.
-pub(crate) fn is_local(status: &tonic::Status) -> bool {
+pub(crate) fn is_local(status: &Status) -> bool {
     std::error::Error::source(status).is_some()
 }

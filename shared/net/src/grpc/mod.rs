@@ -7,6 +7,7 @@
 
 mod address;
 mod channel;
+mod machine;
 mod token;
 mod trust;
 
@@ -14,11 +15,13 @@ mod trust;
 pub(crate) mod testing;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use address::{Address, AddressError};
 pub use channel::ConnectError;
-pub(crate) use channel::{Connection, connect, explain, is_local};
+pub(crate) use channel::{Connection, connect, is_local};
+pub use machine::Machine;
 pub(crate) use token::TokenError;
 pub(crate) use trust::{TrustError, roots};
 
@@ -37,6 +40,8 @@ pub struct Remote {
     pub headers: Vec<(String, String)>,
     /// Bound on name resolution, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// The machine that connects, if it is one without a kubelet.
+    pub machine: Option<Arc<Machine>>,
 }
 
 impl Remote {
@@ -50,6 +55,7 @@ impl Remote {
             cluster_id: "Kubernetes".to_owned(),
             headers: Vec::new(),
             connect_timeout: Duration::from_secs(10),
+            machine: None,
         }
     }
 }

@@ -36,14 +36,17 @@ pub(crate) enum TokenError {
     },
 }
 
-/// The metadata of one call: token, cluster and what the operator added.
-pub(super) async fn metadata(remote: &Remote) -> Result<MetadataMap, TokenError> {
+/// The metadata of one call: token, unless a certificate was shown, cluster and what the operator added.
+pub(super) async fn metadata(
+    remote: &Remote,
+    is_certified: bool,
+) -> Result<MetadataMap, TokenError> {
     let mut map = MetadataMap::new();
     for (name, value) in &remote.headers {
         insert(&mut map, name, value)?;
     }
     insert(&mut map, "clusterid", &remote.cluster_id)?;
-    if let Some(path) = &remote.token {
+    if let Some(path) = remote.token.as_ref().filter(|_| !is_certified) {
         map.insert("authorization", bearer(path).await?);
     }
     Ok(map)

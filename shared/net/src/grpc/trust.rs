@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -45,13 +46,16 @@ pub(crate) async fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
     Ok(roots)
 }
 
-/// A client configuration from the roots as the file has them now.
-pub(super) async fn client_config(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
+/// A client configuration from the roots as the file has them now, and what the client shows.
+pub(super) async fn client_config(
+    path: &Path,
+    shown: Option<Arc<CertifiedKey>>,
+) -> Result<Arc<ClientConfig>, TrustError> {
     let mut store = RootCertStore::empty();
     for root in roots(path).await? {
         store.add(root).map_err(|error| bad(path, &error))?;
     }
-    tls::plain_client_config(store).map_err(|error| bad(path, &error))
+    tls::plain_client_config(store, shown).map_err(|error| bad(path, &error))
 }
 
 fn bad(path: &Path, cause: &dyn std::fmt::Display) -> TrustError {

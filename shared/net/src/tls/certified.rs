@@ -158,6 +158,11 @@ impl Certified {
         &self.serial
     }
 
+    /// It and its key, as TLS has them.
+    pub(crate) fn key(&self) -> Arc<CertifiedKey> {
+        self.key.clone()
+    }
+
     /// Its key.
     pub(crate) fn private_key(&self) -> &PrivateKeyDer<'static> {
         &self.private_key

@@ -7,11 +7,12 @@ use ambit_core::trust_domain::TrustDomains;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::Error;
+use super::chain::KeyVerifier;
 use super::verify::{ClientVerifier, ServerVerifier};
 use crate::revocation::Judge;
 
@@ -88,7 +89,9 @@ pub(super) fn client(
     Ok(Arc::new(config))
 }
 
-/// For a server of the control plane: clients show tokens, not certificates; HTTP/2.
+/// For a server of the control plane: clients show tokens, and may show certificates; HTTP/2. The handshake proves that a
+/// client has the key of what it shows, and nothing else: whether that makes it anybody is to be judged of each request, by
+/// [`Chain::check`](super::Chain::check). No session is resumed, which would prove nothing.
 ///
 /// # Errors
 /// When TLS refuses the material.
@@ -97,22 +100,30 @@ pub fn plain_server_config(
 ) -> Result<Arc<ServerConfig>, Error> {
     let mut config = ServerConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(KeyVerifier))
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-/// For a client of the control plane: server verified by name against `roots`, no client
-/// certificate, HTTP/2.
+/// For a client of the control plane: server verified by name against `roots`, HTTP/2; with a
+/// certificate that is shown when the server asks for one.
 ///
 /// # Errors
 /// When TLS refuses the material.
-pub fn plain_client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, Error> {
-    let mut config = ClientConfig::builder_with_provider(provider().clone())
+pub fn plain_client_config(
+    roots: RootCertStore,
+    shown: Option<Arc<CertifiedKey>>,
+) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(provider().clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match shown {
+        Some(key) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+        None => config.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     Ok(Arc::new(config))
 }

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod certified;
+mod chain;
 mod config;
 mod handshake;
 mod record;
@@ -25,6 +26,7 @@ use ambit_core::identity::IdentityError;
 
 pub use certified::Certified;
 pub(crate) use certified::time;
+pub use chain::{Chain, Proven};
 pub use config::{plain_client_config, plain_server_config, provider};
 pub use shown::{Shown, pem};
 pub use stream::Stream;

@@ -197,7 +197,7 @@ struct WrongTrustDomain {
 struct LongChain(usize);
 
 /// Before a signature is looked at: each costs, and whoever shows them decides how many there are.
-fn short_enough(intermediates: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+pub(super) fn short_enough(intermediates: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
     match intermediates.len() + 1 {
         ..=LONGEST_CHAIN => Ok(()),
         count => Err(refused(LongChain(count))),

@@ -98,13 +98,15 @@ impl<H: Handler> Client<H> {
         let mut client = AggregatedDiscoveryServiceClient::new(connection.channel.clone())
             .max_decoding_message_size(self.config.max_message);
         let limit = self.config.answer_timeout;
+        let failed = |status: tonic::Status| Ended::Failed(connection.explain(&status));
         let mut pushes = timeout(limit, client.delta_aggregated_resources(call))
             .await
-            .map_err(|_| Ended::Silent(limit))??
+            .map_err(|_| Ended::Silent(limit))?
+            .map_err(failed)?
             .into_inner();
         tracing::info!(address = %self.remote.address, "connected to the control plane");
         self.reporter.connected();
-        while let Some(response) = pushes.message().await? {
+        while let Some(response) = pushes.message().await.map_err(failed)? {
             let answer = self.take(response);
             send(&requests, answer).await?;
         }
@@ -186,6 +188,6 @@ enum Ended {
     Stuck,
     #[error("the control plane closed the stream")]
     Closed,
-    #[error("the stream failed: {}", grpc::explain(.0))]
-    Failed(#[from] tonic::Status),
+    #[error("the stream failed: {0}")]
+    Failed(String),
 }

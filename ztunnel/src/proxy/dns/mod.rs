@@ -4,6 +4,7 @@
 //! Nothing goes round: what the proxy sends is marked and not captured, and a question that was sent here is refused.
 
 mod listen;
+mod own;
 mod tally;
 mod tcp;
 mod udp;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use ambit_core::dns::{self, Answer, Client, Code, LONGEST, Query};
 use ambit_core::model::Workload;
+use ambit_net::sys::Sockets;
+use ambit_proxy::{Hosts, Lookup};
 
 pub use listen::Listeners;
 
@@ -31,6 +34,23 @@ pub struct Settings {
     pub domain: Arc<str>,
     /// Time for the resolver that a pod asked.
     pub timeout: Duration,
+    /// What the proxy of a machine makes sockets with, whose own questions are captured as all are. Those of a machine that nobody
+    /// has described go on to its resolver, and do not wait: it has to find its control plane first.
+    pub machine: Option<Sockets>,
+}
+
+impl Settings {
+    /// The addresses of hosts, as the proxy itself finds them.
+    pub(super) fn hosts(&self) -> Hosts {
+        let Some(sockets) = self.machine.clone() else {
+            return Hosts::default();
+        };
+        let lookup: Lookup = Arc::new(move |host| {
+            let sockets = sockets.clone();
+            Box::pin(async move { own::addresses(&sockets, &host).await })
+        });
+        Hosts::asking(lookup)
+    }
 }
 
 /// How a question came.
@@ -137,6 +157,9 @@ async fn reply(
     mut tally: Tally,
 ) -> Vec<u8> {
     let looked = match looked {
+        Look::Undescribed if proxy.shared.settings().dns.machine.is_some() => {
+            Look::Elsewhere { known: false }
+        }
         Look::Undescribed => match proxy.identity().await {
             Ok(_) => look(proxy, query, via, &mut tally),
             Err(_) => Look::Undescribed,

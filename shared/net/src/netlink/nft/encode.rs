@@ -276,6 +276,14 @@ fn test(out: &mut Message, test: &Test) {
                 value(out, nf::CMP_DATA, &[0; 4]);
             });
         }
+        Test::ToThisHost => {
+            expression(out, "fib", |out| {
+                out.attr_be32(nf::FIB_DREG, register(0));
+                out.attr_be32(nf::FIB_RESULT, nf::FIB_ADDRESS_TYPE);
+                out.attr_be32(nf::FIB_FLAGS, nf::FIB_DESTINATION);
+            });
+            compare(out, false, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        }
         Test::InSet { fields, set, not } => {
             load_fields(out, fields);
             expression(out, "lookup", |out| {

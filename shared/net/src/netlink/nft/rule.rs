@@ -99,6 +99,8 @@ pub enum Test {
     Tracked,
     /// It was sent by a socket of this host.
     FromSocket,
+    /// Its destination is an address of this host.
+    ToThisHost,
     /// Fields that are a member of a set (or not).
     InSet {
         /// The fields, in the order of the set's key.
@@ -340,6 +342,12 @@ impl Rule {
     #[must_use]
     pub fn from_socket(self) -> Self {
         self.test(Test::FromSocket)
+    }
+
+    /// Packets to an address of this host.
+    #[must_use]
+    pub fn to_this_host(self) -> Self {
+        self.test(Test::ToThisHost)
     }
 
     /// Counts them.

@@ -118,6 +118,7 @@ impl Display for Test {
             Test::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
             Test::Tracked => f.write_str("ct status confirmed"),
             Test::FromSocket => f.write_str("meta skuid >= 0"),
+            Test::ToThisHost => f.write_str("fib daddr type local"),
             Test::InSet { fields, set, not } => {
                 show_fields(f, fields)?;
                 write!(f, " {}@{set}", unless(*not))
