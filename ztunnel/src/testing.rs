@@ -29,7 +29,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
-use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns, udp};
 use ambit_proxy::{Drain, Drained};
 
 /// Runs a test as root of its own namespaces, on one thread, within a time limit.
@@ -128,6 +128,9 @@ impl World {
                 domain: "cluster.local".into(),
                 timeout: Duration::from_secs(1),
             },
+            udp: udp::Settings {
+                idle: Duration::from_secs(120),
+            },
         };
         change(&mut settings);
         let mut index = Index::default();
@@ -171,6 +174,7 @@ impl World {
             connections: limit,
             hbone_connections: limit,
             dns_queries: limit,
+            udp_flows: limit,
         };
         Arc::new(Pod::new(uid, name.into(), Sockets::default(), limits))
     }
@@ -189,6 +193,7 @@ impl World {
             hbone: listen(15008).await,
             each: 1,
             dns: None,
+            udp: None,
         };
         let (drain, drained) = Drain::new();
         self.shared.add_pod(&pod);
@@ -276,6 +281,8 @@ pub(crate) fn workload(name: &str, ip: &str) -> Workload {
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }
 }
 
@@ -305,6 +312,7 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         namespace_private: false,
         ip_families: IpFamilies::Automatic,
         port_names: Vec::new(),
+        udp_ports: Vec::new(),
     }
 }
 

@@ -301,6 +301,7 @@ impl<S: Source> Enrolment<S> {
     fn options(&self, record: &Record) -> Options {
         Options {
             dns: record.dns_capture.unwrap_or(self.dns_capture),
+            udp: record.udp,
             exclusions: record.exclusions.clone(),
         }
     }

@@ -24,7 +24,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
-use crate::proxy::{Limits, Listeners, Settings, Shared, dns};
+use crate::proxy::{Limits, Listeners, Settings, Shared, dns, udp};
 use crate::workloads::{Host, Manager, Origin, Summary, Surroundings, follow};
 
 /// What the admin pages show and do.
@@ -52,6 +52,7 @@ pub async fn run(
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     dns::describe();
+    udp::describe();
     let connections = Connections::new(metrics.traffic().clone(), AccessLog::new(&logging));
     let index = Index::new(config.mesh.root_namespace.0.as_str());
     let index = index.within(config.mesh.trust_domains());
@@ -137,6 +138,9 @@ fn settings(config: &Config) -> Settings {
             domain: config.mesh.cluster_domain.as_str().into(),
             timeout: config.dns.timeout,
         },
+        udp: udp::Settings {
+            idle: config.udp.idle,
+        },
     }
 }
 
@@ -150,6 +154,7 @@ fn origin(config: &Config) -> Origin {
             connections: config.limits.connections_per_pod,
             hbone_connections: config.limits.hbone_connections_per_pod,
             dns_queries: config.dns.queries_per_pod,
+            udp_flows: config.udp.flows_per_pod,
         },
         grace: config.drain.grace,
     }

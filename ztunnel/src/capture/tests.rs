@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::*;
 
 mod exclusions;
+mod flows;
 
 fn with_dns() -> Options {
     Options {
@@ -27,6 +28,7 @@ fn excluding() -> Options {
     let ranges = ["192.0.2.0/24", "2001:db8::/32"];
     Options {
         dns: true,
+        udp: false,
         exclusions: Exclusions {
             inbound_ports: [80, 9090].into(),
             outbound_ports: [443].into(),
@@ -48,6 +50,14 @@ fn the_redirection_reads_as_documented() {
     assert_eq!(
         redirection(&excluding()).to_string(),
         include_str!("golden/pod-excluding.txt")
+    );
+    let with_udp = Options {
+        udp: true,
+        ..excluding()
+    };
+    assert_eq!(
+        redirection(&with_udp).to_string(),
+        include_str!("golden/pod-udp.txt")
     );
     let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
     assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));

@@ -6,6 +6,7 @@
 
 mod dns;
 mod process;
+mod udp;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, Servers};
 pub use dns::Dns;
 pub use process::{Limits, NodeLocal, Pods, Threads};
+pub use udp::Udp;
 
 use ambit_proxy::config::Reader;
 
@@ -32,6 +34,8 @@ pub struct Config {
     pub pods: Pods,
     /// DNS of pods.
     pub dns: Dns,
+    /// UDP of pods.
+    pub udp: Udp,
     /// What peers and pods may use.
     pub limits: Limits,
     /// Worker threads.
@@ -73,6 +77,7 @@ impl Config {
             mesh,
             pods: Pods::read(reader),
             dns,
+            udp: Udp::read(reader),
             limits: Limits::read(reader),
             threads: Threads::read(reader),
             drain: Drain::read(reader),

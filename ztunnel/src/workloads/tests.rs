@@ -43,6 +43,7 @@ fn anywhere(_: &Pod) -> io::Result<Listeners> {
         hbone: listen()?,
         each: 1,
         dns: None,
+        udp: None,
     })
 }
 
@@ -61,6 +62,7 @@ fn manager(world: &World, listen: Listen) -> Manager {
                 connections: 10,
                 hbone_connections: 10,
                 dns_queries: 10,
+                udp_flows: 10,
             },
             grace: Duration::from_secs(5),
         },
@@ -343,6 +345,7 @@ fn on_loopback(_: &Pod) -> io::Result<Listeners> {
         hbone: listen(HBONE_PORT)?,
         each: 1,
         dns: None,
+        udp: None,
     })
 }
 
