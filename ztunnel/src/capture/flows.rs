@@ -112,6 +112,7 @@ pub(super) fn inbound(exclusions: &Exclusions) -> Chain {
     .rule(
         udp()
             .input("lo")
+            .reply()
             .mark(REPLIES)
             .tproxy(OUTBOUND_PORT)
             .accept()
