@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, Read as _};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ambit_lab::capture::{HEADER, contains};
@@ -104,6 +104,7 @@ fn at_service(lab: &Lab, service: &str) -> Vec<String> {
 /// All that is on a node's link meanwhile.
 struct Tap {
     process: Child,
+    file: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Tap {
@@ -117,18 +118,37 @@ impl Tap {
             .stdout(Stdio::piped())
             .spawn();
         let mut process = process.expect("started");
-        let out = process.stdout.as_mut().expect("piped");
+        let mut out = process.stdout.take().expect("piped");
         out.read_exact(&mut [0; HEADER.len()]).expect("it listens");
-        Self { process }
+        let file = Arc::new(Mutex::new(HEADER.to_vec()));
+        let seen = file.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1 << 16];
+            while let Ok(length @ 1..) = out.read(&mut buffer) {
+                let mut seen = seen.lock().expect("nobody panics with it");
+                seen.extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { process, file }
     }
 
-    fn stop(mut self) -> Vec<u8> {
-        let mut out = self.process.stdout.take().expect("piped");
-        self.process.kill().expect("stopped");
-        self.process.wait().expect("it was there");
-        let mut file = HEADER.to_vec();
-        out.read_to_end(&mut file).expect("read");
-        file
+    /// Waits until these octets were seen.
+    fn sees(&self, octets: &[u8]) {
+        eventually("octets on the wire", PATIENCE, || {
+            self.has_seen(octets).then_some(())
+        });
+    }
+
+    fn has_seen(&self, octets: &[u8]) -> bool {
+        contains(&self.file.lock().expect("nobody panics with it"), octets)
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // It may have ended with its lab.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -150,9 +170,8 @@ fn datagrams_travel_between_nodes_in_tunnels() {
         &at_pod(lab, "mesh/bare"),
         &["--send", "open"]
     ));
-    let seen = tap.stop();
-    assert!(contains(&seen, b"0 open"));
-    assert!(!contains(&seen, b"sesame"));
+    tap.sees(b"0 open");
+    assert!(!tap.has_seen(b"sesame"));
     let identities = ["client", "far"].map(|name| identity("mesh", name));
     for (node, direction) in [("node-1", "outbound"), ("node-2", "inbound")] {
         let fields = [
@@ -419,7 +438,7 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
         eventually(&format!("a limit at {node}"), PATIENCE, || {
             let limit = counted(node, "ambit_pod_limits_reached_total", &reached);
             let lost = counted(node, dropped, &[("reason", "limit")]);
-            (limit > 0.0 && lost >= limit).then_some(())
+            (limit > 0.0 && lost > 0.0).then_some(())
         });
     }
     let most = sockets(&lab, "mesh/far");
@@ -487,5 +506,5 @@ fn the_annotation_may_come_and_go() {
     });
     let tap = Tap::start(&lab, "node-2");
     assert!(answered(&lab, PLAIN, &to, &["--send", "open"]));
-    assert!(contains(&tap.stop(), b"0 open"));
+    tap.sees(b"0 open");
 }

@@ -107,19 +107,13 @@ pub fn redirection(options: &Options) -> Redirection {
         .chain(inbound(&options.exclusions))
         .chain(outbound(options))
         .chain(guard(&options.exclusions));
-    let marks: &[Mark] = if options.udp {
-        &[REPLIES, flows::CAPTURED]
-    } else {
-        &[REPLIES]
-    };
-    let table = if options.udp {
-        table
-            .chain(flows::outbound(options))
-            .chain(flows::inbound(&options.exclusions))
-    } else {
-        table
-    };
-    led_back(table, marks)
+    if !options.udp {
+        return led_back(table, &[REPLIES]);
+    }
+    let table = table
+        .chain(flows::outbound(options))
+        .chain(flows::inbound(&options.exclusions));
+    led_back(table, &[REPLIES, flows::CAPTURED])
 }
 
 /// What is left of it while a pod leaves: connections that are translated stay so for as long as there are chains that

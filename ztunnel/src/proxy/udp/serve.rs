@@ -102,15 +102,15 @@ impl Server {
             address: key.client,
             dialled: key.dialled,
         };
-        let (proxy, table, direction) = (self.proxy.clone(), self.table.clone(), self.direction);
+        let entry = Entry {
+            table: self.table.clone(),
+            key,
+            has_failed: true,
+        };
+        let (proxy, direction) = (self.proxy.clone(), self.direction);
         accept::spawn_until_cut(&self.proxy, Duration::ZERO, async move {
-            let entry = Entry {
-                table,
-                key,
-                has_failed: true,
-            };
-            let _admitted = admitted;
             flows::serve(proxy, client, direction, entry).await;
+            drop(admitted);
         });
         Ok(())
     }
