@@ -13,7 +13,9 @@ use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
 use ambit_core::model::{GatewayAddress, Service, Workload};
-use ambit_core::plan::{Hop, Outbound, OutboundKind, OutboundTrafficPolicy, plan_outbound};
+use ambit_core::plan::{
+    Hop, Outbound, OutboundKind, OutboundTrafficPolicy, Transport, plan_outbound,
+};
 use ambit_http::authz::{Facts, RequestFacts, authorize};
 use ambit_http::config::{self, Config, Scope};
 use ambit_http::host::Host;
@@ -256,6 +258,7 @@ impl Walk<'_> {
             exclude: &[],
             // Whoever asks names a service.
             policy: OutboundTrafficPolicy::AllowAny,
+            transport: Transport::Tcp,
         };
         match plan_outbound(self.mesh, &outbound, &mut way.picker()) {
             Ok(plan) => {

@@ -44,7 +44,7 @@ pub mod waypoint {
     generated!("ambit.waypoint");
 }
 
-/// What DNS has to know of services (`ambit.names`).
+/// What extensions of services and workloads say (`ambit.names`).
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod names {
     generated!("ambit.names");
@@ -76,5 +76,7 @@ pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
 /// Type URL of [`names::PortNames`].
 pub const PORT_NAMES_TYPE: &str = "type.googleapis.com/ambit.names.PortNames";
+/// Type URL of [`names::UdpPorts`].
+pub const UDP_PORTS_TYPE: &str = "type.googleapis.com/ambit.names.UdpPorts";
 /// Type URL of [`waypoint::Resource`] resources.
 pub const WAYPOINT_TYPE: &str = "type.googleapis.com/ambit.waypoint.Resource";

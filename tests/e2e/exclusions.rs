@@ -137,7 +137,7 @@ fn a_port_that_is_left_alone_takes_plain_text_and_tunnels() {
     let said = eventually("a word on it", PATIENCE, || {
         let log = lab.logs("agent/node-1");
         let mut lines = log.lines().map(str::to_owned);
-        lines.find(|line| line.contains("all of the pod's traffic is captured"))
+        lines.find(|line| line.contains("the pod is captured as if it did not say so"))
     });
     for part in [
         SERVER,

@@ -28,6 +28,7 @@ mod refusals;
 mod renaming;
 mod revocation;
 mod thief;
+mod udp;
 mod waypoint;
 mod ways;
 mod weather;

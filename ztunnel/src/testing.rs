@@ -29,7 +29,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair,
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::connections::Connections;
-use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Settings, Shared, dns, udp};
 use ambit_proxy::{Drain, Drained};
 
 /// Runs a test as root of its own namespaces, on one thread, within a time limit.
@@ -129,6 +129,9 @@ impl World {
                 timeout: Duration::from_secs(1),
                 machine: None,
             },
+            udp: udp::Settings {
+                idle: Duration::from_secs(120),
+            },
         };
         change(&mut settings);
         let mut index = Index::default();
@@ -172,6 +175,7 @@ impl World {
             connections: limit,
             hbone_connections: limit,
             dns_queries: limit,
+            udp_flows: limit,
         };
         Arc::new(Pod::new(uid, name.into(), Sockets::default(), limits))
     }
@@ -190,6 +194,7 @@ impl World {
             hbone: listen(15008).await,
             each: 1,
             dns: None,
+            udp: None,
         };
         let (drain, drained) = Drain::new();
         self.shared.add_pod(&pod);
@@ -277,6 +282,8 @@ pub(crate) fn workload(name: &str, ip: &str) -> Workload {
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }
 }
 
@@ -306,6 +313,7 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         namespace_private: false,
         ip_families: IpFamilies::Automatic,
         port_names: Vec::new(),
+        udp_ports: Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ambit_core::authz;
 use ambit_core::exclusions::{Exclusions, ExclusionsError};
 use ambit_core::model::Workload;
-use ambit_core::plan::{Passthrough, plan_passthrough};
+use ambit_core::plan::{Passthrough, Transport, plan_passthrough};
 
 use super::{CALLER, ENDPOINT, Steps, Walk};
 use crate::index::Index;
@@ -58,6 +58,7 @@ impl Walk<'_> {
             local: workload,
             peer_addr,
             destination,
+            transport: Transport::Tcp,
         };
         let plan = match plan_passthrough(self.mesh, &passthrough) {
             Ok(plan) => plan,

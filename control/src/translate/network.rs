@@ -188,6 +188,8 @@ pub fn translate(
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }])
 }
 

@@ -1,5 +1,6 @@
 //! References between objects: who may refer to whom, and what a reference leads to.
 
+use ambit_core::plan::Transport;
 use ambit_http::model::route::BackendRef;
 use k8s_openapi::api::core::v1::Service;
 
@@ -137,7 +138,7 @@ fn granted(view: &View<'_>, from: Referrer<'_>, namespace: &str, name: &str) -> 
 #[must_use]
 pub fn port_of(service: &Service, port: i32) -> Option<u16> {
     let port = u16::try_from(port).ok()?;
-    let known = ports::of_service(service);
+    let known = ports::of_service(service, Transport::Tcp);
     known.iter().any(|p| p.service_port == port).then_some(port)
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ambit_core::model::service::{IpFamilies, LoadBalancing, Mode, Scope};
 use ambit_core::model::{Service as MeshService, Vip};
+use ambit_core::plan::Transport;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
@@ -32,7 +33,8 @@ pub fn translate(
         name: name.into(),
         key: mesh.service_key(namespace, name),
         vips: network::on_all(vips(service, mesh)?, objects, mesh),
-        ports: ports::of_service(service),
+        ports: ports::of_service(service, Transport::Tcp),
+        udp_ports: ports::of_service(service, Transport::Udp),
         subject_alt_names: Vec::new(),
         weighted_waypoints: canary::weighted(
             namespace,

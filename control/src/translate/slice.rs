@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ambit_core::identity::Identity;
 use ambit_core::model::{Health, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType};
+use ambit_core::plan::Transport;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
@@ -50,6 +51,7 @@ pub fn ports_of_pod(
     service_name: &str,
     service: &Service,
     pod_name: &str,
+    transport: Transport,
     objects: &Objects,
 ) -> Option<Vec<PortMapping>> {
     objects
@@ -57,7 +59,10 @@ pub fn ports_of_pod(
         .within(namespace)
         .filter(|(_, slice)| self::service_name(slice) == Some(service_name))
         .find(|(_, slice)| pods(namespace, slice).any(|pod| pod == pod_name))
-        .map(|(_, slice)| ports::of_slice(service, slice.ports.as_deref().unwrap_or_default()))
+        .map(|(_, slice)| {
+            let of_slice = slice.ports.as_deref().unwrap_or_default();
+            ports::of_slice(service, of_slice, transport)
+        })
 }
 
 /// Endpoints that are no pods, one workload an endpoint, of a service that selects nothing.
@@ -80,7 +85,9 @@ pub fn translate(
     if slice.address_type == "FQDN" {
         return Ok(Vec::new());
     }
-    let ports = ports::of_slice(service, slice.ports.as_deref().unwrap_or_default());
+    let of_slice = slice.ports.as_deref().unwrap_or_default();
+    let [tcp, udp] = [Transport::Tcp, Transport::Udp]
+        .map(|transport| ports::of_slice(service, of_slice, transport));
     let key = mesh.service_key(namespace, service_name);
     let external = slice
         .endpoints
@@ -122,7 +129,9 @@ pub fn translate(
                 } else {
                     Health::Unhealthy
                 },
-                services: vec![(key.clone(), ports.clone())],
+                services: vec![(key.clone(), tcp.clone())],
+                udp_ports: workload::that_has_any(vec![(key.clone(), udp.clone())]),
+                takes_udp: false,
                 application_tunnel: None,
                 locality: objects
                     .nodes

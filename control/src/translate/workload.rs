@@ -8,6 +8,8 @@ use ambit_core::identity::Identity;
 use ambit_core::model::{
     Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
 };
+use ambit_core::plan::Transport;
+use ambit_core::udp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 
 use super::labels::{REDIRECTION, TLS_MODE, TUNNEL, annotation, label, selects};
@@ -47,7 +49,8 @@ pub fn translate(
     let (workload_type, workload_name) = owner(name, pod);
     let (canonical_name, canonical_revision) = canonical(pod, &workload_name);
     let tunnel_protocol = tunnel(pod);
-    let services = services(namespace, name, pod, objects, mesh);
+    let of = |transport| services(namespace, name, pod, transport, objects, mesh);
+    let (services, udp_ports) = (of(Transport::Tcp), that_has_any(of(Transport::Udp)));
     let native_tunnel = label(&pod.metadata, TUNNEL) == Some("http");
     Ok(Some(Workload {
         uid: uid(namespace, name, mesh),
@@ -70,6 +73,8 @@ pub fn translate(
         authorization_policies: policies(namespace, pod, &services, objects, mesh),
         health: health(namespace, name, pod, objects),
         services,
+        udp_ports,
+        takes_udp: takes_udp(pod),
         application_tunnel: None,
         locality: place.map(|node| locality(node)).unwrap_or_default(),
         network_mode: if host_network(pod) {
@@ -157,6 +162,21 @@ fn tunnel(pod: &Pod) -> TunnelProtocol {
     }
 }
 
+/// Whether UDP may be sent to a pod in tunnels. What the annotation says has effect where the pod is captured, and not
+/// where it ends tunnels itself.
+fn takes_udp(pod: &Pod) -> bool {
+    let captured = annotation(&pod.metadata, REDIRECTION) == Some("enabled");
+    captured && udp::is_enabled(annotation(&pod.metadata, udp::UDP)) == Ok(true)
+}
+
+/// The services that have any of these ports.
+pub(super) fn that_has_any(
+    mut services: Vec<(NamespacedName, Vec<PortMapping>)>,
+) -> Vec<(NamespacedName, Vec<PortMapping>)> {
+    services.retain(|(_, ports)| !ports.is_empty());
+    services
+}
+
 /// The pod's own `Ready` condition; without one, what endpoint slices say of it.
 pub(super) fn health(namespace: &str, name: &str, pod: &Pod, objects: &Objects) -> Health {
     let leaving = pod.metadata.deletion_timestamp.is_some();
@@ -179,10 +199,11 @@ fn services(
     namespace: &str,
     name: &str,
     pod: &Pod,
+    transport: Transport,
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<(NamespacedName, Vec<PortMapping>)> {
-    let mut found = of_entries(namespace, pod, objects, mesh);
+    let mut found = of_entries(namespace, pod, transport, objects, mesh);
     let of_kubernetes = objects
         .services
         .within(namespace)
@@ -190,9 +211,9 @@ fn services(
         .filter_map(|(service_name, service)| {
             let ports = if service::has_selector(service) {
                 let selector = service.spec.as_ref()?.selector.as_ref()?;
-                selects(selector, &pod.metadata).then(|| ports::of_pod(service, pod))?
+                selects(selector, &pod.metadata).then(|| ports::of_pod(service, pod, transport))?
             } else {
-                slice::ports_of_pod(namespace, service_name, service, name, objects)?
+                slice::ports_of_pod(namespace, service_name, service, name, transport, objects)?
             };
             Some((mesh.service_key(namespace, service_name), ports))
         });
@@ -205,10 +226,12 @@ fn services(
 fn of_entries(
     namespace: &str,
     pod: &Pod,
+    transport: Transport,
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<(NamespacedName, Vec<PortMapping>)> {
-    entry::selecting(namespace, &pod.metadata, |_| None, objects, mesh)
+    let own = (transport, |_: &_| None);
+    entry::selecting(namespace, &pod.metadata, own, objects, mesh)
 }
 
 /// Policies that its node proxy enforces for this pod alone.

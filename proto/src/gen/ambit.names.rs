@@ -13,3 +13,20 @@ pub struct PortName {
     #[prost(uint32, tag = "2")]
     pub port: u32,
 }
+/// The config of extension ambit.dev/udp-ports, of a service and of a workload.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct UdpPorts {
+    #[prost(message, repeated, tag = "1")]
+    pub ports: ::prost::alloc::vec::Vec<UdpPort>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UdpPort {
+    /// "namespace/hostname" in a workload; empty in a service.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub service_port: u32,
+    /// 0 in a service means: look at the workload.
+    #[prost(uint32, tag = "3")]
+    pub target_port: u32,
+}

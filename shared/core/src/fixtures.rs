@@ -60,6 +60,8 @@ pub(crate) fn pod_in(namespace: &str, name: &str, addresses: &[&str]) -> Workloa
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }
 }
 
@@ -99,6 +101,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
         namespace_private: false,
         ip_families: IpFamilies::Automatic,
         port_names: Vec::new(),
+        udp_ports: Vec::new(),
     }
 }
 

@@ -25,4 +25,5 @@ pub mod plan;
 pub mod rotation;
 pub mod subscription;
 pub mod trust_domain;
+pub mod udp;
 pub mod zds;

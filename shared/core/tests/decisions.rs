@@ -107,6 +107,7 @@ fn connect(index: &Index) -> Result<String, String> {
         hosts: &|_| None,
         exclude: &[],
         policy: OutboundTrafficPolicy::AllowAny,
+        transport: ambit_core::plan::Transport::Tcp,
     };
     let plan = plan_outbound(index, &outbound, &mut Seeded::new(1)).map_err(|r| r.reason)?;
     let OutboundKind::Hbone(tunnel) = plan.kind else {
@@ -124,6 +125,7 @@ fn connect(index: &Index) -> Result<String, String> {
         forwarded_host: None,
         forwarded_for: None,
         caller: None,
+        transport: ambit_core::plan::Transport::Tcp,
     };
     let plan = plan_inbound(index, &inbound).map_err(|refusal| refusal.reason)?;
     let facts = plan.facts(Some(&client.identity), client_addr);
@@ -158,6 +160,7 @@ fn a_policy_admits_by_identity() {
         local: server,
         peer_addr: "10.0.1.1:40000".parse().expect("an address"),
         destination: "10.0.2.1:8080".parse().expect("an address"),
+        transport: ambit_core::plan::Transport::Tcp,
     };
     let plan = plan_passthrough(&index, &passthrough).expect("not refused by itself");
     let verdict = authorize(&index, server, &plan.facts(None, passthrough.peer_addr));

@@ -46,6 +46,8 @@ pub(crate) fn pod(name: &str, of: &str) -> Workload {
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }
 }
 
@@ -64,6 +66,7 @@ pub(crate) fn service(name: &str) -> Service {
         namespace_private: false,
         ip_families: IpFamilies::Automatic,
         port_names: Vec::new(),
+        udp_ports: Vec::new(),
         weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
     }

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ambit_core::hbone::datagram::CapsuleError;
 use bytes::{BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -48,11 +49,13 @@ impl Counters {
         self.received.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add_sent(&self, n: usize) {
+    /// So many more from the near side to the far side.
+    pub fn add_sent(&self, n: usize) {
         self.sent.fetch_add(n as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_received(&self, n: usize) {
+    /// So many more from the far side to the near side.
+    pub fn add_received(&self, n: usize) {
         self.received.fetch_add(n as u64, Ordering::Relaxed);
     }
 }
@@ -72,6 +75,9 @@ pub enum Error {
     /// The tunnel broke, or the peer reset it.
     #[error("tunnel: {0}")]
     Stream(#[source] h2::Error),
+    /// What came in a tunnel that carries UDP is no capsules.
+    #[error("tunnel: {0}")]
+    Capsules(#[from] CapsuleError),
     /// One direction had ended, and nothing came the other way for so long.
     #[error("half closed, and idle for {0:?}")]
     HalfClosed(Duration),

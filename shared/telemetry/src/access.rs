@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
+use ambit_core::plan::Transport;
 use tracing::Level;
 
 use crate::log::{Format, JsonLine, Logging, PlainLine, Sink};
@@ -61,6 +62,8 @@ pub struct Entry<'a> {
     pub hbone_addr: Option<&'a dyn Display>,
     /// The hostname of the service the client asked for.
     pub service: Option<&'a str>,
+    /// What carries it. A line says nothing of TCP.
+    pub transport: Transport,
     /// The protection, when it is not plain from the identities.
     pub security: Option<&'static str>,
     /// Bytes the pod sent.
@@ -173,6 +176,8 @@ fn fields(entry: &Entry<'_>, write: &mut dyn FnMut(&str, Value<'_>)) {
     text(write, "dst.namespace", destination.namespace);
     text(write, "dst.identity", destination.identity);
     text(write, "direction", Some(entry.direction.as_str()));
+    let other = Some(entry.transport).filter(|it| *it != Transport::Tcp);
+    text(write, "protocol", other.map(Transport::as_str));
     text(write, "security", entry.security);
     write("bytes_sent", Value::Number(entry.bytes_sent));
     write("bytes_recv", Value::Number(entry.bytes_recv));
@@ -203,6 +208,7 @@ mod tests {
             waypoint: None,
             hbone_addr: Some(&"[fd00::2]:80"),
             service: Some("db.shop.svc.cluster.local"),
+            transport: Transport::Tcp,
             security: None,
             bytes_sent: 1,
             bytes_recv: 2,
@@ -238,12 +244,14 @@ mod tests {
         let identity: Identity = "spiffe://td/ns/shop/sa/web".parse().expect("valid");
         let through = Entry {
             waypoint: Some(&waypoint),
+            transport: Transport::Udp,
             ..entry(&identity, None)
         };
         let mut line = String::new();
         render(&through, Format::Json, &mut line);
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["src.waypoint"], "spiffe://td/ns/shop/sa/gw");
+        assert_eq!(value["protocol"], "udp");
         let line = shown(Format::Json, Some(&"denied by \"shop/deny\"\nrule 1"));
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["scope"], "access");
@@ -252,5 +260,6 @@ mod tests {
         assert_eq!(value["bytes_recv"], 2);
         assert_eq!(value["error"], "denied by \"shop/deny\"\nrule 1");
         assert!(value.get("dst.workload").is_none(), "unknown is left out");
+        assert!(value.get("protocol").is_none(), "TCP is not said");
     }
 }

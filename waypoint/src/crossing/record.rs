@@ -101,6 +101,7 @@ impl<'a> Record<'a> {
             destination_principal: None,
             service: None,
             response_flags: flag.as_str(),
+            transport: ambit_core::plan::Transport::Tcp,
             security: Security::MutualTls,
         })
     }

@@ -119,6 +119,7 @@ impl<'a> Record<'a> {
             destination_principal: destination.filter(|_| tunnel).map(|it| &it.identity),
             service: self.service.as_deref().map(|it| (&it.key, &*it.name)),
             response_flags: flag.as_str(),
+            transport: ambit_core::plan::Transport::Tcp,
             security: Security::MutualTls,
         })
     }

@@ -302,6 +302,7 @@ impl<S: Source> Enrolment<S> {
         Options {
             machine: false,
             dns: record.dns_capture.unwrap_or(self.dns_capture),
+            udp: record.udp,
             exclusions: record.exclusions.clone(),
         }
     }

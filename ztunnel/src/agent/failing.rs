@@ -18,7 +18,7 @@ const MANY: usize = 20;
 pub enum Complaint {
     /// The pod should be in the mesh and cannot be captured.
     NotCaptured,
-    /// Annotations of the pod do not read: all of it is captured.
+    /// Annotations of the pod do not read: it is captured as without them.
     InvalidAnnotation,
 }
 
@@ -37,7 +37,7 @@ impl Complaint {
     pub fn outcome(self) -> &'static str {
         match self {
             Self::NotCaptured => "the pod cannot join the mesh",
-            Self::InvalidAnnotation => "all of the pod's traffic is captured",
+            Self::InvalidAnnotation => "the pod is captured as if it did not say so",
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::enrolment::{Enrolment, blocking, served};
 use super::failing::{Complaint, Failing};
 use super::pod::{Mark, Pod};
-use super::reconcile::{Action, reconcile};
+use super::reconcile::{Action, Captured, reconcile};
 use super::records::Record;
 use super::source::Source;
 use crate::capture;
@@ -101,7 +101,16 @@ impl<S: Source> Enrolment<S> {
     ) -> (bool, Vec<Pod>) {
         // Before the lists: who joins meanwhile is in those, and is not taken for one that is gone.
         let records = self.records.all().into_iter();
-        let enrolled = records.map(|it| (it.uid, it.exclusions)).collect();
+        let enrolled = records.map(|it| {
+            let Record {
+                uid,
+                exclusions,
+                udp,
+                ..
+            } = it;
+            (uid, Captured { exclusions, udp })
+        });
+        let enrolled = enrolled.collect();
         let listed = tokio::try_join!(self.source.pods(), self.source.namespaces());
         let (pods, namespaces) = match listed {
             Ok(listed) => listed,

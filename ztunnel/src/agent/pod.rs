@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ambit_core::exclusions::Exclusions;
+use ambit_core::udp;
 use k8s_openapi::api::core::v1 as core;
 
 /// On a namespace or a pod: `ambient` is in the mesh, `none` is not.
@@ -80,7 +81,9 @@ pub struct Pod {
     pub dns_capture: Option<bool>,
     /// What it says is to be left alone; nothing when that does not read.
     pub exclusions: Exclusions,
-    /// Why it does not read, for a person.
+    /// Whether its UDP is captured; not when what it says of that does not read.
+    pub udp: bool,
+    /// Why something of this does not read, for a person.
     pub unread: Option<String>,
 }
 
@@ -92,6 +95,10 @@ impl From<&core::Pod> for Pod {
         let (exclusions, unread) = match Exclusions::read(text) {
             Ok(exclusions) => (exclusions, None),
             Err(error) => (Exclusions::default(), Some(error.to_string())),
+        };
+        let (udp, unread) = match udp::is_enabled(text(udp::UDP)) {
+            Ok(udp) => (udp, unread),
+            Err(error) => (false, unread.or(Some(error.to_string()))),
         };
         let account = spec.and_then(|spec| spec.service_account_name.as_deref());
         let phase = status.and_then(|status| status.phase.as_deref());
@@ -113,6 +120,7 @@ impl From<&core::Pod> for Pod {
             mark: Mark::of(annotation(MARK)),
             dns_capture: dns_capture(annotation(DNS_CAPTURE)),
             exclusions,
+            udp,
             unread,
         }
     }
@@ -232,7 +240,7 @@ mod tests {
         let object = json!({"metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"a": "b"},
                 "annotations": {"ambient.istio.io/redirection": "enabled", "sidecar.istio.io/status": "{}",
                     "ambient.istio.io/dns-capture": "false",
-                    "ambit.dev/exclude-inbound-ports": "9090"}},
+                    "ambit.dev/exclude-inbound-ports": "9090", "ambit.dev/udp": "enabled"}},
             "spec": {"serviceAccountName": "s", "hostNetwork": true, "containers": []},
             "status": {"phase": "Succeeded", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
         let named = Pod {
@@ -256,6 +264,7 @@ mod tests {
                 inbound_ports: [9090].into(),
                 ..Exclusions::default()
             },
+            udp: true,
             ..named.clone()
         };
         assert_eq!(read(object), expected);
@@ -271,6 +280,11 @@ mod tests {
         assert_eq!(bad.exclusions, Exclusions::default(), "not half of it");
         let why = bad.unread.expect("a word on it");
         assert!(why.contains("exclude-outbound-ports=\"http\": "), "{why}");
+        let bad = read(json!({"metadata": {"name": "web", "annotations": {
+            "ambit.dev/exclude-inbound-ports": "9090", "ambit.dev/udp": "on"}}}));
+        assert!(!bad.udp && bad.exclusions.inbound_ports.contains(&9090));
+        let why = bad.unread.expect("a word on it");
+        assert!(why.contains("ambit.dev/udp=\"on\": "), "{why}");
         let nowhere = read(json!({"metadata": {"name": "web"}}));
         assert_eq!(nowhere.namespace, "default");
     }

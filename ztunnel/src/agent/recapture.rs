@@ -26,7 +26,8 @@ impl<S: Source> Enrolment<S> {
         captured.is_ok()
     }
 
-    /// Something else of a pod is to be left alone. What it opens from now on goes by that, what is open goes on as it was.
+    /// Something else of a pod is to be left alone, or its UDP captured or not any more. What it opens from now on goes by
+    /// that, what is open goes on as it was.
     pub(super) async fn recapture(&self, pod: &Pod) -> bool {
         let name = pod.full_name();
         let _alone = self.locks.lock(&name).await;
@@ -35,9 +36,11 @@ impl<S: Source> Enrolment<S> {
         };
         // An agent that has to go on from here must find nothing open that is to be closed.
         record.exclusions = record.exclusions.common(&pod.exclusions);
+        record.udp |= pod.udp;
         let captured = match self.records.insert(record.clone()) {
             Ok(()) => {
                 record.exclusions = pod.exclusions.clone();
+                record.udp = pod.udp;
                 self.capture_again(&record).await
             }
             Err(error) => Err(error),
@@ -45,7 +48,7 @@ impl<S: Source> Enrolment<S> {
         let captured = captured.and_then(|()| self.records.insert(record));
         match &captured {
             Ok(()) => {
-                tracing::info!(pod = name, left_alone = ?pod.exclusions, "a pod is captured otherwise")
+                tracing::info!(pod = name, left_alone = ?pod.exclusions, udp = pod.udp, "a pod is captured otherwise")
             }
             Err(error) => {
                 tracing::warn!(pod = name, %error, "what is left alone of a pod cannot be changed");

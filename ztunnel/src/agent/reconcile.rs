@@ -14,10 +14,19 @@ pub enum Action {
     Enrol(Pod),
     /// It is in the mesh and does not exist any more.
     Forget(String),
-    /// It is captured, and something else of it is to be left alone.
+    /// It is captured, and is to be captured otherwise.
     Recapture(Pod),
     /// It is captured, or not any more, and its annotation says otherwise.
     Mark(Pod, Mark),
+}
+
+/// How a pod that is enrolled is captured.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Captured {
+    /// What of it is left alone.
+    pub exclusions: Exclusions,
+    /// Whether its UDP is captured.
+    pub udp: bool,
 }
 
 /// What is to be done.
@@ -29,10 +38,10 @@ pub struct Changes {
     pub actions: Vec<Action>,
 }
 
-/// Compares those that are enrolled, by UID and with what is left alone of them, with the pods of this node. Nothing is to be done about those that are leaving already.
+/// Compares those that are enrolled, by UID and with how they are captured, with the pods of this node. Nothing is to be done about those that are leaving already.
 #[must_use]
 pub fn reconcile(
-    enrolled: &BTreeMap<String, Exclusions>,
+    enrolled: &BTreeMap<String, Captured>,
     leaving: &BTreeSet<String>,
     pods: &[Pod],
     namespaces: &BTreeMap<String, Labels>,
@@ -67,7 +76,7 @@ pub fn reconcile(
     });
     let is_other = |pod: &Pod| {
         let known = enrolled.get(&pod.uid);
-        known.is_some_and(|known| *known != pod.exclusions)
+        known.is_some_and(|known| known.exclusions != pod.exclusions || known.udp != pod.udp)
     };
     let others = by_uid
         .values()
@@ -118,8 +127,8 @@ mod tests {
             ("out".into(), Labels::new()),
         ]
         .into();
-        let known = |enrolled: &[&str]| -> BTreeMap<String, Exclusions> {
-            let none = |uid: &&str| ((*uid).to_owned(), Exclusions::default());
+        let known = |enrolled: &[&str]| -> BTreeMap<String, Captured> {
+            let none = |uid: &&str| ((*uid).to_owned(), Captured::default());
             enrolled.iter().map(none).collect()
         };
         let plan =
@@ -155,18 +164,29 @@ mod tests {
         let leaving = (0..10).map(|uid| uid.to_string()).collect();
         let changes = reconcile(&enrolled, &leaving, &pods, &namespaces);
         assert_eq!(changes, Changes::default());
-        // Something else is to be left alone of one that stays, and of one that leaves.
+        // Something else is to be left alone of one that stays, and of one that leaves; or its UDP is.
         let mut enrolled = known(&["1", "2", "3", "6", "9"]);
         for uid in ["1", "3"] {
             let left_alone = Exclusions {
                 inbound_ports: [80].into(),
                 ..Exclusions::default()
             };
-            enrolled.insert(uid.to_owned(), left_alone);
+            let otherwise = Captured {
+                exclusions: left_alone,
+                udp: false,
+            };
+            enrolled.insert(uid.to_owned(), otherwise);
         }
         let mut expected = leaves(&pods[2]);
         expected.actions.push(Action::Recapture(pods[0].clone()));
         expected.actions.extend(marks);
+        let changes = reconcile(&enrolled, &BTreeSet::new(), &pods, &namespaces);
+        assert_eq!(changes, expected);
+        let with_udp = Captured {
+            udp: true,
+            ..Captured::default()
+        };
+        enrolled.insert("1".to_owned(), with_udp);
         let changes = reconcile(&enrolled, &BTreeSet::new(), &pods, &namespaces);
         assert_eq!(changes, expected);
     }

@@ -36,6 +36,9 @@ pub(super) struct Record {
     /// What of it is left alone.
     #[serde(default)]
     pub(super) exclusions: Exclusions,
+    /// Whether its UDP is captured.
+    #[serde(default)]
+    pub(super) udp: bool,
 }
 
 impl Record {
@@ -56,6 +59,7 @@ impl Record {
             ips: ips.to_vec(),
             dns_capture: pod.dns_capture,
             exclusions: pod.exclusions,
+            udp: pod.udp,
         })
     }
 
@@ -179,6 +183,7 @@ mod tests {
                 outbound_ranges: ["fd00::/8".parse().expect("a range")].into(),
                 ..Exclusions::default()
             },
+            udp: true,
             ..Pod::default()
         };
         let netns = Path::new("/proc/self/ns/net");
@@ -208,9 +213,11 @@ mod tests {
         let mut written = serde_json::to_value(record("u")).expect("JSON");
         let fields = written.as_object_mut().expect("fields");
         fields.remove("exclusions").expect("they were there");
+        fields.remove("udp").expect("it was there");
         fs::write(folder.path().join("u.json"), written.to_string()).expect("written");
         let read = Records::open(folder.path()).expect("read").all();
         assert_eq!(read[0].exclusions, Exclusions::default());
+        assert!(!read[0].udp);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::capture::Options;
 use crate::config::{self, Config, NodeLocal};
 use crate::connections::Connections;
 use crate::discovery::{self, Discovery};
-use crate::proxy::{Limits, Listeners, Settings, Shared, dns};
+use crate::proxy::{Limits, Listeners, Settings, Shared, dns, udp};
 use crate::workloads::{
     Announced, Host, Kind, Machine, MachineError, Manager, Origin, Summary, Surroundings, follow,
 };
@@ -57,6 +57,7 @@ pub async fn run(
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     dns::describe();
+    udp::describe();
     let machine = config.machine.as_ref().map(|it| machine(it, &config));
     let machine = machine.transpose()?;
     let whose = whose(&config)?;
@@ -151,6 +152,7 @@ fn machine(of: &config::Machine, config: &Config) -> Result<Machine, MachineErro
     };
     let options = Options {
         machine: true,
+        udp: false,
         dns: config.dns.capture,
         exclusions: of.exclusions.clone(),
     };
@@ -190,6 +192,9 @@ fn settings(config: &Config) -> Settings {
                 mark: Some(config.pods.packet_mark),
             }),
         },
+        udp: udp::Settings {
+            idle: config.udp.idle,
+        },
     }
 }
 
@@ -203,6 +208,7 @@ fn origin(config: &Config) -> Origin {
             connections: config.limits.connections_per_pod,
             hbone_connections: config.limits.hbone_connections_per_pod,
             dns_queries: config.dns.queries_per_pod,
+            udp_flows: config.udp.flows_per_pod,
         },
         grace: config.drain.grace,
     }

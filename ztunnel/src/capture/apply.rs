@@ -53,7 +53,11 @@ pub fn yield_traffic(netns: &Netns) -> Result<(), Error> {
 /// # Errors
 /// When the kernel refuses.
 pub fn remove(netns: &Netns) -> Result<(), Error> {
-    inside(netns, || unset(&redirection(&Options::default())))
+    let all = Options {
+        udp: true,
+        ..Options::default()
+    };
+    inside(netns, || unset(&redirection(&all)))
 }
 
 /// What is missing of the redirection of the pod in `netns`, one line each.
@@ -99,11 +103,10 @@ fn inside<T>(netns: &Netns, work: impl FnOnce() -> Result<T, netlink::Error>) ->
 /// The table comes last: from its moment on there is a way back for replies.
 fn set(wanted: &Redirection) -> Result<(), netlink::Error> {
     let mut routes = route::Handle::open()?;
-    for (route, policy) in wanted.routes.iter().zip(&wanted.policies) {
-        if !has(policy.family) {
-            continue;
-        }
+    for route in wanted.routes.iter().filter(|route| has(family(route))) {
         routes.add_route(route)?;
+    }
+    for policy in wanted.policies.iter().filter(|it| has(it.family)) {
         routes.add_rule(policy)?;
     }
     nft::Handle::open()?.replace(&wanted.table)
@@ -113,30 +116,33 @@ fn set(wanted: &Redirection) -> Result<(), netlink::Error> {
 fn unset(wanted: &Redirection) -> Result<(), netlink::Error> {
     nft::Handle::open()?.remove(wanted.table.family, &wanted.table.name)?;
     let mut routes = route::Handle::open()?;
-    for (route, policy) in wanted.routes.iter().zip(&wanted.policies) {
-        for removed in [routes.delete_rule(policy), routes.delete_route(route)] {
-            match removed {
-                Err(error) if !error.is_absent() && error.errno != Errno::EAFNOSUPPORT => {
-                    return Err(error);
-                }
-                _ => {}
-            }
-        }
+    for policy in &wanted.policies {
+        gone(routes.delete_rule(policy))?;
+    }
+    for route in &wanted.routes {
+        gone(routes.delete_route(route))?;
     }
     Ok(())
+}
+
+/// What was not there is gone as well.
+fn gone(removed: Result<(), netlink::Error>) -> Result<(), netlink::Error> {
+    match removed {
+        Err(error) if !error.is_absent() && error.errno != Errno::EAFNOSUPPORT => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn missing(wanted: &Redirection) -> Result<Vec<String>, netlink::Error> {
     let mut lines = nft::Handle::open()?.differences(&wanted.table)?;
     let mut routes = route::Handle::open()?;
     let policies = routes.policy_rules()?;
-    for (route, policy) in wanted.routes.iter().zip(&wanted.policies) {
-        if !has(policy.family) {
-            continue;
-        }
+    for policy in wanted.policies.iter().filter(|it| has(it.family)) {
         if !policies.contains(policy) {
             lines.push(format!("rule {policy} is missing"));
         }
+    }
+    for route in wanted.routes.iter().filter(|route| has(family(route))) {
         let held = routes.routes(route.table)?;
         if !held
             .iter()
@@ -146,6 +152,10 @@ fn missing(wanted: &Redirection) -> Result<Vec<String>, netlink::Error> {
         }
     }
     Ok(lines)
+}
+
+fn family(route: &route::Route) -> route::Ip {
+    route::Ip::of(route.to.addr())
 }
 
 /// Without IPv6 in the pod there is nothing to route; the packet filter's rules for it do no harm.

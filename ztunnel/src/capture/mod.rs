@@ -1,10 +1,11 @@
-//! How a pod's TCP traffic is led through the node proxy, without the pod's knowledge.
+//! How a pod's TCP traffic, and its UDP if it asks for that, is led through the node proxy, without the pod's knowledge.
 //!
 //! `rules` says what is to be, as plain data; [`apply`] makes it so in a pod's network namespace. All of it is
 //! netlink: no program is run.
 
 mod apply;
 mod exclusions;
+mod flows;
 mod rules;
 
 pub use apply::{

@@ -15,7 +15,7 @@ use ambit_net::netlink::route::{Ip, PolicyRule, Route};
 use ambit_net::sys::PROXY_MARK;
 use ipnet::IpNet;
 
-use super::exclusions;
+use super::{exclusions, flows};
 
 /// Where captured outbound connections go.
 pub const OUTBOUND_PORT: u16 = 15001;
@@ -34,12 +34,12 @@ pub const PROBE_V6: Ipv6Addr = Ipv6Addr::new(
 );
 
 /// On every packet of the proxy's sockets.
-const PROXY: Mark = Mark {
+pub(super) const PROXY: Mark = Mark {
     value: PROXY_MARK,
     mask: 0xfff,
 };
 /// On connections of the proxy to the pod, and on their replies.
-const REPLIES: Mark = Mark {
+pub(super) const REPLIES: Mark = Mark {
     value: 0x111,
     mask: 0xfff,
 };
@@ -62,12 +62,14 @@ pub struct Options {
     pub machine: bool,
     /// DNS too, unless port 53 is left alone.
     pub dns: bool,
+    /// All other UDP too.
+    pub udp: bool,
     /// What of the pod's traffic is left alone.
     pub exclusions: Exclusions,
 }
 
 impl Options {
-    fn captures_dns(&self) -> bool {
+    pub(super) fn captures_dns(&self) -> bool {
         self.dns && !self.exclusions.outbound_ports.contains(&53)
     }
 }
@@ -103,13 +105,18 @@ pub fn redirection(options: &Options) -> Redirection {
     if options.captures_dns() {
         table = table.chain(dns_zone_in());
     }
-    let table = table.chain(mark_in()).chain(mark_out());
-    led_back(
-        table
-            .chain(inbound(options))
-            .chain(outbound(options))
-            .chain(guard(options)),
-    )
+    let table = table.chain(mark_in(options.udp)).chain(mark_out());
+    let table = table
+        .chain(inbound(options))
+        .chain(outbound(options))
+        .chain(guard(options));
+    if !options.udp {
+        return led_back(table, &[REPLIES]);
+    }
+    let table = table
+        .chain(flows::outbound(options))
+        .chain(flows::inbound(&options.exclusions));
+    led_back(table, &[REPLIES, flows::CAPTURED])
 }
 
 /// What is left of it while a pod leaves: connections that are translated stay so for as long as there are chains that
@@ -117,22 +124,27 @@ pub fn redirection(options: &Options) -> Redirection {
 #[must_use]
 pub fn yielding() -> Redirection {
     let table = Table::new(Family::Inet, NAME).chain(zones_out(&Options::default()));
-    let table = table.chain(mark_in()).chain(mark_out());
-    led_back(table.chain(inbound_hook()).chain(outbound_hook()))
+    let table = table.chain(mark_in(false)).chain(mark_out());
+    led_back(
+        table.chain(inbound_hook()).chain(outbound_hook()),
+        &[REPLIES],
+    )
 }
 
-/// With the routes by which replies return.
-fn led_back(table: Table) -> Redirection {
-    let policy = |family| PolicyRule {
-        family,
-        mark: Some(REPLIES),
-        table: TABLE,
-        priority: Some(PRIORITY),
-    };
+/// With the routes by which packets with these marks come to the proxy, wherever they are going.
+fn led_back(table: Table, marks: &[Mark]) -> Redirection {
+    let policies = marks.iter().flat_map(|mark| {
+        Ip::BOTH.map(|family| PolicyRule {
+            family,
+            mark: Some(*mark),
+            table: TABLE,
+            priority: Some(PRIORITY),
+        })
+    });
     let local = |family| Route::default(family).dev("lo").local().table(TABLE);
     Redirection {
         table,
-        policies: Ip::BOTH.map(policy).to_vec(),
+        policies: policies.collect(),
         routes: Ip::BOTH.map(local).to_vec(),
     }
 }
@@ -170,14 +182,20 @@ pub fn host(pods: impl IntoIterator<Item = IpAddr>) -> Table {
 }
 
 /// What the proxy sends to the pod arrives over `lo`, possibly from a caller's address. The reply is routed by its mark.
-fn mark_in() -> Chain {
-    Chain::base(
+fn mark_in(with_udp: bool) -> Chain {
+    let chain = Chain::base(
         "mark-in",
         ChainKind::Filter,
         Hook::Prerouting,
         priority::MANGLE,
-    )
-    .rule(
+    );
+    // What the proxy answers to the pod is of the pod's own flow, and not one that it has opened.
+    let chain = if with_udp {
+        chain.rule(udp().reply().accept().comment("answers of the proxy"))
+    } else {
+        chain
+    };
+    chain.rule(
         Rule::new()
             .mark(PROXY)
             .set_connection_mark(REPLIES)
@@ -329,13 +347,23 @@ fn zones_out(options: &Options) -> Chain {
                 .comment("DNS of the proxy, in a zone of its own"),
         );
     }
-    chain.rule(
+    chain = chain.rule(
         tcp()
             .mark(PROXY)
             .output("lo")
             .action(Action::OriginalZone(PROXY_ZONE))
             .comment("connections of the proxy to the pod, in a zone of their own"),
-    )
+    );
+    if options.udp {
+        chain = chain.rule(
+            udp()
+                .mark(PROXY)
+                .output("lo")
+                .action(Action::OriginalZone(PROXY_ZONE))
+                .comment("flows of the proxy to the pod, likewise"),
+        );
+    }
+    chain
 }
 
 fn dns_zone_in() -> Chain {
@@ -357,7 +385,7 @@ fn opening() -> Rule {
     tcp().opening()
 }
 
-fn udp() -> Rule {
+pub(super) fn udp() -> Rule {
     Rule::new().protocol(Protocol::Udp)
 }
 

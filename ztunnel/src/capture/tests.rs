@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::*;
 
 mod exclusions;
+mod flows;
 
 fn with_dns() -> Options {
     Options {
@@ -28,6 +29,7 @@ fn excluding() -> Options {
     Options {
         machine: false,
         dns: true,
+        udp: false,
         exclusions: Exclusions {
             inbound_ports: [80, 9090].into(),
             outbound_ports: [443].into(),
@@ -41,6 +43,7 @@ fn of_a_machine() -> Options {
     Options {
         machine: true,
         dns: true,
+        udp: false,
         exclusions: Exclusions {
             inbound_ports: [22].into(),
             ..Exclusions::default()
@@ -65,6 +68,14 @@ fn the_redirection_reads_as_documented() {
     assert_eq!(
         redirection(&of_a_machine()).to_string(),
         include_str!("golden/machine.txt")
+    );
+    let with_udp = Options {
+        udp: true,
+        ..excluding()
+    };
+    assert_eq!(
+        redirection(&with_udp).to_string(),
+        include_str!("golden/pod-udp.txt")
     );
     let pods = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(ip);
     assert_eq!(host(pods).to_string(), include_str!("golden/host.txt"));

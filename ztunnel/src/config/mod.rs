@@ -7,6 +7,7 @@
 mod dns;
 mod machine;
 mod process;
+mod udp;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use ambit_proxy::config::{ControlPlane, Drain, Known, Log, Mesh, Problems, S
 pub use dns::Dns;
 pub use machine::{Machine, WorkloadInfo};
 pub use process::{Limits, NodeLocal, Pods, Threads};
+pub use udp::Udp;
 
 use ambit_proxy::config::Reader;
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub machine: Option<Machine>,
     /// DNS of pods.
     pub dns: Dns,
+    /// UDP of pods.
+    pub udp: Udp,
     /// What peers and pods may use.
     pub limits: Limits,
     /// Worker threads.
@@ -87,6 +91,7 @@ impl Config {
             pods,
             machine,
             dns,
+            udp: Udp::read(reader),
             limits: Limits::read(reader),
             threads: Threads::read(reader),
             drain: Drain::read(reader),

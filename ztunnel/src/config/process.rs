@@ -221,6 +221,7 @@ impl Limits {
             answer_timeout: self.answer_timeout,
             expired_grace: self.expired_grace,
             idle_timeout: self.pool_idle,
+            takes_udp: true,
             ..hbone::Settings::default()
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::{Service, Workload};
-use ambit_core::plan::{Refusal, ResponseFlag};
+use ambit_core::plan::{Refusal, ResponseFlag, Transport};
 use ambit_net::relay::{self, Counters};
 use ambit_proxy::{Facts, dump};
 use ambit_telemetry::access::{Direction, Entry, Party};
@@ -24,6 +24,8 @@ use crate::proxy::Failure;
 pub struct Ends {
     /// Seen from the pod.
     pub direction: Direction,
+    /// What carries it.
+    pub transport: Transport,
     /// The client.
     pub source: SocketAddr,
     /// What it dialled, or where it arrived.
@@ -75,7 +77,12 @@ impl Details {
         }
     }
 
-    fn labels(&self, reporter: Reporter, response_flags: ResponseFlag) -> TrafficLabels<'_> {
+    fn labels(
+        &self,
+        reporter: Reporter,
+        transport: Transport,
+        response_flags: ResponseFlag,
+    ) -> TrafficLabels<'_> {
         TrafficLabels {
             reporter,
             source: self.source.as_deref(),
@@ -85,6 +92,7 @@ impl Details {
             destination_principal: self.destination_identity.as_ref(),
             service: self.service.as_deref().map(|s| (&s.key, &*s.name)),
             response_flags: response_flags.as_str(),
+            transport,
             security: self.security,
         }
     }
@@ -330,9 +338,11 @@ impl Open {
             Direction::Inbound => Reporter::Destination,
         };
         let local = details.security == Security::Local;
+        let transport = self.connection.ends.transport;
+        let series = |reporter| traffic.series(&details.labels(reporter, transport, flag));
         Reported {
-            own: traffic.series(&details.labels(own, flag)),
-            other: local.then(|| traffic.series(&details.labels(Reporter::Destination, flag))),
+            own: series(own),
+            other: local.then(|| series(Reporter::Destination)),
         }
     }
 
@@ -368,6 +378,7 @@ impl Open {
             waypoint: details.waypoint.as_ref(),
             hbone_addr: hbone_addr.map(|addr| addr as &dyn std::fmt::Display),
             service: details.service.as_deref().map(|s| &*s.key.name),
+            transport: ends.transport,
             security: (details.security == Security::Local).then(|| Security::Local.as_str()),
             bytes_sent,
             bytes_recv,

@@ -9,7 +9,7 @@ use ambit_core::identity::Identity;
 use ambit_core::index::Index;
 use ambit_core::model::Workload;
 use ambit_core::plan::{
-    Inbound, InboundPlan, Passthrough, Refusal, plan_inbound, plan_passthrough,
+    Inbound, InboundPlan, Passthrough, Refusal, Transport, plan_inbound, plan_passthrough,
 };
 
 /// What a connection to a pod says of itself, and what is known for sure.
@@ -19,6 +19,8 @@ pub struct Claim {
     pub local: Arc<str>,
     /// The caller's address.
     pub peer_addr: SocketAddr,
+    /// What carries it.
+    pub transport: Transport,
     /// How it arrived.
     pub asked: Asked,
 }
@@ -104,6 +106,7 @@ impl Planned {
                     peer_addr,
                     socket_destination: *socket,
                     authority,
+                    transport: claim.transport,
                     forwarded_host: forwarded_host.as_deref(),
                     forwarded_for: *forwarded_for,
                     caller: caller.as_deref(),
@@ -115,6 +118,7 @@ impl Planned {
                     local,
                     peer_addr,
                     destination: *destination,
+                    transport: claim.transport,
                 },
             )?,
         };

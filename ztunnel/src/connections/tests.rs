@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::index::{Change, Index};
-use ambit_core::plan::ResponseFlag;
+use ambit_core::plan::{ResponseFlag, Transport};
 use ambit_telemetry::access::Direction;
 
 use super::*;
@@ -26,6 +26,7 @@ fn tunnel(authority: &str) -> Claim {
     Claim {
         local: "Kubernetes//Pod/ns/server".into(),
         peer_addr: addr("10.0.0.1:40000"),
+        transport: Transport::Tcp,
         asked: Asked::Tunnel {
             peer: Arc::new(workload("client", "10.0.0.1").identity),
             socket: addr("10.0.0.2:15008"),
@@ -97,6 +98,7 @@ fn judgements() {
 
 fn ends() -> Ends {
     Ends {
+        transport: Transport::Tcp,
         direction: Direction::Inbound,
         source: addr("10.0.0.1:40000"),
         destination: addr("10.0.0.2:15008"),

@@ -96,6 +96,7 @@ impl Attempts {
             source,
             source_addr: ends.source,
             destination: ends.destination,
+            transport: ends.transport,
             local: &local,
             streams: &streams,
             hosts: &hosts,

@@ -1,4 +1,4 @@
-//! TCP to where a plan leads.
+//! TCP and UDP to where a plan leads.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use ambit_core::plan::InboundPlan;
 use ambit_net::sys::Sockets;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::{Failure, Settings};
 
@@ -37,6 +37,20 @@ pub(super) async fn application(
         written.map_err(|error| failed(plan.dial, error))?;
     }
     Ok(stream)
+}
+
+/// A socket that exchanges datagrams with the application that an inbound plan leads to, from the caller's address when that is of the same
+/// family.
+pub(super) fn datagrams(
+    sockets: &Sockets,
+    plan: &InboundPlan,
+    caller: IpAddr,
+    settings: &Settings,
+) -> Result<UdpSocket, Failure> {
+    let same_family = caller.is_ipv4() == plan.dial.is_ipv4();
+    let source = (settings.original_source && same_family).then_some(caller);
+    let socket = sockets.correspond_from(plan.dial, source);
+    socket.map_err(|error| failed(plan.dial, error))
 }
 
 async fn connect(

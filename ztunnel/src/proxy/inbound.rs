@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
+use ambit_core::plan::{Refusal, Transport};
 use ambit_net::hbone::server::{self, Connect};
 use ambit_net::relay::{Far, relay_tunnel};
 use ambit_net::revocation::Revoked;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::spawn_until_cut;
-use super::{Failure, PodProxy, details, dial, headers};
+use super::{Failure, PodProxy, details, dial, headers, udp};
 use crate::connections::{Asked, Claim, Ends, Open, Planned};
 
 /// Serves one connection and the tunnels in it.
@@ -28,6 +29,7 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
     };
     let ends = Ends {
         direction: Direction::Inbound,
+        transport: Transport::Tcp,
         source: client,
         destination: arrived_at,
         server_is_near: true,
@@ -88,6 +90,11 @@ async fn handshake(
 
 /// Serves one tunnel.
 async fn tunnel(proxy: Arc<PodProxy>, connect: Connect, peer: Arc<Identity>, ends: Ends) {
+    let transport = match connect.datagrams() {
+        None => Transport::Tcp,
+        Some(_) => Transport::Udp,
+    };
+    let ends = Ends { transport, ..ends };
     let open = proxy.shared.connections().open(ends);
     let result = carry(&proxy, &open, connect, peer).await;
     open.finish(&result);
@@ -99,8 +106,19 @@ async fn carry(
     connect: Connect,
     peer: Arc<Identity>,
 ) -> Result<(), Failure> {
-    let (server, planned, _permit) = match server(proxy, open, &connect, peer).await {
-        Ok(connected) => connected,
+    let admitted = admit(proxy, open, &connect, peer);
+    let (planned, _permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            connect.refuse(failure.status());
+            return Err(failure);
+        }
+    };
+    if connect.datagrams().is_some() {
+        return Box::pin(udp::tunnel::carry(proxy, open, connect, planned)).await;
+    }
+    let server = match server(proxy, open, &planned).await {
+        Ok(server) => server,
         Err(failure) => {
             connect.refuse(failure.status());
             return Err(failure);
@@ -120,22 +138,28 @@ async fn carry(
     }
 }
 
-/// Decides, and connects to the application.
-async fn server(
+/// Decides.
+fn admit(
     proxy: &PodProxy,
     open: &Open,
     connect: &Connect,
     peer: Arc<Identity>,
-) -> Result<(TcpStream, Planned, OwnedSemaphorePermit), Failure> {
+) -> Result<(Planned, OwnedSemaphorePermit), Failure> {
     let ends = open.ends();
+    let authority = match connect.datagrams() {
+        None => connect.authority().into(),
+        Some(Ok(asked)) => asked.to_string().into(),
+        Some(Err(error)) => return Err(Refusal::bad_request(error.to_string()).into()),
+    };
     let forwarded = headers::forwarded(connect.headers());
     let claim = Claim {
         local: proxy.pod.uid.clone(),
         peer_addr: ends.source,
+        transport: ends.transport,
         asked: Asked::Tunnel {
             peer,
             socket: ends.destination,
-            authority: connect.authority().into(),
+            authority,
             forwarded_host: forwarded.host.map(String::into_boxed_str),
             forwarded_for: forwarded.client,
             caller: headers::caller(connect.headers()),
@@ -151,12 +175,19 @@ async fn server(
         planned.authorize(&index, &claim)?;
         planned
     };
-    let permit = proxy.pod.admit(Direction::Inbound)?;
-    let (sockets, settings) = (&proxy.pod.sockets, proxy.shared.settings());
-    let dial = dial::application(sockets, &planned.plan, ends.source.ip(), settings);
-    let server = tokio::select! {
-        dialled = dial => dialled?,
-        closed = open.closed() => return Err(closed),
+    let permit = match ends.transport {
+        Transport::Tcp => proxy.pod.admit(Direction::Inbound)?,
+        Transport::Udp => proxy.pod.admit_flow(Direction::Inbound)?,
     };
-    Ok((server, planned, permit))
+    Ok((planned, permit))
+}
+
+/// Connects to the application.
+async fn server(proxy: &PodProxy, open: &Open, planned: &Planned) -> Result<TcpStream, Failure> {
+    let (sockets, settings) = (&proxy.pod.sockets, proxy.shared.settings());
+    let dial = dial::application(sockets, &planned.plan, open.ends().source.ip(), settings);
+    tokio::select! {
+        dialled = dial => dialled,
+        closed = open.closed() => Err(closed),
+    }
 }

@@ -5,14 +5,15 @@
 //! exactly as if a tunnel had arrived there.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ambit_core::index::Index;
 use ambit_core::model::{Service, Workload};
 use ambit_core::plan::Refusal;
 use tokio::net::TcpStream;
 
-use super::{Failure, PodProxy, dial};
-use crate::connections::{Asked, Claim, Open, judge};
+use super::{Failure, Pod, PodProxy, dial};
+use crate::connections::{Asked, Claim, Open, Planned, judge};
 
 /// Connects to the application in `workload`, as this proxy's pod.
 pub(super) async fn connect(
@@ -22,6 +23,24 @@ pub(super) async fn connect(
     destination: SocketAddr,
     service: Option<&Service>,
 ) -> Result<TcpStream, Failure> {
+    let (neighbour, admitted, client) = admit(proxy, open, workload, destination, service)?;
+    let settings = proxy.shared.settings();
+    let sockets = &neighbour.sockets;
+    let dialled = dial::application(sockets, &admitted.plan, client.ip(), settings).await;
+    if dialled.is_err() {
+        open.disclaim();
+    }
+    dialled
+}
+
+/// What this proxy's pod opens to `workload`, planned and authorized there: the pod, where in it to connect, and the client as the pod is to see it.
+pub(super) fn admit(
+    proxy: &PodProxy,
+    open: &Open,
+    workload: &Workload,
+    destination: SocketAddr,
+    service: Option<&Service>,
+) -> Result<(Arc<Pod>, Planned, SocketAddr), Failure> {
     let shared = &proxy.shared;
     let neighbour = shared.pod(&workload.uid).ok_or_else(|| {
         let (namespace, name) = (&workload.namespace, &workload.name);
@@ -33,6 +52,7 @@ pub(super) async fn connect(
     let claim = Claim {
         local: neighbour.uid.clone(),
         peer_addr: client,
+        transport: open.ends().transport,
         asked: Asked::Tunnel {
             peer: proxy.pod.identity()?.identity().clone(),
             socket: destination,
@@ -44,17 +64,7 @@ pub(super) async fn connect(
     };
     open.claim(claim.clone());
     let admitted = judge(&shared.index(), &claim)?;
-    let dialled = dial::application(
-        &neighbour.sockets,
-        &admitted.plan,
-        client.ip(),
-        shared.settings(),
-    )
-    .await;
-    if dialled.is_err() {
-        open.disclaim();
-    }
-    dialled
+    Ok((neighbour, admitted, client))
 }
 
 /// The client by an address of its pod, as a wire would show it: what else a pod calls itself is

@@ -19,6 +19,7 @@ mod outbound;
 mod passthrough;
 mod pod;
 mod shared;
+pub mod udp;
 
 #[cfg(test)]
 mod tests;
@@ -66,10 +67,12 @@ pub struct Listeners {
     pub each: u32,
     /// Captured DNS, if this runtime serves it.
     pub dns: Option<dns::Listeners>,
+    /// Captured UDP, if this runtime serves it.
+    pub udp: Option<udp::Listeners>,
 }
 
 impl Listeners {
-    /// Opens all but DNS in the pod's network namespace. Must be called inside a tokio runtime, which
+    /// Opens all but those of DNS and UDP in the pod's network namespace. Must be called inside a tokio runtime, which
     /// drives them from then on.
     ///
     /// # Errors
@@ -85,6 +88,7 @@ impl Listeners {
             hbone: open(HBONE_PORT, Listen::Hbone)?,
             each: 1,
             dns: None,
+            udp: None,
         })
     }
 }
@@ -118,6 +122,9 @@ impl PodProxy {
         accept::spawn(&proxy, hbone, LAST_WORDS, inbound::serve);
         if let Some(listeners) = listeners.dns {
             dns::spawn(&proxy, listeners);
+        }
+        if let Some(listeners) = listeners.udp {
+            udp::spawn(&proxy, listeners);
         }
         proxy
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ambit_core::model::Workload;
-use ambit_core::plan::{OutboundKind, OutboundPlan, Tunnel};
+use ambit_core::plan::{OutboundKind, OutboundPlan, Transport, Tunnel};
 use ambit_net::hbone::{Opening, Target};
 use ambit_net::relay::{Far, relay_tcp, relay_tunnel};
 use ambit_net::sys;
@@ -39,6 +39,7 @@ pub(super) async fn serve_to(
     };
     let open = proxy.shared.connections().open(Ends {
         direction: Direction::Outbound,
+        transport: Transport::Tcp,
         source: client,
         destination,
         server_is_near: false,
@@ -79,45 +80,80 @@ enum Upstream {
 
 /// Connects to where the plan leads, or to where the next plan leads.
 async fn connect(proxy: &PodProxy, open: &Open) -> Result<Upstream, Failure> {
-    let mut attempts = Attempts::default();
-    let mut failed: Option<(Details, Failure)> = None;
+    let mut tries = Tries::default();
     loop {
-        let (source, plan) = match (attempts.plan(proxy, open.ends()).await, failed.take()) {
-            (Ok(planned), _) => planned,
+        let (source, plan) = tries.next(proxy, open).await?;
+        match attempt(proxy, open, &source, &plan).await {
+            Ok(upstream) => {
+                open.describe(details::outbound(&source, &plan));
+                return Ok(upstream);
+            }
+            Err(failure) => tries.failed(open, &source, &plan, failure)?,
+        }
+    }
+}
+
+/// The plans that were tried.
+#[derive(Default)]
+pub(super) struct Tries {
+    attempts: Attempts,
+    failed: Option<(Details, Failure)>,
+}
+
+impl Tries {
+    /// Who connects, and where to.
+    ///
+    /// # Errors
+    /// Why it leads nowhere. Of endpoints that have failed, why the last one did.
+    pub(super) async fn next(
+        &mut self,
+        proxy: &PodProxy,
+        open: &Open,
+    ) -> Result<(Arc<Workload>, OutboundPlan), Failure> {
+        match (
+            self.attempts.plan(proxy, open.ends()).await,
+            self.failed.take(),
+        ) {
+            (Ok(planned), _) => Ok(planned),
             // No endpoint is left: why the last one failed says more.
             (Err(_), Some((details, failure))) => {
                 open.describe(details);
-                return Err(failure);
+                Err(failure)
             }
             (Err(refusal), None) => {
                 if let Some(source) = proxy.shared.index().workload(&proxy.pod.uid) {
                     open.describe(details::nowhere(source, open.ends().destination));
                 }
-                return Err(refusal.into());
+                Err(refusal.into())
             }
-        };
-        let details = details::outbound(&source, &plan);
-        match attempt(proxy, open, &source, &plan).await {
-            Ok(upstream) => {
-                open.describe(details);
-                return Ok(upstream);
-            }
-            Err(failure) => match &plan.workload {
-                Some(workload) if failure.may_retry() && plan.service.is_some() => {
-                    tracing::debug!(%failure, workload = %workload.uid, "trying another endpoint");
-                    let workload = failed_at_gateway(&plan, &failure).unwrap_or(workload);
-                    if !attempts.go_on_without(&plan, workload) {
-                        open.describe(details);
-                        return Err(failure);
-                    }
-                    failed = Some((details, failure));
-                }
-                _ => {
-                    open.describe(details);
-                    return Err(failure);
-                }
-            },
         }
+    }
+
+    /// A plan has failed. What it led to is left out of the next one.
+    ///
+    /// # Errors
+    /// There is to be no other: why this one failed.
+    pub(super) fn failed(
+        &mut self,
+        open: &Open,
+        source: &Arc<Workload>,
+        plan: &OutboundPlan,
+        failure: Failure,
+    ) -> Result<(), Failure> {
+        let details = details::outbound(source, plan);
+        if let Some(workload) = &plan.workload
+            && failure.may_retry()
+            && plan.service.is_some()
+        {
+            tracing::debug!(%failure, workload = %workload.uid, "trying another endpoint");
+            let workload = failed_at_gateway(plan, &failure).unwrap_or(workload);
+            if self.attempts.go_on_without(plan, workload) {
+                self.failed = Some((details, failure));
+                return Ok(());
+            }
+        }
+        open.describe(details);
+        Err(failure)
     }
 }
 

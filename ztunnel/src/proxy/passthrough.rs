@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ambit_core::plan::Transport;
 use ambit_net::relay::relay_tcp;
 use ambit_net::sys;
 use ambit_telemetry::access::Direction;
@@ -32,6 +33,7 @@ pub(super) async fn serve_to(
     };
     let open = proxy.shared.connections().open(Ends {
         direction: Direction::Inbound,
+        transport: Transport::Tcp,
         source: client,
         destination,
         server_is_near: false,
@@ -55,6 +57,7 @@ async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Fail
     let claim = Claim {
         local: proxy.pod.uid.clone(),
         peer_addr: source,
+        transport: Transport::Tcp,
         asked: Asked::Plaintext { destination },
     };
     open.claim(claim.clone());

@@ -30,6 +30,7 @@ pub struct Pod {
     outbound: Arc<Semaphore>,
     hbone: Arc<Semaphore>,
     questions: Arc<Semaphore>,
+    flows: [Arc<Semaphore>; 2],
 }
 
 /// What a pod may have at a time.
@@ -41,6 +42,8 @@ pub struct Limits {
     pub hbone_connections: u32,
     /// DNS questions that are not answered yet, and DNS clients that are connected.
     pub dns_queries: u32,
+    /// Flows of UDP, each direction.
+    pub udp_flows: u32,
 }
 
 impl Pod {
@@ -59,6 +62,7 @@ impl Pod {
             outbound: semaphore(limits.connections),
             hbone: semaphore(limits.hbone_connections),
             questions: semaphore(limits.dns_queries),
+            flows: [limits.udp_flows; 2].map(semaphore),
         }
     }
 
@@ -124,6 +128,17 @@ impl Pod {
     pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let limit = self.limits.dns_queries;
         take(&self.questions, limit, "AMBIT_DNS_QUERIES_PER_POD")
+    }
+
+    /// Takes one of the pod's flows of UDP, for as long as the permit is held. They are apart from connections: anybody can begin
+    /// one in anybody's name.
+    pub(super) fn admit_flow(&self, direction: Direction) -> Result<OwnedSemaphorePermit, Failure> {
+        let [inbound, outbound] = &self.flows;
+        let flows = match direction {
+            Direction::Inbound => inbound,
+            Direction::Outbound => outbound,
+        };
+        take(flows, self.limits.udp_flows, "AMBIT_UDP_FLOWS_PER_POD")
     }
 
     /// HBONE connections from peers, handshakes included.

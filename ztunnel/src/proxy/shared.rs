@@ -12,7 +12,7 @@ use ambit_proxy::{Hosts, Published};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-use super::{Handshakes, Pod, dns};
+use super::{Handshakes, Pod, dns, udp};
 use crate::connections::Connections;
 
 /// How pods are served.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub outbound_policy: OutboundTrafficPolicy,
     /// DNS of pods.
     pub dns: dns::Settings,
+    /// UDP of pods.
+    pub udp: udp::Settings,
 }
 
 type Pods = HashMap<Arc<str>, Arc<Pod>>;

@@ -9,7 +9,7 @@ use ambit_net::ca::{CertificateStore, Wanted};
 use ambit_net::sys::{Netns, Sockets};
 
 use super::announced::{Announced, Entry, Serving};
-use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared, dns};
+use crate::proxy::{Limits, Listeners, Pod, PodProxy, Shared, dns, udp};
 use ambit_proxy::Drain;
 use ambit_proxy::Workers;
 
@@ -72,15 +72,18 @@ impl Host {
             self.origin.limits,
         ));
         let mut opened = Vec::new();
-        // One worker is enough for a pod's DNS, and spares the others its sockets.
+        // One worker is enough for a pod's DNS and UDP, and spares the others its sockets.
         let workers = self.workers.handles();
-        let for_dns = entry.announced.netns.inode() % workers.len() as u64;
+        let for_datagrams = entry.announced.netns.inode() % workers.len() as u64;
         for (number, handle) in (0..).zip(workers) {
             let _inside = handle.enter();
             let mut listeners = (self.listen)(&pod)?;
             listeners.each = u32::try_from(workers.len()).unwrap_or(u32::MAX);
-            if self.origin.dns && number == for_dns {
-                listeners.dns = Some(dns::Listeners::open(&pod)?);
+            if number == for_datagrams {
+                if self.origin.dns {
+                    listeners.dns = Some(dns::Listeners::open(&pod)?);
+                }
+                listeners.udp = Some(udp::Listeners::open(&pod)?);
             }
             opened.push(listeners);
         }

@@ -44,6 +44,7 @@ fn anywhere(_: &Pod) -> io::Result<Listeners> {
         hbone: listen()?,
         each: 1,
         dns: None,
+        udp: None,
     })
 }
 
@@ -62,6 +63,7 @@ fn manager(world: &World, listen: Listen) -> Manager {
                 connections: 10,
                 hbone_connections: 10,
                 dns_queries: 10,
+                udp_flows: 10,
             },
             grace: Duration::from_secs(5),
         },
@@ -345,6 +347,7 @@ fn on_loopback(_: &Pod) -> io::Result<Listeners> {
         hbone: listen(HBONE_PORT)?,
         each: 1,
         dns: None,
+        udp: None,
     })
 }
 

@@ -38,6 +38,7 @@ fn a_pod_with_all_it_belongs_to() {
 fn variations_of_the_pod() {
     type Probe = fn(&Workload) -> String;
     let tunnel: Probe = |w| format!("{:?}", w.tunnel_protocol);
+    let udp: Probe = |w| w.takes_udp.to_string();
     let health: Probe = |w| format!("{:?}", w.health);
     let owner: Probe = |w| format!("{:?} {}", w.workload_type, w.workload_name);
     let canonical: Probe = |w| format!("{} {}", w.canonical_name, w.canonical_revision);
@@ -56,6 +57,34 @@ fn variations_of_the_pod() {
         |ns: &str, name: &str| format!("Hostname({ns}/{name}.{ns}.svc.cluster.local) 15008");
     let cases: &[(&str, &str, String, Probe, &str)] = &[
         ("not captured", mark, String::new(), tunnel, "None"),
+        (
+            "captured, without a word on UDP",
+            mark,
+            mark.to_owned(),
+            udp,
+            "false",
+        ),
+        (
+            "captured, with UDP",
+            mark,
+            mark.replace("enabled", "enabled, ambit.dev/udp: enabled"),
+            udp,
+            "true",
+        ),
+        (
+            "another word on UDP",
+            mark,
+            mark.replace("enabled", "enabled, ambit.dev/udp: 'yes'"),
+            udp,
+            "false",
+        ),
+        (
+            "with UDP, and leaving",
+            mark,
+            mark.replace("enabled", "pending, ambit.dev/udp: enabled"),
+            udp,
+            "false",
+        ),
         (
             "captured no longer",
             mark,

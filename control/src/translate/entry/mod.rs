@@ -13,6 +13,7 @@ use ambit_core::addr::{NamespacedName, is_dns_name};
 use ambit_core::identity::Identity;
 use ambit_core::model::service::{IpFamilies, LoadBalancing, Mode};
 use ambit_core::model::{PortMapping, PortName, Service as MeshService, Vip};
+use ambit_core::plan::Transport;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -77,7 +78,8 @@ pub fn services(
     let spec = &entry.spec;
     let resolution = Resolution::of(spec)?;
     let own: Vec<Vip> = vips(spec, mesh)?;
-    let ports = of_ports(&spec.ports)?;
+    check_ports(&spec.ports)?;
+    let [tcp, udp] = [Transport::Tcp, Transport::Udp].map(|it| mappings(&spec.ports, it, |_| None));
     let identities = identities(spec)?;
     let mut services = Services::default();
     let Some(private) = private(spec, namespace, &mut services.notices) else {
@@ -115,7 +117,8 @@ pub fn services(
             name: name.into(),
             key,
             vips: network::on_all(chosen, objects, mesh),
-            ports: ports.clone(),
+            ports: tcp.clone(),
+            udp_ports: udp.clone(),
             subject_alt_names: identities.clone(),
             waypoint: waypoint.clone(),
             weighted_waypoints: weighted.clone(),
@@ -170,11 +173,11 @@ pub(crate) fn hosts(entry: &ServiceEntry) -> impl Iterator<Item = String> + '_ {
         .filter(move |host| is_host(host) && seen.insert(host.clone()))
 }
 
-/// The services, with their ports on this workload, of the entries that select it.
+/// The services, with their ports of this transport on this workload, of the entries that select it.
 pub(super) fn selecting(
     namespace: &str,
     metadata: &ObjectMeta,
-    port_on: impl Fn(&EntryPort) -> Option<u16>,
+    (transport, port_on): (Transport, impl Fn(&EntryPort) -> Option<u16>),
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<(NamespacedName, Vec<PortMapping>)> {
@@ -189,7 +192,7 @@ pub(super) fn selecting(
         for host in hosts(entry) {
             let key = NamespacedName::new(namespace, host);
             if other_claimant(&key, name, objects, mesh).is_none() {
-                found.push((key, mappings(&entry.spec.ports, &port_on)));
+                found.push((key, mappings(&entry.spec.ports, transport, &port_on)));
             }
         }
     }
@@ -283,7 +286,7 @@ fn vip(net: IpNet, mesh: &Mesh) -> Vip {
     }
 }
 
-fn of_ports(entries: &[EntryPort]) -> Result<Vec<PortMapping>, String> {
+fn check_ports(entries: &[EntryPort]) -> Result<(), String> {
     for (at, port) in entries.iter().enumerate() {
         for (field, number) in [
             ("number", Some(port.number)),
@@ -297,21 +300,20 @@ fn of_ports(entries: &[EntryPort]) -> Result<Vec<PortMapping>, String> {
             }
         }
     }
-    Ok(mappings(entries, |_| None))
+    Ok(())
 }
 
 /// Where the ports lead on a workload that may have its own for them.
 pub(super) fn mappings(
     entries: &[EntryPort],
+    transport: Transport,
     port_on: impl Fn(&EntryPort) -> Option<u16>,
 ) -> Vec<PortMapping> {
     entries
         .iter()
         .filter(|port| {
-            !port
-                .protocol
-                .as_deref()
-                .is_some_and(|it| it.eq_ignore_ascii_case("udp"))
+            let protocol = port.protocol.as_deref().unwrap_or_default();
+            protocol.eq_ignore_ascii_case("udp") == (transport == Transport::Udp)
         })
         .filter_map(|port| {
             let service_port = ports::valid(port.number)?;

@@ -9,12 +9,14 @@ use ambit_core::identity::Identity;
 use ambit_core::model::{
     Health, Locality, NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadType,
 };
+use ambit_core::plan::Transport;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
 use crate::translate::labels::{REDIRECTION, TUNNEL, annotation, label, selects};
+use crate::translate::workload::that_has_any;
 use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
 /// As which a WorkloadEntry runs that does not say.
@@ -60,13 +62,20 @@ pub fn endpoints(
         )
         .into()
     };
-    let own_ports = |endpoint: &WorkloadEntrySpec| {
-        mappings(&spec.ports, |port: &EntryPort| {
-            named(endpoint, port.name.as_deref())
+    // What it serves these hosts on, by TCP and by UDP.
+    let serves = |endpoint: &WorkloadEntrySpec, hosts: &BTreeSet<NamespacedName>| {
+        [Transport::Tcp, Transport::Udp].map(|transport| {
+            let ports = mappings(&spec.ports, transport, |port: &EntryPort| {
+                named(endpoint, port.name.as_deref())
+            });
+            let services = hosts.iter().map(|key| (key.clone(), ports.clone()));
+            services.collect()
         })
     };
     // One address may be there again, with other ports.
-    let make = |endpoint: &WorkloadEntrySpec, earlier: &[WorkloadEntrySpec], services| {
+    let make = |endpoint: &WorkloadEntrySpec,
+                earlier: &[WorkloadEntrySpec],
+                [services, udp_ports]: [_; 2]| {
         let same = earlier.iter().filter(|it| it.address == endpoint.address);
         let address = endpoint.address.as_deref().unwrap_or_default();
         let labels = ObjectMeta {
@@ -79,6 +88,7 @@ pub fn endpoints(
             name,
             metadata: &labels,
             services,
+            udp_ports,
         };
         about.workload(endpoint, resolution == Resolution::Dns, objects, mesh)
     };
@@ -91,15 +101,13 @@ pub fn endpoints(
                     address: Some(key.name.to_string()),
                     ..WorkloadEntrySpec::default()
                 };
-                make(&endpoint, &[], vec![(key.clone(), own_ports(&endpoint))])
+                make(&endpoint, &[], serves(&endpoint, &[key.clone()].into()))
             })
             .collect();
     }
     let all = spec.endpoints.iter().enumerate();
     all.map(|(at, endpoint)| {
-        let ports = own_ports(endpoint);
-        let services = served.iter().map(|key| (key.clone(), ports.clone()));
-        let made = make(endpoint, &spec.endpoints[..at], services.collect());
+        let made = make(endpoint, &spec.endpoints[..at], serves(endpoint, &served));
         made.map_err(|why| format!("spec.endpoints[{at}].{why}"))
     })
     .collect()
@@ -117,27 +125,23 @@ pub fn translate(
     mesh: &Mesh,
 ) -> Result<Workload, String> {
     let metadata = labelled(entry);
-    let mut services = selecting(
-        namespace,
-        &metadata,
-        |port| named(&entry.spec, port.name.as_deref()),
-        objects,
-        mesh,
-    );
-    services.extend(of_kubernetes(
-        namespace,
-        &metadata,
-        &entry.spec,
-        objects,
-        mesh,
-    ));
-    services.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let [services, udp_ports] = [Transport::Tcp, Transport::Udp].map(|transport| {
+        let own = |port: &EntryPort| named(&entry.spec, port.name.as_deref());
+        let mut services = selecting(namespace, &metadata, (transport, own), objects, mesh);
+        let spec = &entry.spec;
+        services.extend(of_kubernetes(
+            namespace, &metadata, spec, transport, objects, mesh,
+        ));
+        services.sort_by(|(a, _), (b, _)| a.cmp(b));
+        services
+    });
     let about = About {
         uid: uid(namespace, name, mesh),
         namespace,
         name,
         metadata: &metadata,
         services,
+        udp_ports,
     };
     let workload = about.workload(&entry.spec, true, objects, mesh);
     let mut workload = workload.map_err(|why| format!("spec.{why}"))?;
@@ -162,6 +166,7 @@ fn of_kubernetes(
     namespace: &str,
     metadata: &ObjectMeta,
     spec: &WorkloadEntrySpec,
+    transport: Transport,
     objects: &Objects,
     mesh: &Mesh,
 ) -> Vec<(NamespacedName, Vec<PortMapping>)> {
@@ -173,7 +178,7 @@ fn of_kubernetes(
             selector.is_some_and(|selector| selects(selector, metadata))
         })
         .map(|(name, found)| {
-            let own = ports::of_entry(found, |port| named(spec, port));
+            let own = ports::of_entry(found, |port| named(spec, port), transport);
             (mesh.service_key(namespace, name), own)
         })
         .collect()
@@ -190,6 +195,7 @@ struct About<'a> {
     name: &'a str,
     metadata: &'a ObjectMeta,
     services: Vec<(NamespacedName, Vec<PortMapping>)>,
+    udp_ports: Vec<(NamespacedName, Vec<PortMapping>)>,
 }
 
 impl About<'_> {
@@ -267,6 +273,8 @@ impl About<'_> {
             authorization_policies: Vec::new(),
             health: Health::Healthy,
             services: self.services,
+            udp_ports: that_has_any(self.udp_ports),
+            takes_udp: false,
             application_tunnel: None,
             locality: locality(spec.locality.as_deref().unwrap_or_default()),
             network_mode: NetworkMode::Standard,

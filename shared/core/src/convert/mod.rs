@@ -11,6 +11,7 @@ mod policy;
 mod service;
 #[cfg(test)]
 mod tests;
+mod udp;
 mod workload;
 
 pub use address::{Address, address_change, authorization_change, decode_address, policy_key};

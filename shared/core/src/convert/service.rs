@@ -7,6 +7,7 @@ use proto::load_balancing as lb;
 
 use super::error::{At, ConvertError, each, known, port};
 use super::gateway::{gateway, port_mapping, service_key, vip};
+use super::udp;
 use crate::identity::Identity;
 use crate::model::service::{Mode, Scope};
 use crate::model::{
@@ -37,6 +38,7 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
         key: service_key("namespace, hostname", &wire.namespace, &wire.hostname)?,
         vips: each("addresses", &wire.addresses, vip)?,
         ports: each("ports", &wire.ports, port_mapping)?,
+        udp_ports: udp::of_service(&wire.extensions)?,
         subject_alt_names: each("subject_alt_names", &wire.subject_alt_names, |name| {
             name.parse::<Identity>()
                 .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
@@ -131,6 +133,7 @@ fn extensions(service: &Service) -> Vec<proto::Extension> {
             }),
         });
     }
+    extensions.extend(udp::ports(udp::of(None, &service.udp_ports)));
     extensions
 }
 

@@ -551,6 +551,13 @@ mod strategies {
                 } else {
                     Health::Unhealthy
                 },
+                udp_ports: more
+                    .0
+                    .iter()
+                    .map(|(key, ports)| (key.clone(), of_udp(ports)))
+                    .filter(|(_, ports)| !ports.is_empty())
+                    .collect(),
+                takes_udp: more.4,
                 services: more.0.into_iter().collect(),
                 application_tunnel: more.2.map(|port| ApplicationTunnel { port }),
                 locality: place.2,
@@ -562,6 +569,15 @@ mod strategies {
                 capacity: more.3,
             },
         )
+    }
+
+    /// The same ports of UDP.
+    fn of_udp(ports: &[PortMapping]) -> Vec<PortMapping> {
+        let undeclared = |port: &PortMapping| PortMapping {
+            app_protocol: AppProtocol::Unknown,
+            ..*port
+        };
+        ports.iter().map(undeclared).collect()
     }
 
     pub(super) fn any_service() -> impl Strategy<Value = Service> {
@@ -614,6 +630,7 @@ mod strategies {
                         name,
                         key,
                         vips,
+                        udp_ports: of_udp(&ports),
                         ports,
                         subject_alt_names: vec![identity("ns", "san")],
                         waypoint,

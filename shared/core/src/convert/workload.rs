@@ -6,6 +6,7 @@ use ambit_proto::workload as proto;
 
 use super::error::{At, ConvertError, each, known, port};
 use super::gateway::{gateway, ip, ip_bytes, port_mapping, service_key};
+use super::udp;
 use crate::addr::NamespacedName;
 use crate::identity::Identity;
 use crate::model::{
@@ -73,6 +74,8 @@ fn workload(wire: &proto::Workload) -> Result<Workload, ConvertError> {
             proto::WorkloadStatus::Unhealthy => Health::Unhealthy,
         },
         services: services(wire)?,
+        udp_ports: udp::of_workload(&wire.extensions)?,
+        takes_udp: wire.extensions.iter().any(|it| it.name == udp::TAKEN),
         application_tunnel: application_tunnel(wire.application_tunnel.as_ref())
             .at("application_tunnel")?,
         locality: locality(wire.locality.as_ref()),
@@ -248,7 +251,7 @@ impl From<&Workload> for proto::Workload {
                 NetworkMode::HostNetwork => proto::NetworkMode::HostNetwork,
             }
             .into(),
-            extensions: Vec::new(),
+            extensions: udp::extensions_of(workload),
             capacity: (workload.capacity != 1).then_some(workload.capacity),
         }
     }

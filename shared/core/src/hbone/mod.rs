@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod baggage;
+pub mod datagram;
 pub mod forwarded;
 pub mod proxy_protocol;
 

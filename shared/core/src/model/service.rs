@@ -20,6 +20,8 @@ pub struct Service {
     pub vips: Vec<Vip>,
     /// Service ports. A target port of 0 means: the workload says.
     pub ports: Vec<PortMapping>,
+    /// Those of UDP, which may have numbers that those of TCP have too. Nothing is declared of what is spoken there.
+    pub udp_ports: Vec<PortMapping>,
     /// Identities its servers may show besides the workload's own.
     pub subject_alt_names: Vec<Identity>,
     /// Traffic to this service goes through here.

@@ -52,6 +52,10 @@ pub struct Workload {
     pub health: Health,
     /// The services it is an endpoint of, with the ports it serves them on.
     pub services: Vec<(NamespacedName, Vec<PortMapping>)>,
+    /// The UDP ports that it serves services on; those that it serves on none are left out.
+    pub udp_ports: Vec<(NamespacedName, Vec<PortMapping>)>,
+    /// It takes UDP in tunnels.
+    pub takes_udp: bool,
     /// Wrap application data in another protocol on the last hop.
     pub application_tunnel: Option<ApplicationTunnel>,
     /// Where it runs.
@@ -68,6 +72,14 @@ impl Workload {
         self.addresses
             .iter()
             .map(|ip| NetworkAddr::new(self.network.clone(), *ip))
+    }
+
+    /// The UDP ports that it serves a service on.
+    #[must_use]
+    pub fn udp_ports_of(&self, service: &NamespacedName) -> &[PortMapping] {
+        let mut all = self.udp_ports.iter();
+        let found = all.find(|(key, _)| key == service);
+        found.map_or(&[], |(_, ports)| ports)
     }
 
     /// Whether it runs on a node, and has its address from there.

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::target::{service_for, target_port};
+use super::target::{Port, Transport, service_for, target_port};
 use super::waypoint;
 use super::{Refusal, is_own_port};
 use crate::addr::NetworkAddr;
@@ -30,6 +30,8 @@ pub struct Inbound<'a> {
     pub socket_destination: SocketAddr,
     /// What it asks for.
     pub authority: &'a str,
+    /// What is to be carried.
+    pub transport: Transport,
     /// The `host` of its `forwarded` header: names the service in telemetry, nothing else.
     pub forwarded_host: Option<&'a str>,
     /// The `for` of its `forwarded` header; see `caller`.
@@ -40,6 +42,13 @@ pub struct Inbound<'a> {
 }
 
 impl Inbound<'_> {
+    fn port(&self, number: u16) -> Port {
+        Port {
+            transport: self.transport,
+            number,
+        }
+    }
+
     fn asking(&self) -> waypoint::Peer<'_> {
         waypoint::Peer {
             identity: self.peer,
@@ -114,7 +123,8 @@ pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan,
                 )));
             }
             let hint = inbound.forwarded_host;
-            (addr.port(), service_for(index, local, addr.port(), hint))
+            let asked = inbound.port(addr.port());
+            (addr.port(), service_for(index, local, asked, hint))
         }
         Authority::Host(host, port) => {
             let (service, port) = by_hostname(index, local, host, *port)?;
@@ -126,7 +136,10 @@ pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan,
             "port {port} is the node proxy's own; a tunnel cannot lead to it"
         )));
     }
-    waypoint::require(index, local, port, Some(inbound.asking()))?;
+    if inbound.transport == Transport::Udp {
+        takes_udp(local)?;
+    }
+    waypoint::require(index, local, inbound.port(port), Some(inbound.asking()))?;
     let called = called_by(index, inbound, port)?;
     let tunnel = local.application_tunnel;
     let dial_port = tunnel.and_then(|tunnel| tunnel.port).unwrap_or(port);
@@ -150,11 +163,27 @@ pub fn plan_inbound(index: &Index, inbound: &Inbound<'_>) -> Result<InboundPlan,
     })
 }
 
+/// Only who has asked for it is sent UDP by tunnels.
+fn takes_udp(local: &Workload) -> Result<(), Refusal> {
+    let refuse = |why: &str| {
+        let (namespace, name) = (&local.namespace, &local.name);
+        Err(Refusal::unavailable(format!("{namespace}/{name} {why}")))
+    };
+    if !local.takes_udp {
+        return refuse("takes no UDP from tunnels; its annotation ambit.dev/udp is not enabled");
+    }
+    if local.application_tunnel.is_some() {
+        return refuse("is told of its callers by the PROXY protocol, which UDP has no place for");
+    }
+    Ok(())
+}
+
 /// The caller that a waypoint speaks for. What anybody else says is as if it were not said.
 fn called_by(index: &Index, inbound: &Inbound<'_>, port: u16) -> Result<Option<Caller>, Refusal> {
     let Some(text) = inbound.caller else {
         return Ok(None);
     };
+    let port = inbound.port(port);
     if !waypoint::speaks_for_callers(index, inbound.local, port, inbound.asking()) {
         return Ok(None);
     }
@@ -199,9 +228,13 @@ fn answers_for(index: &Index, local: &Workload, asked: SocketAddr) -> bool {
     if let Some(service) = index.service_at(&addr, &local.namespace) {
         return waypoint::is_instance_of_any(index, service, local);
     }
+    let port = Port {
+        transport: Transport::Tcp,
+        number: asked.port(),
+    };
     index
         .workload_at(&addr)
-        .is_some_and(|workload| waypoint::may_reach(index, workload, asked.port(), local))
+        .is_some_and(|workload| waypoint::may_reach(index, workload, port, local))
 }
 
 /// The service of this hostname that the pod is an endpoint of, and the pod's port for it.

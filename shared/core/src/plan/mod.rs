@@ -30,10 +30,10 @@ pub use outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel, plan_outbo
 pub use passthrough::{Passthrough, plan_passthrough};
 pub use policy::{OutboundTrafficPolicy, OutboundTrafficPolicyError};
 pub use refusal::{Refusal, ResponseFlag};
-pub use target::{is_on_the_network_of, target_port};
+pub use target::{Transport, is_on_the_network_of, target_port};
 pub use waypoint::is_instance;
 
-/// Captured outbound TCP arrives here.
+/// Captured outbound TCP and UDP arrive here.
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Captured inbound plaintext arrives here.
 pub const PASSTHROUGH_PORT: u16 = 15006;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::network::Gateway;
 use super::planner::Planner;
-use super::{OutboundTrafficPolicy, Refusal, is_own_port};
+use super::{OutboundTrafficPolicy, Refusal, Transport, is_own_port};
 use crate::addr::NetworkAddr;
 use crate::balance::Picker;
 use crate::hbone::Authority;
@@ -30,6 +30,8 @@ pub struct Outbound<'a> {
     pub source_addr: SocketAddr,
     /// What it dialled.
     pub destination: SocketAddr,
+    /// What carries it.
+    pub transport: Transport,
     /// Whether this node proxy serves that workload too, so that no wire lies between.
     pub local: &'a dyn Fn(&Workload) -> bool,
     /// Streams that the pod has to a peer at this address with these identities. Among the instances of
@@ -50,6 +52,7 @@ impl fmt::Debug for Outbound<'_> {
             .field("source", &self.source.uid)
             .field("source_addr", &self.source_addr)
             .field("destination", &self.destination)
+            .field("transport", &self.transport)
             .field("exclude", &self.exclude)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
@@ -115,7 +118,7 @@ pub enum Hop {
 ///
 /// # Errors
 /// A [`Refusal`] when it must not or cannot go anywhere. Traffic for something bound to a
-/// waypoint never goes around it.
+/// waypoint never goes around it; UDP, which waypoints do not carry, does not go there at all.
 pub fn plan_outbound(
     index: &Index,
     outbound: &Outbound<'_>,

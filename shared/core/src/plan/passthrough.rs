@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::inbound::{InboundPlan, caller};
-use super::target::service_for;
+use super::target::{Port, Transport, service_for};
 use super::{Refusal, is_own_port, waypoint};
 use crate::index::Index;
 use crate::model::Workload;
@@ -17,6 +17,8 @@ pub struct Passthrough<'a> {
     pub peer_addr: SocketAddr,
     /// What the caller dialled.
     pub destination: SocketAddr,
+    /// What carries it.
+    pub transport: Transport,
 }
 
 /// Decides what a plaintext connection leads to.
@@ -35,11 +37,15 @@ pub fn plan_passthrough(
             "{dial} is a port of the node proxy; plaintext cannot be passed on to it"
         )));
     }
-    waypoint::require(index, local, dial.port(), None)?;
+    let port = Port {
+        transport: passthrough.transport,
+        number: dial.port(),
+    };
+    waypoint::require(index, local, port, None)?;
     Ok(InboundPlan {
         dial,
         proxy_header: None,
-        service: service_for(index, local, dial.port(), None).cloned(),
+        service: service_for(index, local, port, None).cloned(),
         source: caller(index, local, passthrough.peer_addr).cloned(),
         caller: None,
     })

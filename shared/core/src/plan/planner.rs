@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
 use super::reasons::{Named, Ports};
-use super::target::{fitting, is_on_the_network_of, is_tunneled, target_port};
+use super::target::{
+    Port, Transport, fitting, is_on_the_network_of, takes, target_port, udp_target_port,
+};
 use super::waypoint::{self, Shown};
 use super::{Gateway, HBONE_PORT, Refusal, network};
 use crate::balance::{Picker, keep, pick, pick_less_busy};
@@ -14,7 +16,7 @@ use crate::hbone::Authority;
 use crate::identity::Identity;
 use crate::index::{Endpoint, Endpoints, Index, Target};
 use crate::model::service::Mode;
-use crate::model::{GatewayAddress, PortMapping, Service, Workload};
+use crate::model::{GatewayAddress, Service, Workload};
 
 /// The steps of one decision.
 pub(super) struct Planner<'a, P> {
@@ -45,7 +47,10 @@ impl<'a, P: Picker> Planner<'a, P> {
         at_address: Option<&Arc<Workload>>,
     ) -> Result<OutboundPlan, Refusal> {
         if let Some(gateway) = waypoint::for_service(self.index, service, self.outbound.source) {
-            let through = self.through_one(service, gateway);
+            let through = match self.outbound.transport {
+                Transport::Tcp => self.through_one(service, gateway),
+                Transport::Udp => Err(no_udp(&format_args!("service {}", service.key), gateway)),
+            };
             if through.is_ok() || !service.waypoint_bypass {
                 return through;
             }
@@ -57,15 +62,23 @@ impl<'a, P: Picker> Planner<'a, P> {
             };
         }
         let port = self.dialled.port();
-        if !service.ports.iter().any(|known| known.service_port == port) {
+        let (known, word) = match self.outbound.transport {
+            Transport::Tcp => (&service.ports, "port"),
+            Transport::Udp => (&service.udp_ports, "UDP port"),
+        };
+        if !known.iter().any(|known| known.service_port == port) {
             return Err(Refusal::unavailable(format!(
-                "service {} has no port {port}; it has {}",
+                "service {} has no {word} {port}; it has {}",
                 service.key,
-                Ports(service)
+                Ports(known)
             )));
         }
-        let (workload, target) =
-            self.endpoint(service, |ports| target_port(service, ports, port))?;
+        let (workload, target) = match self.outbound.transport {
+            Transport::Tcp => self.endpoint(service, |it| target_port(service, it.ports(), port)),
+            Transport::Udp => {
+                self.endpoint(service, |it| udp_target_port(service, it.workload(), port))
+            }
+        }?;
         self.plan_endpoint(&workload, target, service)
     }
 
@@ -94,9 +107,13 @@ impl<'a, P: Picker> Planner<'a, P> {
         service: &Arc<Service>,
     ) -> Result<OutboundPlan, Refusal> {
         let source = self.outbound.source;
-        match waypoint::for_endpoint(self.index, workload, target.port(), source) {
+        let port = self.port(target.port());
+        match waypoint::for_endpoint(self.index, workload, port, source) {
             Some(gateway) => {
                 let what = format_args!("port {} of {}", target.port(), Named(workload));
+                if port.transport == Transport::Udp {
+                    return Err(no_udp(&what, gateway));
+                }
                 self.through(gateway, target, Some(workload), Some(service), &what)
             }
             None => self.direct(workload, target, Some(service)),
@@ -108,14 +125,24 @@ impl<'a, P: Picker> Planner<'a, P> {
         workload: &Arc<Workload>,
     ) -> Result<OutboundPlan, Refusal> {
         let source = self.outbound.source;
-        let port = self.dialled.port();
+        let port = self.port(self.dialled.port());
         let gateway = waypoint::for_workload(self.index, workload, port, source);
         match gateway {
             Some(gateway) => {
                 let what = format_args!("workload {}", Named(workload));
+                if port.transport == Transport::Udp {
+                    return Err(no_udp(&what, gateway));
+                }
                 self.through(gateway, self.dialled, Some(workload), None, &what)
             }
             None => self.direct(workload, self.dialled, None),
+        }
+    }
+
+    fn port(&self, number: u16) -> Port {
+        Port {
+            transport: self.outbound.transport,
+            number,
         }
     }
 
@@ -180,7 +207,7 @@ impl<'a, P: Picker> Planner<'a, P> {
     fn endpoint(
         &mut self,
         service: &Service,
-        port: impl Fn(&[PortMapping]) -> Option<u16>,
+        port: impl Fn(&Endpoint) -> Option<u16>,
     ) -> Result<(Arc<Workload>, SocketAddr), Refusal> {
         let how = &service.load_balancing;
         let (index, outbound, dialled) = (self.index, self.outbound, self.dialled);
@@ -208,7 +235,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         let (index, outbound, dialled) = (self.index, self.outbound, self.dialled);
         let endpoints = index.endpoints(&waypoint.key);
         let here = |it: &Endpoint| is_on_the_network_of(it.workload(), outbound.source);
-        let port = |ports: &[PortMapping]| Some(target_port(waypoint, ports, port).unwrap_or(port));
+        let port = |it: &Endpoint| Some(target_port(waypoint, it.ports(), port).unwrap_or(port));
         let picked = endpoints.and_then(|endpoints| {
             let knows =
                 |it: &Endpoint| pod.is_none_or(|pod| is_on_the_network_of(pod, it.workload()));
@@ -250,7 +277,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         let gateway = self.gateway(workload)?;
         // A pod that calls itself crosses no wire, whatever else is switched off.
         let itself = workload.uid == source.uid;
-        let tunneled = is_tunneled(workload);
+        let tunneled = takes(workload, self.outbound.transport);
         let served_here = tunneled
             && gateway.is_none()
             && !workload.native_tunnel
@@ -269,6 +296,11 @@ impl<'a, P: Picker> Planner<'a, P> {
                 hop: Hop::Workload,
                 gateway,
             })
+        } else if gateway.is_some() {
+            return Err(Refusal::unavailable(format!(
+                "{} is on another network and takes no UDP from tunnels; only tunnels go through a gateway",
+                Named(workload)
+            )));
         } else {
             return Ok(plain(target, Some(workload), service));
         };
@@ -310,7 +342,7 @@ fn able(
     outbound: &Outbound<'_>,
     dialled: SocketAddr,
     endpoint: &Endpoint,
-    port: impl Fn(&[PortMapping]) -> Option<u16>,
+    port: impl Fn(&Endpoint) -> Option<u16>,
 ) -> Option<SocketAddr> {
     let workload = endpoint.workload();
     if outbound.exclude.contains(&workload.uid) {
@@ -322,7 +354,15 @@ fn able(
     } else {
         address(index, outbound, dialled, workload)?
     };
-    Some(SocketAddr::new(ip, port(endpoint.ports())?))
+    Some(SocketAddr::new(ip, port(endpoint)?))
+}
+
+fn no_udp(bound: &dyn fmt::Display, gateway: &GatewayAddress) -> Refusal {
+    Refusal::unavailable(format!(
+        "{bound} is bound to waypoint {}, and waypoints carry no UDP; a service that is labelled \
+         ambit.dev/waypoint-bypass=allowed is sent it directly",
+        Shown(&gateway.destination)
+    ))
 }
 
 fn plain(

@@ -6,7 +6,7 @@ use super::network;
 use super::planner::Planner;
 use super::target::is_on_the_network_of;
 use crate::index::{Endpoint, Endpoints};
-use crate::model::{Service, Workload};
+use crate::model::{PortMapping, Service, Workload};
 
 impl<P> Planner<'_, P> {
     /// Why there is no endpoint.
@@ -65,14 +65,14 @@ impl fmt::Display for Named<'_> {
 }
 
 /// The ports of a service, for a reader.
-pub(super) struct Ports<'a>(pub(super) &'a Service);
+pub(super) struct Ports<'a>(pub(super) &'a [PortMapping]);
 
 impl fmt::Display for Ports<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.ports.is_empty() {
+        if self.0.is_empty() {
             return f.write_str("none");
         }
-        for (at, port) in self.0.ports.iter().enumerate() {
+        for (at, port) in self.0.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
             write!(f, "{comma}{}", port.service_port)?;
         }

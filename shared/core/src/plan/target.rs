@@ -6,20 +6,69 @@ use std::sync::Arc;
 use crate::index::Index;
 use crate::model::{NetworkMode, PortMapping, Service, TunnelProtocol, Workload};
 
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Transport {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP: a connection is a flow of datagrams between two addresses.
+    Udp,
+}
+
+impl Transport {
+    /// The word of metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port of a workload: TCP and UDP count theirs apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Port {
+    pub(super) transport: Transport,
+    pub(super) number: u16,
+}
+
 /// The workload's port behind a service port: what the workload itself says (named ports differ
 /// between pods), else what the service says.
 #[must_use]
 pub fn target_port(service: &Service, of_workload: &[PortMapping], port: u16) -> Option<u16> {
-    let mapped = |ports: &[PortMapping]| {
-        ports
-            .iter()
-            .find(|mapping| mapping.service_port == port && mapping.target_port != 0)
-            .map(|mapping| mapping.target_port)
-    };
-    mapped(of_workload).or_else(|| mapped(&service.ports))
+    mapped(of_workload, port).or_else(|| mapped(&service.ports, port))
 }
 
-/// Whether this port of a workload is one that it serves the service on.
+/// The same of UDP.
+pub(super) fn udp_target_port(service: &Service, workload: &Workload, port: u16) -> Option<u16> {
+    let own = workload.udp_ports_of(&service.key);
+    mapped(own, port).or_else(|| mapped(&service.udp_ports, port))
+}
+
+fn mapped(ports: &[PortMapping], port: u16) -> Option<u16> {
+    let mut all = ports.iter();
+    all.find(|mapping| mapping.service_port == port && mapping.target_port != 0)
+        .map(|mapping| mapping.target_port)
+}
+
+/// Whether this port of a workload is one that it serves the service on; `of_tcp` are its TCP ports for that.
+pub(super) fn serves(
+    service: &Service,
+    workload: &Workload,
+    of_tcp: &[PortMapping],
+    port: Port,
+) -> bool {
+    if port.transport == Transport::Tcp {
+        return serves_on(service, of_tcp, port.number);
+    }
+    let own = workload.udp_ports_of(&service.key).iter();
+    let mut ports = own.chain(&service.udp_ports);
+    ports.any(|it| udp_target_port(service, workload, it.service_port) == Some(port.number))
+}
+
+/// Whether this TCP port of a workload is one that it serves the service on.
 pub(super) fn serves_on(service: &Service, of_workload: &[PortMapping], port: u16) -> bool {
     let mut ports = of_workload.iter().chain(&service.ports);
     ports.any(|mapping| target_port(service, of_workload, mapping.service_port) == Some(port))
@@ -37,6 +86,11 @@ pub fn is_on_the_network_of(workload: &Workload, from: &Workload) -> bool {
 pub(super) fn is_tunneled(workload: &Workload) -> bool {
     workload.tunnel_protocol == TunnelProtocol::Hbone
         && workload.network_mode == NetworkMode::Standard
+}
+
+/// Whether it takes tunnels that carry this.
+pub(super) fn takes(workload: &Workload, transport: Transport) -> bool {
+    is_tunneled(workload) && (transport == Transport::Tcp || workload.takes_udp)
 }
 
 /// The workload's address for a client that dialled `dialled`: of that family when there is one,
@@ -70,7 +124,7 @@ pub(super) fn fitting(addresses: &[IpAddr], from: &Workload, dialled: IpAddr) ->
 pub(super) fn service_for<'a>(
     index: &'a Index,
     workload: &Workload,
-    port: u16,
+    port: Port,
     hint: Option<&str>,
 ) -> Option<&'a Arc<Service>> {
     let mut served: Option<&Arc<Service>> = None;
@@ -81,7 +135,7 @@ pub(super) fn service_for<'a>(
         if hint.is_some_and(|hint| hint == &*key.name) {
             return Some(service);
         }
-        if serves_on(service, ports, port) && served.is_none_or(|first| key < &first.key) {
+        if serves(service, workload, ports, port) && served.is_none_or(|first| key < &first.key) {
             served = Some(service);
         }
     }

@@ -13,7 +13,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::Refusal;
-use super::target::serves_on;
+use super::target::{Port, serves};
 use crate::addr::NetworkAddr;
 use crate::balance::Picker;
 use crate::identity::Identity;
@@ -64,7 +64,7 @@ pub(super) fn drawn<'a>(
 pub(super) fn for_workload<'a>(
     index: &'a Index,
     workload: &'a Workload,
-    port: u16,
+    port: Port,
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
     let own = own_binding(index, workload);
@@ -77,7 +77,7 @@ pub(super) fn for_workload<'a>(
 pub(super) fn for_endpoint<'a>(
     index: &'a Index,
     workload: &'a Workload,
-    port: u16,
+    port: Port,
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
     let first = required_bindings(index, workload, port).next()?;
@@ -85,7 +85,7 @@ pub(super) fn for_endpoint<'a>(
 }
 
 /// Whether this workload is the waypoint of a pod's port, of its own or of a service.
-pub(super) fn may_reach(index: &Index, workload: &Workload, port: u16, source: &Workload) -> bool {
+pub(super) fn may_reach(index: &Index, workload: &Workload, port: Port, source: &Workload) -> bool {
     own_binding(index, workload)
         .into_iter()
         .chain(service_bindings(index, workload, port))
@@ -96,7 +96,7 @@ pub(super) fn may_reach(index: &Index, workload: &Workload, port: u16, source: &
 fn service_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
-    port: u16,
+    port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
     bindings(index, workload, port).map(|(_, waypoint)| waypoint)
 }
@@ -105,7 +105,7 @@ fn service_bindings<'a>(
 fn required_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
-    port: u16,
+    port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
     let all = bindings(index, workload, port);
     all.filter(|(service, _)| !service.waypoint_bypass)
@@ -115,11 +115,11 @@ fn required_bindings<'a>(
 fn bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
-    port: u16,
+    port: Port,
 ) -> impl Iterator<Item = (&'a Service, &'a GatewayAddress)> + 'a {
     let served = workload.services.iter().filter_map(move |(key, ports)| {
         let service = index.service(key)?;
-        serves_on(service, ports, port).then_some(&**service)
+        serves(service, workload, ports, port).then_some(&**service)
     });
     served
         .filter(move |service| !is_instance_of_any(index, service, workload))
@@ -171,7 +171,7 @@ fn is_asked_by(index: &Index, local: &Workload, gateway: &GatewayAddress, peer: 
 pub(super) fn require(
     index: &Index,
     local: &Workload,
-    port: u16,
+    port: Port,
     peer: Option<Peer<'_>>,
 ) -> Result<(), Refusal> {
     let own = own_binding(index, local);
@@ -193,7 +193,8 @@ pub(super) fn require(
         None => &"a caller without an identity",
     };
     Err(Refusal::denied(format!(
-        "port {port} of {}/{} is bound to waypoint {}, and {caller} is not that waypoint",
+        "port {} of {}/{} is bound to waypoint {}, and {caller} is not that waypoint",
+        port.number,
         local.namespace,
         local.name,
         Shown(&gateway.destination),
@@ -205,7 +206,7 @@ pub(super) fn require(
 pub(super) fn speaks_for_callers(
     index: &Index,
     local: &Workload,
-    port: u16,
+    port: Port,
     peer: Peer<'_>,
 ) -> bool {
     own_binding(index, local)
@@ -215,10 +216,10 @@ pub(super) fn speaks_for_callers(
 }
 
 /// Whether any service is served on this port of a workload.
-fn serves_any(index: &Index, workload: &Workload, port: u16) -> bool {
+fn serves_any(index: &Index, workload: &Workload, port: Port) -> bool {
     workload.services.iter().any(|(key, ports)| {
         let service = index.service(key);
-        service.is_some_and(|service| serves_on(service, ports, port))
+        service.is_some_and(|service| serves(service, workload, ports, port))
     })
 }
 

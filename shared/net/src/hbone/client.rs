@@ -1,15 +1,18 @@
 //! One HBONE connection from the client's side: TCP, TLS, HTTP/2.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use ambit_core::hbone::datagram;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use h2::client::{Builder, SendRequest};
+use h2::ext::Protocol;
 use h2::{Ping, PingPong};
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -18,7 +21,7 @@ use super::expiry::Expiry;
 use super::io::{Flushing, deferred};
 use super::pool::{Slot, Way};
 use super::window::{Windows, windows};
-use super::{Error, Settings, Stage};
+use super::{CAPSULE_PROTOCOL, Error, Settings, Stage};
 use crate::sys::round_trip;
 use crate::tls::{self, Certified, Transport};
 
@@ -174,6 +177,22 @@ pub(super) fn connect_request(authority: &str, headers: HeaderMap) -> Result<Req
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// An extended CONNECT of `peer` for UDP to `target` (RFC 9298 section 3.4).
+pub(super) fn connect_udp_request(
+    peer: SocketAddr,
+    target: SocketAddr,
+    headers: HeaderMap,
+) -> Result<Request<()>, Error> {
+    let uri = format!("https://{peer}{}", datagram::path(target));
+    let mut request = connect_request(&uri, headers)?;
+    request
+        .extensions_mut()
+        .insert(Protocol::from_static(datagram::CONNECT_UDP));
+    let headers = request.headers_mut();
+    headers.insert(CAPSULE_PROTOCOL, HeaderValue::from_static("?1"));
     Ok(request)
 }
 

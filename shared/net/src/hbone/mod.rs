@@ -1,9 +1,10 @@
-//! HBONE: TCP streams inside HTTP/2 CONNECT inside mutual TLS.
+//! HBONE: TCP streams inside HTTP/2 CONNECT inside mutual TLS, and UDP inside CONNECT-UDP (RFC 9298).
 //!
 //! [`server`] accepts tunnels, [`Pool`] opens them; both end in a [`Stream`], which the relay
 //! joins with a TCP connection.
 
 mod client;
+mod datagrams;
 mod duplex;
 mod error;
 mod expiry;
@@ -13,6 +14,7 @@ pub mod server;
 mod stream;
 mod window;
 
+pub use datagrams::Datagrams;
 pub use duplex::{Duplex, DuplexReader, DuplexWriter};
 pub use error::{Error, Stage};
 pub(crate) use pool::Slot;
@@ -22,6 +24,9 @@ pub use stream::{Opening, Stream};
 
 /// The port of HBONE.
 pub const PORT: u16 = 15008;
+
+/// What a stream of capsules says of itself (RFC 9297 section 3.4).
+const CAPSULE_PROTOCOL: http::HeaderName = http::HeaderName::from_static("capsule-protocol");
 
 /// HTTP/2 and connection limits of both sides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Settings {
     pub streams_per_connection: usize,
     /// Connections to one peer over which streams are spread before they share.
     pub spread: usize,
+    /// Peers may ask for tunnels that carry UDP (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441 section 3).
+    pub takes_udp: bool,
     /// Bytes of request headers accepted.
     pub max_headers: u32,
     /// TCP connect, TLS and HTTP/2 handshake together.
@@ -63,6 +70,7 @@ impl Default for Settings {
             max_streams: 200,
             streams_per_connection: 100,
             spread: 2,
+            takes_udp: false,
             max_headers: 64 << 10,
             handshake_timeout: std::time::Duration::from_secs(10),
             answer_timeout: std::time::Duration::from_secs(20),

@@ -21,7 +21,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use h2::PingPong;
 use h2::client::SendRequest;
-use http::HeaderMap;
+use h2::ext::Protocol;
+use http::{HeaderMap, Request};
+use tokio::sync::watch;
 
 use super::client::{Dialed, Reached};
 use super::{Duplex, Error, Opening, PendingResponse, Settings, Stage, client};
@@ -63,6 +65,8 @@ pub(crate) struct Requests {
     opened: Arc<AtomicBool>,
     /// The place of the tunnel that the connection is in, if it is in one.
     outer: Option<Arc<Slot>>,
+    /// The peer's settings are known, or will not be.
+    settled: watch::Sender<bool>,
 }
 
 impl Carrier for Requests {
@@ -76,6 +80,14 @@ impl Carrier for Requests {
 }
 
 impl Requests {
+    /// Waits until the peer has said whether it carries UDP, and says so.
+    async fn takes_udp(&self) -> bool {
+        let mut settled = self.settled.subscribe();
+        // The sender is our own: it does not end.
+        let _ = settled.wait_for(|settled| *settled).await;
+        self.requests.is_extended_connect_protocol_enabled()
+    }
+
     /// Whether the peer has said that it takes nothing new, or the connection has ended.
     fn is_leaving(&self) -> bool {
         let mut requests = self.requests.clone();
@@ -113,10 +125,31 @@ impl Pool {
             target: target.clone(),
             gateway: None,
         };
-        self.open_by(way, certificate, authority, headers).await
+        let request = client::connect_request(authority, headers)?;
+        self.open_by(way, certificate, request).await
     }
 
-    /// The same by a connection to `target` that `gateway` relays, which is asked for `target`'s address and must prove to
+    /// Asks `target`, by way of `gateway` if one is given, for a tunnel that carries UDP to `destination`.
+    ///
+    /// # Errors
+    /// As [`Pool::open`] and [`Pool::open_through`], and when the peer carries no UDP.
+    pub async fn open_datagrams(
+        self: &Arc<Self>,
+        gateway: Option<&Target>,
+        target: &Target,
+        certificate: &Arc<Certified>,
+        destination: SocketAddr,
+        headers: HeaderMap,
+    ) -> Result<Opening, Error> {
+        let way = Way {
+            target: target.clone(),
+            gateway: gateway.cloned(),
+        };
+        let request = client::connect_udp_request(target.address, destination, headers)?;
+        self.open_by(way, certificate, request).await
+    }
+
+    /// As [`Pool::open`], by a connection to `target` that `gateway` relays, which is asked for `target`'s address and must prove to
     /// be who it is as well. It sees neither `authority` nor `headers`.
     ///
     /// # Errors
@@ -133,17 +166,16 @@ impl Pool {
             target: target.clone(),
             gateway: Some(gateway.clone()),
         };
-        self.open_by(way, certificate, authority, headers).await
+        let request = client::connect_request(authority, headers)?;
+        self.open_by(way, certificate, request).await
     }
 
     async fn open_by(
         self: &Arc<Self>,
         way: Way,
         certificate: &Arc<Certified>,
-        authority: &str,
-        headers: HeaderMap,
+        request: Request<()>,
     ) -> Result<Opening, Error> {
-        let request = client::connect_request(authority, headers)?;
         if certificate.not_after() <= SystemTime::now() {
             return Err(Error::new(Stage::Tls, OwnCertificateExpired));
         }
@@ -151,6 +183,10 @@ impl Pool {
         loop {
             let slot = self.slot(&peer, &way, certificate).await?;
             let connection = slot.connection();
+            let extended = request.extensions().get::<Protocol>().is_some();
+            if extended && !connection.carrier.takes_udp().await {
+                return Err(Error::new(Stage::Http2, NoUdp));
+            }
             let mut requests = connection.carrier.requests.clone();
             let sent = match std::future::poll_fn(|cx| requests.poll_ready(cx)).await {
                 Ok(()) => requests.send_request(request.clone(), false),
@@ -287,6 +323,7 @@ where
         requests,
         opened,
         outer,
+        settled: watch::Sender::new(false),
     };
     let connection = Connection::new(requests, not_after);
     // Weak: the driver ends when nobody else can open streams any more.
@@ -310,12 +347,18 @@ async fn settled(
     connection: Arc<Connection<Requests>>,
     limit: Duration,
 ) -> Result<(), Error> {
-    client::settled(pings, &connection.carrier.requests, limit).await
+    let settled = client::settled(pings, &connection.carrier.requests, limit).await;
+    connection.carrier.settled.send_replace(true);
+    settled
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("our own certificate has expired")]
 struct OwnCertificateExpired;
+
+#[derive(Debug, thiserror::Error)]
+#[error("the peer carries no UDP (SETTINGS_ENABLE_CONNECT_PROTOCOL is not 1)")]
+struct NoUdp;
 
 /// Closes what nobody used for `idle`, until the pool is gone.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {

@@ -1,19 +1,22 @@
 //! Accepting tunnels.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
+use ambit_core::hbone::datagram::{self, PathError};
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::watch;
 
 use super::expiry::Expiry;
 use super::io::deferred;
 use super::window::{Windows, windows};
-use super::{Settings, Stream};
+use super::{CAPSULE_PROTOCOL, Settings, Stream};
 use crate::revocation::Revoked;
 use crate::sys::round_trip;
 use crate::tls;
@@ -106,10 +109,13 @@ pub async fn serve(
             respond,
             ending: ending.subscribe(),
         };
-        if connect.request.method() == Method::CONNECT {
-            on_connect(connect);
-        } else {
-            connect.refuse(StatusCode::BAD_REQUEST);
+        match connect.protocol() {
+            _ if connect.request.method() != Method::CONNECT => {
+                connect.refuse(StatusCode::BAD_REQUEST);
+            }
+            None | Some(datagram::CONNECT_UDP) => on_connect(connect),
+            // RFC 9220 section 3.
+            Some(_) => connect.refuse(StatusCode::NOT_IMPLEMENTED),
         }
     }
 }
@@ -130,6 +136,9 @@ fn builder(settings: &Settings, windows: Windows) -> Builder {
         .max_frame_size(settings.frame_size)
         .max_header_list_size(settings.max_headers)
         .max_concurrent_streams(settings.max_streams);
+    if settings.takes_udp {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 
@@ -141,6 +150,20 @@ impl Connect {
             .uri()
             .authority()
             .map_or("", |authority| authority.as_str())
+    }
+
+    /// Where UDP is to go, when that is what it asks for and not a connection. Only peers of a server whose settings
+    /// offer it can.
+    #[must_use]
+    pub fn datagrams(&self) -> Option<Result<SocketAddr, PathError>> {
+        self.protocol()?;
+        Some(datagram::parse_path(self.request.uri().path()))
+    }
+
+    /// The `:protocol` of an extended CONNECT.
+    fn protocol(&self) -> Option<&str> {
+        let protocol = self.request.extensions().get::<Protocol>();
+        protocol.map(Protocol::as_str)
     }
 
     /// What else it said. Telemetry only: identity comes from the certificate.
@@ -171,6 +194,10 @@ impl Connect {
     pub fn accept(mut self, headers: HeaderMap) -> Result<Stream, h2::Error> {
         let mut response = Response::new(());
         *response.headers_mut() = headers;
+        if self.protocol().is_some() {
+            let yes = HeaderValue::from_static("?1");
+            response.headers_mut().insert(CAPSULE_PROTOCOL, yes);
+        }
         let send = self.respond.send_response(response, false)?;
         Ok(Stream {
             send,

@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)]
 
+mod datagrams;
 mod fd_pass;
 mod loss;
 mod netns;
@@ -13,6 +14,7 @@ mod round_trip;
 mod sockets;
 mod succession;
 
+pub use datagrams::{Answering, Captured, Capturing};
 pub use fd_pass::{Packet, receive_packet, send_packet, watch};
 use loss::bound_loss;
 pub use netns::Netns;

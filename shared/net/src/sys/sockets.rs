@@ -158,6 +158,32 @@ impl Sockets {
         UdpSocket::from_std(socket.into())
     }
 
+    /// Exchanges datagrams with `destination` alone, from `source` when given, at a port as [`Sockets::connect`] draws one.
+    /// What comes back is its own even when the kernel has forgotten that it was asked for (`IP_TRANSPARENT`).
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn correspond_from(
+        &self,
+        destination: SocketAddr,
+        source: Option<IpAddr>,
+    ) -> io::Result<UdpSocket> {
+        let socket = self.made(destination, Type::DGRAM, Protocol::UDP)?;
+        transparent(&socket, destination)?;
+        if let Some(source) = source {
+            let drawn = (0..PORT_TRIES).map(|_| rand::random_range(FOREIGN_PORTS));
+            let mut ports = drawn.chain([0]);
+            let taken = |port| socket.bind(&SocketAddr::new(source, port).into());
+            let bound = ports.find_map(|port| match taken(port) {
+                Err(error) if in_use(&error) && port != 0 => None,
+                result => Some(result),
+            });
+            bound.unwrap_or(Ok(()))?;
+        }
+        socket.connect(&destination.into())?;
+        UdpSocket::from_std(socket.into())
+    }
+
     /// A socket to connect with.
     fn client(&self, destination: SocketAddr) -> io::Result<Socket> {
         let socket = self.socket(destination)?;
@@ -170,7 +196,12 @@ impl Sockets {
         self.made(address, Type::STREAM, Protocol::TCP)
     }
 
-    fn made(&self, address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    pub(super) fn made(
+        &self,
+        address: SocketAddr,
+        kind: Type,
+        protocol: Protocol,
+    ) -> io::Result<Socket> {
         let make = || Socket::new(Domain::for_address(address), kind, Some(protocol));
         let socket = match &self.netns {
             Some(netns) => netns.run(make)?,
@@ -199,7 +230,7 @@ fn keepalive(socket: &Socket) -> io::Result<()> {
     )
 }
 
-fn transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+pub(super) fn transparent(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     if address.is_ipv6() {
         socket.set_ip_transparent_v6(true)?;
         socket.set_freebind_v6(true)

@@ -3,6 +3,7 @@
 #[allow(unreachable_pub, missing_docs, reason = "shared by tests")]
 mod support;
 
+mod datagrams;
 mod gateways;
 mod lives;
 mod peers;

@@ -32,6 +32,8 @@ fn workload(namespace: &str, owner: &str) -> Workload {
         locality: Locality::default(),
         network_mode: NetworkMode::Standard,
         capacity: 1,
+        udp_ports: Vec::new(),
+        takes_udp: false,
     }
 }
 
@@ -45,6 +47,7 @@ fn labels<'a>(source: &'a Workload, destination: Option<&'a Workload>) -> Traffi
         destination_principal: destination.map(|w| &w.identity),
         service: None,
         response_flags: "-",
+        transport: ambit_core::plan::Transport::Tcp,
         security: Security::MutualTls,
     }
 }
@@ -68,6 +71,7 @@ fn one_label_set_is_one_series() {
             ..labels(&a, Some(&b))
         },
         TrafficLabels {
+            transport: ambit_core::plan::Transport::Tcp,
             security: Security::Unknown,
             ..labels(&a, Some(&b))
         },

@@ -1,4 +1,4 @@
-//! TCP connection series under the names and labels that Istio dashboards expect. A label set is resolved to its
+//! Series of TCP connections and UDP flows under the names and labels that Istio dashboards expect. A label set is resolved to its
 //! [`Series`] once a connection.
 
 use std::fmt::Write;
@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
 use ambit_core::model::Workload;
+use ambit_core::plan::Transport;
 
 use super::parties::{self, Parties, Texts};
 use super::series::{Counted, Table};
@@ -79,6 +80,8 @@ pub struct TrafficLabels<'a> {
     pub service: Option<(&'a NamespacedName, &'a str)>,
     /// `-`, or why the connection failed.
     pub response_flags: &'static str,
+    /// What carries it.
+    pub transport: Transport,
     /// What protects it.
     pub security: Security,
 }
@@ -100,6 +103,7 @@ pub struct Series {
     source_waypoint: Option<Identity>,
     reporter: Reporter,
     response_flags: &'static str,
+    transport: Transport,
     security: Security,
     opened: AtomicU64,
     closed: AtomicU64,
@@ -115,6 +119,7 @@ impl Series {
             source_waypoint: labels.source_waypoint.cloned(),
             reporter: labels.reporter,
             response_flags: labels.response_flags,
+            transport: labels.transport,
             security: labels.security,
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
@@ -127,6 +132,7 @@ impl Series {
     fn is(&self, labels: &TrafficLabels<'_>, texts: &Texts<'_>) -> bool {
         self.reporter == labels.reporter
             && self.response_flags == labels.response_flags
+            && self.transport == labels.transport
             && self.security == labels.security
             && self.source_waypoint.as_ref() == labels.source_waypoint
             && self.parties.are(texts, labels.principals())
@@ -171,7 +177,7 @@ impl Counted for Series {
         if let Some(waypoint) = &self.source_waypoint {
             text::label(out, &mut first, "source_waypoint", &waypoint.to_string());
         }
-        text::label(out, &mut first, "request_protocol", "tcp");
+        text::label(out, &mut first, "request_protocol", self.transport.as_str());
         text::label(out, &mut first, "response_flags", self.response_flags);
         let security = self.security.as_str();
         text::label(out, &mut first, "connection_security_policy", security);
@@ -192,6 +198,7 @@ impl Traffic {
             labels.source_waypoint,
             labels.reporter,
             labels.response_flags,
+            labels.transport,
             labels.security,
         );
         let new = || Series::new(labels, &texts);
@@ -205,27 +212,27 @@ impl Traffic {
         let families: [(&str, &str, Value); 5] = [
             (
                 "istio_tcp_connections_opened_total",
-                "TCP connections opened.",
+                "TCP connections and UDP flows opened.",
                 |s| &s.opened,
             ),
             (
                 "istio_tcp_connections_closed_total",
-                "TCP connections closed.",
+                "TCP connections and UDP flows closed.",
                 |s| &s.closed,
             ),
             (
                 "istio_tcp_received_bytes_total",
-                "Bytes sent by clients to servers over TCP connections.",
+                "Bytes sent by clients to servers over TCP connections and UDP flows.",
                 |s| &s.received,
             ),
             (
                 "istio_tcp_sent_bytes_total",
-                "Bytes sent by servers to clients over TCP connections.",
+                "Bytes sent by servers to clients over TCP connections and UDP flows.",
                 |s| &s.sent,
             ),
             (
                 "istio_tcp_connections_failed_total",
-                "TCP connections that were refused or could not be established.",
+                "TCP connections and UDP flows that were refused or could not be established.",
                 |s| &s.failed,
             ),
         ];

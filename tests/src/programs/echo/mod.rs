@@ -1,6 +1,6 @@
 //! `echo`: a server that answers with all it received.
 //!
-//! One port speaks HTTP/1.1, h2c, gRPC, WebSocket and raw TCP, told apart by the first bytes; a port can also be given one
+//! One port speaks HTTP/1.1, h2c, gRPC, WebSocket and raw TCP, told apart by the first bytes, and answers datagrams; a port can also be given one
 //! fixed TCP mode for clients that wait for the server to speak first. See [`behaviour`] for what a request can ask for
 //! and [`command`] for the TCP modes. gRPC's health service answers as `/health` was told.
 
@@ -18,6 +18,7 @@ mod requests;
 mod socket;
 mod stats;
 mod tcp;
+mod udp;
 mod websocket;
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -100,6 +101,7 @@ struct Process {
 pub struct Server {
     process: Arc<Process>,
     listeners: Vec<(Option<Mode>, tokio::net::TcpListener)>,
+    datagrams: Vec<tokio::net::UdpSocket>,
 }
 
 impl Server {
@@ -119,15 +121,24 @@ impl Server {
             stats: stats::Stats::default(),
             requests: requests::Requests::default(),
         });
-        let mut listeners = Vec::new();
+        let (mut listeners, mut datagrams) = (Vec::new(), Vec::new());
         for port in &options.ports {
             let address = SocketAddr::new(options.address, port.port);
-            let listener = listen::bind(address).map_err(|error| {
+            let failed = |error: std::io::Error| {
                 std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-            })?;
+            };
+            let listener = listen::bind(address).map_err(failed)?;
+            if port.mode.is_none() {
+                let same = listener.local_addr()?;
+                datagrams.push(udp::bind(same).map_err(failed)?);
+            }
             listeners.push((port.mode, listener));
         }
-        Ok(Self { process, listeners })
+        Ok(Self {
+            process,
+            listeners,
+            datagrams,
+        })
     }
 
     /// Where each `--port` listens, in their order.
@@ -143,6 +154,9 @@ impl Server {
         let mut accepting = tokio::task::JoinSet::new();
         for (mode, listener) in self.listeners {
             accepting.spawn(listen::accept(self.process.clone(), mode, listener));
+        }
+        for socket in self.datagrams {
+            accepting.spawn(udp::serve(self.process.clone(), socket));
         }
         while accepting.join_next().await.is_some() {}
     }

@@ -19,6 +19,7 @@ mod request_response;
 mod slow;
 mod target;
 mod tcp;
+mod udp;
 mod websocket;
 
 use std::io::{self, Write as _};
@@ -41,6 +42,7 @@ pub fn run(options: &Options) -> anyhow::Result<bool> {
             tcp::run(arguments)?;
             return Ok(true);
         }
+        Command::Udp(arguments) => return udp::run(arguments),
         Command::Get(arguments) => return get::run(arguments),
     };
     print(&report, options.json)?;

@@ -40,6 +40,8 @@ pub enum Command {
     Slow(Slow),
     /// Sends standard input (or --send) and prints what comes back.
     Tcp(Tcp),
+    /// Sends datagrams to echo servers; prints a line of JSON for each.
+    Udp(Udp),
     /// One HTTP request; prints the body.
     Get(Get),
 }
@@ -288,6 +290,38 @@ pub struct Tcp {
     /// Give up on connecting, or when nothing comes, after this time.
     #[arg(long, value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
+}
+
+/// `load udp`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Udp {
+    /// HOST:PORT of echo servers, all of which are asked from one socket.
+    #[arg(required = true)]
+    pub addresses: Vec<Address>,
+    /// Address family.
+    #[command(flatten)]
+    pub family: Family,
+    /// The port to send from; the kernel chooses when it is 0.
+    #[arg(long, default_value_t = 0)]
+    pub from: u16,
+    /// A text that each datagram begins with, after its number.
+    #[arg(long, default_value = "hello")]
+    pub send: String,
+    /// Octets of each datagram, if the text is shorter.
+    #[arg(long, default_value_t = 0)]
+    pub size: usize,
+    /// Datagrams to each server.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    pub count: u32,
+    /// Time between them.
+    #[arg(long, value_parser = parse_duration, default_value = "100ms")]
+    pub interval: Duration,
+    /// How long to wait for each answer.
+    #[arg(long, value_parser = parse_duration, default_value = "5s")]
+    pub timeout: Duration,
+    /// Instead, one datagram to each server from each of so many sockets, and no answer is waited for.
+    #[arg(long, value_name = "SOCKETS")]
+    pub flood: Option<u32>,
 }
 
 /// `load get`.

@@ -107,7 +107,7 @@ async fn what_is_wrong_becomes_an_event() {
         (
             Complaint::InvalidAnnotation,
             "InvalidAnnotation",
-            "all of the pod's traffic is captured: it is bad",
+            "the pod is captured as if it did not say so: it is bad",
         ),
     ] {
         let server = Server::default();

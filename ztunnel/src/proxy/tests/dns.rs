@@ -205,6 +205,7 @@ fn marked(world: &World) -> Arc<Pod> {
         connections: 10,
         hbone_connections: 10,
         dns_queries: 10,
+        udp_flows: 10,
     };
     Arc::new(Pod::new(client.uid, "ns/client".into(), sockets, limits))
 }

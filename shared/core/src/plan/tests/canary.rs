@@ -184,6 +184,7 @@ fn called_by(index: &Index, peer: &str, address: &str, authority: &str) -> Strin
         forwarded_host: None,
         forwarded_for: None,
         caller: Some("spiffe://cluster.local/ns/ns/sa/client"),
+        transport: crate::plan::Transport::Tcp,
     };
     match plan_inbound(index, &inbound) {
         Ok(plan) => plan.caller.map_or("itself".to_owned(), |caller| {
@@ -265,6 +266,7 @@ fn a_captured_waypoint_answers_for_what_it_is_the_canary_of() {
             forwarded_host: None,
             forwarded_for: None,
             caller: None,
+            transport: crate::plan::Transport::Tcp,
         };
         plan_inbound(&index, &inbound).is_ok()
     };

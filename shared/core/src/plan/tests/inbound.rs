@@ -40,6 +40,7 @@ fn connect(index: &Index, local: &Workload, authority: &str) -> Result<InboundPl
         forwarded_host: None,
         forwarded_for: None,
         caller: None,
+        transport: crate::plan::Transport::Tcp,
     };
     plan_inbound(index, &inbound)
 }
@@ -148,6 +149,7 @@ fn the_callers_workload_is_believed_only_with_its_identity() {
         forwarded_host: None,
         forwarded_for: None,
         caller: None,
+        transport: crate::plan::Transport::Tcp,
     };
     let plan = plan_inbound(&index, &inbound).expect("a plan");
     assert_eq!(plan.source, None);
@@ -182,6 +184,7 @@ fn the_service_that_was_meant() {
             forwarded_host,
             forwarded_for: None,
             caller: None,
+            transport: crate::plan::Transport::Tcp,
         };
         let plan = plan_inbound(&index, &inbound).expect("a plan");
         let found: Option<NamespacedName> = plan.service.map(|service| service.key.clone());
@@ -280,6 +283,7 @@ fn plaintext() {
             local: &local,
             peer_addr: sock("10.0.0.9:40000"),
             destination: sock(destination),
+            transport: crate::plan::Transport::Tcp,
         };
         plan_passthrough(&index, &passthrough)
     };

@@ -4,4 +4,5 @@ mod inbound;
 mod network;
 mod outbound;
 mod policy;
+mod udp;
 mod waypoint;

@@ -24,6 +24,7 @@ pub(super) fn outbound<'a>(source: &'a Workload, destination: &str) -> Outbound<
         hosts: &|_| None,
         exclude: &[],
         policy: OutboundTrafficPolicy::AllowAny,
+        transport: crate::plan::Transport::Tcp,
     }
 }
 

@@ -236,6 +236,7 @@ fn connect_from(
         forwarded_host: None,
         forwarded_for: None,
         caller: None,
+        transport: crate::plan::Transport::Tcp,
     };
     match plan_inbound(index, &inbound) {
         Ok(plan) => plan.dial.to_string(),
@@ -329,6 +330,7 @@ fn plaintext_cannot_come_through_a_waypoint() {
             local,
             peer_addr: sock("10.0.0.9:40000"),
             destination: sock(destination),
+            transport: crate::plan::Transport::Tcp,
         };
         plan_passthrough(&index, &passthrough).map(|plan| plan.dial.to_string())
     };
@@ -377,6 +379,7 @@ fn said(index: &Index, peer: &str, authority: &str, caller: Option<&str>) -> Str
         forwarded_host: None,
         forwarded_for: Some(sock("10.0.0.9:50000")),
         caller,
+        transport: crate::plan::Transport::Tcp,
     };
     match plan_inbound(index, &inbound) {
         Ok(plan) => {

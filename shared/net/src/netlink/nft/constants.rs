@@ -79,10 +79,12 @@ pub(super) const CT_DREG: u16 = 1;
 pub(super) const CT_KEY: u16 = 2;
 pub(super) const CT_DIRECTION: u16 = 3;
 pub(super) const CT_SREG: u16 = 4;
+pub(super) const CT_OF_DIRECTION: u32 = 1;
 pub(super) const CT_STATUS: u32 = 2;
 pub(super) const CT_MARK: u32 = 3;
 pub(super) const CT_ZONE: u32 = 17;
 pub(super) const CT_ORIGINAL: u8 = 0;
+pub(super) const CT_REPLY: u8 = 1;
 /// `IPS_CONFIRMED`.
 pub(super) const STATUS_CONFIRMED: u32 = 1 << 3;
 
@@ -136,6 +138,11 @@ pub(super) const NAT_SOURCE: u32 = 0;
 pub(super) const NAT_DESTINATION: u32 = 1;
 
 pub(super) const REDIRECT_PORT: u16 = 1;
+
+pub(super) const TPROXY_FAMILY: u16 = 1;
+pub(super) const TPROXY_PORT: u16 = 3;
+/// Both families.
+pub(super) const TPROXY_ANY: u32 = 0;
 
 pub(super) const REJECT_TYPE: u16 = 1;
 pub(super) const REJECT_CODE: u16 = 2;

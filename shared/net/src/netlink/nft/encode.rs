@@ -267,6 +267,10 @@ fn test(out: &mut Message, test: &Test) {
             mask(out, &nf::STATUS_CONFIRMED.to_ne_bytes(), &[0; 4]);
             compare(out, true, &[0; 4]);
         }
+        Test::Reply => {
+            load_ct(out, nf::CT_OF_DIRECTION);
+            compare(out, false, &[nf::CT_REPLY]);
+        }
         // Any owner will do. Without a socket there is none to load, and the rule ends.
         Test::FromSocket => {
             load_meta(out, nf::META_SKUID, 0);
@@ -333,6 +337,13 @@ fn action(out: &mut Message, family: Family, action: &Action, map: MapOf<'_>) {
             immediate(out, 0, &port.to_be_bytes());
             expression(out, "redir", |out| {
                 out.attr_be32(nf::REDIRECT_PORT, register(0));
+            });
+        }
+        Action::Tproxy(port) => {
+            immediate(out, 0, &port.to_be_bytes());
+            expression(out, "tproxy", |out| {
+                out.attr_be32(nf::TPROXY_FAMILY, nf::TPROXY_ANY);
+                out.attr_be32(nf::TPROXY_PORT, register(0));
             });
         }
         Action::Dnat(to, spread) => dnat(out, to, *spread, map),

@@ -97,6 +97,8 @@ pub enum Test {
     Opening,
     /// Its connection is one that the kernel tracks already.
     Tracked,
+    /// It goes the way back of the connection that it is of.
+    Reply,
     /// It was sent by a socket of this host.
     FromSocket,
     /// Its destination is an address of this host.
@@ -151,6 +153,10 @@ pub enum Action {
     NoTrack,
     /// Translate its destination to this host, another port.
     Redirect(u16),
+    /// Give it to the transparent socket (`IP_TRANSPARENT`) that its connection has, else to the one that receives at this
+    /// port, and change nothing of it. Without such a socket the rule ends. Needs a protocol test before it, and a chain
+    /// of [`Hook::Prerouting`](super::Hook::Prerouting).
+    Tproxy(u16),
     /// Translate its destination to one of these, all of one family.
     Dnat(Vec<SocketAddr>, Spread),
     /// Translate its source.
@@ -279,6 +285,12 @@ impl Rule {
         self.test(Test::Tracked)
     }
 
+    /// Packets that go the way back of a connection.
+    #[must_use]
+    pub fn reply(self) -> Self {
+        self.test(Test::Reply)
+    }
+
     /// Packets with this mark.
     #[must_use]
     pub fn mark(self, mark: Mark) -> Self {
@@ -378,6 +390,12 @@ impl Rule {
     #[must_use]
     pub fn redirect(self, port: u16) -> Self {
         self.action(Action::Redirect(port))
+    }
+
+    /// Gives them as they are to a transparent socket at a port of this host; name the protocol first.
+    #[must_use]
+    pub fn tproxy(self, port: u16) -> Self {
+        self.action(Action::Tproxy(port))
     }
 
     /// Sends them elsewhere.

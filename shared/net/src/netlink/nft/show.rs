@@ -117,6 +117,7 @@ impl Display for Test {
             }
             Test::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
             Test::Tracked => f.write_str("ct status confirmed"),
+            Test::Reply => f.write_str("ct direction reply"),
             Test::FromSocket => f.write_str("meta skuid >= 0"),
             Test::ToThisHost => f.write_str("fib daddr type local"),
             Test::InSet { fields, set, not } => {
@@ -137,6 +138,7 @@ impl Display for Action {
             Action::OriginalZone(zone) => write!(f, "ct original zone set {zone}"),
             Action::NoTrack => f.write_str("notrack"),
             Action::Redirect(port) => write!(f, "redirect to :{port}"),
+            Action::Tproxy(port) => write!(f, "tproxy to :{port}"),
             Action::Dnat(to, spread) => show_dnat(f, to, *spread),
             Action::Snat(IpAddr::V4(ip)) => write!(f, "snat ip to {ip}"),
             Action::Snat(IpAddr::V6(ip)) => write!(f, "snat ip6 to {ip}"),

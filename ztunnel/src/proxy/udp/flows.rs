@@ -1,0 +1,53 @@
+//! One flow that was captured, from its first datagram to its end.
+
+use std::sync::Arc;
+
+use ambit_core::plan::Transport;
+use ambit_telemetry::access::Direction;
+
+use super::super::PodProxy;
+use super::end::{Client, End};
+use super::relay::relay;
+use super::serve::Entry;
+use super::{outbound, passthrough};
+use crate::connections::{Ends, Open};
+use crate::proxy::Failure;
+
+/// Serves a flow.
+pub(super) async fn serve(
+    proxy: Arc<PodProxy>,
+    client: Client,
+    direction: Direction,
+    entry: Entry,
+) {
+    let open = proxy.shared.connections().open(Ends {
+        direction,
+        transport: Transport::Udp,
+        source: client.address,
+        destination: client.dialled,
+        server_is_near: false,
+    });
+    let result = carry(&proxy, &open, client, direction).await;
+    open.finish(&result);
+    if result.is_ok() {
+        entry.well();
+    }
+}
+
+async fn carry(
+    proxy: &PodProxy,
+    open: &Open,
+    client: Client,
+    direction: Direction,
+) -> Result<(), Failure> {
+    proxy.identity().await?;
+    let far = match direction {
+        Direction::Outbound => Box::pin(outbound::connect(proxy, open)).await?,
+        Direction::Inbound => passthrough::connect(proxy, open)?,
+    };
+    let idle = proxy.shared.settings().udp.idle;
+    tokio::select! {
+        result = relay(End::Captured(client), far, open.counters(), idle) => Ok(result?),
+        closed = open.closed() => Err(closed),
+    }
+}

@@ -1,0 +1,93 @@
+//! UDP of pods that ask for it to be captured: flows of datagrams between two addresses, planned, judged and told of as
+//! connections are.
+//!
+//! A flow begins with a datagram and ends when there has been none for a while. What finds no room on the way is not kept and
+//! not waited for: it is dropped and counted, as UDP may be.
+
+mod end;
+mod flows;
+mod outbound;
+mod passthrough;
+mod relay;
+mod serve;
+mod table;
+pub(super) mod tunnel;
+
+use std::io;
+use std::time::Duration;
+
+use ambit_core::plan::{OUTBOUND_PORT, PASSTHROUGH_PORT};
+use ambit_net::sys::Capturing;
+
+use super::Pod;
+pub(super) use serve::spawn;
+
+/// How flows are served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A flow of which nothing has come for so long has ended (RFC 4787, REQ-5).
+    pub idle: Duration,
+}
+
+/// Where a pod's captured UDP arrives.
+#[derive(Debug)]
+pub struct Listeners {
+    outbound: Capturing,
+    passthrough: Capturing,
+}
+
+impl Listeners {
+    /// Opens them in the pod's network namespace, in the tokio runtime that is entered. Whether anything is led there is the
+    /// node agent's business, and may change while the pod runs.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn open(pod: &Pod) -> io::Result<Self> {
+        let open = |port| {
+            pod.sockets.capture(port).map_err(|error| {
+                let text = format!("cannot receive UDP on {port}: {error}");
+                io::Error::new(error.kind(), text)
+            })
+        };
+        Ok(Self {
+            outbound: open(OUTBOUND_PORT)?,
+            passthrough: open(PASSTHROUGH_PORT)?,
+        })
+    }
+}
+
+/// Why a datagram was not passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    /// The other proxy takes no more for now.
+    Window,
+    /// A socket takes no more for now, or not so much at once.
+    Socket,
+    /// Its flow has not begun to carry, or is not quick enough.
+    Queue,
+    /// The pod has as many flows as it may have.
+    Limit,
+    /// Its flow has been refused, or has failed, just now.
+    Refused,
+}
+
+impl Lost {
+    fn count(self) {
+        let reason = match self {
+            Self::Window => "window",
+            Self::Socket => "socket",
+            Self::Queue => "queue",
+            Self::Limit => "limit",
+            Self::Refused => "refused",
+        };
+        metrics::counter!("ambit_udp_datagrams_dropped_total", "reason" => reason).increment(1);
+    }
+}
+
+/// Says what the metrics are.
+pub fn describe() {
+    metrics::describe_counter!(
+        "ambit_udp_datagrams_dropped_total",
+        "UDP datagrams that were captured or came by tunnels and were not passed on."
+    );
+}

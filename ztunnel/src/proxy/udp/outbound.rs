@@ -1,0 +1,96 @@
+//! A flow that a pod begins: to where its plan leads, or to where the next plan does.
+
+use std::sync::Arc;
+
+use ambit_core::hbone::Authority;
+use ambit_core::model::Workload;
+use ambit_core::plan::{OutboundKind, OutboundPlan, Refusal, Tunnel};
+use ambit_net::hbone::{Datagrams, Target};
+
+use super::super::outbound::Tries;
+use super::super::{Failure, PodProxy, details, dial, local};
+use super::end::End;
+use crate::connections::Open;
+
+/// The far end of a flow.
+pub(super) async fn connect(proxy: &PodProxy, open: &Open) -> Result<End, Failure> {
+    let mut tries = Tries::default();
+    loop {
+        let (source, plan) = tries.next(proxy, open).await?;
+        match attempt(proxy, open, &source, &plan).await {
+            Ok(end) => {
+                open.describe(details::outbound(&source, &plan));
+                return Ok(end);
+            }
+            Err(failure) => tries.failed(open, &source, &plan, failure)?,
+        }
+    }
+}
+
+async fn attempt(
+    proxy: &PodProxy,
+    open: &Open,
+    source: &Arc<Workload>,
+    plan: &OutboundPlan,
+) -> Result<End, Failure> {
+    match &plan.kind {
+        OutboundKind::Hbone(tunnel) => {
+            let opening = open_tunnel(proxy, open, source, plan, tunnel).await?;
+            Ok(End::Tunnel(Box::new(opening)))
+        }
+        OutboundKind::Local {
+            workload,
+            destination,
+        } => {
+            let service = plan.service.as_deref();
+            let (pod, admitted, client) =
+                local::admit(proxy, open, workload, *destination, service)?;
+            let dialled = dial::datagrams(
+                &pod.sockets,
+                &admitted.plan,
+                client.ip(),
+                proxy.shared.settings(),
+            );
+            if dialled.is_err() {
+                open.disclaim();
+            }
+            Ok(End::Socket(dialled?))
+        }
+        OutboundKind::Plain { target } => {
+            let socket = proxy.pod.sockets.correspond_from(*target, None);
+            let socket = socket.map_err(|error| Failure::Dial {
+                target: *target,
+                error,
+            })?;
+            Ok(End::Socket(socket))
+        }
+    }
+}
+
+async fn open_tunnel(
+    proxy: &PodProxy,
+    open: &Open,
+    source: &Arc<Workload>,
+    plan: &OutboundPlan,
+    tunnel: &Tunnel,
+) -> Result<Datagrams, Failure> {
+    let Authority::Addr(destination) = &tunnel.authority else {
+        let why = format!("{} is no address to send UDP to", tunnel.authority);
+        return Err(Refusal::unavailable(why).into());
+    };
+    let certified = proxy.pod.identity()?.get().await?;
+    let target = Target {
+        address: tunnel.target,
+        identities: tunnel.identities.as_slice().into(),
+    };
+    let gateway = tunnel.gateway.as_ref().map(|gateway| Target {
+        address: gateway.target,
+        identities: gateway.identities.as_slice().into(),
+    });
+    let client = open.ends().source;
+    let service = plan.service.as_deref();
+    let headers = proxy.baggage.request(source, client, service);
+    let pool = &proxy.pool;
+    let opening = pool.open_datagrams(gateway.as_ref(), &target, &certified, *destination, headers);
+    Ok(opening.await?.into())
+}
