@@ -36,6 +36,14 @@ pub struct Captured {
 }
 
 impl Capturing {
+    /// Waits until something has come, so that who has nothing to receive needs no buffer.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket.readable().await
+    }
+
     /// The next datagram, its payload at the beginning of `buffer`. What is longer than that is cut off.
     ///
     /// # Errors

@@ -52,8 +52,13 @@ struct Server {
 impl Server {
     /// For ever.
     async fn receive(&self, socket: &Capturing) {
-        let mut buffer = vec![0; LONGEST];
+        let mut buffer = Vec::new();
         loop {
+            // Who has nothing to receive needs no buffer. An error comes again below.
+            if buffer.is_empty() {
+                let _ = socket.readable().await;
+                buffer.resize(LONGEST, 0);
+            }
             // What is read at once costs nothing of its own: a flood is not to stop the worker.
             tokio::task::consume_budget().await;
             let handled = match socket.receive(&mut buffer).await {
