@@ -406,7 +406,7 @@ fn every_program_is_ours_and_runs_with_the_least_it_needs() {
             assert_eq!(capabilities.drop, Some(vec!["ALL".to_owned()]));
             let expected: Option<&[&str]> = match container.name.as_str() {
                 "agent" => Some(&["NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE"]),
-                "ztunnel" => Some(&["NET_ADMIN", "SYS_ADMIN"]),
+                "ztunnel" => Some(&["NET_ADMIN", "SYS_ADMIN", "NET_RAW"]),
                 _ => None,
             };
             let added = capabilities.add.map(|all| all.join(" "));
