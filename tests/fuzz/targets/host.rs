@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
         "{name}"
     );
     let Some(port) = host.port() else { return };
-    let again = Host::parse(&format!("{name}:{port}")).expect("a name and a port");
+    let again = Host::parse(format!("{name}:{port}")).expect("a name and a port");
     assert!(host.same(&again) && !host.same(&bare));
     match text.parse::<Authority>() {
         Ok(Authority::Host(found, at)) => assert_eq!((&*found, at), (name, port)),

@@ -16,7 +16,6 @@ use ambit_http::model::{JwtRule, KeySource, RequestAuthentication, TokenSource};
 use ambit_http::path::{CanonicalPath, canonical};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 

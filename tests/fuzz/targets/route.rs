@@ -19,7 +19,6 @@ use ambit_http::model::route::{
 use ambit_http::model::{Resource, ResourceKey};
 use ambit_http::path::{CanonicalPath, canonical};
 use ambit_http::route::{RequestHead, select};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 
