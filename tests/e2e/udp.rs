@@ -383,8 +383,22 @@ impl Running {
         running
     }
 
+    /// Waits until one more is answered than were so far.
+    fn is_answered(&self) {
+        while self.lines.try_recv().is_ok() {}
+        eventually("an answer", PATIENCE, || {
+            let answered = self.lines.recv_timeout(PATIENCE).expect("a line").1;
+            answered.then_some(())
+        });
+    }
+
+    fn stops(mut self) {
+        self.process.kill().expect("stopped");
+        self.process.wait().expect("it was there");
+    }
+
     /// Waits until nothing is answered any more, and asserts that this was soon.
-    fn falls_silent(mut self) {
+    fn falls_silent(self) {
         let begun = Instant::now();
         let at = loop {
             let (at, answered) = self.lines.recv_timeout(PATIENCE).expect("a line");
@@ -399,8 +413,7 @@ impl Running {
             let answered = self.lines.recv_timeout(PATIENCE).expect("a line").1;
             assert!(!answered, "and stays so");
         }
-        self.process.kill().expect("stopped");
-        self.process.wait().expect("it was there");
+        self.stops();
     }
 }
 
@@ -473,6 +486,70 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
         .iter()
         .filter(|flow| flow.text("error").contains("no UDP port 5001"));
     assert!((1..=3).contains(&told.count()));
+}
+
+/// Raw sockets in a pod's namespace.
+fn raw_sockets(lab: &Lab, pod: &str) -> usize {
+    let tables = ["/proc/net/raw", "/proc/net/raw6"];
+    let lines = tables.map(|table| lab.exec(pod, &["cat", table]).success().lines().count() - 1);
+    lines.iter().sum()
+}
+
+#[test]
+fn what_is_sent_to_the_proxys_own_ports_costs_nothing() {
+    let lab = shared();
+    let before = raw_sockets(lab, "mesh/bare");
+    assert_eq!(before, 0, "nobody has sent it UDP that is captured");
+    let dropped = || {
+        let reason = [("reason", "own_port")];
+        metric(lab, "node-2", "ambit_udp_datagrams_dropped_total", &reason)
+    };
+    let earlier = dropped();
+    let mut sent = 0.0;
+    for pod in ["mesh/bare", "mesh/far"] {
+        for ip in addresses(lab, pod) {
+            for port in [15001, 15006] {
+                let to = [format!("{}:{port}", host(&ip))];
+                let answers = ask(lab, STRANGER, &to, &["--timeout", "1ms"]);
+                assert_eq!(answers, [Value::Null]);
+                sent += 1.0;
+            }
+        }
+    }
+    eventually("all are counted", PATIENCE, || {
+        (dropped() >= earlier + sent).then_some(())
+    });
+    assert_eq!(raw_sockets(lab, "mesh/bare"), 0);
+    let told = flows(lab, "node-2").into_iter().find(|flow| {
+        let to = flow.text("dst.addr");
+        flow.text("protocol") == "udp" && (to.ends_with(":15001") || to.ends_with(":15006"))
+    });
+    assert!(told.is_none(), "{told:?}");
+}
+
+#[test]
+fn a_plain_flow_that_runs_is_planned_again_when_its_end_changes() {
+    let lab = start(manifests(), &["--ztunnel-env", "AMBIT_UDP_IDLE_TIMEOUT=2s"]);
+    let to = at_pod(&lab, "mesh/bare").remove(0);
+    let running = Running::start(&lab, &to);
+    lab.apply(&with_udp(&echo("mesh", "bare", "node-2")));
+    // It is never idle: it ends because it was plain.
+    let own = identity("mesh", "client");
+    flow_that(&lab, "node-1", "the plain flow has ended", |flow| {
+        flow.text("protocol") == "udp"
+            && flow.text("direction") == "outbound"
+            && flow.text("dst.addr") == to
+            && flow.text("dst.hbone_addr").is_empty()
+    });
+    running.is_answered();
+    running.stops();
+    flow_that(&lab, "node-2", "a tunnel of the same client", |flow| {
+        flow.text("protocol") == "udp"
+            && flow.text("direction") == "inbound"
+            && flow.text("src.identity") == own
+            && flow.text("dst.hbone_addr") == to
+            && flow.number("bytes_recv") > 0
+    });
 }
 
 #[test]

@@ -261,7 +261,7 @@ impl<S: Source> Enrolment<S> {
         }
         let left_alone = (record.exclusions != Exclusions::default())
             .then(|| tracing::field::debug(&record.exclusions));
-        tracing::info!(pod = %name, uid = record.uid, left_alone, "pod joined the mesh");
+        tracing::info!(pod = %name, uid = record.uid, left_alone, udp = record.udp, "pod joined the mesh");
         // Before anybody hears of its addresses. If it cannot be said now, the pod is protected all the same, and it is
         // said later.
         if !self.source.mark(&pod, Mark::Enabled).await {

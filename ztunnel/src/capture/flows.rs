@@ -3,14 +3,15 @@
 //!
 //! What the pod sends gets a mark that leads it back to `lo`, where it meets the proxy as if it came from elsewhere. Ways
 //! back are told by the kernel's table of connections: what answers a flow that went past the proxy goes past it as well, and what
-//! answers one that did not comes from the proxy or not at all.
+//! answers one that did not comes from the proxy or not at all. Whatever comes is in that table, forged or not, so a flow counts as
+//! past the proxy by what the rules have let pass alone: all others have a mark.
 
 use ambit_core::exclusions::Exclusions;
 use ambit_net::netlink::Mark;
 use ambit_net::netlink::nft::{Chain, ChainKind, Hook, priority};
 use ipnet::IpNet;
 
-use super::rules::{INBOUND_PORT, OUTBOUND_PORT, Options, PROXY, REPLIES, udp};
+use super::rules::{ANSWERS, INBOUND_PORT, OUTBOUND_PORT, Options, PROXY, REPLIES, udp};
 
 /// On what is captured of what the pod sends, and on its flows.
 pub(super) const CAPTURED: Mark = Mark {
@@ -18,9 +19,15 @@ pub(super) const CAPTURED: Mark = Mark {
     mask: 0xfff,
 };
 
-/// On flows that the proxy has with others than the pod.
+/// On flows that the proxy has with others than the pod, and on those that others have with the pod by the proxy.
 const OWN: Mark = Mark {
     value: 0x333,
+    mask: 0xfff,
+};
+
+/// On flows that the proxy has nothing to do with.
+const PAST: Mark = Mark {
+    value: 0,
     mask: 0xfff,
 };
 
@@ -57,11 +64,26 @@ pub(super) fn outbound(options: &Options) -> Chain {
                 .accept()
                 .comment("of the proxy"),
         )
+        .rule(
+            udp()
+                .reply()
+                .mark(ANSWERS)
+                .accept()
+                .comment("answers of the proxy"),
+        )
+        .rule(
+            udp()
+                .mark(ANSWERS)
+                .set_connection_mark(OWN)
+                .accept()
+                .comment("answers of the proxy to what is forgotten"),
+        )
         .rule(udp().mark(REPLIES).accept().comment("answers to the proxy"))
         .rule(udp().output("lo").accept().comment("the pod to itself"))
         .rule(
             udp()
                 .reply()
+                .connection_mark(PAST)
                 .accept()
                 .comment("answers to what came past the proxy"),
         );
@@ -112,11 +134,26 @@ pub(super) fn inbound(exclusions: &Exclusions) -> Chain {
     .rule(
         udp()
             .input("lo")
+            .mark(CAPTURED)
+            .drop()
+            .comment("past the proxy"),
+    )
+    .rule(
+        udp()
+            .input("lo")
             .reply()
             .mark(REPLIES)
-            .tproxy(OUTBOUND_PORT)
+            .to_transparent_socket()
             .accept()
-            .comment("answers of the pod, or more of what the proxy has answered late"),
+            .comment("answers of the pod to the proxy"),
+    )
+    .rule(
+        udp()
+            .input("lo")
+            .reply()
+            .mark(REPLIES)
+            .drop()
+            .comment("answers of the pod to a flow that has ended"),
     )
     .rule(
         udp()
@@ -152,6 +189,7 @@ pub(super) fn inbound(exclusions: &Exclusions) -> Chain {
     chain
         .rule(
             udp()
+                .set_connection_mark(OWN)
                 .tproxy(INBOUND_PORT)
                 .accept()
                 .comment("plaintext to the pod"),

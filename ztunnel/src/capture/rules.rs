@@ -12,7 +12,7 @@ use ambit_net::netlink::nft::{
     priority,
 };
 use ambit_net::netlink::route::{Ip, PolicyRule, Route};
-use ambit_net::sys::PROXY_MARK;
+use ambit_net::sys::{ANSWER_MARK, PROXY_MARK};
 use ipnet::IpNet;
 
 use super::{exclusions, flows};
@@ -36,6 +36,11 @@ pub const PROBE_V6: Ipv6Addr = Ipv6Addr::new(
 /// On every packet of the proxy's sockets.
 pub(super) const PROXY: Mark = Mark {
     value: PROXY_MARK,
+    mask: 0xfff,
+};
+/// On what the proxy answers in the name of others.
+pub(super) const ANSWERS: Mark = Mark {
+    value: ANSWER_MARK,
     mask: 0xfff,
 };
 /// On connections of the proxy to the pod, and on their replies.
@@ -105,7 +110,7 @@ pub fn redirection(options: &Options) -> Redirection {
     if options.captures_dns() {
         table = table.chain(dns_zone_in());
     }
-    let table = table.chain(mark_in(options.udp)).chain(mark_out());
+    let table = table.chain(mark_in()).chain(mark_out());
     let table = table
         .chain(inbound(options))
         .chain(outbound(options))
@@ -124,7 +129,7 @@ pub fn redirection(options: &Options) -> Redirection {
 #[must_use]
 pub fn yielding() -> Redirection {
     let table = Table::new(Family::Inet, NAME).chain(zones_out(&Options::default()));
-    let table = table.chain(mark_in(false)).chain(mark_out());
+    let table = table.chain(mark_in()).chain(mark_out());
     led_back(
         table.chain(inbound_hook()).chain(outbound_hook()),
         &[REPLIES],
@@ -182,20 +187,18 @@ pub fn host(pods: impl IntoIterator<Item = IpAddr>) -> Table {
 }
 
 /// What the proxy sends to the pod arrives over `lo`, possibly from a caller's address. The reply is routed by its mark.
-fn mark_in(with_udp: bool) -> Chain {
-    let chain = Chain::base(
+///
+/// What it answers to the pod by UDP is of the pod's own flow, and not one that it has opened. It still answers flows of a pod whose UDP is
+/// captured no more.
+fn mark_in() -> Chain {
+    Chain::base(
         "mark-in",
         ChainKind::Filter,
         Hook::Prerouting,
         priority::MANGLE,
-    );
-    // What the proxy answers to the pod is of the pod's own flow, and not one that it has opened.
-    let chain = if with_udp {
-        chain.rule(udp().reply().accept().comment("answers of the proxy"))
-    } else {
-        chain
-    };
-    chain.rule(
+    )
+    .rule(udp().reply().accept().comment("answers of the proxy"))
+    .rule(
         Rule::new()
             .mark(PROXY)
             .set_connection_mark(REPLIES)
@@ -287,6 +290,10 @@ fn inbound(options: &Options) -> Chain {
 /// DNS is asked wherever the resolver is: a range of addresses does not leave it alone, its port does.
 fn outbound(options: &Options) -> Chain {
     let mut chain = outbound_hook();
+    if options.captures_dns() && options.udp {
+        let rule = udp().mark(ANSWERS).accept();
+        chain = chain.rule(rule.comment("answers of the proxy, to whomever"));
+    }
     if options.captures_dns() {
         chain = chain.rule(
             udp()
@@ -338,6 +345,26 @@ fn outbound(options: &Options) -> Chain {
 /// collide. Ways back from the pod are in the default zone, where nothing tells them from others.
 fn zones_out(options: &Options) -> Chain {
     let mut chain = Chain::base("zones-out", ChainKind::Filter, Hook::Output, priority::RAW);
+    // The first zone counts: what is for the pod's own port 53 is no question of the proxy.
+    if options.udp {
+        chain = chain.rule(
+            udp()
+                .mark(PROXY)
+                .output("lo")
+                .action(Action::OriginalZone(PROXY_ZONE))
+                .comment("flows of the proxy to the pod, in a zone of their own"),
+        );
+    }
+    if options.udp && options.captures_dns() {
+        chain = chain.rule(
+            udp()
+                .not_output("lo")
+                .destination_port(53)
+                .mark(ANSWERS)
+                .action(Action::Zone(DNS_ZONE))
+                .comment("answers of the proxy, where what they answer is"),
+        );
+    }
     if options.captures_dns() {
         chain = chain.rule(
             udp()
@@ -347,23 +374,13 @@ fn zones_out(options: &Options) -> Chain {
                 .comment("DNS of the proxy, in a zone of its own"),
         );
     }
-    chain = chain.rule(
+    chain.rule(
         tcp()
             .mark(PROXY)
             .output("lo")
             .action(Action::OriginalZone(PROXY_ZONE))
             .comment("connections of the proxy to the pod, in a zone of their own"),
-    );
-    if options.udp {
-        chain = chain.rule(
-            udp()
-                .mark(PROXY)
-                .output("lo")
-                .action(Action::OriginalZone(PROXY_ZONE))
-                .comment("flows of the proxy to the pod, likewise"),
-        );
-    }
-    chain
+    )
 }
 
 fn dns_zone_in() -> Chain {

@@ -12,7 +12,7 @@ pub struct Udp {
     /// A flow of which nothing has come for so long has ended.
     #[serde(serialize_with = "value::duration")]
     pub idle: Duration,
-    /// Flows a pod may have at a time, each direction.
+    /// Flows a pod may have at a time: outbound, of plaintext, and in tunnels of peers, each.
     pub flows_per_pod: u32,
 }
 
@@ -26,7 +26,7 @@ impl Udp {
             ),
             flows_per_pod: reader.number(
                 "AMBIT_UDP_FLOWS_PER_POD",
-                "UDP flows a pod may have at a time, each direction",
+                "UDP flows a pod may have at a time: outbound, of plaintext, and in tunnels of peers, each",
                 4096,
                 1..=1_000_000,
             ),

@@ -49,7 +49,7 @@ pub(super) fn datagrams(
 ) -> Result<UdpSocket, Failure> {
     let same_family = caller.is_ipv4() == plan.dial.is_ipv4();
     let source = (settings.original_source && same_family).then_some(caller);
-    let socket = sockets.correspond_from(plan.dial, source);
+    let socket = sockets.correspond(plan.dial, source);
     socket.map_err(|error| failed(plan.dial, error))
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::spawn_until_cut;
-use super::{Failure, PodProxy, details, dial, headers, udp};
+use super::{Failure, Flow, PodProxy, details, dial, headers, udp};
 use crate::connections::{Asked, Claim, Ends, Open, Planned};
 
 /// Serves one connection and the tunnels in it.
@@ -177,7 +177,7 @@ fn admit(
     };
     let permit = match ends.transport {
         Transport::Tcp => proxy.pod.admit(Direction::Inbound)?,
-        Transport::Udp => proxy.pod.admit_flow(Direction::Inbound)?,
+        Transport::Udp => proxy.pod.admit_flow(Flow::Tunnel)?,
     };
     Ok((planned, permit))
 }

@@ -36,6 +36,7 @@ use tokio::net::TcpListener;
 
 pub use failure::Failure;
 pub use handshakes::Handshakes;
+use pod::Flow;
 pub use pod::{Limits, Pod};
 pub use shared::{Settings, Shared};
 

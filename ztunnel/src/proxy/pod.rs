@@ -30,7 +30,26 @@ pub struct Pod {
     outbound: Arc<Semaphore>,
     hbone: Arc<Semaphore>,
     questions: Arc<Semaphore>,
-    flows: [Arc<Semaphore>; 2],
+    flows: Flows,
+}
+
+/// A pod's flows of UDP, by how they begin. Each kind has room of its own: anybody can begin plaintext ones in anybody's name, which must
+/// not keep out who comes with an identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// The pod has sent something.
+    Outbound,
+    /// Plaintext has come for it.
+    Plaintext,
+    /// A peer has asked for a tunnel.
+    Tunnel,
+}
+
+#[derive(Debug)]
+struct Flows {
+    outbound: Arc<Semaphore>,
+    plaintext: Arc<Semaphore>,
+    tunnels: Arc<Semaphore>,
 }
 
 /// What a pod may have at a time.
@@ -42,7 +61,7 @@ pub struct Limits {
     pub hbone_connections: u32,
     /// DNS questions that are not answered yet, and DNS clients that are connected.
     pub dns_queries: u32,
-    /// Flows of UDP, each direction.
+    /// Flows of UDP: outbound, of plaintext, and in tunnels of peers, each.
     pub udp_flows: u32,
 }
 
@@ -62,7 +81,11 @@ impl Pod {
             outbound: semaphore(limits.connections),
             hbone: semaphore(limits.hbone_connections),
             questions: semaphore(limits.dns_queries),
-            flows: [limits.udp_flows; 2].map(semaphore),
+            flows: Flows {
+                outbound: semaphore(limits.udp_flows),
+                plaintext: semaphore(limits.udp_flows),
+                tunnels: semaphore(limits.udp_flows),
+            },
         }
     }
 
@@ -130,13 +153,12 @@ impl Pod {
         take(&self.questions, limit, "AMBIT_DNS_QUERIES_PER_POD")
     }
 
-    /// Takes one of the pod's flows of UDP, for as long as the permit is held. They are apart from connections: anybody can begin
-    /// one in anybody's name.
-    pub(super) fn admit_flow(&self, direction: Direction) -> Result<OwnedSemaphorePermit, Failure> {
-        let [inbound, outbound] = &self.flows;
-        let flows = match direction {
-            Direction::Inbound => inbound,
-            Direction::Outbound => outbound,
+    /// Takes one of the pod's flows of UDP, for as long as the permit is held. They are apart from connections.
+    pub(super) fn admit_flow(&self, flow: Flow) -> Result<OwnedSemaphorePermit, Failure> {
+        let flows = match flow {
+            Flow::Outbound => &self.flows.outbound,
+            Flow::Plaintext => &self.flows.plaintext,
+            Flow::Tunnel => &self.flows.tunnels,
         };
         take(flows, self.limits.udp_flows, "AMBIT_UDP_FLOWS_PER_POD")
     }

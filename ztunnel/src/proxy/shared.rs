@@ -6,11 +6,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ambit_core::index::Index;
+use ambit_core::model::Workload;
 use ambit_core::plan::{HBONE_PORT, OutboundTrafficPolicy};
 use ambit_net::hbone::{self, Pool};
 use ambit_proxy::{Hosts, Published};
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::{Handshakes, Pod, dns, udp};
 use crate::connections::Connections;
@@ -43,6 +45,8 @@ type Pods = HashMap<Arc<str>, Arc<Pod>>;
 /// What the proxies of all pods have in common.
 pub struct Shared {
     index: Published<Index>,
+    /// Told of every index.
+    published: watch::Sender<()>,
     pods: ArcSwap<Pods>,
     pools: Mutex<Vec<Weak<Pool>>>,
     connections: Arc<Connections>,
@@ -57,6 +61,7 @@ impl Shared {
     pub fn new(settings: Settings, connections: Arc<Connections>, index: Index) -> Arc<Self> {
         Arc::new(Self {
             index: Published::new(index),
+            published: watch::Sender::new(()),
             pods: ArcSwap::default(),
             pools: Mutex::default(),
             connections,
@@ -77,9 +82,18 @@ impl Shared {
         let before = self.index.load().authorization_epoch();
         let index = Arc::new(index);
         self.index.replace(index.clone());
+        self.published.send_replace(());
         if index.authorization_epoch() != before {
             self.connections.judge_again(&index);
         }
+    }
+
+    /// Returns once `workload` is gone, or is another than it was.
+    pub(super) async fn changes(&self, workload: &Arc<Workload>) {
+        let mut published = self.published.subscribe();
+        let has_changed = |_: &()| self.index().workload(&workload.uid) != Some(workload);
+        // The sender is our own: it does not end.
+        let _ = published.wait_for(has_changed).await;
     }
 
     /// How pods are served.

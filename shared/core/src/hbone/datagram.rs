@@ -15,6 +15,8 @@ const DATAGRAM: u64 = 0;
 const PAYLOAD: u64 = 0;
 /// The longest capsule that carries a datagram of any context: its number and the payload.
 const LONGEST: u64 = LONGEST_PAYLOAD as u64 + 8;
+/// Room, in octets, that is kept for what comes next: a stream may be silent for long.
+const KEPT: usize = 1 << 16;
 
 /// The `:path` that asks for UDP to `target`.
 #[must_use]
@@ -118,8 +120,7 @@ pub enum CapsuleError {
 impl Capsules {
     /// Takes what has come of the stream.
     pub fn put(&mut self, bytes: &[u8]) {
-        self.held.drain(..self.at);
-        self.at = 0;
+        self.drop_taken();
         self.held.extend_from_slice(bytes);
     }
 
@@ -129,6 +130,20 @@ impl Capsules {
     /// # Errors
     /// The stream cannot be followed any further.
     pub fn take(&mut self) -> Result<Option<Vec<u8>>, CapsuleError> {
+        let taken = self.next();
+        if matches!(taken, Ok(None)) && self.held.capacity() > KEPT {
+            self.drop_taken();
+            self.held.shrink_to(KEPT);
+        }
+        taken
+    }
+
+    fn drop_taken(&mut self) {
+        self.held.drain(..self.at);
+        self.at = 0;
+    }
+
+    fn next(&mut self) -> Result<Option<Vec<u8>>, CapsuleError> {
         loop {
             let here = u64::try_from(self.rest().len()).unwrap_or(u64::MAX);
             let passed = self.skip.min(here);
@@ -267,6 +282,10 @@ mod tests {
             capsules.put(&[1; 1 << 20]);
             assert_eq!(capsules.take(), Ok(None));
             assert!(capsules.rest().is_empty(), "{capsules:?}");
+            assert!(
+                capsules.held.capacity() <= KEPT,
+                "it keeps no room for more"
+            );
         }
         assert_eq!(capsules.end(), Err(CapsuleError::CutOff));
     }
@@ -283,6 +302,23 @@ mod tests {
         for cut in [&[0][..], &[0, 2, 0], &[1, 1], &[0x40]] {
             assert_eq!(taken(cut), Err(CapsuleError::CutOff), "{cut:?}");
         }
+    }
+
+    #[test]
+    fn room_for_a_large_piece_is_given_back() {
+        let one = encode(&[7; 1_000]).expect("it fits");
+        let mut piece = one.repeat(1_000);
+        piece.extend(&one[..500]);
+        let mut capsules = Capsules::default();
+        capsules.put(&piece);
+        let mut found = 0;
+        while capsules.take().expect("well-formed").is_some() {
+            found += 1;
+        }
+        assert_eq!((found, capsules.rest().len()), (1_000, 500));
+        assert!(capsules.held.capacity() <= KEPT);
+        capsules.put(&one[500..]);
+        assert_eq!(capsules.take(), Ok(Some(vec![7; 1_000])));
     }
 
     proptest! {

@@ -47,10 +47,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         at_address: Option<&Arc<Workload>>,
     ) -> Result<OutboundPlan, Refusal> {
         if let Some(gateway) = waypoint::for_service(self.index, service, self.outbound.source) {
-            let through = match self.outbound.transport {
-                Transport::Tcp => self.through_one(service, gateway),
-                Transport::Udp => Err(no_udp(&format_args!("service {}", service.key), gateway)),
-            };
+            let through = self.through_one(service, gateway);
             if through.is_ok() || !service.waypoint_bypass {
                 return through;
             }
@@ -111,9 +108,6 @@ impl<'a, P: Picker> Planner<'a, P> {
         match waypoint::for_endpoint(self.index, workload, port, source) {
             Some(gateway) => {
                 let what = format_args!("port {} of {}", target.port(), Named(workload));
-                if port.transport == Transport::Udp {
-                    return Err(no_udp(&what, gateway));
-                }
                 self.through(gateway, target, Some(workload), Some(service), &what)
             }
             None => self.direct(workload, target, Some(service)),
@@ -130,9 +124,6 @@ impl<'a, P: Picker> Planner<'a, P> {
         match gateway {
             Some(gateway) => {
                 let what = format_args!("workload {}", Named(workload));
-                if port.transport == Transport::Udp {
-                    return Err(no_udp(&what, gateway));
-                }
                 self.through(gateway, self.dialled, Some(workload), None, &what)
             }
             None => self.direct(workload, self.dialled, None),
@@ -146,7 +137,7 @@ impl<'a, P: Picker> Planner<'a, P> {
         }
     }
 
-    /// A tunnel to a waypoint, asking for `asked`: an address of `pod`, which means another one on another network, or of a
+    /// A tunnel to a waypoint, for TCP alone, asking for `asked`: an address of `pod`, which means another one on another network, or of a
     /// service, which means the same on all.
     fn through(
         &mut self,
@@ -156,6 +147,9 @@ impl<'a, P: Picker> Planner<'a, P> {
         service: Option<&Arc<Service>>,
         bound: &dyn fmt::Display,
     ) -> Result<OutboundPlan, Refusal> {
+        if self.outbound.transport == Transport::Udp {
+            return Err(no_udp(bound, gateway));
+        }
         let shown = Shown(&gateway.destination);
         let refuse = |why: &dyn fmt::Display| {
             Refusal::unavailable(format!("{bound} is bound to waypoint {shown}: {why}"))

@@ -184,7 +184,9 @@ impl Pool {
             let slot = self.slot(&peer, &way, certificate).await?;
             let connection = slot.connection();
             let extended = request.extensions().get::<Protocol>().is_some();
-            if extended && !connection.carrier.takes_udp().await {
+            // What has ended before it could say so is found to have ended below.
+            if extended && !connection.carrier.takes_udp().await && !connection.carrier.is_leaving()
+            {
                 return Err(Error::new(Stage::Http2, NoUdp));
             }
             let mut requests = connection.carrier.requests.clone();

@@ -16,6 +16,7 @@ use socket2::{Protocol, SockFilter, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::ANSWER_MARK;
 use super::sockets::{Sockets, no_ipv6, transparent};
 
 /// Receives what a pod's packet filter leads to a port (`tproxy`).
@@ -190,7 +191,7 @@ impl Sockets {
             }
             setsockopt(&socket, sockopt::Ipv4OrigDstAddr, &true)?;
             transparent(&socket, address)?;
-            socket.set_reuse_address(true)?;
+            // An upgrade overlaps by this alone, which is for one user. SO_REUSEADDR would let any other take the port.
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
             UdpSocket::from_std(socket.into())
@@ -213,6 +214,9 @@ impl Sockets {
             // It would get a copy of every datagram of the namespace: BPF_RET | BPF_K, nothing.
             socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)])?;
             transparent(&socket, address)?;
+            if self.mark.is_some() {
+                socket.set_mark(ANSWER_MARK)?;
+            }
             Ok(socket)
         };
         let v4 = any(std::net::Ipv4Addr::UNSPECIFIED.into())?;

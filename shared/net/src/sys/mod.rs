@@ -25,3 +25,7 @@ pub use succession::give_way;
 
 /// The mark on every packet the proxy sends, which the redirection rules let pass (0x539).
 pub const PROXY_MARK: u32 = 1337;
+
+/// The mark on what the proxy answers in the name of others (0x53a). It belongs to flows that others have opened, and is not to be
+/// taken for what the proxy sends of its own.
+pub const ANSWER_MARK: u32 = 0x53a;

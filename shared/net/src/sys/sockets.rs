@@ -142,28 +142,19 @@ impl Sockets {
     /// As the kernel says.
     pub fn receive(&self, address: SocketAddr) -> io::Result<UdpSocket> {
         let socket = self.made(address, Type::DGRAM, Protocol::UDP)?;
-        socket.set_reuse_address(true)?;
+        // With SO_REUSEADDR any other user could take the port.
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
         UdpSocket::from_std(socket.into())
     }
 
-    /// Exchanges datagrams with `destination` alone, from a port that the kernel draws.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn correspond(&self, destination: SocketAddr) -> io::Result<UdpSocket> {
-        let socket = self.made(destination, Type::DGRAM, Protocol::UDP)?;
-        socket.connect(&destination.into())?;
-        UdpSocket::from_std(socket.into())
-    }
-
-    /// Exchanges datagrams with `destination` alone, from `source` when given, at a port as [`Sockets::connect`] draws one.
+    /// Exchanges datagrams with `destination` alone: from `source` when given, at a port as [`Sockets::connect`] draws one, else from
+    /// where the kernel chooses.
     /// What comes back is its own even when the kernel has forgotten that it was asked for (`IP_TRANSPARENT`).
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn correspond_from(
+    pub fn correspond(
         &self,
         destination: SocketAddr,
         source: Option<IpAddr>,

@@ -77,6 +77,26 @@ async fn who_offers_none_is_asked_for_none() {
 }
 
 #[tokio::test]
+async fn who_is_gone_before_it_could_say_is_not_said_to_offer_none() {
+    let ca = Ca::new();
+    let certified = ca.certified(SERVER);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let config = certified.server_config().expect("a certificate");
+            drop(tls::Stream::accept(stream, config).await);
+        }
+    });
+    let pool = Pool::new(Sockets::default(), Settings::default());
+    let (target, own) = (server_at(address), ca.certified(CLIENT));
+    let to = "10.0.0.1:7".parse().expect("an address");
+    let opening = pool.open_datagrams(None, &target, &own, to, HeaderMap::new());
+    let error = opening.await.err().expect("nobody is there");
+    assert!(!error.to_string().contains("UDP"), "{error}");
+}
+
+#[tokio::test]
 async fn a_refusal_is_how_the_flow_ends() {
     let mut tunnel = tunnel(offering(), "10.0.0.1:8").await.expect("asked");
     match tunnel.receive().await.expect_err("refused") {

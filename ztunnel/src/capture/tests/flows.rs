@@ -111,7 +111,7 @@ fn what_the_pod_sends_comes_to_the_proxy_with_where_it_was_going() {
             }
             // What the proxy sends on is not captured, and its answers are its own.
             let inside = proxy.runtime.enter();
-            let on = proxy.sockets.correspond_from(at(host, 7000), None);
+            let on = proxy.sockets.correspond(at(host, 7000), None);
             let on = on.expect("connected");
             drop(inside);
             proxy.runtime.block_on(async {
@@ -123,9 +123,11 @@ fn what_the_pod_sends_comes_to_the_proxy_with_where_it_was_going() {
                 let length = on.recv(&mut buffer).await.expect("an answer");
                 assert_eq!(&buffer[..length], b"back");
             });
-            // Who answers past the proxy is not heard.
+            // Who answers past the proxy is not heard: what comes after it is the next thing that is.
             server.send_to(b"forged", at(own, 7000)).expect("sent");
-            assert!(silent(&app), "{host}");
+            let last = proxy.answering.send(at(host, 7000), at(own, 7000), b"last");
+            last.expect("answered");
+            assert_eq!(received(&app), (b"last".to_vec(), at(host, 7000)));
         }
         assert_eq!(proxy.next(&proxy.inbound), None);
     });
@@ -147,7 +149,7 @@ fn plaintext_comes_to_the_proxy_and_the_app_sees_the_caller() {
                 assert_eq!((from, dialled), (at(caller, 7001), at(host, 7000)));
                 assert!(found == payload);
                 let inside = proxy.runtime.enter();
-                let on = proxy.sockets.correspond_from(dialled, Some(from.ip()));
+                let on = proxy.sockets.correspond(dialled, Some(from.ip()));
                 let on = on.expect("connected");
                 drop(inside);
                 proxy.runtime.block_on(async {
@@ -171,14 +173,232 @@ fn plaintext_comes_to_the_proxy_and_the_app_sees_the_caller() {
                 assert_eq!(seen, dialled);
                 assert!(found == payload);
             }
-            assert!(silent(&app), "nothing came past the proxy");
+            reaches_itself(&pod, &app);
         }
         assert_eq!(proxy.next(&proxy.outbound), None);
-        // Without a proxy nothing passes.
-        drop(proxy);
-        let client = bound(any(7002));
-        client.send_to(b"alone", at(POD[0], 7000)).expect("sent");
-        assert!(silent(&app));
+    });
+}
+
+/// Sends from the pod to the pod, and asserts that this is the next thing the application hears: what was sent before did not come.
+fn reaches_itself(pod: &OwnedFd, app: &UdpSocket) {
+    let port = app.local_addr().expect("bound").port();
+    let client = within(pod, || bound(any(0)));
+    client.send_to(b"itself", at(POD[0], port)).expect("sent");
+    assert_eq!(received(app).0, b"itself");
+}
+
+#[test]
+fn without_a_proxy_nothing_passes() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        apply(&netns, &options()).expect("applied");
+        let app = within(&pod, || bound(any(7000)));
+        let server = bound(any(7000));
+        for (host, own) in NODE.into_iter().zip(POD) {
+            server.send_to(b"in", at(own, 7000)).expect("sent");
+            // What the pod sends elsewhere must not come to who listens on the same port in it.
+            let client = within(&pod, || bound(any(0)));
+            let sent = client.send_to(b"out", at(host, 7000));
+            assert!(sent.is_ok(), "it is dropped on the way: {sent:?}");
+            reaches_itself(&pod, &app);
+        }
+        assert!(silent(&server));
+    });
+}
+
+#[test]
+fn what_comes_from_a_peer_opens_no_way_out_to_it() {
+    opens_no_way_out(&options());
+}
+
+#[test]
+fn what_comes_from_a_peer_opens_no_way_out_to_it_with_dns() {
+    let with_dns = Options {
+        dns: true,
+        ..options()
+    };
+    opens_no_way_out(&with_dns);
+}
+
+fn opens_no_way_out(options: &Options) {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        apply(&netns, options).expect("applied");
+        let proxy = Proxy::in_pod(&pod);
+        let app = within(&pod, || bound(any(7000)));
+        let peers = [7000, 53].map(|port| bound(any(port)));
+        for ((host, own), peer) in NODE.into_iter().zip(POD).zip([&peers[0]; 2]) {
+            peer.send_to(b"forged", at(own, 7000)).expect("sent");
+            let (_, _, dialled) = proxy.next(&proxy.inbound).expect("captured");
+            let leads_to_the_proxy = |payload: &[u8]| {
+                app.send_to(payload, at(host, 7000)).expect("sent");
+                let expected = (payload.to_vec(), at(own, 7000), at(host, 7000));
+                assert_eq!(proxy.next(&proxy.outbound), Some(expected));
+            };
+            leads_to_the_proxy(b"after plaintext");
+            // Nor do answers, to what was captured or to what came.
+            let tunnelled = proxy
+                .answering
+                .send(at(host, 7000), at(own, 7000), b"there");
+            tunnelled.expect("answered");
+            assert_eq!(received(&app), (b"there".to_vec(), at(host, 7000)));
+            leads_to_the_proxy(b"after an answer");
+            let plain = proxy.answering.send(dialled, at(host, 7000), b"back");
+            plain.expect("answered");
+            assert_eq!(received(peer), (b"back".to_vec(), at(own, 7000)));
+            leads_to_the_proxy(b"after an answer to plaintext");
+            // Late ones neither, to a flow that the kernel does not know (any longer).
+            let late = proxy.answering.send(at(host, 9), at(own, 7000), b"late");
+            late.expect("answered");
+            assert_eq!(received(&app), (b"late".to_vec(), at(host, 9)));
+            app.send_to(b"after a late one", at(host, 9)).expect("sent");
+            let (_, _, dialled) = proxy.next(&proxy.outbound).expect("captured");
+            assert_eq!(dialled, at(host, 9));
+        }
+        // A client whose port is that of DNS, answered late: it comes to the proxy, as ever.
+        for (host, own) in NODE.into_iter().zip(POD) {
+            let peer = &peers[1];
+            let late = proxy.answering.send(at(own, 7000), at(host, 53), b"late");
+            late.expect("answered");
+            assert_eq!(
+                received(peer),
+                (b"late".to_vec(), at(own, 7000)),
+                "{options:?}"
+            );
+            for _ in 0..2 {
+                peer.send_to(b"again", at(own, 7000)).expect("sent");
+                let expected = (b"again".to_vec(), at(host, 53), at(own, 7000));
+                assert_eq!(proxy.next(&proxy.inbound), Some(expected));
+                let answer = proxy.answering.send(at(own, 7000), at(host, 53), b"yes");
+                answer.expect("answered");
+                assert_eq!(received(peer), (b"yes".to_vec(), at(own, 7000)));
+            }
+            // What the application sends there is no answer.
+            app.send_to(b"asks", at(host, 53)).expect("sent");
+            let last = proxy.answering.send(at(own, 7000), at(host, 53), b"last");
+            last.expect("answered");
+            assert_eq!(received(peer).0, b"last");
+            let captured = proxy.next(&proxy.outbound);
+            assert_eq!(captured.is_none(), options.dns, "{captured:?}");
+        }
+        reaches_itself(&pod, &app);
+    });
+}
+
+#[test]
+fn what_an_app_pushes_after_its_flow_was_closed_goes_nowhere() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        let with_dns = Options {
+            dns: true,
+            ..options()
+        };
+        apply(&netns, &with_dns).expect("applied");
+        let proxy = Proxy::in_pod(&pod);
+        // 53 too: what is for the pod's own is no question of the proxy.
+        for port in [7000, 53] {
+            let app = within(&pod, || bound(any(port)));
+            for (host, own) in NODE.into_iter().zip(POD) {
+                let inside = proxy.runtime.enter();
+                let flow = proxy.sockets.correspond(at(own, port), Some(ip(host)));
+                let flow = flow.expect("connected");
+                drop(inside);
+                let caller = proxy.runtime.block_on(async {
+                    flow.send(b"in").await.expect("sent");
+                    let (_, from) = received(&app);
+                    app.send_to(b"out", from).expect("sent");
+                    let mut buffer = [0; 16];
+                    let answer = tokio::time::timeout(PATIENCE, flow.recv(&mut buffer)).await;
+                    let length = answer.expect("in time").expect("an answer");
+                    assert_eq!(&buffer[..length], b"out");
+                    from
+                });
+                assert_eq!(peer(caller), ip(host));
+                drop(flow);
+                app.send_to(b"pushed", caller).expect("sent");
+                app.send_to(b"of its own", at(host, 7001)).expect("sent");
+                let (found, _, _) = proxy.next(&proxy.outbound).expect("captured");
+                assert_eq!(found, b"of its own");
+                assert_eq!(proxy.next(&proxy.outbound), None);
+            }
+        }
+    });
+}
+
+/// As the proxy answered before answers had a mark of their own.
+fn answer_as_before(pod: &OwnedFd, from: SocketAddr, to: SocketAddr) {
+    within(pod, || {
+        let socket = Socket::new(Domain::for_address(to), Type::DGRAM, None).expect("a socket");
+        socket.set_mark(PROXY_MARK).expect("marked");
+        match to {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true).expect("set"),
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true).expect("set"),
+        }
+        socket.bind(&from.into()).expect("bound");
+        socket.send_to(b"before", &to.into()).expect("sent");
+    });
+}
+
+#[test]
+fn a_flow_that_runs_when_its_pod_is_captured_no_more_goes_on_without() {
+    isolated(|| {
+        let pod = pod();
+        let netns = captured(&pod);
+        let server = bound(any(7000));
+        let released: [&dyn Fn(); 2] = [
+            &|| apply(&netns, &Options::default()).expect("applied"),
+            &|| yield_traffic(&netns).expect("yielded"),
+        ];
+        for (number, release) in (7001..).zip(released) {
+            apply(&netns, &options()).expect("applied");
+            let proxy = Proxy::in_pod(&pod);
+            let app = within(&pod, || bound(any(number)));
+            for host in NODE {
+                app.send_to(b"one", at(host, 7000)).expect("sent");
+                proxy.next(&proxy.outbound).expect("captured");
+            }
+            release();
+            for (host, own) in NODE.into_iter().zip(POD) {
+                let answer = proxy
+                    .answering
+                    .send(at(host, 7000), at(own, number), b"late");
+                answer.expect("answered");
+                answer_as_before(&pod, at(host, 7000), at(own, number));
+                for expected in [&b"late"[..], b"before"] {
+                    assert_eq!(received(&app), (expected.to_vec(), at(host, 7000)));
+                }
+                for _ in 0..2 {
+                    app.send_to(b"on", at(host, 7000)).expect("sent");
+                    assert_eq!(received(&server), (b"on".to_vec(), at(own, number)));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn nobody_else_takes_the_ports_of_the_proxy() {
+    isolated(|| {
+        let pod = pod();
+        let _netns = captured(&pod);
+        let _proxy = Proxy::in_pod(&pod);
+        // A successor of the same user does.
+        let _successor = Proxy::in_pod(&pod);
+        within(&pod, || {
+            for address in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
+                for port in [OUTBOUND_PORT, INBOUND_PORT] {
+                    let to = at(address, port);
+                    let domain = Domain::for_address(to);
+                    let socket = Socket::new(domain, Type::DGRAM, None).expect("a socket");
+                    socket.set_reuse_address(true).expect("set");
+                    let taken = socket.bind(&to.into()).expect_err("it is taken");
+                    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "{to}");
+                }
+            }
+        });
     });
 }
 

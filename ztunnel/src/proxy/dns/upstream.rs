@@ -67,7 +67,7 @@ async fn within<T>(
 
 /// From a port and with an id that are drawn for this question alone: whoever wants to answer in the resolver's place has to guess both.
 async fn by_udp(sockets: &Sockets, query: &Query, resolver: SocketAddr) -> io::Result<Vec<u8>> {
-    let socket = sockets.correspond(resolver)?;
+    let socket = sockets.correspond(resolver, None)?;
     let id = rand::random();
     socket.send(&query.forwarded(id)).await?;
     loop {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::accept::until_cut;
-use super::super::{outbound, passthrough};
+use super::super::{Flow, outbound, passthrough};
 use super::{CLIENT, SERVER, dial, echo, exchange, line, run};
 use crate::testing::{Served, World, addr, counted, pair, workload};
 
@@ -178,6 +178,22 @@ fn what_outlasts_the_grace_period_is_cut_and_both_ends_learn_it() {
         assert!(error("inbound").starts_with("cut"), "{log:?}");
         // The stream was reset; the connection did not just vanish.
         assert!(error("outbound").contains("stream"), "{log:?}");
+    });
+}
+
+#[test]
+fn plaintext_takes_no_room_of_who_comes_with_an_identity() {
+    run(async || {
+        let world = World::new();
+        let pod = world.limited_pod(&workload("server", SERVER), 1);
+        let kinds = [Flow::Plaintext, Flow::Tunnel, Flow::Outbound];
+        let held = kinds.map(|kind| pod.admit_flow(kind).expect("it has room of its own"));
+        for kind in kinds {
+            let full = pod.admit_flow(kind).expect_err("one, not two").to_string();
+            assert!(full.contains("AMBIT_UDP_FLOWS_PER_POD"), "{full}");
+        }
+        drop(held);
+        assert!(pod.admit_flow(Flow::Plaintext).is_ok());
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ambit_core::model::Workload;
 use ambit_core::plan::Transport;
 use ambit_telemetry::access::Direction;
 
@@ -41,13 +42,22 @@ async fn carry(
     direction: Direction,
 ) -> Result<(), Failure> {
     proxy.identity().await?;
-    let far = match direction {
+    let (far, unproven) = match direction {
         Direction::Outbound => Box::pin(outbound::connect(proxy, open)).await?,
-        Direction::Inbound => passthrough::connect(proxy, open)?,
+        Direction::Inbound => (passthrough::connect(proxy, open)?, None),
     };
     let idle = proxy.shared.settings().udp.idle;
     tokio::select! {
         result = relay(End::Captured(client), far, open.counters(), idle) => Ok(result?),
         closed = open.closed() => Err(closed),
+        // What follows begins another flow, by another plan.
+        () = changes(proxy, unproven) => Ok(()),
+    }
+}
+
+async fn changes(proxy: &PodProxy, workload: Option<Arc<Workload>>) {
+    match workload {
+        Some(workload) => proxy.shared.changes(&workload).await,
+        None => std::future::pending().await,
     }
 }

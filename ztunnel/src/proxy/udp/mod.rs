@@ -69,6 +69,8 @@ enum Lost {
     Limit,
     /// Its flow has been refused, or has failed, just now.
     Refused,
+    /// It was sent to a port of the proxy.
+    OwnPort,
 }
 
 impl Lost {
@@ -79,6 +81,7 @@ impl Lost {
             Self::Queue => "queue",
             Self::Limit => "limit",
             Self::Refused => "refused",
+            Self::OwnPort => "own_port",
         };
         metrics::counter!("ambit_udp_datagrams_dropped_total", "reason" => reason).increment(1);
     }
@@ -88,6 +91,8 @@ impl Lost {
 pub fn describe() {
     metrics::describe_counter!(
         "ambit_udp_datagrams_dropped_total",
-        "UDP datagrams that were captured or came by tunnels and were not passed on."
+        "UDP datagrams that were captured or came by tunnels and were not passed on: window (the other proxy takes no more, or not so \
+         much at once), socket, queue (the flow has not begun, or is not quick enough), limit (AMBIT_UDP_FLOWS_PER_POD), refused (the flow \
+         was, just now), own_port (sent to a port of the proxy)."
     );
 }

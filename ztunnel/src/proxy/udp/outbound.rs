@@ -12,15 +12,23 @@ use super::super::{Failure, PodProxy, details, dial, local};
 use super::end::End;
 use crate::connections::Open;
 
-/// The far end of a flow.
-pub(super) async fn connect(proxy: &PodProxy, open: &Open) -> Result<End, Failure> {
+/// The far end of a flow, and the workload that it is at, if nothing but the plan says that: a plain socket goes on to an address whoever has
+/// it, while a tunnel and a neighbour end with whom they lead to.
+pub(super) async fn connect(
+    proxy: &PodProxy,
+    open: &Open,
+) -> Result<(End, Option<Arc<Workload>>), Failure> {
     let mut tries = Tries::default();
     loop {
         let (source, plan) = tries.next(proxy, open).await?;
         match attempt(proxy, open, &source, &plan).await {
             Ok(end) => {
                 open.describe(details::outbound(&source, &plan));
-                return Ok(end);
+                let unproven = match plan.kind {
+                    OutboundKind::Plain { .. } => plan.workload,
+                    OutboundKind::Hbone(_) | OutboundKind::Local { .. } => None,
+                };
+                return Ok((end, unproven));
             }
             Err(failure) => tries.failed(open, &source, &plan, failure)?,
         }
@@ -57,7 +65,7 @@ async fn attempt(
             Ok(End::Socket(dialled?))
         }
         OutboundKind::Plain { target } => {
-            let socket = proxy.pod.sockets.correspond_from(*target, None);
+            let socket = proxy.pod.sockets.correspond(*target, None);
             let socket = socket.map_err(|error| Failure::Dial {
                 target: *target,
                 error,

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::plan::{OUTBOUND_PORT, is_own_port};
 use ambit_net::sys::{Answering, Capturing};
 use ambit_telemetry::access::Direction;
 use tokio::sync::OnceCell;
 
-use super::super::{PodProxy, accept};
+use super::super::{Flow, PodProxy, accept};
 use super::end::{Client, LONGEST};
 use super::table::{Key, Table};
 use super::{Listeners, Lost, flows};
@@ -78,11 +79,30 @@ impl Server {
         }
     }
 
+    /// Whether somebody has sent it to a port of the proxy itself. All pods have these, whether anything is led there or not, and it costs
+    /// nobody more than a datagram.
+    fn is_for_the_proxy(&self, key: Key) -> bool {
+        let port = key.dialled.port();
+        match self.direction {
+            // Elsewhere the other ports are somebody else's.
+            Direction::Outbound => port == OUTBOUND_PORT,
+            Direction::Inbound => is_own_port(port),
+        }
+    }
+
     /// # Errors
     /// Nothing can be answered.
     async fn handle(&self, key: Key, payload: &[u8]) -> io::Result<()> {
+        if self.is_for_the_proxy(key) {
+            Lost::OwnPort.count();
+            return Ok(());
+        }
+        let flow = match self.direction {
+            Direction::Outbound => Flow::Outbound,
+            Direction::Inbound => Flow::Plaintext,
+        };
         let admit = || {
-            let admitted = self.proxy.pod.admit_flow(self.direction);
+            let admitted = self.proxy.pod.admit_flow(flow);
             admitted.map_err(|_| Lost::Limit)
         };
         let (incoming, admitted) = match self.table.put(key, payload, admit) {

@@ -111,6 +111,10 @@ pub(super) const BITWISE_LEN: u16 = 3;
 pub(super) const BITWISE_MASK: u16 = 4;
 pub(super) const BITWISE_XOR: u16 = 5;
 
+pub(super) const SOCKET_KEY: u16 = 1;
+pub(super) const SOCKET_DREG: u16 = 2;
+pub(super) const SOCKET_TRANSPARENT: u32 = 0;
+
 pub(super) const FIB_DREG: u16 = 1;
 pub(super) const FIB_RESULT: u16 = 2;
 pub(super) const FIB_FLAGS: u16 = 3;

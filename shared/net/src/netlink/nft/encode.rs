@@ -271,6 +271,13 @@ fn test(out: &mut Message, test: &Test) {
             load_ct(out, nf::CT_OF_DIRECTION);
             compare(out, false, &[nf::CT_REPLY]);
         }
+        Test::ToTransparentSocket => {
+            expression(out, "socket", |out| {
+                out.attr_be32(nf::SOCKET_KEY, nf::SOCKET_TRANSPARENT);
+                out.attr_be32(nf::SOCKET_DREG, register(0));
+            });
+            compare(out, false, &[1]);
+        }
         // Any owner will do. Without a socket there is none to load, and the rule ends.
         Test::FromSocket => {
             load_meta(out, nf::META_SKUID, 0);

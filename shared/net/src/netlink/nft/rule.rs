@@ -99,6 +99,9 @@ pub enum Test {
     Tracked,
     /// It goes the way back of the connection that it is of.
     Reply,
+    /// A transparent socket (`IP_TRANSPARENT`) receives what it is for. Needs a chain of
+    /// [`Hook::Prerouting`](super::Hook::Prerouting).
+    ToTransparentSocket,
     /// It was sent by a socket of this host.
     FromSocket,
     /// Its destination is an address of this host.
@@ -348,6 +351,12 @@ impl Rule {
             set: set.into(),
             not: true,
         })
+    }
+
+    /// Packets that a transparent socket of this host receives.
+    #[must_use]
+    pub fn to_transparent_socket(self) -> Self {
+        self.test(Test::ToTransparentSocket)
     }
 
     /// Packets that a socket of this host sent.

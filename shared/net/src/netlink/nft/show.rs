@@ -118,6 +118,7 @@ impl Display for Test {
             Test::Opening => f.write_str("tcp flags & (fin | syn | rst | ack) == syn"),
             Test::Tracked => f.write_str("ct status confirmed"),
             Test::Reply => f.write_str("ct direction reply"),
+            Test::ToTransparentSocket => f.write_str("socket transparent 1"),
             Test::FromSocket => f.write_str("meta skuid >= 0"),
             Test::ToThisHost => f.write_str("fib daddr type local"),
             Test::InSet { fields, set, not } => {
