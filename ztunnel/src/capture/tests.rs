@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::*;
 
 mod exclusions;
+mod machine;
 
 fn with_dns() -> Options {
     Options {
