@@ -363,6 +363,33 @@ async fn certificates_are_for_those_who_may_have_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_is_told_what_the_mesh_is_for_as_long_as_it_is_of_it() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
+        metadata: {name: vm, namespace: shop}\nspec: {address: 192.0.2.7, serviceAccount: vm}\n";
+    let control = Control::start(MESH).await;
+    let connected = async |seconds| {
+        control.write("vm.yaml", entry);
+        assert_eq!(control.sync().await.0, 200);
+        let channel = control.machine("shop/vm", "vm", seconds).await;
+        let machine = Proxy::over(channel, "vm", None).await;
+        let mut machine = machine.expect("let in");
+        machine.subscribe(ADDRESS_TYPE, &[]).await;
+        assert!(!machine.accept().await.resources.is_empty());
+        machine
+    };
+    let mut machine = connected(3600).await;
+    control.remove("vm.yaml");
+    let status = machine.end().await.expect("an end");
+    assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+    let said = "there is no WorkloadEntry shop/vm: create it, or let the machine go";
+    assert_eq!(status.message(), said);
+    let mut machine = connected(2).await;
+    let status = machine.end().await.expect("an end");
+    assert_eq!(status.code(), Code::Unauthenticated, "{status}");
+    assert!(status.message().contains("expired"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn xds_needs_a_token() {
     let control = Control::start(MESH).await;
     for token in [None, Some("a.b.c")] {

@@ -273,6 +273,27 @@ fn hosts_of_entries_are_looked_for_past_the_machine_s_own_capture() {
 }
 
 #[test]
+fn a_user_of_a_machine_neither_ends_its_proxy_nor_reads_the_mesh() {
+    let lab = lab(&[]);
+    join(&lab, &["--env", "AMBIT_CONFIG_DUMP=false"]);
+    let status = |method: &str, page: &str| {
+        let url = format!("http://127.0.0.1:15000{page}");
+        let written = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method];
+        let argv = [&["curl"], &written[..], &[&url]].concat();
+        lab.exec(VM, &argv).success()
+    };
+    for (method, page) in [
+        ("POST", "/quitquitquit"),
+        ("POST", "/logging?level=off"),
+        ("GET", "/config_dump"),
+    ] {
+        assert_eq!(status(method, page).trim(), "404", "{page}");
+    }
+    assert_eq!(status("GET", "/metrics").trim(), "200");
+    assert!(passes(&lab, "shop/client-1", "http://vm.example.com/"));
+}
+
+#[test]
 fn a_proxy_that_may_not_capture_says_so() {
     let lab = lab(&[]);
     let refused = lab.exec(

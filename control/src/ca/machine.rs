@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use crate::index::Index;
 use crate::tokens::Caller;
-use crate::translate::entry::workload::DEFAULT_ACCOUNT;
 
 /// `dnQualifier` (RFC 5280 section 4.1.2.4): a part of the subject that says nothing to those who ask only for identities.
 pub(super) const DN_QUALIFIER: [u64; 4] = [2, 5, 4, 46];
@@ -82,8 +81,7 @@ pub fn of(
     let Some(found) = found else {
         return Err(Refusal::NoEntry { namespace, entry });
     };
-    let account = found.spec.service_account.as_deref();
-    let account = account.unwrap_or(DEFAULT_ACCOUNT);
+    let account = found.spec.account();
     if *account != *caller.service_account {
         return Err(Refusal::OtherAccount {
             namespace,

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::revocation::Lists;
-use ambit_net::tls::{Chain, Proven, pem};
+use ambit_net::tls::{Chain, ChainJudge, Proven, pem};
 use rand::RngCore;
 use rcgen::string::PrintableString;
 use rcgen::{
@@ -51,6 +51,8 @@ pub struct Authority {
     roots: String,
     /// PEM, empty without lists.
     revoked: Option<String>,
+    /// Of what clients show.
+    judge: ChainJudge,
     not_after: SystemTime,
 }
 
@@ -141,10 +143,12 @@ impl Authority {
         path.extend(chain.into_iter().filter(|cert| cert != signing));
         path.retain(|cert| !roots.contains(cert));
         check_path(signing, &path, &roots)?;
-        check_lists(
+        let lists = lists(
             pems.revoked.as_deref().unwrap_or_default(),
             &[&path[..], &roots[..]].concat(),
         )?;
+        let judge = ChainJudge::new(roots.clone(), lists)
+            .map_err(|error| format!("root-cert.pem: {error}"))?;
         let issuer = Issuer::from_ca_cert_der(signing, key)
             .map_err(|error| format!("ca-cert.pem: {error}"))?;
         Ok(Self {
@@ -154,6 +158,7 @@ impl Authority {
             roots: roots.iter().map(|cert| pem(cert)).collect(),
             trusted: roots,
             revoked: pems.revoked.as_deref().map(|lists| lists.trim().to_owned()),
+            judge,
             not_after,
         })
     }
@@ -175,8 +180,7 @@ impl Authority {
     /// # Errors
     /// Why nobody is known by them.
     pub fn check(&self, shown: &Chain, now: SystemTime) -> Result<Proven, String> {
-        let lists = Lists::parse(self.revoked().unwrap_or_default().as_bytes())?;
-        shown.check(&self.trusted, &lists, now)
+        self.judge.check(shown, now)
     }
 
     /// What fails when this authority takes the place of `before` while certificates of it are about: those who hold them trust the
@@ -334,11 +338,11 @@ fn check_path(
     Err("ca-cert.pem does not lead to root-cert.pem; put the certificates between into cert-chain.pem".to_owned())
 }
 
-/// Each list has to be signed by somebody of the authority's path: a list that nobody here has signed revokes nothing.
-fn check_lists(text: &str, signers: &[CertificateDer<'static>]) -> Result<(), String> {
+/// The lists of a text. Each has to be signed by somebody of the authority's path: a list that nobody here has signed revokes nothing.
+fn lists(text: &str, signers: &[CertificateDer<'static>]) -> Result<Lists, String> {
     let lists = Lists::parse(text.as_bytes()).map_err(|error| format!("{CRL}: {error}"))?;
     match lists.of_a_stranger(signers) {
-        None => Ok(()),
+        None => Ok(lists),
         Some(issuer) => Err(format!(
             "{CRL}: the list of {issuer:?} is signed by no certificate of ca-cert.pem, cert-chain.pem or root-cert.pem"
         )),

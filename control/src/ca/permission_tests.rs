@@ -28,6 +28,7 @@ fn index() -> Index {
         ("shop", "vm-1", Some("vm")),
         ("shop", "vm-2", Some("vm")),
         ("shop", "plain", None),
+        ("shop", "empty", Some("")),
         ("other", "vm-1", Some("web")),
         ("ambit-system", "edge", Some("ztunnel")),
     ] {

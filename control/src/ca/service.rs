@@ -9,7 +9,10 @@ use ambit_net::ca::WORKLOAD_ENTRY;
 use ambit_proto::ca::istio_certificate_service_server::IstioCertificateService;
 use ambit_proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::value::Kind;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tonic::{Request, Response, Status};
+use x509_parser::parse_x509_certificate;
 
 use super::Signing;
 use super::permission::{Permit, permit_either};
@@ -75,8 +78,14 @@ impl Service {
             None => authority.sign_workload(&key, &identity, lifetime, now),
         };
         let cert_chain = cert_chain.map_err(Status::internal)?;
+        let serial = cert_chain.first().and_then(|leaf| serial(leaf));
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.address);
+        let proof = match caller.entry {
+            Some(_) => "certificate",
+            None => "token",
+        };
         let entry = entry.as_deref();
-        tracing::info!(account = %caller.account(), %identity, entry, lifetime = lifetime.as_secs(), "certificate signed");
+        tracing::info!(account = %caller.account(), %identity, entry, serial, ?peer, proof, lifetime = lifetime.as_secs(), "certificate signed");
         Ok(IstioCertificateResponse { cert_chain })
     }
 
@@ -95,6 +104,13 @@ impl Service {
             Err(_) => Err(Status::invalid_argument("validity_duration is negative")),
         }
     }
+}
+
+/// The serial number of a certificate (PEM), decimal as `ambit ztunnel certificates` and lists of what is revoked have it.
+fn serial(pem: &str) -> Option<String> {
+    let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+    let (_, leaf) = parse_x509_certificate(&leaf).ok()?;
+    Some(leaf.serial.to_string())
 }
 
 fn impersonated(body: &IstioCertificateRequest) -> Result<Option<Identity>, Status> {

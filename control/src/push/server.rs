@@ -16,8 +16,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::connections::{Connections, Open};
 use super::session::{Session, Told};
+use super::standing::Standing;
 use crate::admin::metrics::Metrics;
-use crate::ca::machine;
 use crate::engine::State;
 use crate::tls::Peer;
 use crate::tokens::Callers;
@@ -54,14 +54,15 @@ impl AggregatedDiscoveryService for Server {
     ) -> Result<Response<Responses>, Status> {
         let peer = request.extensions().get::<Peer>();
         let caller = self.callers.authenticate(request.metadata(), peer).await?;
+        let account = caller.account();
         // A machine is told what its mesh is for as long as it is of the mesh.
-        let machine = machine::of(&caller, None, &self.state.index());
-        machine.map_err(|refusal| Status::permission_denied(refusal.to_string()))?;
+        let standing = Standing::of(caller, peer, self.callers.clone(), self.state.clone())?;
         let peer = peer.map(|peer| peer.address);
         let (responses, receiver) = mpsc::channel(IN_FLIGHT);
         let stream = StreamTask {
-            open: self.connections.open(peer, caller.account().into()),
+            open: self.connections.open(peer, account.into()),
             session: Session::default(),
+            standing,
             node: String::new(),
             peer,
             server: self.clone(),
@@ -75,6 +76,7 @@ impl AggregatedDiscoveryService for Server {
 struct StreamTask {
     open: Open,
     session: Session,
+    standing: Standing,
     node: String,
     peer: Option<SocketAddr>,
     server: Server,
@@ -85,28 +87,41 @@ impl StreamTask {
     async fn run(mut self, mut requests: Streaming<DeltaDiscoveryRequest>) {
         let mut changed = self.server.state.changes();
         let mut stopping = self.server.stopping.clone();
-        loop {
-            if let Err(status) = self.send().await {
-                let _ = self.responses.send(Err(status)).await;
-                break;
+        let mut is_changed = true;
+        let why = loop {
+            // A machine that has lost its entry is told so much of the mesh: that it is no part of it. Then nothing more.
+            let sent = match self.send().await {
+                Ok(()) if is_changed => self.standing.has_its_entry(),
+                sent => sent,
+            };
+            if let Err(status) = sent {
+                break Some(status);
             }
+            is_changed = false;
             tokio::select! {
                 request = requests.message() => match request {
                     Ok(Some(request)) => self.take(request),
-                    Ok(None) => break,
+                    Ok(None) => break None,
                     Err(status) => {
                         tracing::debug!(node = %self.node, %status, "stream ended");
-                        break;
+                        break None;
                     }
                 },
-                result = changed.changed() => if result.is_err() { break },
+                result = changed.changed() => match result {
+                    Ok(()) => is_changed = true,
+                    Err(_) => break None,
+                },
+                status = self.standing.ended() => break Some(status),
                 _ = stopping.wait_for(|stopping| *stopping) => {
-                    let status = Status::unavailable("the control plane is stopping");
-                    let _ = self.responses.try_send(Err(status));
-                    break;
+                    break Some(Status::unavailable("the control plane is stopping"));
                 }
-                () = self.responses.closed() => break,
+                () = self.responses.closed() => break None,
             }
+        };
+        if let Some(status) = why {
+            tracing::debug!(node = %self.node, %status, "the stream is ended");
+            // There is room, unless the proxy does not read; the stream ends without a word then.
+            let _ = self.responses.try_send(Err(status));
         }
         tracing::info!(node = %self.node, peer = ?self.peer, "proxy disconnected");
     }
@@ -145,12 +160,13 @@ impl StreamTask {
         {
             self.node = node.id.clone();
             self.open.named(&self.node);
-            if let Some(waypoint) = waypoint_of(node, self.server.state.index().mesh()) {
-                self.session.is_of(waypoint);
-            }
-            if let Some(node) = node_of(node) {
-                self.session.is_on(node);
-            }
+            let is_a_machine = self.standing.is_a_machine();
+            claims(
+                &mut self.session,
+                node,
+                is_a_machine,
+                self.server.state.index().mesh(),
+            );
             tracing::info!(node = %self.node, peer = ?self.peer, "proxy connected");
         }
         match self.session.on_request(request) {
@@ -170,6 +186,20 @@ impl StreamTask {
             }
         }
         self.open.moved(&self.session);
+    }
+}
+
+/// Tells a session which part of the mesh its proxy says that it is. A machine is no part that others are of: whatever it says, it is
+/// told what any node's proxy is that asks for all.
+fn claims(session: &mut Session, node: &Node, is_a_machine: bool, mesh: &Mesh) {
+    if is_a_machine {
+        return;
+    }
+    if let Some(waypoint) = waypoint_of(node, mesh) {
+        session.is_of(waypoint);
+    }
+    if let Some(node) = node_of(node) {
+        session.is_on(node);
     }
 }
 
@@ -196,5 +226,57 @@ fn text(value: &Value) -> Option<&str> {
     match &value.kind {
         Some(Kind::StringValue(text)) => Some(text),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_types::Struct;
+
+    use super::*;
+
+    fn fields(all: &[(&str, Value)]) -> Struct {
+        let owned = all
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()));
+        Struct {
+            fields: owned.collect(),
+        }
+    }
+
+    fn says(text: &str) -> Value {
+        Value {
+            kind: Some(Kind::StringValue(text.to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_machine_is_neither_a_waypoint_nor_a_node() {
+        let labels = Value {
+            kind: Some(Kind::StructValue(fields(&[(
+                GATEWAY_NAME,
+                says("waypoint"),
+            )]))),
+        };
+        for id in [
+            "waypoint~10.0.0.1~w.shop~shop",
+            "ztunnel~10.0.0.1~z.shop~shop",
+        ] {
+            let metadata = [
+                ("LABELS", labels.clone()),
+                ("NAMESPACE", says("shop")),
+                ("NODE_NAME", says("node-1")),
+            ];
+            let node = Node {
+                id: id.to_owned(),
+                metadata: Some(fields(&metadata)),
+                ..Node::default()
+            };
+            for is_a_machine in [false, true] {
+                let mut session = Session::default();
+                claims(&mut session, &node, is_a_machine, &Mesh::default());
+                assert_eq!(session.is_a_part(), !is_a_machine, "{id}");
+            }
+        }
     }
 }

@@ -119,6 +119,12 @@ impl Session {
         self.node = Some(node.into());
     }
 
+    /// Whether the proxy is an instance of a waypoint, or serves the pods of a node.
+    #[cfg(test)]
+    pub(super) fn is_a_part(&self) -> bool {
+        self.waypoint.is_some() || self.node.is_some()
+    }
+
     /// Takes a request.
     pub fn on_request(&mut self, request: DeltaDiscoveryRequest) -> Told {
         let Some(of) = ResourceType::from_url(&request.type_url) else {

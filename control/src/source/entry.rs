@@ -98,3 +98,12 @@ pub struct WorkloadEntrySpec {
     pub weight: Option<i64>,
     pub service_account: Option<String>,
 }
+
+impl WorkloadEntrySpec {
+    /// The service account that it runs as: that of pods which name none, where it names none or an empty one.
+    #[must_use]
+    pub fn account(&self) -> &str {
+        let named = self.service_account.as_deref();
+        named.filter(|name| !name.is_empty()).unwrap_or("default")
+    }
+}

@@ -18,16 +18,21 @@ fn identity(trust_domain: &str) -> Identity {
     Identity::new(trust_domain, "shop", "vm").expect("an identity")
 }
 
-fn pems() -> Pems {
+pub(crate) fn pems() -> Pems {
     Pems::generate("cluster.local", SystemTime::now()).expect("a root")
 }
 
-fn authority(pems: &Pems) -> Authority {
+pub(crate) fn authority(pems: &Pems) -> Authority {
     Authority::new(pems, SystemTime::now()).expect("an authority")
 }
 
 /// What a machine of this entry shows, or a pod.
-fn signed(authority: &Authority, trust_domain: &str, entry: Option<&str>, at: SystemTime) -> Chain {
+pub(crate) fn signed(
+    authority: &Authority,
+    trust_domain: &str,
+    entry: Option<&str>,
+    at: SystemTime,
+) -> Chain {
     Chain::new(vec![leaf(authority, trust_domain, entry, at)])
 }
 
@@ -47,6 +52,11 @@ fn leaf(
 }
 
 fn callers(authority: Option<Authority>) -> Callers {
+    callers_of(authority.map(|it| watch::channel(Arc::new(it)).1))
+}
+
+/// The same, by an authority that may change.
+pub(crate) fn callers_of(authority: Option<Signing>) -> Callers {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("jwks.json");
     let key = KeyPair::generate().expect("a key");
@@ -62,7 +72,7 @@ fn callers(authority: Option<Authority>) -> Callers {
     );
     Callers {
         tokens: Authenticator::Keys(Tokens::new(keys, "https://issuer".to_owned(), Vec::new())),
-        authority: authority.map(|it| watch::channel(Arc::new(it)).1),
+        authority,
         trust_domains: names,
     }
 }
@@ -144,25 +154,65 @@ async fn a_machine_s_certificate_says_which_entry_it_is_of() {
     assert_eq!(error, Err(TokenError::Malformed));
 }
 
-#[tokio::test]
-async fn a_revoked_certificate_proves_nothing() {
-    let mut pems = pems();
-    let own = authority(&pems);
-    let leaf = leaf(&own, "cluster.local", Some("vm-1"), SystemTime::now());
-    let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).expect("read");
-    let serial = parsed.raw_serial().to_vec();
-    let shown = Chain::new(vec![leaf.clone()]);
+/// The same authority, once it has revoked what was shown.
+pub(crate) fn revoking(pems: &Pems, shown: &Chain) -> Pems {
+    let serial = shown.serial().expect("a certificate");
+    listing(pems, [SerialNumber::from_slice(&serial)])
+}
+
+fn listing(pems: &Pems, serials: impl IntoIterator<Item = SerialNumber>) -> Pems {
     let key = KeyPair::from_pem(&pems.ca_key).expect("a key");
     let issuer = Issuer::from_ca_cert_pem(&pems.ca_cert, key).expect("an issuer");
-    let listed = [SerialNumber::from_slice(&serial)];
-    pems.revoked = Some(ambit_net::revocation::testing::list(
-        &issuer,
-        listed,
-        |_| {},
-    ));
-    let callers = callers(Some(authority(&pems)));
+    let list = ambit_net::revocation::testing::list(&issuer, serials, |_| {});
+    Pems {
+        revoked: Some(list),
+        ..pems.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_certificate_proves_nothing() {
+    let pems = pems();
+    let own = authority(&pems);
+    let shown = signed(&own, "cluster.local", Some("vm-1"), SystemTime::now());
+    let callers = callers(Some(authority(&revoking(&pems, &shown))));
     let error = caller(&callers, shown, None).await.expect_err("revoked");
     assert!(error.to_string().contains("is revoked"), "{error}");
+}
+
+/// The time that it takes to refuse a stranger's certificate some times over, the shortest of a few tries.
+async fn refusing(callers: &Callers, stranger: &Chain) -> Duration {
+    let mut shortest = Duration::MAX;
+    for _ in 0..5 {
+        let started = std::time::Instant::now();
+        for _ in 0..20 {
+            let refused = caller(callers, stranger.clone(), None).await;
+            let _ = refused.expect_err("a stranger's");
+        }
+        shortest = shortest.min(started.elapsed());
+    }
+    shortest
+}
+
+#[tokio::test]
+async fn what_anybody_may_show_costs_no_more_because_of_long_lists() {
+    let (pems, now) = (pems(), SystemTime::now());
+    let stranger = signed(
+        &authority(&self::pems()),
+        "cluster.local",
+        Some("vm-1"),
+        now,
+    );
+    let serials = (1..=10_000_u64).map(SerialNumber::from);
+    let listed = callers(Some(authority(&listing(&pems, serials))));
+    let (without, with) = (
+        refusing(&callers(Some(authority(&pems))), &stranger).await,
+        refusing(&listed, &stranger).await,
+    );
+    assert!(
+        with < 5 * without,
+        "{with:?} with lists, {without:?} without"
+    );
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use ambit_core::identity::Identity;
 use ambit_core::trust_domain::TrustDomains;
-use ambit_net::tls::Proven;
+use ambit_net::tls::{Chain, Proven};
 use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 use tonic::Status;
@@ -59,12 +59,20 @@ impl Callers {
         let shown = peer.and_then(|peer| peer.shown.as_ref());
         match (shown, &self.authority) {
             (Some(shown), Some(authority)) if !metadata.contains_key(AUTHORIZATION) => {
-                let authority = authority.borrow().clone();
-                let proven = authority.check(shown, SystemTime::now());
-                self.machine(&proven.map_err(TokenError::Certificate)?)
+                self.certified(authority, shown)
             }
             _ => self.tokens.authenticate(metadata).await,
         }
+    }
+
+    /// Who shows these certificates, by what the authority trusts and has revoked now.
+    ///
+    /// # Errors
+    /// Nobody is known by them.
+    pub fn certified(&self, authority: &Signing, shown: &Chain) -> Result<Caller, TokenError> {
+        let authority = authority.borrow().clone();
+        let proven = authority.check(shown, SystemTime::now());
+        self.machine(&proven.map_err(TokenError::Certificate)?)
     }
 
     /// The machine that a certificate is of.
@@ -291,6 +299,6 @@ fn caller(claims: Claims) -> Result<Caller, TokenError> {
 }
 
 #[cfg(test)]
-mod certificate_tests;
+pub(crate) mod certificate_tests;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use prost_types::{Struct, Value, value::Kind};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -155,17 +155,45 @@ impl Control {
 
     /// A verified TLS channel to the xDS port.
     pub(crate) async fn channel(&self) -> Channel {
+        self.channel_of(None).await
+    }
+
+    /// The same, of a machine that has asked for a certificate with a token and shows that.
+    pub(crate) async fn machine(&self, account: &str, entry: &str, seconds: i64) -> Channel {
+        let key = KeyPair::generate().expect("a key");
+        let request = CertificateParams::default().serialize_request(&key);
+        let csr = request
+            .and_then(|request| request.pem())
+            .expect("a request");
+        let named = Some(("WorkloadEntry", entry));
+        let token = self.token(account, None);
+        let answer = self.signed(Some(&token), &csr, named, seconds);
+        let chain = answer.await.expect("signed").cert_chain;
+        let leaf = CertificateDer::from_pem_slice(chain[0].as_bytes()).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+        self.channel_of(Some((leaf, key))).await
+    }
+
+    async fn channel_of(
+        &self,
+        shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> Channel {
         let root = std::fs::read(self.dir.path().join("ca/root-cert.pem")).expect("a root");
         let mut roots = RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(&root) {
             roots.add(cert.expect("a certificate")).expect("a root");
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => config.with_no_client_auth(),
+            Some((leaf, key)) => config
+                .with_client_auth_cert(vec![leaf], key)
+                .expect("a key of the certificate"),
+        };
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let address = self.xds.clone();
@@ -190,14 +218,26 @@ impl Control {
         identity: Option<&str>,
         seconds: i64,
     ) -> Result<IstioCertificateResponse, Status> {
+        let named = identity.map(|identity| ("ImpersonatedIdentity", identity));
+        self.signed(token, csr, named, seconds).await
+    }
+
+    /// An answer to a request that says something besides its fields.
+    async fn signed(
+        &self,
+        token: Option<&str>,
+        csr: &str,
+        named: Option<(&str, &str)>,
+        seconds: i64,
+    ) -> Result<IstioCertificateResponse, Status> {
         let mut request = Request::new(IstioCertificateRequest {
             csr: csr.to_owned(),
             validity_duration: seconds,
-            metadata: identity.map(|identity| Struct {
+            metadata: named.map(|(name, value)| Struct {
                 fields: [(
-                    "ImpersonatedIdentity".to_owned(),
+                    name.to_owned(),
                     Value {
-                        kind: Some(Kind::StringValue(identity.to_owned())),
+                        kind: Some(Kind::StringValue(value.to_owned())),
                     },
                 )]
                 .into(),
@@ -286,10 +326,18 @@ impl Proxy {
         name: &str,
         token: Option<&str>,
     ) -> Result<Self, Status> {
+        Self::over(control.channel().await, name, token).await
+    }
+
+    pub(crate) async fn over(
+        channel: Channel,
+        name: &str,
+        token: Option<&str>,
+    ) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(16);
         let mut request = Request::new(ReceiverStream::new(receiver));
         authorize(&mut request, token);
-        let responses = AggregatedDiscoveryServiceClient::new(control.channel().await)
+        let responses = AggregatedDiscoveryServiceClient::new(channel)
             .delta_aggregated_resources(request)
             .await?
             .into_inner();

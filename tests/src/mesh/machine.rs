@@ -114,6 +114,7 @@ fn proxy_environment(
         ("AMBIT_STATE_DIR", file("state")),
         ("INSTANCE_IP", plan::machine(machine.number).v4.to_string()),
         (names::OWN, cluster.settings.trust_domain.clone()),
+        ("AMBIT_CONFIG_DUMP", "true".to_owned()),
         ("RUST_LOG", "info".to_owned()),
     ];
     let owned = variables.map(|(name, value)| (name.to_owned(), value));

@@ -29,24 +29,36 @@ async fn serve(listen: &Listen, router: Router) -> io::Result<()> {
     Ok(())
 }
 
+/// What operators see and do. Anybody on a machine reaches its loopback, as nobody but the node reaches that of a node's proxy: there
+/// its service manager ends it, its environment says what is logged, and what the mesh is is shown if it says so.
 fn operators(app: &Arc<App>) -> Router {
     let router = Router::default();
+    let router = match &app.config.machine {
+        None => admin::logging(quit(dump(router, app), app), &app.logging),
+        Some(machine) if machine.config_dump => dump(router, app),
+        Some(_) => router,
+    };
+    admin::ready(metrics(router, app), &app.readiness)
+}
+
+fn dump(router: Router, app: &Arc<App>) -> Router {
     let dumped = app.clone();
     let about = "everything this proxy knows, as JSON";
-    let router = router.route(Method::GET, "/config_dump", about, move |_| {
+    router.route(Method::GET, "/config_dump", about, move |_| {
         let known = dump::Known::of(&dumped);
         let body = json(StatusCode::OK, &known.dump(&dumped));
         async move { body }
-    });
+    })
+}
+
+fn quit(router: Router, app: &App) -> Router {
     let quit = app.quit.clone();
     let about = "drain and end the process";
-    let router = router.route(Method::POST, "/quitquitquit", about, move |_| {
+    router.route(Method::POST, "/quitquitquit", about, move |_| {
         tracing::info!("told to end by /quitquitquit");
         quit.notify_one();
         async { text(StatusCode::OK, "draining\n") }
-    });
-    let router = admin::logging(router, &app.logging);
-    admin::ready(metrics(router, app), &app.readiness)
+    })
 }
 
 fn metrics(router: Router, app: &Arc<App>) -> Router {

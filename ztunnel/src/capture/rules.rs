@@ -108,7 +108,7 @@ impl fmt::Display for Redirection {
 pub fn redirection(options: &Options) -> Redirection {
     let mut table = Table::new(Family::Inet, NAME).chain(zones_out(options));
     if options.captures_dns() {
-        table = table.chain(dns_zone_in());
+        table = table.chain(dns_zone_in(options));
     }
     let table = table.chain(mark_in()).chain(mark_out());
     let table = table
@@ -383,11 +383,16 @@ fn zones_out(options: &Options) -> Chain {
     )
 }
 
-fn dns_zone_in() -> Chain {
+/// What a pod gets from port 53 answers its proxy, which has asked for it. A machine may have asked for others as well, from its
+/// own address (masquerading): those answers have to be found where the questions are.
+fn dns_zone_in(options: &Options) -> Chain {
+    let answer = udp().source_port(53).not_mark(PROXY);
+    let answer = match options.machine {
+        true => answer.to_socket(PROXY),
+        false => answer,
+    };
     Chain::base("dns-in", ChainKind::Filter, Hook::Prerouting, priority::RAW).rule(
-        udp()
-            .source_port(53)
-            .not_mark(PROXY)
+        answer
             .action(Action::Zone(DNS_ZONE))
             .comment("answers to the proxy"),
     )

@@ -15,6 +15,7 @@ use super::*;
 
 mod exclusions;
 mod flows;
+mod machine;
 
 fn with_dns() -> Options {
     Options {

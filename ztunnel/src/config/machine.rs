@@ -11,6 +11,7 @@ const WORKLOAD: &str = "PROXY_WORKLOAD_INFO";
 const INBOUND: &str = "AMBIT_EXCLUDE_INBOUND_PORTS";
 const OUTBOUND: &str = "AMBIT_EXCLUDE_OUTBOUND_PORTS";
 const RANGES: &str = "AMBIT_EXCLUDE_OUTBOUND_RANGES";
+const DUMP: &str = "AMBIT_CONFIG_DUMP";
 /// Stands for an empty list, where a variable that is not set has values.
 const NOTHING: &str = "none";
 
@@ -22,6 +23,8 @@ pub struct Machine {
     pub workload: WorkloadInfo,
     /// What of its traffic is left alone.
     pub exclusions: Exclusions,
+    /// Whether the admin server says everything that this proxy knows, to any user of the machine.
+    pub config_dump: bool,
 }
 
 /// A WorkloadEntry and its service account.
@@ -98,6 +101,8 @@ impl Machine {
         let outbound: Option<String> = reader.optional(OUTBOUND, about);
         let about = "ranges of addresses elsewhere that are left alone in mode dedicated";
         let ranges: Option<String> = reader.optional(RANGES, about);
+        let about = "true serves /config_dump in mode dedicated, to any user of the machine: all that the mesh is";
+        let config_dump = reader.value(DUMP, about, false);
         if mode == Mode::Shared {
             return None;
         }
@@ -123,6 +128,7 @@ impl Machine {
         Some(Self {
             workload: workload?,
             exclusions: exclusions.ok()?,
+            config_dump,
         })
     }
 }

@@ -78,7 +78,8 @@ impl Machine {
         })
     }
 
-    /// Serves it until `end`, and gives the manager back; nothing new is captured then.
+    /// Serves it until `end`, by the manager. Nothing new is captured then, if the kernel takes that: if it does not, what is
+    /// captured goes on to come to listeners that are about to close, until it is released.
     ///
     /// # Errors
     /// It cannot be served.
@@ -121,7 +122,10 @@ impl Machine {
                 ready.take();
             }
         }
-        Ok(capture::yield_traffic(&self.announced.netns)?)
+        if let Err(error) = capture::yield_traffic(&self.announced.netns) {
+            tracing::error!(%error, "new connections of this machine are captured until it is released");
+        }
+        Ok(())
     }
 
     /// Releases its traffic.

@@ -20,7 +20,7 @@ use crate::source::entry::WorkloadEntry;
 use crate::source::kube::resources::collection;
 use crate::source::{Event, Kind};
 use crate::translate::Mesh;
-use crate::translate::entry::workload::{DEFAULT_ACCOUNT, is_in_the_mesh};
+use crate::translate::entry::workload::is_in_the_mesh;
 
 use files::Machine;
 
@@ -102,7 +102,7 @@ impl Flags {
     async fn of_cluster(&self, cluster: &Cluster) -> anyhow::Result<Machine> {
         let (namespace, name) = (&*self.entry.namespace, &*self.entry.name);
         let entry = entry(cluster, namespace, name).await?;
-        let account = account(&entry);
+        let account = entry.spec.account();
         let accounts = path("", "v1", Some(namespace), "serviceaccounts");
         let request = json!({
             "apiVersion": "authentication.k8s.io/v1",
@@ -153,7 +153,7 @@ impl Flags {
             issuer,
             audience: &self.token_audience,
             namespace: &self.entry.namespace,
-            account: account(entry),
+            account: entry.spec.account(),
             seconds: self.token_lifetime,
         };
         let token = token::sign(&claims, &text(key)?, self.key_id.as_deref());
@@ -171,7 +171,7 @@ impl Flags {
     ) -> Machine {
         Machine {
             entry: self.entry.clone(),
-            account: account(entry).to_owned(),
+            account: entry.spec.account().to_owned(),
             address: entry.spec.address.clone().unwrap_or_default(),
             is_in_the_mesh: is_in_the_mesh(entry),
             control: self.control.to_string(),
@@ -183,11 +183,6 @@ impl Flags {
             roots: roots.to_owned(),
         }
     }
-}
-
-fn account(entry: &WorkloadEntry) -> &str {
-    let account = entry.spec.service_account.as_deref();
-    account.unwrap_or(DEFAULT_ACCOUNT)
 }
 
 /// A WorkloadEntry of the cluster, in the best version that it has.

@@ -293,6 +293,37 @@ fn pods_and_workload_entries_serve_what_selects_them() {
 }
 
 #[test]
+fn a_label_or_an_annotation_says_that_a_proxy_is_at_an_entry() {
+    for (metadata, account, tunnelled) in [
+        ("", "''", false),
+        (", labels: {networking.istio.io/tunnel: http}", "''", true),
+        (", labels: {networking.istio.io/tunnel: none}", "''", false),
+        (
+            ", annotations: {ambient.istio.io/redirection: enabled}",
+            "vm",
+            true,
+        ),
+        (
+            ", annotations: {ambient.istio.io/redirection: disabled}",
+            "vm",
+            false,
+        ),
+    ] {
+        let entry = format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n\
+             metadata: {{name: vm, namespace: shop{metadata}}}\n\
+             spec: {{address: 192.0.2.9, serviceAccount: {account}}}\n"
+        );
+        let index = index(&entry);
+        let vm = workload(&index, "WorkloadEntry/shop/vm");
+        let is_tunnelled = vm.tunnel_protocol == ambit_core::model::TunnelProtocol::Hbone;
+        assert_eq!(is_tunnelled, tunnelled, "{metadata}");
+        let expected = if account == "vm" { "vm" } else { "default" };
+        assert_eq!(&**vm.identity.service_account(), expected);
+    }
+}
+
+#[test]
 fn a_host_belongs_to_one_object() {
     let service = entry(
         "a",

@@ -19,8 +19,6 @@ use crate::translate::labels::{REDIRECTION, TUNNEL, annotation, label, selects};
 use crate::translate::workload::that_has_any;
 use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
-/// As which a WorkloadEntry runs that does not say.
-pub const DEFAULT_ACCOUNT: &str = "default";
 const GROUP: &str = "networking.istio.io";
 
 /// The uid of a WorkloadEntry in the mesh.
@@ -231,8 +229,7 @@ impl About<'_> {
                 return Err(format!("address: {address:?} is {expected}"));
             }
         };
-        let account = spec.service_account.as_deref();
-        let account = account.unwrap_or(DEFAULT_ACCOUNT);
+        let account = spec.account();
         let identity = Identity::new(mesh.trust_domains.own().clone(), self.namespace, account)
             .map_err(|error| format!("serviceAccount: {account:?}: {error}"))?;
         let network = spec

@@ -10,6 +10,10 @@ const LONGEST_NAME: usize = 253;
 const HEADER: usize = 12;
 const RECURSION_DESIRED: u8 = 1;
 const CODE: u8 = 0x0f;
+/// There are answers, or none of the type that was asked for.
+const NO_ERROR: u8 = 0;
+/// There is no such name.
+const NO_SUCH_NAME: u8 = 3;
 /// The first octet of a name's rest that is elsewhere in the message (section 4.1.4).
 const POINTER: u8 = 0xc0;
 const LONGEST_LABEL: usize = 63;
@@ -34,11 +38,14 @@ pub fn question(host: &str, kind: RecordType) -> Option<Vec<u8>> {
     Some(message)
 }
 
-/// The addresses that a response gives, whatever names lead to them; none of one that is a failure. `None` when it does not read.
+/// The addresses that a response gives, whatever names lead to them; none if it is that there is no such name. `None` when it
+/// does not read, or says nothing of the name: the server failed, or refuses to answer (section 4.1.1).
 #[must_use]
 pub fn addresses(response: &[u8]) -> Option<Vec<IpAddr>> {
-    if response.get(3)? & CODE != 0 {
-        return Some(Vec::new());
+    match response.get(3)? & CODE {
+        NO_ERROR => {}
+        NO_SUCH_NAME => return Some(Vec::new()),
+        _ => return None,
     }
     let (questions, answers) = (number(response, 4)?, number(response, 6)?);
     let mut at = HEADER;

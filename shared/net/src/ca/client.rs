@@ -131,7 +131,7 @@ impl CaClient {
                 let refused = CaError::Refused {
                     address: self.remote.address.clone(),
                     identity: identity.clone(),
-                    status: connection.explain(&status),
+                    status: connection.refusal(&status),
                 };
                 if grpc::is_local(&status) {
                     Asked::Lost(refused)

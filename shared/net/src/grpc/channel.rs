@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::Service;
 
-use super::machine::Shown;
+use super::machine::Proof;
 use super::{Address, Remote, TokenError, token, trust};
 
 /// A silent peer is asked for a sign of life after this time,
@@ -58,26 +58,31 @@ pub(crate) struct Connection {
     /// The channel; its calls fail once the connection is lost.
     pub(crate) channel: Channel,
     remote: Arc<Remote>,
-    /// The client has shown a certificate, in place of a token.
-    is_certified: bool,
+    /// What a machine shows on it.
+    proof: Option<Proof>,
 }
 
 impl Connection {
     /// A request with token, cluster and further metadata as they are now.
     pub(crate) async fn request<T>(&self, message: T) -> Result<tonic::Request<T>, ConnectError> {
-        let metadata = token::metadata(&self.remote, self.is_certified).await;
-        let metadata: MetadataMap = metadata.map_err(|cause: TokenError| ConnectError {
-            address: self.remote.address.clone(),
-            stage: Stage::Token,
-            cause: cause.to_string(),
+        let is_certified = matches!(self.proof, Some(Proof::Certificate(_)));
+        let metadata = token::metadata(&self.remote, is_certified).await;
+        let metadata: MetadataMap = metadata.map_err(|cause: TokenError| {
+            self.proves_nothing();
+            ConnectError {
+                address: self.remote.address.clone(),
+                stage: Stage::Token,
+                cause: cause.to_string(),
+            }
         })?;
         let mut request = tonic::Request::new(message);
         *request.metadata_mut() = metadata;
         Ok(request)
     }
 
-    /// A gRPC status as an operator reads it. Where nobody else brings tokens, with what helps when the one there is refused.
-    pub(crate) fn explain(&self, status: &Status) -> String {
+    /// A gRPC status as an operator reads it. Where nobody else brings tokens, with what helps when the one there is refused; what is
+    /// refused is not what is shown next, if there is something else.
+    pub(crate) fn refusal(&self, status: &Status) -> String {
         let text = match std::error::Error::source(status) {
             Some(cause) => chain(cause),
             None => status.message().to_owned(),
@@ -85,10 +90,17 @@ impl Connection {
         let text = format!("{:?}: {text}", status.code());
         match &self.remote.machine {
             Some(machine) if status.code() == Code::Unauthenticated => {
+                self.proves_nothing();
                 let advice = machine.advice(self.remote.token.as_deref());
                 format!("{text}; {advice}")
             }
             _ => text,
+        }
+    }
+
+    fn proves_nothing(&self) {
+        if let (Some(machine), Some(proof)) = (&self.remote.machine, self.proof) {
+            machine.refused(proof);
         }
     }
 }
@@ -101,19 +113,15 @@ pub(crate) async fn connect(remote: &Arc<Remote>) -> Result<Connection, ConnectE
         cause,
     };
     let limit = remote.connect_timeout;
-    let shown = match &remote.machine {
-        None => Shown::Token,
+    let (proof, certificate) = match &remote.machine {
+        None => (None, None),
         Some(machine) => {
             let shown = machine.shown(remote.token.as_deref()).await;
-            shown.map_err(|nothing| failed(Stage::Token, nothing.to_string()))?
+            let shown = shown.map_err(|nothing| failed(Stage::Token, nothing.to_string()))?;
+            (Some(shown.proof), shown.certificate)
         }
     };
-    let shown = match shown {
-        Shown::Token => None,
-        Shown::Certificate(key) => Some(key),
-    };
-    let is_certified = shown.is_some();
-    let io = tokio::time::timeout(limit, secured(remote, shown))
+    let io = tokio::time::timeout(limit, secured(remote, certificate))
         .await
         .map_err(|_| failed(Stage::Dial, format!("no answer within {limit:?}")))?
         .map_err(|(stage, cause)| failed(stage, cause))?;
@@ -130,7 +138,7 @@ pub(crate) async fn connect(remote: &Arc<Remote>) -> Result<Connection, ConnectE
     Ok(Connection {
         channel,
         remote: Arc::clone(remote),
-        is_certified,
+        proof,
     })
 }
 
@@ -162,7 +170,9 @@ async fn secured(remote: &Remote, shown: Option<Arc<CertifiedKey>>) -> Result<Io
     let Some(name) = remote.address.server_name() else {
         return Ok(TokioIo::new(Box::new(tcp)));
     };
-    let config = trust::client_config(&remote.roots, shown)
+    let machine = remote.machine.as_ref();
+    let others = machine.map(|machine| machine.roots()).unwrap_or_default();
+    let config = trust::client_config(&remote.roots, others, shown)
         .await
         .map_err(|e| (Stage::Trust, e.to_string()))?;
     let tls = TlsConnector::from(config)

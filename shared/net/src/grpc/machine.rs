@@ -1,7 +1,8 @@
 //! A machine without a kubelet, as the control plane comes to know it: by a token that somebody has put there, and once it has a
 //! certificate by that, so that the token may be short-lived.
 //!
-//! A token that was written after the certificate was signed goes first: whoever wrote it wants it used.
+//! A token that was written after the certificate was signed goes first: whoever wrote it wants it used. What is refused makes way for
+//! the other of the two on the next connection, until it is replaced: neither hides the other for ever.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::{fmt, io};
 
 use ambit_core::identity::Identity;
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::sys::Sockets;
@@ -25,22 +28,34 @@ pub struct Machine {
     /// Its own traffic is captured, and what the proxy itself sends is known by its mark.
     sockets: Sockets,
     held: ArcSwapOption<Held>,
+    /// What was refused last.
+    refused: Mutex<Option<Proof>>,
+}
+
+/// What proves a machine, and of when it is: a later one is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A token, and when it was written.
+    Token(SystemTime),
+    /// A certificate, and when it was signed.
+    Certificate(SystemTime),
 }
 
 /// A certificate of it.
 struct Held {
     key: Arc<CertifiedKey>,
+    /// Those that it came with.
+    roots: Vec<CertificateDer<'static>>,
     not_after: SystemTime,
     /// When it was signed, by the clock of here.
     since: SystemTime,
 }
 
 /// What is shown on a connection.
-pub(super) enum Shown {
-    /// The token of the file, as everybody shows it.
-    Token,
-    /// The certificate, in the handshake.
-    Certificate(Arc<CertifiedKey>),
+pub(super) struct Shown {
+    pub(super) proof: Proof,
+    /// In the handshake. Without it the token of the file is, as everybody shows it.
+    pub(super) certificate: Option<Arc<CertifiedKey>>,
 }
 
 impl Machine {
@@ -55,6 +70,7 @@ impl Machine {
                 mark: Some(mark),
             },
             held: ArcSwapOption::empty(),
+            refused: Mutex::new(None),
         }
     }
 
@@ -73,34 +89,63 @@ impl Machine {
     pub fn hold(&self, certified: &Certified, since: SystemTime) {
         self.held.store(Some(Arc::new(Held {
             key: certified.key(),
+            roots: certified.roots().to_vec(),
             not_after: certified.not_after(),
             since,
         })));
+    }
+
+    /// The roots that its certificate came with, which it believes its peers by, however old that is. Nobody brings it a file of
+    /// others when the mesh changes its root.
+    pub(super) fn roots(&self) -> Vec<CertificateDer<'static>> {
+        let held = self.held.load();
+        held.as_ref()
+            .map(|held| held.roots.clone())
+            .unwrap_or_default()
     }
 
     /// What to show now.
     ///
     /// # Errors
     /// There is nothing: what to do about it.
-    pub(super) async fn shown(&self, token: Option<&Path>) -> Result<Shown, Nothing> {
-        let written = match token {
+    pub(super) async fn shown(&self, path: Option<&Path>) -> Result<Shown, Nothing> {
+        let written = match path {
             Some(path) => tokio::fs::metadata(path).await,
             None => Err(io::ErrorKind::NotFound.into()),
         };
         let written = written.and_then(|file| file.modified()).ok();
         let (held, now) = (self.held.load_full(), SystemTime::now());
         let good = held.as_ref().filter(|it| it.not_after > now);
-        match (good, written) {
-            (Some(held), Some(written)) if written <= held.since => {
-                Ok(Shown::Certificate(held.key.clone()))
+        let certificate = good.map(|held| Shown {
+            proof: Proof::Certificate(held.since),
+            certificate: Some(held.key.clone()),
+        });
+        let token = written.map(|written| Shown {
+            proof: Proof::Token(written),
+            certificate: None,
+        });
+        let refused = *self.refused.lock();
+        let is_refused = |shown: &Shown| refused == Some(shown.proof);
+        match (certificate, token) {
+            (Some(certificate), Some(token)) => {
+                let is_newer = good.is_some_and(|held| written <= Some(held.since));
+                let (first, second) = match is_newer {
+                    true => (certificate, token),
+                    false => (token, certificate),
+                };
+                Ok(if is_refused(&first) { second } else { first })
             }
-            (Some(held), None) => Ok(Shown::Certificate(held.key.clone())),
-            (_, Some(_)) => Ok(Shown::Token),
+            (Some(only), None) | (None, Some(only)) => Ok(only),
             (None, None) => Err(Nothing {
                 expired: held.map(|held| now.duration_since(held.not_after).unwrap_or_default()),
-                advice: self.advice(token),
+                advice: self.advice(path),
             }),
         }
+    }
+
+    /// Shows the other one the next time, if there is one.
+    pub(super) fn refused(&self, proof: Proof) {
+        *self.refused.lock() = Some(proof);
     }
 
     /// What helps when nothing that it shows is accepted.
@@ -192,7 +237,7 @@ mod tests {
         let machine = Machine::new("vm-1", ID.parse().expect("an identity"), 0);
         let shown = async || {
             let shown = machine.shown(Some(&token)).await;
-            shown.map(|shown| matches!(shown, Shown::Certificate(_)))
+            shown.map(|shown| shown.certificate.is_some())
         };
         let nothing = shown().await.expect_err("nothing to show").to_string();
         let advice = format!(
@@ -220,5 +265,34 @@ mod tests {
         );
         std::fs::write(&token, "token").expect("written");
         assert!(!shown().await.expect("the token"));
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_makes_way_for_the_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let token = folder.path().join("token");
+        let machine = Machine::new("vm-1", ID.parse().expect("an identity"), 0);
+        let shown = async || machine.shown(Some(&token)).await.expect("something").proof;
+        let now = SystemTime::now();
+        std::fs::write(&token, "token").expect("written");
+        let written = shown().await;
+        assert!(matches!(written, Proof::Token(_)));
+        machine.refused(written);
+        assert_eq!(shown().await, written, "there is no other");
+        // A token that is newer than a good certificate, and does not hold.
+        machine.hold(&certified(now + HOUR), now - HOUR);
+        let certificate = Proof::Certificate(now - HOUR);
+        assert_eq!(shown().await, certificate);
+        assert_eq!(shown().await, certificate, "as long as it is accepted");
+        // A certificate that proves nothing, beside a good token.
+        machine.refused(certificate);
+        assert_eq!(shown().await, written);
+        machine.hold(&certified(now + HOUR), now + HOUR);
+        let certificate = Proof::Certificate(now + HOUR);
+        assert_eq!(shown().await, certificate, "it is another one");
+        machine.refused(certificate);
+        assert_eq!(shown().await, written);
+        std::fs::remove_file(&token).expect("removed");
+        assert_eq!(shown().await, certificate, "there is no other");
     }
 }

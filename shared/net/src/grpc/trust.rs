@@ -46,13 +46,14 @@ pub(crate) async fn roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, T
     Ok(roots)
 }
 
-/// A client configuration from the roots as the file has them now, and what the client shows.
+/// A client configuration from the roots as the file has them now, others that are believed as well, and what the client shows.
 pub(super) async fn client_config(
     path: &Path,
+    others: Vec<CertificateDer<'static>>,
     shown: Option<Arc<CertifiedKey>>,
 ) -> Result<Arc<ClientConfig>, TrustError> {
     let mut store = RootCertStore::empty();
-    for root in roots(path).await? {
+    for root in roots(path).await?.into_iter().chain(others) {
         store.add(root).map_err(|error| bad(path, &error))?;
     }
     tls::plain_client_config(store, shown).map_err(|error| bad(path, &error))

@@ -14,6 +14,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureS
 use x509_parser::oid_registry::OID_X509_DN_QUALIFIER;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::certified::time;
 use super::config::provider;
 use super::verify::{identity_of, short_enough};
 use crate::revocation::Lists;
@@ -46,36 +47,67 @@ impl Chain {
         Some(Self::new(owned.collect()))
     }
 
-    /// Who that makes it now.
+    /// The serial number of its leaf, big-endian. `None` of what is no certificate.
+    #[must_use]
+    pub fn serial(&self) -> Option<Vec<u8>> {
+        let (_, leaf) = X509Certificate::from_der(self.0.first()?).ok()?;
+        Some(leaf.raw_serial().to_vec())
+    }
+
+    /// When its leaf ends. `None` of what is no certificate.
+    #[must_use]
+    pub fn not_after(&self) -> Option<SystemTime> {
+        let (_, leaf) = X509Certificate::from_der(self.0.first()?).ok()?;
+        Some(time(leaf.validity().not_after.timestamp()))
+    }
+}
+
+/// Judges what clients have shown. Made once for its roots and lists, since anybody may show something.
+#[derive(Debug)]
+pub struct ChainJudge {
+    roots: Vec<CertificateDer<'static>>,
+    lists: Lists,
+    verifier: Arc<dyn ClientCertVerifier>,
+}
+
+impl ChainJudge {
+    /// Believes what leads to one of the roots and is on none of the lists.
     ///
     /// # Errors
-    /// The chain leads to none of the roots, is not good now or not for a client, is revoked by the lists, or its leaf is no
-    /// identity of the mesh.
-    pub fn check(
-        &self,
-        roots: &[CertificateDer<'static>],
-        lists: &Lists,
-        now: SystemTime,
-    ) -> Result<Proven, String> {
-        let [leaf, intermediates @ ..] = &*self.0 else {
-            return Err("no certificate was shown".to_owned());
-        };
-        let words = |error: rustls::Error| error.to_string();
-        short_enough(intermediates).map_err(words)?;
+    /// There is no root, or one is not a certificate that others can lead to.
+    pub fn new(roots: Vec<CertificateDer<'static>>, lists: Lists) -> Result<Self, String> {
         let mut store = RootCertStore::empty();
-        for root in roots {
-            store.add(root.clone()).map_err(words)?;
+        for root in &roots {
+            store.add(root.clone()).map_err(|error| error.to_string())?;
         }
         let verifier =
             WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider().clone())
                 .build()
                 .map_err(|error| error.to_string())?;
+        Ok(Self {
+            roots,
+            lists,
+            verifier,
+        })
+    }
+
+    /// Who a chain makes its owner now. The lists are looked into for what a root has signed alone.
+    ///
+    /// # Errors
+    /// The chain leads to none of the roots, is not good now or not for a client, is revoked by the lists, or its leaf is no
+    /// identity of the mesh.
+    pub fn check(&self, shown: &Chain, now: SystemTime) -> Result<Proven, String> {
+        let [leaf, intermediates @ ..] = &*shown.0 else {
+            return Err("no certificate was shown".to_owned());
+        };
+        let words = |error: rustls::Error| error.to_string();
+        short_enough(intermediates).map_err(words)?;
         let since = now.duration_since(SystemTime::UNIX_EPOCH);
         let now = UnixTime::since_unix_epoch(since.unwrap_or_default());
-        verifier
+        self.verifier
             .verify_client_cert(leaf, intermediates, now)
             .map_err(words)?;
-        if let Some(revoked) = lists.find(leaf, intermediates, roots) {
+        if let Some(revoked) = self.lists.find(leaf, intermediates, &self.roots) {
             return Err(revoked.to_string());
         }
         Ok(Proven {
@@ -214,13 +246,15 @@ mod tests {
             identity: ID.parse().expect("an identity"),
             qualifier: Some("WorkloadEntry/vm-1".to_owned()),
         };
-        assert_eq!(shown.check(&roots, &Lists::default(), now), Ok(expected));
+        let judge =
+            |roots: &[_]| ChainJudge::new(roots.to_vec(), Lists::default()).expect("a judge");
+        assert_eq!(judge(&roots).check(&shown, now), Ok(expected));
         let stranger = [Authority::new().issuer().der().clone()];
-        let _ = shown
-            .check(&stranger, &Lists::default(), now)
+        let _ = judge(&stranger)
+            .check(&shown, now)
             .expect_err("not of its root");
         let before = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
-        let early = shown.check(&roots, &Lists::default(), before);
+        let early = judge(&roots).check(&shown, before);
         let _ = early.expect_err("not yet");
 
         let other = KeyPair::generate().expect("a key");

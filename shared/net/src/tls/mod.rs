@@ -26,7 +26,7 @@ use ambit_core::identity::IdentityError;
 
 pub use certified::Certified;
 pub(crate) use certified::time;
-pub use chain::{Chain, Proven};
+pub use chain::{Chain, ChainJudge, Proven};
 pub use config::{plain_client_config, plain_server_config, provider};
 pub use shown::{Shown, pem};
 pub use stream::Stream;

@@ -98,7 +98,7 @@ impl<H: Handler> Client<H> {
         let mut client = AggregatedDiscoveryServiceClient::new(connection.channel.clone())
             .max_decoding_message_size(self.config.max_message);
         let limit = self.config.answer_timeout;
-        let failed = |status: tonic::Status| Ended::Failed(connection.explain(&status));
+        let failed = |status: tonic::Status| Ended::Failed(connection.refusal(&status));
         let mut pushes = timeout(limit, client.delta_aggregated_resources(call))
             .await
             .map_err(|_| Ended::Silent(limit))?

@@ -20,19 +20,32 @@ const PORT: u16 = 53;
 /// Time for one server.
 const PATIENCE: Duration = Duration::from_millis(1300);
 
-/// The addresses of a host, of the first server that answers.
+/// The addresses of a host, of the first server that knows. That there are none is an error, as the system's resolver has it.
 pub(in crate::proxy) async fn addresses(sockets: &Sockets, host: &str) -> io::Result<Vec<IpAddr>> {
     let texts = SERVERS.map(|path| fs::read_to_string(path).unwrap_or_default());
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "no DNS server is named");
     for server in servers(&texts) {
         let server = SocketAddr::new(server, PORT);
         let ask = |kind| one(sockets, server, host, kind);
-        match tokio::join!(ask(RecordType::A), ask(RecordType::AAAA)) {
-            (Err(error), Err(_)) => failed = error,
-            (v4, v6) => return Ok([v4.unwrap_or_default(), v6.unwrap_or_default()].concat()),
+        match both(tokio::join!(ask(RecordType::A), ask(RecordType::AAAA))) {
+            Ok(found) if found.is_empty() => {
+                let none = "the host has no address";
+                return Err(io::Error::new(io::ErrorKind::NotFound, none));
+            }
+            Ok(found) => return Ok(found),
+            Err(error) => failed = error,
         }
     }
     Err(failed)
+}
+
+/// The addresses of both families. One that has some is enough; one that has none says nothing of the other.
+fn both((v4, v6): (io::Result<Vec<IpAddr>>, io::Result<Vec<IpAddr>>)) -> io::Result<Vec<IpAddr>> {
+    match (v4, v6) {
+        (Ok(v4), Ok(v6)) => Ok([v4, v6].concat()),
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => Ok(found),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 async fn one(
@@ -45,7 +58,8 @@ async fn one(
     let query = query.ok_or(io::ErrorKind::InvalidInput)?;
     let response = upstream::ask(sockets, &query, Transport::Udp, &Ok(server), PATIENCE).await;
     let response = response.map_err(io::Error::other)?;
-    dns::addresses(&response).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let unknown = || io::Error::other(format!("{server} does not know"));
+    dns::addresses(&response).ok_or_else(unknown)
 }
 
 /// The servers of the first file, unless all of them are resolvers of the machine itself and the second names others.
@@ -88,6 +102,26 @@ mod tests {
             let found = servers(&[first.to_owned(), second.to_owned()]);
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             assert_eq!(found, expected, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_that_failed_is_not_one_without_addresses() {
+        let one = || Ok(vec!["192.0.2.1".parse().expect("an address")]);
+        let (none, failed) = (|| Ok(Vec::new()), || Err(io::Error::other("refused")));
+        for (v4, v6, expected) in [
+            (one(), one(), Some(2)),
+            (one(), none(), Some(1)),
+            (one(), failed(), Some(1)),
+            (failed(), one(), Some(1)),
+            (none(), none(), Some(0)),
+            (none(), failed(), None),
+            (failed(), none(), None),
+            (failed(), failed(), None),
+        ] {
+            let said = format!("{v4:?} {v6:?}");
+            let found = both((v4, v6)).ok().map(|found| found.len());
+            assert_eq!(found, expected, "{said}");
         }
     }
 }

@@ -61,8 +61,14 @@ fn addresses_are_read_behind_names_and_other_records() {
     let found = addresses(&response("db.example.com.", ResponseCode::NoError));
     let expected: [IpAddr; 2] = ["192.0.2.1", "2001:db8::1"].map(|it| it.parse().expect("one"));
     assert_eq!(found, Some(expected.to_vec()));
-    let failed = addresses(&response("db.example.com.", ResponseCode::ServFail));
-    assert_eq!(failed, Some(Vec::new()));
+    for (code, expected) in [
+        (ResponseCode::NXDomain, Some(Vec::new())),
+        (ResponseCode::ServFail, None),
+        (ResponseCode::Refused, None),
+    ] {
+        let found = addresses(&response("db.example.com.", code));
+        assert_eq!(found, expected, "{code}");
+    }
 }
 
 proptest! {

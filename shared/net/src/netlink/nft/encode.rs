@@ -295,6 +295,15 @@ fn test(out: &mut Message, test: &Test) {
             });
             compare(out, false, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
         }
+        // Without such a socket there is nothing to load, and the rule ends.
+        Test::ToSocket(m) => {
+            expression(out, "socket", |out| {
+                out.attr_be32(nf::SOCKET_KEY, nf::SOCKET_MARK);
+                out.attr_be32(nf::SOCKET_DREG, register(0));
+            });
+            mask(out, &m.mask.to_ne_bytes(), &[0; 4]);
+            compare(out, false, &m.value.to_ne_bytes());
+        }
         Test::InSet { fields, set, not } => {
             load_fields(out, fields);
             expression(out, "lookup", |out| {

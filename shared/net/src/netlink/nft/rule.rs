@@ -106,6 +106,8 @@ pub enum Test {
     FromSocket,
     /// Its destination is an address of this host.
     ToThisHost,
+    /// A socket of this host that has this mark takes it. In hooks before the routing decision and at the input.
+    ToSocket(Mark),
     /// Fields that are a member of a set (or not).
     InSet {
         /// The fields, in the order of the set's key.
@@ -369,6 +371,12 @@ impl Rule {
     #[must_use]
     pub fn to_this_host(self) -> Self {
         self.test(Test::ToThisHost)
+    }
+
+    /// Packets that a socket with this mark takes, on this host.
+    #[must_use]
+    pub fn to_socket(self, mark: Mark) -> Self {
+        self.test(Test::ToSocket(mark))
     }
 
     /// Counts them.

@@ -121,6 +121,9 @@ impl Display for Test {
             Test::ToTransparentSocket => f.write_str("socket transparent 1"),
             Test::FromSocket => f.write_str("meta skuid >= 0"),
             Test::ToThisHost => f.write_str("fib daddr type local"),
+            Test::ToSocket(Mark { value, mask }) => {
+                write!(f, "socket mark & {mask:#x} == {value:#x}")
+            }
             Test::InSet { fields, set, not } => {
                 show_fields(f, fields)?;
                 write!(f, " {}@{set}", unless(*not))
