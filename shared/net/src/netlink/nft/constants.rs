@@ -114,16 +114,13 @@ pub(super) const BITWISE_XOR: u16 = 5;
 pub(super) const SOCKET_KEY: u16 = 1;
 pub(super) const SOCKET_DREG: u16 = 2;
 pub(super) const SOCKET_TRANSPARENT: u32 = 0;
+pub(super) const SOCKET_MARK: u32 = 1;
 
 pub(super) const FIB_DREG: u16 = 1;
 pub(super) const FIB_RESULT: u16 = 2;
 pub(super) const FIB_FLAGS: u16 = 3;
 pub(super) const FIB_ADDRESS_TYPE: u32 = 3;
 pub(super) const FIB_DESTINATION: u32 = 1 << 1;
-
-pub(super) const SOCKET_KEY: u16 = 1;
-pub(super) const SOCKET_DREG: u16 = 2;
-pub(super) const SOCKET_MARK: u32 = 1;
 
 pub(super) const LOOKUP_SET: u16 = 1;
 pub(super) const LOOKUP_SREG: u16 = 2;

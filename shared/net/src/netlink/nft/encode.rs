@@ -125,6 +125,14 @@ fn load_mark(out: &mut Message, of: MarkOf) {
     }
 }
 
+/// Of the socket of this host that takes the packet.
+fn load_socket(out: &mut Message, key: u32) {
+    expression(out, "socket", |out| {
+        out.attr_be32(nf::SOCKET_KEY, key);
+        out.attr_be32(nf::SOCKET_DREG, register(0));
+    });
+}
+
 fn load_ct(out: &mut Message, key: u32) {
     expression(out, "ct", |out| {
         out.attr_be32(nf::CT_KEY, key);
@@ -272,10 +280,7 @@ fn test(out: &mut Message, test: &Test) {
             compare(out, false, &[nf::CT_REPLY]);
         }
         Test::ToTransparentSocket => {
-            expression(out, "socket", |out| {
-                out.attr_be32(nf::SOCKET_KEY, nf::SOCKET_TRANSPARENT);
-                out.attr_be32(nf::SOCKET_DREG, register(0));
-            });
+            load_socket(out, nf::SOCKET_TRANSPARENT);
             compare(out, false, &[1]);
         }
         // Any owner will do. Without a socket there is none to load, and the rule ends.
@@ -297,10 +302,7 @@ fn test(out: &mut Message, test: &Test) {
         }
         // Without such a socket there is nothing to load, and the rule ends.
         Test::ToSocket(m) => {
-            expression(out, "socket", |out| {
-                out.attr_be32(nf::SOCKET_KEY, nf::SOCKET_MARK);
-                out.attr_be32(nf::SOCKET_DREG, register(0));
-            });
+            load_socket(out, nf::SOCKET_MARK);
             mask(out, &m.mask.to_ne_bytes(), &[0; 4]);
             compare(out, false, &m.value.to_ne_bytes());
         }
