@@ -144,7 +144,7 @@ impl ClientCertVerifier for KeyVerifier {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        // See [`Chain::check`].
+        // See [`ChainJudge::check`].
         short_enough(intermediates)?;
         Ok(ClientCertVerified::assertion())
     }

@@ -91,7 +91,7 @@ pub(super) fn client(
 
 /// For a server of the control plane: clients show tokens, and may show certificates; HTTP/2. The handshake proves that a
 /// client has the key of what it shows, and nothing else: whether that makes it anybody is to be judged of each request, by
-/// [`Chain::check`](super::Chain::check). No session is resumed, which would prove nothing.
+/// [`ChainJudge::check`](super::ChainJudge::check). No session is resumed, which would prove nothing.
 ///
 /// # Errors
 /// When TLS refuses the material.
