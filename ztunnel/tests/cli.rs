@@ -22,7 +22,7 @@ fn every_bad_variable_is_reported_at_once() {
         ("ADMIN_ADDR", "here"),
         ("ZTUNNEL_WORKER_THREADS", "-1"),
         ("AMBIT_NODE_LOCL", "direct"),
-        ("PROXY_MODE", "dedicated"),
+        ("PROXY_MODE", "sidecar"),
     ];
     let output = ztunnel(&[], &bad);
     assert_eq!(output.status.code(), Some(2));

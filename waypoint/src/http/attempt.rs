@@ -90,6 +90,8 @@ pub(super) async fn forward(
                 .unwrap_or_else(|_| Err(Failure::new(Outcome::TimedOut, ""))),
             None => trying.await,
         };
+        now = Instant::now();
+        record.answered(now);
         if body.is_broken() {
             return Err(Refusal::new(
                 400,
@@ -97,8 +99,6 @@ pub(super) async fn forward(
                 "the body of the request broke off",
             ));
         }
-        now = Instant::now();
-        record.answered(now);
         let outcome = match &result {
             Ok(response) => Outcome::response(response.status.as_u16(), &response.headers),
             Err(failure) => failure.outcome,

@@ -126,8 +126,8 @@ impl Connections {
         self.h1.lock().retain(|key, shelf| {
             let there = there(&key.workload);
             let any = shelf.retain(|since| there && fresh(since));
-            // What is in use comes back to a shelf that is here.
-            there && (any || Arc::strong_count(shelf) > 1)
+            // What is in use comes back to a shelf that is here, to be looked at again.
+            any || Arc::strong_count(shelf) > 1
         });
         self.h2.lock().retain(|key, clients| {
             let there = there(&key.workload);

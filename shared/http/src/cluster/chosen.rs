@@ -38,6 +38,9 @@ impl Chosen {
     /// # Errors
     /// 503 (UO) when as many requests wait as may.
     pub async fn connect(&mut self) -> Result<(), Refusal> {
+        if self.connection {
+            return Ok(());
+        }
         let cluster = &self.counted.cluster;
         let limits = self.traffic.as_ref().map(|it| &it.limits);
         match (cluster.admit(Kind::Connection, limits), limits) {

@@ -152,15 +152,15 @@ fn parse(head: &Bytes) -> Result<RequestHead, Fault> {
     if !facts.host.iter().all(u8::is_ascii_graphic) {
         return Err(Fault::Host);
     }
+    let continues = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !facts.expect.as_ref().is_none_or(continues) {
+        return Err(Fault::Expectation);
+    }
     let target = Target::parse(&method, target)?;
     let host = match target.authority() {
         Some(named) => named.clone(),
         None => ByteString::try_from(std::mem::take(&mut facts.host)).map_err(|_| Fault::Host)?,
     };
-    let continues = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if !facts.expect.as_ref().is_none_or(continues) {
-        return Err(Fault::Expectation);
-    }
     Ok(RequestHead {
         target,
         host,

@@ -7,7 +7,7 @@ use http::uri::Scheme;
 
 use super::error::Fault;
 
-/// What a request line asks for. Texts are slices of what was received.
+/// What a request line asks for. Texts are slices of what was received, as far as it says them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `/path?query`, as received: `path` says what it means.

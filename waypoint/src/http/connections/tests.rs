@@ -69,7 +69,7 @@ fn a_key_is_found_by_what_is_sought_and_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn the_connection_that_was_used_last_is_taken_first_and_counts_until_it_is_gone() {
+async fn what_was_used_last_is_taken_first_and_nothing_is_kept_too_long_or_for_who_is_gone() {
     let connections = Connections::default();
     let uid = Arc::<str>::from("web");
     let sought = Sought {
@@ -80,32 +80,29 @@ async fn the_connection_that_was_used_last_is_taken_first_and_counts_until_it_is
     };
     let kept = || connections.kept.load(Ordering::Relaxed);
     let now = Instant::now();
+    let mut byte = [0];
     assert!(connections.place(&sought).take(now).is_none());
     let (first, mut far_of_first) = connection().await;
-    let (second, far_of_second) = connection().await;
+    let (second, mut far_of_second) = connection().await;
     for connection in [first, second] {
         connections.place(&sought).keep(connection);
     }
     assert_eq!(kept(), 2);
-    drop(far_of_second);
-    // The second has ended, which shows when it is looked at.
-    let waited = tokio::time::timeout(Duration::from_secs(5), async {
-        while kept() == 2 {
-            let place = connections.place(&sought);
-            let taken = place.take(now).expect("one is there");
-            if kept() == 1 {
-                place.keep(taken);
-                tokio::task::yield_now().await;
-            }
-        }
-    });
-    waited.await.expect("the end of a connection is seen");
-    assert_eq!(kept(), 0, "the one that is left was taken");
-    let (third, _far) = connection().await;
-    connections.place(&sought).keep(third);
+    drop(connections.place(&sought).take(now).expect("one is there"));
+    assert_eq!(far_of_second.read(&mut byte).await.ok(), Some(0));
     assert_eq!(kept(), 1);
+    let late = Instant::now() + IDLE;
+    assert!(connections.place(&sought).take(late).is_none());
+    assert_eq!(far_of_first.read(&mut byte).await.ok(), Some(0), "too old");
+    assert_eq!(kept(), 0);
+
+    // It comes back when its workload is gone already.
+    let place = connections.place(&sought);
+    let (third, mut far_of_third) = connection().await;
+    connections.sweep(|_| false);
+    place.keep(third);
+    assert_eq!((kept(), connections.h1.lock().len()), (1, 1));
     connections.sweep(|_| false);
     assert_eq!((kept(), connections.h1.lock().len()), (0, 0));
-    let mut byte = [0];
-    assert_eq!(far_of_first.read(&mut byte).await.ok(), Some(0), "closed");
+    assert_eq!(far_of_third.read(&mut byte).await.ok(), Some(0), "closed");
 }

@@ -22,7 +22,7 @@ fn hop(peer: &Peer) -> Hop<'_> {
 #[test]
 fn what_is_not_the_clients_to_say_goes() {
     type Pairs<'a> = &'a [(&'static str, &'a str)];
-    let rows: [(&str, Pairs<'_>, Pairs<'_>); 18] = [
+    let rows: [(&str, Pairs<'_>, Pairs<'_>); 21] = [
         ("nothing", &[("accept", "a")], &[("accept", "a")]),
         (
             "named by connection",
@@ -41,6 +41,21 @@ fn what_is_not_the_clients_to_say_goes() {
         (
             "keep-alive",
             &[("keep-alive", "5"), ("proxy-connection", "close")],
+            &[],
+        ),
+        ("kept alive", &[("connection", "Keep-Alive")], &[]),
+        (
+            "kept alive, and more",
+            &[("connection", "keep-alive, x-secret"), ("x-secret", "1")],
+            &[],
+        ),
+        (
+            "kept alive, and more in another line",
+            &[
+                ("connection", "keep-alive"),
+                ("connection", "x-secret"),
+                ("x-secret", "1"),
+            ],
             &[],
         ),
         (
