@@ -43,7 +43,7 @@ impl Flow {
         self.0[field].as_u64().unwrap_or_default()
     }
 
-    fn has(&self, fields: &[(&str, &str)]) -> bool {
+    pub(crate) fn has(&self, fields: &[(&str, &str)]) -> bool {
         fields.iter().all(|(name, value)| self.text(name) == *value)
     }
 }

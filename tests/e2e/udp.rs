@@ -1,12 +1,12 @@
 //! UDP of pods that ask for it: in tunnels between nodes, judged as TCP is, and never without bound.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, Read as _};
+use std::io::BufRead as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use ambit_lab::capture::{HEADER, contains};
+use ambit_lab::capture::Tap;
 use ambit_lab::harness::{Lab, eventually, program};
 use serde_json::Value;
 
@@ -101,61 +101,21 @@ fn at_service(lab: &Lab, service: &str) -> Vec<String> {
     ips.iter().map(|ip| format!("{}:5000", host(ip))).collect()
 }
 
-/// All that is on a node's link meanwhile.
-struct Tap {
-    process: Child,
-    file: Arc<Mutex<Vec<u8>>>,
+fn tap(lab: &Lab, node: &str) -> Tap {
+    Tap::start(lab, &format!("node/{node}")).expect("a tap")
 }
 
-impl Tap {
-    fn start(lab: &Lab, node: &str) -> Self {
-        let lab_program = program("lab");
-        let process = Command::new(&lab_program)
-            .args(["--name", lab.name(), "exec", &format!("node/{node}"), "--"])
-            .arg(&lab_program)
-            .args(["__capture", "eth0"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut process = process.expect("started");
-        let mut out = process.stdout.take().expect("piped");
-        out.read_exact(&mut [0; HEADER.len()]).expect("it listens");
-        let file = Arc::new(Mutex::new(HEADER.to_vec()));
-        let seen = file.clone();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 1 << 16];
-            while let Ok(length @ 1..) = out.read(&mut buffer) {
-                let mut seen = seen.lock().expect("nobody panics with it");
-                seen.extend_from_slice(&buffer[..length]);
-            }
-        });
-        Self { process, file }
-    }
-
-    /// Waits until these octets were seen.
-    fn sees(&self, octets: &[u8]) {
-        eventually("octets on the wire", PATIENCE, || {
-            self.has_seen(octets).then_some(())
-        });
-    }
-
-    fn has_seen(&self, octets: &[u8]) -> bool {
-        contains(&self.file.lock().expect("nobody panics with it"), octets)
-    }
-}
-
-impl Drop for Tap {
-    fn drop(&mut self) {
-        // It may have ended with its lab.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// Waits until these octets were on the link.
+fn sees(tap: &Tap, octets: &[u8]) {
+    eventually("octets on the wire", PATIENCE, || {
+        tap.has_seen(octets).then_some(())
+    });
 }
 
 #[test]
 fn datagrams_travel_between_nodes_in_tunnels() {
     let lab = shared();
-    let tap = Tap::start(lab, "node-2");
+    let tap = tap(lab, "node-2");
     let mut to = at_service(lab, "mesh/far");
     to.extend(at_pod(lab, "mesh/far"));
     // One socket, four destinations.
@@ -170,7 +130,7 @@ fn datagrams_travel_between_nodes_in_tunnels() {
         &at_pod(lab, "mesh/bare"),
         &["--send", "open"]
     ));
-    tap.sees(b"0 open");
+    sees(&tap, b"0 open");
     assert!(!tap.has_seen(b"sesame"));
     let identities = ["client", "far"].map(|name| identity("mesh", name));
     for (node, direction) in [("node-1", "outbound"), ("node-2", "inbound")] {
@@ -244,10 +204,8 @@ fn plaintext_is_judged_and_pods_without_the_annotation_are_as_ever() {
     let refused =
         |flow: &Flow| flow.text("dst.addr").ends_with(":8080") && !flow.text("error").is_empty();
     let refused = eventually("a refusal", PATIENCE, || {
-        let all = flows(lab, "node-2").into_iter();
-        let mut udp =
-            all.filter(|flow| fields.iter().all(|(name, value)| flow.text(name) == *value));
-        udp.find(refused)
+        let mut all = flows(lab, "node-2").into_iter();
+        all.find(|flow| flow.has(&fields) && refused(flow))
     });
     assert!(
         refused
@@ -417,10 +375,10 @@ impl Running {
     }
 }
 
-/// UDP sockets in a pod's namespace: lines of the kernel's own tables.
-fn sockets(lab: &Lab, pod: &str) -> usize {
-    let tables = ["/proc/net/udp", "/proc/net/udp6"];
-    let lines = tables.map(|table| lab.exec(pod, &["cat", table]).success().lines().count() - 1);
+/// Sockets of a kind (`udp`, `raw`) in a pod's namespace: lines of the kernel's own tables.
+fn sockets(lab: &Lab, pod: &str, kind: &str) -> usize {
+    let tables = ["", "6"].map(|version| format!("/proc/net/{kind}{version}"));
+    let lines = tables.map(|table| lab.exec(pod, &["cat", &table]).success().lines().count() - 1);
     lines.iter().sum()
 }
 
@@ -433,7 +391,7 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
         "AMBIT_UDP_FLOWS_PER_POD=50",
     ];
     let lab = start(manifests(), &limits);
-    let before = ["mesh/client", "mesh/far"].map(|pod| sockets(&lab, pod));
+    let before = ["mesh/client", "mesh/far"].map(|pod| sockets(&lab, pod, "udp"));
     let to = at_pod(&lab, "mesh/far");
     assert!(answered(&lab, CLIENT, &to, &[]));
     let counted =
@@ -454,11 +412,11 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
             (limit > 0.0 && lost > 0.0).then_some(())
         });
     }
-    let most = sockets(&lab, "mesh/far");
+    let most = sockets(&lab, "mesh/far", "udp");
     assert!(most <= before[1] + 110, "{most}");
     // Given up, with their sockets; and there is room again.
     eventually("what it was before", PATIENCE, || {
-        let now = ["mesh/client", "mesh/far"].map(|pod| sockets(&lab, pod));
+        let now = ["mesh/client", "mesh/far"].map(|pod| sockets(&lab, pod, "udp"));
         (now == before).then_some(())
     });
     assert!(answered(&lab, CLIENT, &to, &["-n", "3"]));
@@ -488,17 +446,10 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
     assert!((1..=3).contains(&told.count()));
 }
 
-/// Raw sockets in a pod's namespace.
-fn raw_sockets(lab: &Lab, pod: &str) -> usize {
-    let tables = ["/proc/net/raw", "/proc/net/raw6"];
-    let lines = tables.map(|table| lab.exec(pod, &["cat", table]).success().lines().count() - 1);
-    lines.iter().sum()
-}
-
 #[test]
 fn what_is_sent_to_the_proxys_own_ports_costs_nothing() {
     let lab = shared();
-    let before = raw_sockets(lab, "mesh/bare");
+    let before = sockets(lab, "mesh/bare", "raw");
     assert_eq!(before, 0, "nobody has sent it UDP that is captured");
     let dropped = || {
         let reason = [("reason", "own_port")];
@@ -519,7 +470,7 @@ fn what_is_sent_to_the_proxys_own_ports_costs_nothing() {
     eventually("all are counted", PATIENCE, || {
         (dropped() >= earlier + sent).then_some(())
     });
-    assert_eq!(raw_sockets(lab, "mesh/bare"), 0);
+    assert_eq!(sockets(lab, "mesh/bare", "raw"), 0);
     let told = flows(lab, "node-2").into_iter().find(|flow| {
         let to = flow.text("dst.addr");
         flow.text("protocol") == "udp" && (to.ends_with(":15001") || to.ends_with(":15006"))
@@ -570,10 +521,8 @@ fn the_annotation_may_come_and_go() {
     ];
     eventually("captured", PATIENCE, || {
         assert!(answered(&lab, PLAIN, &to, &[]));
-        let found = flows(&lab, "node-2").into_iter();
-        let mut found =
-            found.filter(|flow| fields.iter().all(|(name, value)| flow.text(name) == *value));
-        found.next()
+        let mut found = flows(&lab, "node-2").into_iter();
+        found.find(|flow| flow.has(&fields))
     });
     lab.apply(&plain("annotations: {ambit.dev/udp: 'yes'}, "));
     eventually("said why not", PATIENCE, || {
@@ -581,7 +530,7 @@ fn the_annotation_may_come_and_go() {
         log.contains("write enabled, or leave it away")
             .then_some(())
     });
-    let tap = Tap::start(&lab, "node-2");
+    let tap = tap(&lab, "node-2");
     assert!(answered(&lab, PLAIN, &to, &["--send", "open"]));
-    tap.sees(b"0 open");
+    sees(&tap, b"0 open");
 }

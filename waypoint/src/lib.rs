@@ -32,3 +32,4 @@ mod testing;
 pub mod trusted;
 mod tunnel;
 mod upstream;
+mod waiting;

@@ -1,6 +1,6 @@
 //! One CONNECT: bound to this waypoint, or refused; then whatever is spoken in it.
 
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::http::Version;
 use crate::io::Io;
 use crate::session::{Caller, Session};
 use crate::shared::Shared;
+use crate::waiting::Waiting;
 use crate::{crossing, http as requests, opaque};
 
 /// Serves a tunnel to its end.
@@ -76,7 +77,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
 async fn detect(session: &Session, io: &mut Io) -> Option<(Inner, BytesMut)> {
     let began = Instant::now();
     let detection = Detection::new(session.target.protocol, SILENCE, began);
-    let mut ending = pin!(session.ending.begun_in_silence(began.into()));
+    let mut waiting = Waiting::new(&session.ending);
     let mut seen = BytesMut::new();
     let mut ended = false;
     loop {
@@ -95,7 +96,7 @@ async fn detect(session: &Session, io: &mut Io) -> Option<(Inner, BytesMut)> {
         let read = tokio::select! {
             biased;
             read = reading => read,
-            () = &mut ending, if silent => return None,
+            () = poll_fn(|cx| waiting.poll_over(cx)), if silent => return None,
         };
         if let Some(read) = read {
             ended = read.ok()? == 0;

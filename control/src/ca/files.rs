@@ -19,7 +19,7 @@ pub(super) const NAMES: [&str; 4] = [
 /// Lists of certificates that are revoked, where there are any.
 pub(super) const CRL: &str = "ca-crl.pem";
 /// What peers trust.
-pub(super) const ROOTS: &str = NAMES[2];
+pub(crate) const ROOTS: &str = NAMES[2];
 
 /// Reads the authority from a folder. When the folder is missing or empty, a new root is made
 /// there: all of it or nothing, readable by its owner only.

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
 use ambit_net::ca::WORKLOAD_ENTRY;
+use ambit_net::tls::Shown;
 use ambit_proto::ca::istio_certificate_service_server::IstioCertificateService;
 use ambit_proto::ca::{IstioCertificateRequest, IstioCertificateResponse};
 use prost_types::value::Kind;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tonic::{Request, Response, Status};
-use x509_parser::parse_x509_certificate;
 
 use super::Signing;
 use super::permission::{Permit, permit_either};
@@ -109,8 +109,7 @@ impl Service {
 /// The serial number of a certificate (PEM), decimal as `ambit ztunnel certificates` and lists of what is revoked have it.
 fn serial(pem: &str) -> Option<String> {
     let leaf = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
-    let (_, leaf) = parse_x509_certificate(&leaf).ok()?;
-    Some(leaf.serial.to_string())
+    Shown::of(&leaf).ok().map(|leaf| leaf.serial)
 }
 
 fn impersonated(body: &IstioCertificateRequest) -> Result<Option<Identity>, Status> {

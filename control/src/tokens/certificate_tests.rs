@@ -156,8 +156,9 @@ async fn a_machine_s_certificate_says_which_entry_it_is_of() {
 
 /// The same authority, once it has revoked what was shown.
 pub(crate) fn revoking(pems: &Pems, shown: &Chain) -> Pems {
-    let serial = shown.serial().expect("a certificate");
-    listing(pems, [SerialNumber::from_slice(&serial)])
+    let leaf = shown.leaf().expect("a certificate");
+    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).expect("a certificate");
+    listing(pems, [SerialNumber::from_slice(leaf.raw_serial())])
 }
 
 fn listing(pems: &Pems, serials: impl IntoIterator<Item = SerialNumber>) -> Pems {

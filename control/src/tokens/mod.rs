@@ -265,9 +265,17 @@ fn bearer(metadata: &MetadataMap) -> Result<&str, TokenError> {
     Ok(token.trim())
 }
 
+/// What the user names of service accounts begin with.
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
+/// The user name of a service account.
+pub(crate) fn user_of(namespace: &str, name: &str) -> String {
+    format!("{SERVICE_ACCOUNT}{namespace}:{name}")
+}
+
 /// Namespace and name of a service account's user name.
 fn account(user: &str) -> Option<(&str, &str)> {
-    user.strip_prefix("system:serviceaccount:")
+    user.strip_prefix(SERVICE_ACCOUNT)
         .and_then(|rest| rest.split_once(':'))
         .filter(|(ns, name)| !ns.is_empty() && !name.is_empty() && !name.contains(':'))
 }

@@ -50,6 +50,18 @@ pub fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     Some(metadata.annotations.as_ref()?.get(name)?)
 }
 
+/// Whether a workload ends tunnels itself.
+#[must_use]
+pub fn is_native(metadata: &ObjectMeta) -> bool {
+    label(metadata, TUNNEL) == Some("http")
+}
+
+/// Whether a proxy captures a workload, and ends its tunnels.
+#[must_use]
+pub fn is_captured(metadata: &ObjectMeta) -> bool {
+    annotation(metadata, REDIRECTION) == Some("enabled")
+}
+
 /// Whether an object has all the labels of a selector. An empty selector selects everything;
 /// callers for whom it selects nothing ask first.
 #[must_use]

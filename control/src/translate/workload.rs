@@ -12,7 +12,7 @@ use ambit_core::plan::Transport;
 use ambit_core::udp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 
-use super::labels::{REDIRECTION, TLS_MODE, TUNNEL, annotation, label, selects};
+use super::labels::{TLS_MODE, annotation, is_captured, is_native, label, selects};
 use super::{Mesh, authorization, entry, network, peer, ports, service, slice, waypoint};
 use crate::index::objects::Objects;
 
@@ -51,7 +51,6 @@ pub fn translate(
     let tunnel_protocol = tunnel(pod);
     let of = |transport| services(namespace, name, pod, transport, objects, mesh);
     let (services, udp_ports) = (of(Transport::Tcp), that_has_any(of(Transport::Udp)));
-    let native_tunnel = label(&pod.metadata, TUNNEL) == Some("http");
     Ok(Some(Workload {
         uid: uid(namespace, name, mesh),
         name: name.into(),
@@ -62,7 +61,7 @@ pub fn translate(
         network,
         identity,
         tunnel_protocol,
-        native_tunnel,
+        native_tunnel: is_native(&pod.metadata),
         waypoint: waypoint::of_pod(namespace, pod, objects, mesh),
         node: node.unwrap_or_default().into(),
         cluster_id: mesh.cluster_id.clone(),
@@ -151,9 +150,7 @@ fn host_network(pod: &Pod) -> bool {
 
 /// How a pod is reached. Labels say who is to be in the mesh; the annotation says who is, so it alone counts.
 fn tunnel(pod: &Pod) -> TunnelProtocol {
-    let native = label(&pod.metadata, TUNNEL) == Some("http");
-    let captured = annotation(&pod.metadata, REDIRECTION) == Some("enabled");
-    if (native || captured) && !host_network(pod) {
+    if (is_native(&pod.metadata) || is_captured(&pod.metadata)) && !host_network(pod) {
         TunnelProtocol::Hbone
     } else if label(&pod.metadata, TLS_MODE) == Some("istio") {
         TunnelProtocol::LegacyIstioMtls
@@ -165,8 +162,7 @@ fn tunnel(pod: &Pod) -> TunnelProtocol {
 /// Whether UDP may be sent to a pod in tunnels. What the annotation says has effect where the pod is captured, and not
 /// where it ends tunnels itself.
 fn takes_udp(pod: &Pod) -> bool {
-    let captured = annotation(&pod.metadata, REDIRECTION) == Some("enabled");
-    captured && udp::is_enabled(annotation(&pod.metadata, udp::UDP)) == Ok(true)
+    is_captured(&pod.metadata) && udp::is_enabled(annotation(&pod.metadata, udp::UDP)) == Ok(true)
 }
 
 /// The services that have any of these ports.

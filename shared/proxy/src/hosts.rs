@@ -28,11 +28,21 @@ pub type Lookup = Arc<dyn Fn(Arc<str>) -> Looking + Send + Sync>;
 pub type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// What is known of hosts.
-#[derive(Default)]
 pub struct Hosts {
     known: Mutex<HashMap<Arc<str>, Arc<Host>>>,
-    /// The system's resolver, if it is not said.
-    lookup: Option<Lookup>,
+    lookup: Lookup,
+}
+
+impl Default for Hosts {
+    /// Nothing yet; the system's resolver is asked.
+    fn default() -> Self {
+        Self::asking(Arc::new(|host| Box::pin(system(host))))
+    }
+}
+
+async fn system(host: Arc<str>) -> io::Result<Vec<IpAddr>> {
+    let found = tokio::net::lookup_host((&*host, 0)).await?;
+    Ok(found.map(|found| found.ip()).collect())
 }
 
 /// One host.
@@ -55,7 +65,7 @@ impl Hosts {
     pub fn asking(lookup: Lookup) -> Self {
         Self {
             known: Mutex::default(),
-            lookup: Some(lookup),
+            lookup,
         }
     }
 
@@ -65,13 +75,7 @@ impl Hosts {
     pub async fn addresses(&self, host: &Arc<str>, own: &[IpAddr]) -> Vec<IpAddr> {
         let lookup = self.lookup.clone();
         let found = self.ask(host, |host| async move {
-            let found: Vec<IpAddr> = match lookup {
-                Some(lookup) => lookup(host).await?,
-                None => {
-                    let found = tokio::net::lookup_host((&*host, 0)).await?;
-                    found.map(|found| found.ip()).collect()
-                }
-            };
+            let found = lookup(host).await?;
             let found = found.iter().map(IpAddr::to_canonical);
             Ok(found.filter(|ip| is_elsewhere(*ip)).collect())
         });

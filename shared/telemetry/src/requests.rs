@@ -181,31 +181,21 @@ mod tests {
     }
 
     fn entry<'a>(path: &'a str, parties: &'a Parties) -> Entry<'a> {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
         Entry {
-            start: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             method: "GET",
             path,
             protocol: "HTTP/1.1",
             status: 403,
-            grpc_status: None,
             flags: "RBAC",
             reason: "policy \"shop/deny\"\nrule 0",
             bytes_received: 1,
             bytes_sent: 9,
             duration: Duration::from_millis(3),
-            upstream_time: None,
-            attempts: 0,
             forwarded_for: b"10.0.0.1",
             user_agent: b"curl\r\n\xff\"",
-            request_id: b"",
             authority: "web",
-            route: None,
-            upstream: None,
-            upstream_workload: None,
-            upstream_service: None,
-            parties,
-            trace: None,
-            notes: &[],
+            ..Entry::of_connection(start, parties)
         }
     }
 

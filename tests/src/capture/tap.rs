@@ -2,22 +2,28 @@
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
 
-use super::HEADER;
+use super::{HEADER, contains};
 use crate::harness::{Lab, program};
 
 /// How long late frames are waited for.
 const LATE: Duration = Duration::from_millis(200);
 
-/// A capture that runs.
+/// How much is read of it at once.
+const PIECE: usize = 1 << 16;
+
+/// A capture that runs, until it is dropped.
 #[derive(Debug)]
 pub struct Tap {
     process: Child,
-    reader: JoinHandle<std::io::Result<Vec<u8>>>,
+    file: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Tap {
@@ -39,11 +45,28 @@ impl Tap {
         let mut header = [0; HEADER.len()];
         out.read_exact(&mut header)
             .context("cannot listen on the wire")?;
+        let file = Arc::new(Mutex::new(header.to_vec()));
+        let seen = file.clone();
         let reader = std::thread::spawn(move || {
-            let mut file = header.to_vec();
-            out.read_to_end(&mut file).map(|_| file)
+            let mut piece = vec![0; PIECE];
+            loop {
+                match out.read(&mut piece)? {
+                    0 => return Ok(()),
+                    length => seen.lock().extend_from_slice(&piece[..length]),
+                }
+            }
         });
-        Ok(Self { process, reader })
+        Ok(Self {
+            process,
+            file,
+            reader: Some(reader),
+        })
+    }
+
+    /// Whether these octets have been seen so far.
+    #[must_use]
+    pub fn has_seen(&self, octets: &[u8]) -> bool {
+        contains(&self.file.lock(), octets)
     }
 
     /// Ends the capture and returns its file.
@@ -55,9 +78,18 @@ impl Tap {
         std::thread::sleep(LATE);
         self.process.kill()?;
         self.process.wait()?;
-        match self.reader.join() {
-            Ok(file) => Ok(file?),
-            Err(_) => bail!("the reader of the capture panicked"),
+        match self.reader.take().map(JoinHandle::join) {
+            Some(Ok(read)) => read?,
+            _ => bail!("the reader of the capture panicked"),
         }
+        Ok(std::mem::take(&mut *self.file.lock()))
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        // It may have ended with its lab, or been stopped.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

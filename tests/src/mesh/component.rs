@@ -1,9 +1,10 @@
 //! A process of the mesh that is watched: started again with growing pauses when it ends, killed and
 //! restarted on demand.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,10 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::component_log;
+use crate::cluster::Cluster;
 use crate::kubelet::Order;
-use crate::stage::{self, RunSpec};
+use crate::stage::{self, Mount, RunSpec};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -37,6 +40,16 @@ pub struct ComponentStatus {
     pub restarts: u32,
     /// How it ended the last time.
     pub last_end: Option<String>,
+}
+
+/// Where components run that have files of their own: a node, or a machine beside the nodes.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub(super) name: &'a str,
+    pub(super) netns: &'a Path,
+    /// Their working folder, and where what they are run from is kept.
+    pub(super) folder: &'a Path,
+    pub(super) mounts: &'a [Mount],
 }
 
 /// A watched process.
@@ -75,6 +88,37 @@ pub struct Recipe {
     pub file: PathBuf,
     /// Where it logs to.
     pub log: PathBuf,
+}
+
+impl Recipe {
+    /// `what` runs as `WHAT/PLACE`.
+    pub(super) fn at(
+        place: &Place<'_>,
+        what: &str,
+        argv: Vec<String>,
+        env: BTreeMap<String, String>,
+        cluster: &Cluster,
+    ) -> Self {
+        let name = format!("{what}/{}", place.name);
+        Self {
+            log: component_log(&cluster.state.logs(), &name),
+            name,
+            spec: RunSpec {
+                netns: place.netns.to_owned(),
+                hostname: Some(place.name.to_owned()),
+                mounts: place.mounts.to_vec(),
+                scratch: place.folder.join(format!("{what}.view")),
+                cwd: place.folder.to_owned(),
+                argv,
+                env,
+                uid: None,
+                gid: None,
+                own_processes: false,
+                mode: cluster.mode,
+            },
+            file: place.folder.join(format!("{what}.json")),
+        }
+    }
 }
 
 impl Component {

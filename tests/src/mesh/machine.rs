@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::component::Recipe;
-use super::{Mesh, component_log, control, names, published};
+use super::component::{Place, Recipe};
+use super::{Mesh, control, names, published};
 use crate::api::{Key, Kind};
 use crate::cluster::{Cluster, LabMachine};
 use crate::net::plan;
-use crate::stage::{Mount, RunSpec};
+use crate::stage::Mount;
 use crate::tokens::{MESH_AUDIENCE, Subject};
 
 /// How a machine joins the mesh.
@@ -57,36 +57,23 @@ pub(super) fn recipes(
         let path = cluster.settings.programs.join(name);
         path.to_string_lossy().into_owned()
     };
-    let recipe = |what: &str, argv: Vec<String>, env: BTreeMap<String, String>| {
-        let name = format!("{what}/{}", machine.name);
-        Recipe {
-            log: component_log(&cluster.state.logs(), &name),
-            name,
-            spec: RunSpec {
-                netns: machine.netns.path().to_owned(),
-                hostname: Some(machine.name.clone()),
-                mounts: mounts.clone(),
-                scratch: folder.join(format!("{what}.view")),
-                cwd: folder.clone(),
-                argv,
-                env,
-                uid: None,
-                gid: None,
-                own_processes: false,
-                mode: cluster.mode,
-            },
-            file: folder.join(format!("{what}.json")),
-        }
+    let place = Place {
+        name: &machine.name,
+        netns: machine.netns.path(),
+        folder: &folder,
+        mounts: &mounts,
     };
     let ports = ["--port=8080", "--port=22"].map(str::to_owned);
     let argv = [vec![program("echo")], ports.to_vec()].concat();
     let mut env = control::environment();
     cluster.settings.add_to_path(&mut env);
-    let echo = recipe("echo", argv, env);
+    let echo = Recipe::at(&place, "echo", argv, env, cluster);
     let mut env = control::environment();
     env.extend(proxy_environment(cluster, machine, &folder));
     env.extend(cluster.settings.ztunnel_env.clone());
-    Ok((echo, recipe("ztunnel", vec![program("ztunnel")], env)))
+    let argv = vec![program("ztunnel")];
+    let proxy = Recipe::at(&place, "ztunnel", argv, env, cluster);
+    Ok((echo, proxy))
 }
 
 fn folder(root: &Path, machine: &LabMachine) -> PathBuf {

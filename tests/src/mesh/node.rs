@@ -15,13 +15,13 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::cni::Plugin;
-use super::component::Recipe;
-use super::{agents, component_log, control, names, published};
+use super::component::{Place, Recipe};
+use super::{agents, control, names, published};
 use crate::api::{Key, new_uid, now};
 use crate::cluster::{Cluster, LabNode, VIRTUAL};
 use crate::kubelet::resolv_conf;
 use crate::net::plan;
-use crate::stage::{Mount, RunSpec};
+use crate::stage::Mount;
 use crate::tokens::{MESH_AUDIENCE, Subject};
 
 const NAMESPACE: &str = "ambit-system";
@@ -243,25 +243,13 @@ fn recipe(
     if what == "ztunnel" {
         environment.extend(cluster.settings.ztunnel_env.clone());
     }
-    let name = format!("{what}/{}", node.name);
-    Recipe {
-        log: component_log(&cluster.state.logs(), &name),
-        name,
-        spec: RunSpec {
-            netns: node.netns.path().to_owned(),
-            hostname: Some(node.name.clone()),
-            mounts: files.mounts.clone(),
-            scratch: files.folder.join(format!("{what}.view")),
-            cwd: files.folder.clone(),
-            argv,
-            env: environment,
-            uid: None,
-            gid: None,
-            own_processes: false,
-            mode: cluster.mode,
-        },
-        file: files.folder.join(format!("{what}.json")),
-    }
+    let place = Place {
+        name: &node.name,
+        netns: node.netns.path(),
+        folder: &files.folder,
+        mounts: &files.mounts,
+    };
+    Recipe::at(&place, what, argv, environment, cluster)
 }
 
 /// How the node's plugin is called.

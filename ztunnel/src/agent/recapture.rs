@@ -51,7 +51,7 @@ impl<S: Source> Enrolment<S> {
                 tracing::info!(pod = name, left_alone = ?pod.exclusions, udp = pod.udp, "a pod is captured otherwise")
             }
             Err(error) => {
-                tracing::warn!(pod = name, %error, "what is left alone of a pod cannot be changed");
+                tracing::warn!(pod = name, %error, "how a pod is captured cannot be changed");
             }
         }
         captured.is_ok()

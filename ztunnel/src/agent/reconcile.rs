@@ -29,6 +29,16 @@ pub struct Captured {
     pub udp: bool,
 }
 
+impl Pod {
+    /// How it is to be captured.
+    fn captured(&self) -> Captured {
+        Captured {
+            exclusions: self.exclusions.clone(),
+            udp: self.udp,
+        }
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -76,7 +86,7 @@ pub fn reconcile(
     });
     let is_other = |pod: &Pod| {
         let known = enrolled.get(&pod.uid);
-        known.is_some_and(|known| known.exclusions != pod.exclusions || known.udp != pod.udp)
+        known.is_some_and(|known| *known != pod.captured())
     };
     let others = by_uid
         .values()

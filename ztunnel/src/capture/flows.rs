@@ -8,9 +8,10 @@
 
 use ambit_core::exclusions::Exclusions;
 use ambit_net::netlink::Mark;
-use ambit_net::netlink::nft::{Chain, ChainKind, Hook, priority};
+use ambit_net::netlink::nft::{Chain, ChainKind, Hook, Protocol, priority};
 use ipnet::IpNet;
 
+use super::exclusions;
 use super::rules::{ANSWERS, INBOUND_PORT, OUTBOUND_PORT, Options, PROXY, REPLIES, udp};
 
 /// On what is captured of what the pod sends, and on its flows.
@@ -36,7 +37,7 @@ const OF_THE_LINK: [&str; 4] = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8",
 
 /// What the pod sends, after the rules that keep its answers to the proxy here.
 pub(super) fn outbound(options: &Options) -> Chain {
-    let exclusions = &options.exclusions;
+    let left_alone = &options.exclusions;
     let chain = Chain::base(
         "udp-out",
         ChainKind::Route,
@@ -90,18 +91,11 @@ pub(super) fn outbound(options: &Options) -> Chain {
     for net in of_the_link() {
         chain = chain.rule(udp().destination(net).accept().comment("for the link"));
     }
-    for port in &exclusions.inbound_ports {
+    for port in &left_alone.inbound_ports {
         let rule = udp().source_port(*port).accept();
         chain = chain.rule(rule.comment("a port of the pod that is left alone"));
     }
-    for port in &exclusions.outbound_ports {
-        let rule = udp().destination_port(*port).accept();
-        chain = chain.rule(rule.comment("a port elsewhere that is left alone"));
-    }
-    for range in &exclusions.outbound_ranges {
-        let rule = udp().destination(*range).accept();
-        chain = chain.rule(rule.comment("addresses that are left alone"));
-    }
+    chain = exclusions::outbound(chain, Protocol::Udp, left_alone);
     if options.captures_dns() {
         let rule = udp().destination_port(53).accept();
         chain = chain.rule(rule.comment("DNS has a way of its own"));
@@ -115,7 +109,7 @@ pub(super) fn outbound(options: &Options) -> Chain {
 }
 
 /// What arrives: of the pod's own by `lo`, of others by any other device.
-pub(super) fn inbound(exclusions: &Exclusions) -> Chain {
+pub(super) fn inbound(left_alone: &Exclusions) -> Chain {
     let answer_to = |mark| udp().reply().connection_mark(mark);
     let mut chain = Chain::base(
         "udp-in",
@@ -182,11 +176,7 @@ pub(super) fn inbound(exclusions: &Exclusions) -> Chain {
     for net in of_the_link().filter(|net| net.addr().is_multicast() || net.prefix_len() == 32) {
         chain = chain.rule(udp().destination(net).accept().comment("for more than one"));
     }
-    for port in &exclusions.inbound_ports {
-        let rule = udp().destination_port(*port).accept();
-        chain = chain.rule(rule.comment("a port of the pod that is left alone"));
-    }
-    chain
+    exclusions::inbound(chain, Protocol::Udp, left_alone)
         .rule(
             udp()
                 .set_connection_mark(OWN)

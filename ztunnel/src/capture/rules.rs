@@ -234,7 +234,7 @@ fn guard(options: &Options) -> Chain {
                 .comment("to the proxy"),
         );
     }
-    exclusions::inbound(chain, &options.exclusions)
+    exclusions::inbound(chain, Protocol::Tcp, &options.exclusions)
         .rule(
             opening()
                 .tracked()
@@ -270,7 +270,7 @@ fn probes(chain: Chain, options: &Options) -> Chain {
 
 fn inbound(options: &Options) -> Chain {
     let chain = probes(inbound_hook(), options);
-    let chain = exclusions::inbound(chain, &options.exclusions);
+    let chain = exclusions::inbound(chain, Protocol::Tcp, &options.exclusions);
     let own = |rule: Rule| match options.machine {
         true => rule.to_this_host(),
         false => rule,
@@ -320,7 +320,7 @@ fn outbound(options: &Options) -> Chain {
             .accept()
             .comment("what belongs to the proxy's connections"),
     );
-    chain = exclusions::outbound(chain, &options.exclusions);
+    chain = exclusions::outbound(chain, Protocol::Tcp, &options.exclusions);
     for loopback in loopbacks() {
         chain = chain.rule(
             Rule::new()

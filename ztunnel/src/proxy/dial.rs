@@ -28,9 +28,7 @@ pub(super) async fn application(
     caller: IpAddr,
     settings: &Settings,
 ) -> Result<TcpStream, Failure> {
-    let same_family = caller.is_ipv4() == plan.dial.is_ipv4();
-    let source = (settings.original_source && same_family).then_some(caller);
-    let limit = settings.connect_timeout;
+    let (source, limit) = (source(plan, caller, settings), settings.connect_timeout);
     let mut stream = connect(sockets, plan.dial, source, limit).await?;
     if let Some(header) = &plan.proxy_header {
         let written = stream.write_all(&header.encode()).await;
@@ -47,10 +45,27 @@ pub(super) fn datagrams(
     caller: IpAddr,
     settings: &Settings,
 ) -> Result<UdpSocket, Failure> {
+    correspond(sockets, plan.dial, source(plan, caller, settings))
+}
+
+/// The same with anybody else, from the kernel's choice of address.
+pub(super) fn plain_datagrams(sockets: &Sockets, target: SocketAddr) -> Result<UdpSocket, Failure> {
+    correspond(sockets, target, None)
+}
+
+fn correspond(
+    sockets: &Sockets,
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<UdpSocket, Failure> {
+    let socket = sockets.correspond(target, source);
+    socket.map_err(|error| failed(target, error))
+}
+
+/// From where an application is reached.
+fn source(plan: &InboundPlan, caller: IpAddr, settings: &Settings) -> Option<IpAddr> {
     let same_family = caller.is_ipv4() == plan.dial.is_ipv4();
-    let source = (settings.original_source && same_family).then_some(caller);
-    let socket = sockets.correspond(plan.dial, source);
-    socket.map_err(|error| failed(plan.dial, error))
+    (settings.original_source && same_family).then_some(caller)
 }
 
 async fn connect(

@@ -14,7 +14,7 @@ use ambit_net::relay::{Far, relay_tunnel};
 use ambit_net::revocation::Revoked;
 use ambit_net::tls;
 use ambit_telemetry::access::Direction;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::accept::spawn_until_cut;
@@ -114,9 +114,6 @@ async fn carry(
             return Err(failure);
         }
     };
-    if connect.datagrams().is_some() {
-        return Box::pin(udp::tunnel::carry(proxy, open, connect, planned)).await;
-    }
     let server = match server(proxy, open, &planned).await {
         Ok(server) => server,
         Err(failure) => {
@@ -127,13 +124,20 @@ async fn carry(
     let headers = proxy.baggage.response(&planned.local);
     drop(planned);
     let stream = connect.accept(headers).map_err(Failure::Http2)?;
-    let (far, half_closed) = (
-        Far::Established(stream),
-        proxy.shared.settings().half_closed,
-    );
-    let relay = relay_tunnel(server, far, open.counters(), half_closed, |_| {});
+    let (counters, settings) = (open.counters(), proxy.shared.settings());
     tokio::select! {
-        result = relay => Ok(result?),
+        result = async {
+            match server {
+                Server::Stream(server) => {
+                    let far = Far::Established(stream);
+                    relay_tunnel(server, far, counters, settings.half_closed, |_| {}).await
+                }
+                Server::Datagrams(server) => {
+                    let far = stream.into();
+                    Box::pin(udp::relay_tunnel(server, far, counters, settings.udp.idle)).await
+                }
+            }
+        } => Ok(result?),
         closed = open.closed() => Err(closed),
     }
 }
@@ -182,12 +186,24 @@ fn admit(
     Ok((planned, permit))
 }
 
+/// The application's end.
+enum Server {
+    Stream(TcpStream),
+    Datagrams(UdpSocket),
+}
+
 /// Connects to the application.
-async fn server(proxy: &PodProxy, open: &Open, planned: &Planned) -> Result<TcpStream, Failure> {
+async fn server(proxy: &PodProxy, open: &Open, planned: &Planned) -> Result<Server, Failure> {
     let (sockets, settings) = (&proxy.pod.sockets, proxy.shared.settings());
-    let dial = dial::application(sockets, &planned.plan, open.ends().source.ip(), settings);
+    let Ends {
+        source, transport, ..
+    } = open.ends();
+    if transport == Transport::Udp {
+        let server = dial::datagrams(sockets, &planned.plan, source.ip(), settings);
+        return server.map(Server::Datagrams);
+    }
     tokio::select! {
-        dialled = dial => dialled,
+        dialled = dial::application(sockets, &planned.plan, source.ip(), settings) => dialled.map(Server::Stream),
         closed = open.closed() => Err(closed),
     }
 }

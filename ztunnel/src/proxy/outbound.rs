@@ -203,25 +203,31 @@ async fn open_tunnel(
     tunnel: &Tunnel,
 ) -> Result<Opening, Failure> {
     let certified = proxy.pod.identity()?.get().await?;
-    let target = Target {
-        address: tunnel.target,
-        identities: tunnel.identities.as_slice().into(),
-    };
+    let (target, gateway) = targets(tunnel);
     let headers = proxy
         .baggage
         .request(source, client, plan.service.as_deref());
     let authority = tunnel.authority.to_string();
     let pool = &proxy.pool;
-    let opening = match &tunnel.gateway {
+    let opening = match &gateway {
         None => pool.open(&target, &certified, &authority, headers).await?,
         Some(gateway) => {
-            let gateway = Target {
-                address: gateway.target,
-                identities: gateway.identities.as_slice().into(),
-            };
-            let opening = pool.open_through(&gateway, &target, &certified, &authority, headers);
+            let opening = pool.open_through(gateway, &target, &certified, &authority, headers);
             Box::pin(opening).await?
         }
     };
     Ok(opening)
+}
+
+/// Who a tunnel ends at, and the gateway that it goes through.
+pub(super) fn targets(tunnel: &Tunnel) -> (Target, Option<Target>) {
+    let target = Target {
+        address: tunnel.target,
+        identities: tunnel.identities.as_slice().into(),
+    };
+    let gateway = tunnel.gateway.as_ref().map(|gateway| Target {
+        address: gateway.target,
+        identities: gateway.identities.as_slice().into(),
+    });
+    (target, gateway)
 }

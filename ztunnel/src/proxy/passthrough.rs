@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ambit_core::plan::Transport;
+use ambit_core::plan::{InboundPlan, Transport};
 use ambit_net::relay::relay_tcp;
 use ambit_net::sys;
 use ambit_telemetry::access::Direction;
@@ -49,33 +49,37 @@ pub(super) async fn serve_to(
 async fn carry(proxy: &PodProxy, open: &Open, client: Client) -> Result<(), Failure> {
     let _admitted = proxy.pod.admit(Direction::Inbound)?;
     proxy.identity().await?;
-    let Ends {
-        source,
-        destination,
-        ..
-    } = open.ends();
-    let claim = Claim {
-        local: proxy.pod.uid.clone(),
-        peer_addr: source,
-        transport: Transport::Tcp,
-        asked: Asked::Plaintext { destination },
-    };
-    open.claim(claim.clone());
-    let plan = {
-        let index = proxy.shared.index();
-        let judged = judge(&index, &claim);
-        let plan = judged.as_ref().ok().map(|admitted| &admitted.plan);
-        open.describe(details::inbound(&index, &claim, destination, plan));
-        judged?.plan
-    };
+    let plan = admit(proxy, open)?;
     let settings = proxy.shared.settings();
     let sockets = &proxy.pod.sockets;
     tokio::select! {
         result = async {
-            let server = dial::application(sockets, &plan, source.ip(), settings).await?;
+            let server = dial::application(sockets, &plan, open.ends().source.ip(), settings).await?;
             let half_closed = settings.half_closed;
             Ok(relay_tcp(client.serve(), server, open.counters(), half_closed).await?)
         } => result,
         closed = open.closed() => Err(closed),
     }
+}
+
+/// Decides what plaintext leads to, over whatever it has come.
+pub(super) fn admit(proxy: &PodProxy, open: &Open) -> Result<InboundPlan, Failure> {
+    let Ends {
+        source,
+        destination,
+        transport,
+        ..
+    } = open.ends();
+    let claim = Claim {
+        local: proxy.pod.uid.clone(),
+        peer_addr: source,
+        transport,
+        asked: Asked::Plaintext { destination },
+    };
+    open.claim(claim.clone());
+    let index = proxy.shared.index();
+    let judged = judge(&index, &claim);
+    let plan = judged.as_ref().ok().map(|admitted| &admitted.plan);
+    open.describe(details::inbound(&index, &claim, destination, plan));
+    Ok(judged?.plan)
 }

@@ -31,10 +31,7 @@ pub struct Machine {
 /// This process may not, or the kernel refuses.
 pub fn release() -> Result<(), Error> {
     let netns = Netns::current().map_err(Error::Network)?;
-    match capture::remove(&netns) {
-        Err(error) if error.is_forbidden() => Err(Error::Capability),
-        result => Ok(result?),
-    }
+    Ok(capture::remove(&netns)?)
 }
 
 /// Why a machine is not served.
@@ -54,7 +51,16 @@ pub enum Error {
     Listen(String),
     /// The kernel does not redirect.
     #[error(transparent)]
-    Capture(#[from] capture::Error),
+    Capture(capture::Error),
+}
+
+impl From<capture::Error> for Error {
+    fn from(error: capture::Error) -> Self {
+        match error.is_forbidden() {
+            true => Self::Capability,
+            false => Self::Capture(error),
+        }
+    }
 }
 
 impl Machine {
@@ -68,10 +74,7 @@ impl Machine {
     ) -> Result<Self, Error> {
         let netns = Netns::current().map_err(Error::Network)?;
         // Who may not write the packet filter may not read it either.
-        match capture::verify(&netns, &options) {
-            Err(error) if error.is_forbidden() => return Err(Error::Capability),
-            result => result?,
-        };
+        capture::verify(&netns, &options)?;
         Ok(Self {
             announced: announced(netns),
             options,

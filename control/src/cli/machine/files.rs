@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use ambit_core::addr::NamespacedName;
 use anyhow::Context;
 
+use crate::ca::ROOTS;
+
 const TOKEN: &str = "token";
-const ROOTS: &str = "root-cert.pem";
 const ENVIRONMENT: &str = "ztunnel.env";
 
 /// A machine that is to join the mesh.

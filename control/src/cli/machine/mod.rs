@@ -13,6 +13,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::explain::{self, names};
+use crate::cluster::bundles::{Bundle, ROOTS};
 use crate::cluster::collection::path;
 use crate::cluster::{Cluster, escaped};
 use crate::index::Index;
@@ -115,12 +116,12 @@ impl Flags {
             granted.with_context(|| format!("a token of service account {namespace}/{account}"))?;
         let token = granted["status"]["token"].as_str();
         let token = token.context("the API server's answer has no token")?;
-        let roots = "istio-ca-root-cert";
+        let Bundle { name, file, .. } = ROOTS;
         let maps = path("", "v1", Some(namespace), "configmaps");
-        let published: Result<Value, _> = cluster.read(&format!("{maps}/{roots}")).await;
-        let published = published.with_context(|| format!("ConfigMap {namespace}/{roots}"))?;
-        let roots = published["data"]["root-cert.pem"].as_str();
-        let roots = roots.context("the ConfigMap of the mesh's roots has no root-cert.pem")?;
+        let published: Result<Value, _> = cluster.read(&format!("{maps}/{name}")).await;
+        let published = published.with_context(|| format!("ConfigMap {namespace}/{name}"))?;
+        let roots = published["data"][file].as_str();
+        let roots = roots.with_context(|| format!("ConfigMap {namespace}/{name} has no {file}"))?;
         let trust_domain = match &self.trust_domain {
             Some(own) => own.clone(),
             None => names::of_running(cluster).await?.own().parse()?,

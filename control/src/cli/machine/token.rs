@@ -5,6 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 
+use crate::tokens::user_of;
+
 /// What a token says.
 pub(super) struct Claims<'a> {
     pub(super) issuer: &'a str,
@@ -25,7 +27,7 @@ pub(super) fn sign(claims: &Claims<'_>, key: &str, id: Option<&str>) -> Result<S
     let claims = json!({
         "iss": claims.issuer,
         "aud": [claims.audience],
-        "sub": format!("system:serviceaccount:{}:{}", claims.namespace, claims.account),
+        "sub": user_of(claims.namespace, claims.account),
         "iat": now,
         "nbf": now,
         "exp": now + claims.seconds,

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::{Resolution, hosts, mappings, other_claimant, selecting};
 use crate::index::objects::Objects;
 use crate::source::entry::{EntryPort, ServiceEntry, WorkloadEntry, WorkloadEntrySpec};
-use crate::translate::labels::{REDIRECTION, TUNNEL, annotation, label, selects};
+use crate::translate::labels::{is_captured, is_native, label, selects};
 use crate::translate::workload::that_has_any;
 use crate::translate::{Mesh, authorization, network, peer, ports, service};
 
@@ -291,7 +291,7 @@ pub fn is_in_the_mesh(entry: &WorkloadEntry) -> bool {
 }
 
 fn has_proxy(metadata: &ObjectMeta) -> bool {
-    label(metadata, TUNNEL) == Some("http") || annotation(metadata, REDIRECTION) == Some("enabled")
+    is_native(metadata) || is_captured(metadata)
 }
 
 fn locality(text: &str) -> Locality {

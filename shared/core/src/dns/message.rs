@@ -5,6 +5,8 @@
 use super::{LONGEST, MOST_DATAGRAM, PLAIN_LIMIT, name, reply};
 
 pub(super) const HEADER: usize = 12;
+/// The class of all names that there are (RFC 1035 section 3.2.4).
+pub(super) const INTERNET: u16 = 1;
 
 pub(super) const RESPONSE: u16 = 1 << 15;
 const OPCODE: u16 = 0xf << 11;
@@ -171,7 +173,7 @@ impl Query {
     /// Whether it is a question about the Internet: no update, and not about chaos.
     #[must_use]
     pub fn internet(&self) -> bool {
-        self.standard && self.class == 1
+        self.standard && self.class == INTERNET
     }
 
     /// Whether the answer may be many messages (RFC 5936).
@@ -199,17 +201,19 @@ impl Query {
     }
 }
 
-/// What has to be known of a record to find the next.
-struct Record {
+/// A record, and where the next is.
+pub(super) struct Record {
     owned: bool,
-    kind: RecordType,
-    class: u16,
+    pub(super) kind: RecordType,
+    pub(super) class: u16,
     ttl: u32,
-    end: usize,
+    /// Where its data are, up to `end`.
+    pub(super) data: usize,
+    pub(super) end: usize,
 }
 
 impl Record {
-    fn read(message: &[u8], at: usize) -> Option<Self> {
+    pub(super) fn read(message: &[u8], at: usize) -> Option<Self> {
         let fixed = name::skip(message, at)?;
         let length = usize::from(u16_at(message, fixed + 8)?);
         let end = fixed + 10 + length;
@@ -221,6 +225,7 @@ impl Record {
             kind: RecordType(u16_at(message, fixed)?),
             class: u16_at(message, fixed + 2)?,
             ttl,
+            data: fixed + 10,
             end,
         })
     }

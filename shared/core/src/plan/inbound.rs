@@ -16,6 +16,7 @@ use crate::hbone::{Authority, AuthorityError};
 use crate::identity::{Identity, IdentityError};
 use crate::index::Index;
 use crate::model::{Service, Workload};
+use crate::udp::UDP;
 
 /// A CONNECT request.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +171,9 @@ fn takes_udp(local: &Workload) -> Result<(), Refusal> {
         Err(Refusal::unavailable(format!("{namespace}/{name} {why}")))
     };
     if !local.takes_udp {
-        return refuse("takes no UDP from tunnels; its annotation ambit.dev/udp is not enabled");
+        return refuse(&format!(
+            "takes no UDP from tunnels; its annotation {UDP} is not enabled"
+        ));
     }
     if local.application_tunnel.is_some() {
         return refuse("is told of its callers by the PROXY protocol, which UDP has no place for");

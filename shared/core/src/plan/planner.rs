@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::outbound::{Hop, Outbound, OutboundKind, OutboundPlan, Tunnel};
 use super::reasons::{Named, Ports};
 use super::target::{
-    Port, Transport, fitting, is_on_the_network_of, takes, target_port, udp_target_port,
+    Port, Transport, fitting, is_on_the_network_of, mapped, mappings, takes, target_port,
 };
 use super::waypoint::{self, Shown};
 use super::{Gateway, HBONE_PORT, Refusal, network};
@@ -70,12 +70,13 @@ impl<'a, P: Picker> Planner<'a, P> {
                 Ports(known)
             )));
         }
-        let (workload, target) = match self.outbound.transport {
-            Transport::Tcp => self.endpoint(service, |it| target_port(service, it.ports(), port)),
-            Transport::Udp => {
-                self.endpoint(service, |it| udp_target_port(service, it.workload(), port))
-            }
-        }?;
+        let transport = self.outbound.transport;
+        let (workload, target) = self.endpoint(service, |it| {
+            mapped(
+                mappings(service, it.workload(), it.ports(), transport),
+                port,
+            )
+        })?;
         self.plan_endpoint(&workload, target, service)
     }
 

@@ -38,19 +38,33 @@ pub(super) struct Port {
 /// between pods), else what the service says.
 #[must_use]
 pub fn target_port(service: &Service, of_workload: &[PortMapping], port: u16) -> Option<u16> {
-    mapped(of_workload, port).or_else(|| mapped(&service.ports, port))
+    mapped([of_workload, &service.ports], port)
 }
 
-/// The same of UDP.
-pub(super) fn udp_target_port(service: &Service, workload: &Workload, port: u16) -> Option<u16> {
-    let own = workload.udp_ports_of(&service.key);
-    mapped(own, port).or_else(|| mapped(&service.udp_ports, port))
+/// The mappings that count: those of the workload (`of_tcp` are its TCP ports for the service) before those of the service.
+pub(super) fn mappings<'a>(
+    service: &'a Service,
+    workload: &'a Workload,
+    of_tcp: &'a [PortMapping],
+    transport: Transport,
+) -> [&'a [PortMapping]; 2] {
+    match transport {
+        Transport::Tcp => [of_tcp, &service.ports],
+        Transport::Udp => [workload.udp_ports_of(&service.key), &service.udp_ports],
+    }
 }
 
-fn mapped(ports: &[PortMapping], port: u16) -> Option<u16> {
-    let mut all = ports.iter();
+/// The port behind a service port by these mappings.
+pub(super) fn mapped(mappings: [&[PortMapping]; 2], port: u16) -> Option<u16> {
+    let mut all = mappings.into_iter().flatten();
     all.find(|mapping| mapping.service_port == port && mapping.target_port != 0)
         .map(|mapping| mapping.target_port)
+}
+
+/// Whether any service port is this port by these mappings.
+fn leads_to(mappings: [&[PortMapping]; 2], port: u16) -> bool {
+    let mut all = mappings.into_iter().flatten();
+    all.any(|mapping| mapped(mappings, mapping.service_port) == Some(port))
 }
 
 /// Whether this port of a workload is one that it serves the service on; `of_tcp` are its TCP ports for that.
@@ -60,18 +74,13 @@ pub(super) fn serves(
     of_tcp: &[PortMapping],
     port: Port,
 ) -> bool {
-    if port.transport == Transport::Tcp {
-        return serves_on(service, of_tcp, port.number);
-    }
-    let own = workload.udp_ports_of(&service.key).iter();
-    let mut ports = own.chain(&service.udp_ports);
-    ports.any(|it| udp_target_port(service, workload, it.service_port) == Some(port.number))
+    let mappings = mappings(service, workload, of_tcp, port.transport);
+    leads_to(mappings, port.number)
 }
 
 /// Whether this TCP port of a workload is one that it serves the service on.
 pub(super) fn serves_on(service: &Service, of_workload: &[PortMapping], port: u16) -> bool {
-    let mut ports = of_workload.iter().chain(&service.ports);
-    ports.any(|mapping| target_port(service, of_workload, mapping.service_port) == Some(port))
+    leads_to([of_workload, &service.ports], port)
 }
 
 /// Whether a client reaches a workload by its own address. What is outside the mesh and of no network that is named is as near to

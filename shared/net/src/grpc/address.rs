@@ -15,6 +15,7 @@ pub struct Address(Arc<Parts>);
 #[derive(PartialEq, Eq)]
 struct Parts {
     uri: Uri,
+    port: u16,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -29,6 +30,7 @@ impl Address {
         }
         Ok(Self(Arc::new(Parts {
             uri: self.0.uri.clone(),
+            port: self.0.port,
             server_name: Some(server_name(name)?),
         })))
     }
@@ -36,6 +38,12 @@ impl Address {
     /// The origin: scheme, host and port.
     pub(crate) fn uri(&self) -> &Uri {
         &self.0.uri
+    }
+
+    /// Host (an IPv6 address without its brackets) and port, as sockets want them.
+    pub(crate) fn place(&self) -> (&str, u16) {
+        let host = self.0.uri.host().unwrap_or_default();
+        (bare(host), self.0.port)
     }
 
     /// Whether who answers there is verified with root certificates.
@@ -61,7 +69,9 @@ impl FromStr for Address {
             format!("https://{text}")
         };
         let uri: Uri = full.parse().map_err(|_| AddressError::Shape)?;
-        if uri.port_u16().is_none_or(|port| port == 0) || !matches!(uri.path(), "" | "/") {
+        let port = uri.port_u16().filter(|port| *port != 0);
+        let port = port.ok_or(AddressError::Shape)?;
+        if !matches!(uri.path(), "" | "/") {
             return Err(AddressError::Shape);
         }
         if uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@')) {
@@ -74,7 +84,11 @@ impl FromStr for Address {
             Some("http") => return Err(AddressError::PlainBeyondLoopback),
             _ => return Err(AddressError::Scheme),
         };
-        Ok(Self(Arc::new(Parts { uri, server_name })))
+        Ok(Self(Arc::new(Parts {
+            uri,
+            port,
+            server_name,
+        })))
     }
 }
 
@@ -116,12 +130,16 @@ pub enum AddressError {
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, AddressError> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(bare.to_owned()).map_err(|_| AddressError::Host)
+    ServerName::try_from(bare(host).to_owned()).map_err(|_| AddressError::Host)
+}
+
+/// A host without the brackets of an IPv6 address.
+fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare(host);
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 

@@ -149,19 +149,16 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn dial(remote: &Remote) -> Result<TcpStream, String> {
-    let uri = remote.address.uri();
     if let Some(machine) = &remote.machine {
-        let host = uri.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let port = uri.port_u16().unwrap_or_default();
+        let (host, port) = remote.address.place();
         let dialled = machine.dial(host, port).await;
-        return dialled.map_err(|error| error.to_string());
+        return dialled.map_err(|error| chain(&error));
     }
     let mut dial = HttpConnector::new();
     dial.enforce_http(false);
     dial.set_nodelay(true);
     dial.set_connect_timeout(Some(remote.connect_timeout));
-    let dialled = dial.call(uri.clone()).await;
+    let dialled = dial.call(remote.address.uri().clone()).await;
     Ok(dialled.map_err(|error| chain(&error))?.into_inner())
 }
 

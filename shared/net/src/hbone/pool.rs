@@ -179,11 +179,11 @@ impl Pool {
         if certificate.not_after() <= SystemTime::now() {
             return Err(Error::new(Stage::Tls, OwnCertificateExpired));
         }
+        let extended = request.extensions().get::<Protocol>().is_some();
         let peer = self.peers.peer(&way);
         loop {
             let slot = self.slot(&peer, &way, certificate).await?;
             let connection = slot.connection();
-            let extended = request.extensions().get::<Protocol>().is_some();
             // What has ended before it could say so is found to have ended below.
             if extended && !connection.carrier.takes_udp().await && !connection.carrier.is_leaving()
             {

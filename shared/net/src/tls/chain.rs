@@ -12,11 +12,11 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
 use x509_parser::oid_registry::OID_X509_DN_QUALIFIER;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::certified::time;
+use super::certified::parse;
 use super::config::provider;
-use super::verify::{identity_of, short_enough};
+use super::shown::Shown;
+use super::verify::{identity_of, short_enough, tls12_not_offered};
 use crate::revocation::Lists;
 
 /// What a client has shown, the leaf first; the leaf's key is its.
@@ -47,18 +47,16 @@ impl Chain {
         Some(Self::new(owned.collect()))
     }
 
-    /// The serial number of its leaf, big-endian. `None` of what is no certificate.
+    /// The certificate whose key the client has.
     #[must_use]
-    pub fn serial(&self) -> Option<Vec<u8>> {
-        let (_, leaf) = X509Certificate::from_der(self.0.first()?).ok()?;
-        Some(leaf.raw_serial().to_vec())
+    pub fn leaf(&self) -> Option<&CertificateDer<'static>> {
+        self.0.first()
     }
 
     /// When its leaf ends. `None` of what is no certificate.
     #[must_use]
     pub fn not_after(&self) -> Option<SystemTime> {
-        let (_, leaf) = X509Certificate::from_der(self.0.first()?).ok()?;
-        Some(time(leaf.validity().not_after.timestamp()))
+        Some(Shown::of(self.leaf()?).ok()?.not_after)
     }
 }
 
@@ -118,7 +116,7 @@ impl ChainJudge {
 }
 
 fn qualifier(leaf: &CertificateDer<'_>) -> Result<Option<String>, String> {
-    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+    let leaf = parse(leaf).map_err(|error| error.to_string())?;
     let mut named = leaf.subject().iter_by_oid(&OID_X509_DN_QUALIFIER);
     let text = named.next().and_then(|it| it.as_str().ok());
     // Two would say two things.
@@ -155,7 +153,7 @@ impl ClientCertVerifier for KeyVerifier {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+        tls12_not_offered()
     }
 
     fn verify_tls13_signature(

@@ -96,7 +96,7 @@ impl ServerCertVerifier for ServerVerifier {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+        tls12_not_offered()
     }
 
     fn verify_tls13_signature(
@@ -111,6 +111,11 @@ impl ServerCertVerifier for ServerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
+}
+
+/// What no verifier of the mesh is ever asked.
+pub(super) fn tls12_not_offered() -> Result<HandshakeSignatureValid, rustls::Error> {
+    Err(rustls::PeerIncompatible::Tls12NotOffered.into())
 }
 
 /// Accepts clients of the trust domain, under whatever name.
@@ -160,7 +165,7 @@ impl ClientCertVerifier for ClientVerifier {
         _certificate: &CertificateDer<'_>,
         _signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Err(rustls::PeerIncompatible::Tls12NotOffered.into())
+        tls12_not_offered()
     }
 
     fn verify_tls13_signature(

@@ -8,7 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::socket::Ends;
+use super::socket::{Ends, canonical};
 use super::{Process, received};
 
 /// Receives at an address, of IPv4 as well when it is the unspecified one of IPv6.
@@ -39,7 +39,7 @@ pub(super) async fn serve(process: Arc<Process>, socket: UdpSocket) {
 async fn answer(process: &Process, socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<()> {
     let (length, client) = socket.recv_from(buffer).await?;
     let ends = Ends {
-        remote: SocketAddr::new(client.ip().to_canonical(), client.port()),
+        remote: canonical(client),
         local: socket.local_addr()?,
     };
     let mut about = received::about_connection(process, ends);

@@ -7,7 +7,6 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tunnel;
-mod waiting;
 
 use std::future::poll_fn;
 use std::io;

@@ -20,7 +20,6 @@ use tokio::time::timeout;
 
 use super::incoming::Incoming;
 use super::send::{SendError, send, write};
-use super::waiting::Waiting;
 use super::{READ, Raw, Reader, Writer};
 use crate::http::body::{Body, Frame};
 use crate::http::desk::{Desk, Note};
@@ -28,6 +27,7 @@ use crate::http::message::{Request, Response};
 use crate::http::pipeline;
 use crate::io::Io;
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 /// What a client still sends after the last response is read for this long, and this much of it, so that
 /// the end of the connection does not overtake the response.

@@ -6,13 +6,12 @@ use ambit_core::model::Workload;
 use ambit_core::plan::Transport;
 use ambit_telemetry::access::Direction;
 
-use super::super::PodProxy;
+use super::super::{Failure, PodProxy, dial, passthrough};
 use super::end::{Client, End};
+use super::outbound;
 use super::relay::relay;
 use super::serve::Entry;
-use super::{outbound, passthrough};
 use crate::connections::{Ends, Open};
-use crate::proxy::Failure;
 
 /// Serves a flow.
 pub(super) async fn serve(
@@ -44,7 +43,7 @@ async fn carry(
     proxy.identity().await?;
     let (far, unproven) = match direction {
         Direction::Outbound => Box::pin(outbound::connect(proxy, open)).await?,
-        Direction::Inbound => (passthrough::connect(proxy, open)?, None),
+        Direction::Inbound => (application(proxy, open)?, None),
     };
     let idle = proxy.shared.settings().udp.idle;
     tokio::select! {
@@ -53,6 +52,13 @@ async fn carry(
         // What follows begins another flow, by another plan.
         () = changes(proxy, unproven) => Ok(()),
     }
+}
+
+/// The application that plaintext leads to, if policies let it in.
+fn application(proxy: &PodProxy, open: &Open) -> Result<End, Failure> {
+    let plan = passthrough::admit(proxy, open)?;
+    let (settings, caller) = (proxy.shared.settings(), open.ends().source.ip());
+    dial::datagrams(&proxy.pod.sockets, &plan, caller, settings).map(End::Socket)
 }
 
 async fn changes(proxy: &PodProxy, workload: Option<Arc<Workload>>) {

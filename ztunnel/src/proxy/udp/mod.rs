@@ -7,19 +7,21 @@
 mod end;
 mod flows;
 mod outbound;
-mod passthrough;
 mod relay;
 mod serve;
 mod table;
-pub(super) mod tunnel;
 
 use std::io;
 use std::time::Duration;
 
 use ambit_core::plan::{OUTBOUND_PORT, PASSTHROUGH_PORT};
+use ambit_net::hbone::Datagrams;
+use ambit_net::relay::{Counters, Error};
 use ambit_net::sys::Capturing;
+use tokio::net::UdpSocket;
 
 use super::Pod;
+use end::End;
 pub(super) use serve::spawn;
 
 /// How flows are served.
@@ -54,6 +56,20 @@ impl Listeners {
             passthrough: open(PASSTHROUGH_PORT)?,
         })
     }
+}
+
+/// Joins an application's socket with the tunnel that its caller has opened.
+///
+/// # Errors
+/// How the flow ends, other than in order.
+pub(super) async fn relay_tunnel(
+    server: UdpSocket,
+    far: Datagrams,
+    counters: &Counters,
+    idle: Duration,
+) -> Result<(), Error> {
+    let far = End::Tunnel(Box::new(far));
+    relay::relay(End::Socket(server), far, counters, idle).await
 }
 
 /// Why a datagram was not passed on.

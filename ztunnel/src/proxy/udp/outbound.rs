@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ambit_core::hbone::Authority;
 use ambit_core::model::Workload;
 use ambit_core::plan::{OutboundKind, OutboundPlan, Refusal, Tunnel};
-use ambit_net::hbone::{Datagrams, Target};
+use ambit_net::hbone::Datagrams;
 
-use super::super::outbound::Tries;
+use super::super::outbound::{Tries, targets};
 use super::super::{Failure, PodProxy, details, dial, local};
 use super::end::End;
 use crate::connections::Open;
@@ -65,12 +65,7 @@ async fn attempt(
             Ok(End::Socket(dialled?))
         }
         OutboundKind::Plain { target } => {
-            let socket = proxy.pod.sockets.correspond(*target, None);
-            let socket = socket.map_err(|error| Failure::Dial {
-                target: *target,
-                error,
-            })?;
-            Ok(End::Socket(socket))
+            dial::plain_datagrams(&proxy.pod.sockets, *target).map(End::Socket)
         }
     }
 }
@@ -87,14 +82,7 @@ async fn open_tunnel(
         return Err(Refusal::unavailable(why).into());
     };
     let certified = proxy.pod.identity()?.get().await?;
-    let target = Target {
-        address: tunnel.target,
-        identities: tunnel.identities.as_slice().into(),
-    };
-    let gateway = tunnel.gateway.as_ref().map(|gateway| Target {
-        address: gateway.target,
-        identities: gateway.identities.as_slice().into(),
-    });
+    let (target, gateway) = targets(tunnel);
     let client = open.ends().source;
     let service = plan.service.as_deref();
     let headers = proxy.baggage.request(source, client, service);

@@ -113,24 +113,18 @@ impl Server {
                 return Ok(());
             }
         };
-        let open = async || self.proxy.pod.sockets.answer().map(Arc::new);
-        let answering = match self.answering.get_or_try_init(open).await {
-            Ok(answering) => answering.clone(),
-            Err(error) => {
-                self.table.ended(key, true);
-                return Err(error);
-            }
+        let entry = Entry {
+            table: self.table.clone(),
+            key,
+            has_failed: true,
         };
+        let open = async || self.proxy.pod.sockets.answer().map(Arc::new);
+        let answering = self.answering.get_or_try_init(open).await?.clone();
         let client = Client {
             incoming,
             answering,
             address: key.client,
             dialled: key.dialled,
-        };
-        let entry = Entry {
-            table: self.table.clone(),
-            key,
-            has_failed: true,
         };
         let (proxy, direction) = (self.proxy.clone(), self.direction);
         accept::spawn_until_cut(&self.proxy, Duration::ZERO, async move {

@@ -1,4 +1,4 @@
-//! How long a connection waits for the next request of its client.
+//! How long a connection waits for what its client says next.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::ending::{Ending, QUIET};
+use crate::ending::Ending;
 
 /// A client may be silent this long between requests, and take this long for a head.
 const IDLE: Duration = Duration::from_secs(3600);
 const HEAD: Duration = Duration::from_secs(60);
+/// A client that has said nothing for this long is hardly about to. The end of a connection that is in use could cross
+/// a request on its way, which nobody would answer.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// Of one connection, for all of its requests. Most come long before any time is up, so the timer is set again only
 /// when it goes off or would go off too late.
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     timer: Pin<Box<Sleep>>,
     until: Instant,
     /// The end of the last request.
@@ -26,7 +29,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(ending: &Ending) -> Self {
+    pub(crate) fn new(ending: &Ending) -> Self {
         let now = Instant::now();
         let ending = ending.clone();
         Self {
@@ -40,14 +43,14 @@ impl Waiting {
     }
 
     /// The wait for a request begins.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.last = Instant::now();
         self.head_begun = false;
         self.until = self.last + if self.ends { QUIET } else { IDLE };
     }
 
     /// Some bytes of its head have come: from now on it has the time of a head, and the end of the connection waits for it.
-    pub(super) fn head_begins(&mut self) {
+    pub(crate) fn head_begins(&mut self) {
         if !std::mem::replace(&mut self.head_begun, true) {
             self.until = Instant::now() + HEAD;
         }
@@ -55,7 +58,7 @@ impl Waiting {
 
     /// Ready when there is nothing to wait for any more: the time is up, or the connection is to end and its client has been
     /// [`QUIET`].
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.ends && self.ending.as_mut().poll(cx).is_ready() {
             self.ends = true;
             if !self.head_begun {
@@ -122,12 +125,15 @@ mod tests {
             (QUIET * 2, Duration::ZERO),
         ] {
             let (end, ending) = watch::channel(false);
-            let mut waiting = Waiting::new(&Ending::new(ending));
+            let ending = Ending::new(ending);
+            let mut waiting = Waiting::new(&ending);
             waiting.begin();
             pending(&mut waiting);
             advance(silent).await;
             pending(&mut waiting);
+            assert!(!ending.has_begun());
             end.send_replace(true);
+            assert!(ending.has_begun());
             assert_eq!(over(&mut waiting).await, waited, "silent for {silent:?}");
         }
     }
