@@ -291,7 +291,7 @@ async fn a_certificate_of_the_future_does_not_replace_one_of_now() {
     let web = t.store.want(&id("web"));
     let first = web.get().await.expect("signed");
     *ahead.lock() = HOURS;
-    pass(13 * HOUR).await;
+    pass(14 * HOUR).await;
     let kept = web.get().await.expect("the first one");
     assert!(Arc::ptr_eq(&first, &kept));
     let error = t.store.snapshot()[0].last_error.clone().expect("an error");
