@@ -15,10 +15,12 @@ use ambit_net::hbone::Pool;
 use ambit_net::sys::Sockets;
 use ambit_net::xds;
 use ambit_proxy::config::{Listen, Mesh};
+use ambit_proxy::heap;
 use ambit_proxy::{Denials, Departed, Drain, Drained, Hosts, Published, Whose, Workers};
 use ambit_telemetry::admin::{self, Router, json};
 use ambit_telemetry::log::Logging;
 use ambit_telemetry::metrics::Metrics;
+use ambit_telemetry::profile;
 use ambit_telemetry::readiness::Readiness;
 use ambit_telemetry::requests::RequestLog;
 use ambit_telemetry::trace::{self, Tracing};
@@ -296,7 +298,7 @@ async fn servers(
         let body = json(StatusCode::OK, &known.dump());
         async move { body }
     });
-    let operators = admin::logging(operators, logging);
+    let operators = heap::route(profile::route(admin::logging(operators, logging)));
     let operators = admin::ready(with_metrics(operators), readiness);
     listen(&config.servers.admin, operators).await?;
     listen(&config.servers.stats, with_metrics(Router::default())).await?;

@@ -9,6 +9,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_telemetry::admin::Query;
+use ambit_telemetry::profile;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -111,6 +113,10 @@ impl Admin {
             }
             (&Method::GET, "/debug/config_dump") => json(StatusCode::OK, &dump::config(self)),
             (&Method::GET, "/debug/connections") => json(StatusCode::OK, &dump::connections(self)),
+            (&Method::GET, "/debug/pprof/profile") => {
+                let query = request.uri().query().unwrap_or_default();
+                profile::cpu(&Query::parse(query)).await
+            }
             (&Method::GET, "/statuses") => {
                 let statuses = match query.get("after") {
                     Some(after) => dump::statuses_after(self, after),
@@ -165,8 +171,8 @@ impl Admin {
     }
 }
 
-const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR, \
-    POST /sync?timeout=SECONDS\n";
+const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR \
+    /debug/pprof/profile?seconds=30&hz=99, POST /sync?timeout=SECONDS\n";
 
 fn query(text: &str) -> HashMap<String, String> {
     text.split('&')

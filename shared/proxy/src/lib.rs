@@ -10,6 +10,7 @@ mod departed;
 mod descriptors;
 mod drain;
 pub mod dump;
+pub mod heap;
 mod hosts;
 mod published;
 mod registry;

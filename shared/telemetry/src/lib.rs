@@ -9,6 +9,7 @@ pub mod access;
 pub mod admin;
 pub mod log;
 pub mod metrics;
+pub mod profile;
 pub mod readiness;
 pub mod requests;
 pub mod trace;

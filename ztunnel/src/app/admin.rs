@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use ambit_telemetry::admin::{self, Router, json, text};
+use ambit_telemetry::profile;
 use http::{Method, StatusCode};
 
 use super::{App, dump};
 use ambit_proxy::config::Listen;
+use ambit_proxy::heap;
 
 /// Binds them all and serves them for as long as the runtime lives.
 pub(super) async fn start(app: &Arc<App>) -> io::Result<()> {
@@ -34,7 +36,10 @@ async fn serve(listen: &Listen, router: Router) -> io::Result<()> {
 fn operators(app: &Arc<App>) -> Router {
     let router = Router::default();
     let router = match &app.config.machine {
-        None => admin::logging(quit(dump(router, app), app), &app.logging),
+        None => {
+            let router = heap::route(profile::route(quit(dump(router, app), app)));
+            admin::logging(router, &app.logging)
+        }
         Some(machine) if machine.config_dump => dump(router, app),
         Some(_) => router,
     };

@@ -1,0 +1,40 @@
+//! Who holds this process's memory, for pprof (`github.com/google/pprof`).
+
+use ambit_telemetry::admin::{Answer, Router, text};
+use ambit_telemetry::profile;
+use http::{Method, StatusCode};
+use jemalloc_pprof::{JemallocProfCtl, PROF_CTL};
+
+/// What is said while memory is not sampled: only the start of the process can have it done.
+const NOT_SAMPLED: &str =
+    "memory is not sampled: start this process with _RJEM_MALLOC_CONF=prof:true\n";
+
+/// `GET /debug/pprof/heap`: memory that is held, by the stacks that asked for it. 501 unless the process was started with
+/// `_RJEM_MALLOC_CONF=prof:true`, for jemalloc decides then whether it samples.
+#[must_use]
+pub fn route(router: Router) -> Router {
+    let about = "memory that is held, for pprof; needs _RJEM_MALLOC_CONF=prof:true";
+    router.route(Method::GET, "/debug/pprof/heap", about, |_| async {
+        let Some(control) = PROF_CTL.as_ref() else {
+            return text(StatusCode::NOT_IMPLEMENTED, NOT_SAMPLED);
+        };
+        let mut control = control.clone().lock_owned().await;
+        match tokio::task::spawn_blocking(move || dump(&mut control)).await {
+            Ok(answer) => answer,
+            Err(error) => failed(&error),
+        }
+    })
+}
+
+fn dump(control: &mut JemallocProfCtl) -> Answer {
+    profile::use_shared_memory();
+    match control.dump_pprof() {
+        Ok(dumped) => profile::given(dumped),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Answer {
+    let error = format!("memory could not be shown: {error}\n");
+    text(StatusCode::INTERNAL_SERVER_ERROR, error)
+}
