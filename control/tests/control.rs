@@ -354,12 +354,11 @@ async fn certificates_are_for_those_who_may_have_them() {
         assert_eq!(status.code(), code, "{name}: {status}");
         assert!(!status.message().is_empty(), "{name}");
     }
-    let log = control.log();
+    let log = control.log_with("certificate refused").await;
     assert!(
         !log.contains(&node) && !log.contains(&web),
         "no token in the log"
     );
-    assert!(log.contains("certificate refused"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,7 +382,7 @@ async fn a_machine_is_told_what_the_mesh_is_for_as_long_as_it_is_of_it() {
     assert_eq!(status.code(), Code::PermissionDenied, "{status}");
     let said = "there is no WorkloadEntry shop/vm: create it, or let the machine go";
     assert_eq!(status.message(), said);
-    let mut machine = connected(2).await;
+    let mut machine = connected(6).await;
     let status = machine.end().await.expect("an end");
     assert_eq!(status.code(), Code::Unauthenticated, "{status}");
     assert!(status.message().contains("expired"), "{status}");

@@ -13,14 +13,59 @@ use crate::flows::{metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a network may be whole again before a proxy has noticed that.
-pub(crate) fn noticed_within(outage: Duration) -> Duration {
+/// How long a network is not whole. Who waits twice as long after every attempt, from 200 ms on, has made one after 6.2 s and makes
+/// the next one after 12.6 s.
+const OUTAGE: Duration = Duration::from_secs(7);
+/// How many requests at a time: so many that every worker of a proxy has to do with them.
+const AT_ONCE: usize = 6;
+
+const ROUNDS: usize = 3;
+
+/// How long a network may be whole again before a proxy has noticed that: in most rounds, as a process may have to wait that long for
+/// a CPU of a machine that is busy with other tests.
+fn noticed_within() -> Duration {
     let most = Duration::from_secs(3);
     // Linux before 6.15 cannot be told to try again every second: it waits as long as it has waited so far.
     match Path::new("/proc/sys/net/ipv4/tcp_rto_max_ms").exists() {
         true => most,
-        false => outage + most,
+        false => OUTAGE + most,
     }
+}
+
+/// Asserts that the client does not reach `echo-2` after `cut`, and does at once after `heal`.
+pub(crate) fn whole_again_at_once(lab: &Lab, cut: impl Fn(), heal: impl Fn()) {
+    let get = |server: &str, within: &str| {
+        let url = format!("http://{server}/");
+        let arguments = ["get", "--fail", "--timeout", within, &url];
+        lab.load("shop/client-1", &arguments).code == 0
+    };
+    let answered = |within: &'static str| {
+        thread::scope(|scope| {
+            let asked = [(); AT_ONCE].map(|()| scope.spawn(move || get("echo-2", within)));
+            let answers = asked.into_iter().map(|it| it.join().expect("an answer"));
+            answers.filter(|it| *it).count()
+        })
+    };
+    let mut took = [(); ROUNDS].map(|()| {
+        assert_eq!(answered("10s"), AT_ONCE);
+        cut();
+        let begun = Instant::now();
+        assert_eq!(answered("1s"), 0, "answers came through the cut");
+        assert!(get("echo-1", "10s"), "the rest of the mesh goes on");
+        while begun.elapsed() + Duration::from_secs(2) < OUTAGE {
+            assert_eq!(answered("1s"), 0, "answers came through the cut");
+        }
+        thread::sleep(OUTAGE.saturating_sub(begun.elapsed()));
+        heal();
+        let healed = Instant::now();
+        eventually("the server to be reached", PATIENCE, || {
+            (answered("2s") == AT_ONCE).then_some(())
+        });
+        healed.elapsed()
+    });
+    took.sort();
+    eprintln!("reached {took:?} after {OUTAGE:?}");
+    assert!(took[ROUNDS / 2] < noticed_within(), "{took:?}");
 }
 
 /// Runs `load` in a pod while `meanwhile` happens, and gives both results.
@@ -210,21 +255,6 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
 #[test]
 fn who_was_cut_off_is_reached_again_at_once() {
     let lab = start(ambient_shop(), &[]);
-    let get = |server: &str| {
-        let url = format!("http://{server}/");
-        lab.load("shop/client-1", &["get", "--fail", "--timeout", "2s", &url])
-    };
-    // Several at a time, so that every worker of the proxy has to do with it.
-    let all = |server: &'static str| {
-        let get = &get;
-        thread::scope(|scope| {
-            let asked: Vec<_> = (0..6)
-                .map(|_| scope.spawn(move || get(server).code))
-                .collect();
-            asked.into_iter().all(|it| it.join().expect("a code") == 0)
-        })
-    };
-    assert_eq!(get("echo-2").code, 0);
     // What node-2 sends to the client is lost, without a word to anybody.
     let hosts = addresses(&lab, "shop/client-1").map(|it| match it.contains(':') {
         true => format!("{it}/128"),
@@ -236,24 +266,5 @@ fn who_was_cut_off_is_reached_again_at_once() {
             let _ = lab.exec("node/node-2", &argv).success();
         }
     };
-    route("add");
-    let cut = Instant::now();
-    assert_ne!(get("echo-2").code, 0, "answers came through the cut");
-    assert_eq!(get("echo-1").code, 0, "the rest of the mesh goes on");
-    let outage = Duration::from_secs(8);
-    while cut.elapsed() < outage {
-        let _ = all("echo-2");
-    }
-    route("del");
-    let healed = Instant::now();
-    eventually("the server to be reached", PATIENCE, || {
-        all("echo-2").then_some(())
-    });
-    let took = healed.elapsed();
-    eprintln!("reached {took:?} after an outage of {outage:?}");
-    let limit = noticed_within(outage);
-    assert!(
-        took < limit,
-        "it took {took:?} after an outage of {outage:?}"
-    );
+    whole_again_at_once(&lab, || route("add"), || route("del"));
 }

@@ -322,7 +322,7 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
             "--rate",
             "20",
             "-n",
-            "160",
+            "600",
             "--json",
         ];
         lab.load(caller, &arguments)

@@ -282,16 +282,12 @@ fn policies_are_for_flows_and_close_those_that_run() {
     lab.apply(&policy("DENY", "client"));
     let applied = Instant::now();
     for (running, node) in [(running, "node-2"), (local, "node-1")] {
-        running.falls_silent();
+        let outlasted = running.falls_silent().saturating_duration_since(applied);
+        assert!(outlasted < Duration::from_secs(3), "{node}: {outlasted:?}");
         flow_that(&lab, node, "a flow that was closed", |flow| {
             flow.text("protocol") == "udp" && flow.text("error").starts_with("closed: ")
         });
     }
-    assert!(
-        applied.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        applied.elapsed()
-    );
     assert!(refused(CLIENT));
     lab.apply(&policy("ALLOW", "client"));
     eventually("allowed again", PATIENCE, || {
@@ -334,9 +330,12 @@ impl Running {
             }
         });
         let running = Self { process, lines };
-        for _ in 0..5 {
+        let deadline = Instant::now() + PATIENCE;
+        let mut in_a_row = 0;
+        while in_a_row < 5 {
+            assert!(Instant::now() < deadline, "it does not run");
             let answered = running.lines.recv_timeout(PATIENCE).expect("a line").1;
-            assert!(answered, "it runs");
+            in_a_row = if answered { in_a_row + 1 } else { 0 };
         }
         running
     }
@@ -355,23 +354,21 @@ impl Running {
         self.process.wait().expect("it was there");
     }
 
-    /// Waits until nothing is answered any more, and asserts that this was soon.
-    fn falls_silent(self) {
-        let begun = Instant::now();
-        let at = loop {
+    /// Waits until nothing is answered any more, and gives the time of the first line that says so.
+    fn falls_silent(self) -> Instant {
+        let deadline = Instant::now() + PATIENCE;
+        let mut silent = Vec::new();
+        // One that is late on a busy machine is no silence: none of those that follow it is answered.
+        while silent.len() < 6 {
+            assert!(Instant::now() < deadline, "it goes on");
             let (at, answered) = self.lines.recv_timeout(PATIENCE).expect("a line");
-            if !answered {
-                break at;
+            match answered {
+                true => silent.clear(),
+                false => silent.push(at),
             }
-        };
-        let took = at.saturating_duration_since(begun);
-        // A second, and the time that an answer is waited for.
-        assert!(took < Duration::from_millis(1_200), "{took:?}");
-        for _ in 0..5 {
-            let answered = self.lines.recv_timeout(PATIENCE).expect("a line").1;
-            assert!(!answered, "and stays so");
         }
         self.stops();
+        silent[0]
     }
 }
 
@@ -420,7 +417,7 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
         (now == before).then_some(())
     });
     assert!(answered(&lab, CLIENT, &to, &["-n", "3"]));
-    // One refusal is judged and told once, however much follows.
+    // One refusal is judged and told once a second, however much follows. What comes before it is judged is not counted.
     let none = format!("{}:5001", host(&cluster_ips(&lab, "mesh/far")[0]));
     let burst = [
         "udp",
@@ -428,22 +425,25 @@ fn flows_are_bounded_and_end_when_they_are_idle() {
         "--from",
         "7000",
         "-n",
-        "50",
+        "300",
         "--interval",
         "1ms",
         "--timeout",
         "1ms",
     ];
+    let begun = Instant::now();
     assert_eq!(lab.load(CLIENT, &burst).code, 1);
+    let most = 3 + begun.elapsed().as_secs() as usize;
     eventually("a refusal that is remembered", PATIENCE, || {
         let lost = counted("node-1", dropped, &[("reason", "refused")]);
-        (lost >= 40.0).then_some(())
+        (lost >= 150.0).then_some(())
     });
     let told = flows(&lab, "node-1");
     let told = told
         .iter()
         .filter(|flow| flow.text("error").contains("no UDP port 5001"));
-    assert!((1..=3).contains(&told.count()));
+    let told = told.count();
+    assert!((1..=most).contains(&told), "{told}, at most {most}");
 }
 
 #[test]

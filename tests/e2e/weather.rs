@@ -1,16 +1,14 @@
 //! A network that is slow, loses packets, or is gone for a while.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ambit_lab::harness::{Lab, eventually};
+use ambit_lab::harness::Lab;
 use serde_json::Value;
 
-use crate::faults::noticed_within;
+use crate::faults::whole_again_at_once;
 use crate::fixtures::ambient_shop;
 use crate::flows::start;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn lab() -> Lab {
     start(ambient_shop(), &[])
@@ -25,7 +23,7 @@ fn weather(lab: &Lab, arguments: &[&str]) {
 fn ask(lab: &Lab, server: &str, more: &[&str]) -> Value {
     let url = format!("http://{server}/");
     let arguments = [
-        "http", &url, "--json", "-d", "4s", "-c", "4", "--rate", "40",
+        "http", &url, "--json", "-d", "4s", "-c", "16", "--rate", "40",
     ];
     lab.load("shop/client-1", &[&arguments, more].concat())
         .json()
@@ -41,9 +39,9 @@ fn a_slow_and_lossy_network_costs_time_and_no_request() {
     let lab = lab();
     let fair = ask(&lab, "echo-2", &[]);
     assert_eq!(fair["errors"]["total"], 0, "{fair}");
-    weather(&lab, &["--delay", "30ms", "--loss", "2%"]);
+    weather(&lab, &["--delay", "150ms", "--loss", "2%"]);
     let status = lab.run(["status"]).success();
-    assert!(status.contains("node-2: 30ms late, 2 % lost"), "{status}");
+    assert!(status.contains("node-2: 150ms late, 2 % lost"), "{status}");
     let (kept, new, beside) = thread::scope(|scope| {
         let kept = scope.spawn(|| ask(&lab, "echo-2", &[]));
         let new = scope.spawn(|| ask(&lab, "echo-2", &["--new-connections"]));
@@ -60,7 +58,7 @@ fn a_slow_and_lossy_network_costs_time_and_no_request() {
     }
     // There and back: the weather is real, and one crossing is enough for a request.
     let [kept, new, beside, before] = [&kept, &new, &beside, &fair].map(median);
-    let crossing = Duration::from_millis(60);
+    let crossing = Duration::from_millis(300);
     for late in [kept, new] {
         assert!(late >= crossing, "{late:?}");
     }
@@ -74,7 +72,7 @@ fn a_slow_and_lossy_network_costs_time_and_no_request() {
     let after = median(&after);
     assert!(after < crossing, "{after:?}");
     eprintln!(
-        "p50 {before:?} in fair weather; 30 ms late and 2 % lost: {kept:?} on kept connections, {new:?} on new ones, \
+        "p50 {before:?} in fair weather; 150 ms late and 2 % lost: {kept:?} on kept connections, {new:?} on new ones, \
          {beside:?} on the own node; {after:?} afterwards"
     );
 }
@@ -84,27 +82,14 @@ fn a_partition_is_over_as_soon_as_it_is_over() {
     let lab = lab();
     let get = |server: &str| {
         let url = format!("http://{server}/");
-        let arguments = ["get", "--fail", "--timeout", "2s", &url];
+        let arguments = ["get", "--fail", "--timeout", "10s", &url];
         lab.load("shop/client-1", &arguments).code == 0
     };
-    assert!(get("echo-2"));
-    weather(&lab, &["--loss", "100"]);
-    let cut = Instant::now();
-    assert!(!get("echo-2"), "there is a way through the partition");
-    assert!(get("echo-1"), "the node that is left goes on");
-    let outage = Duration::from_secs(6);
-    while cut.elapsed() < outage {
-        assert!(!get("echo-2"), "there is a way through the partition");
-    }
-    weather(&lab, &[]);
-    let healed = Instant::now();
-    eventually("the server to be reached", PATIENCE, || {
-        get("echo-2").then_some(())
-    });
-    let took = healed.elapsed();
-    eprintln!("reached {took:?} after a partition of {outage:?}");
-    let limit = noticed_within(outage);
-    assert!(took < limit, "{took:?} after a partition of {outage:?}");
+    whole_again_at_once(
+        &lab,
+        || weather(&lab, &["--loss", "100"]),
+        || weather(&lab, &[]),
+    );
     // What the other side has to say is heard again, too.
     let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
         metadata: {name: deny, namespace: shop}\nspec: {action: DENY, rules: [{}]}\n";

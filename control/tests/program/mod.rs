@@ -91,6 +91,19 @@ impl Control {
         self.log.lock().expect("no writer panicked").clone()
     }
 
+    /// The log, once it says this.
+    pub(crate) async fn log_with(&self, said: &str) -> String {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if log.contains(said) {
+                return log;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no {said:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Writes a manifest; the watch or a sync finds it.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let source = self.dir.path().join("source");

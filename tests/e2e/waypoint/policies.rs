@@ -258,7 +258,7 @@ fn a_live_connection_ends_when_a_policy_denies_it() {
     let deny = at_service("v1")
         + "  action: DENY\n  rules: [{from: [{source: {principals: [cluster.local/ns/mesh/sa/client]}}]}]";
     let talk = |from: &'static str| {
-        let rate = ["--rate", "20", "-n", "160"];
+        let rate = ["--rate", "20", "-n", "600"];
         lab.load(
             from,
             &[&["rr", "--json", "v1.mesh:9090"], &rate[..]].concat(),

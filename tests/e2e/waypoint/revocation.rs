@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a connection may last that a policy in force denies: in most rounds, as a process may have to wait that long for a
 /// CPU of a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(1);
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// Through the waypoint, on the server's node, and from the other node: who calls, and what.
 const PATHS: [(&str, &str); 3] = [

@@ -35,9 +35,9 @@ fn send(lab: &Lab, kind: &str, url: &str, count: u32, more: &[&str]) {
 }
 
 fn within(count: u64, of: u64, share: f64) {
-    // Five standard deviations of a binomial: a failure is no bad luck.
+    // Six standard deviations of a binomial: a failure is no bad luck.
     let expected = of as f64 * share;
-    let room = 5.0 * (of as f64 * share * (1.0 - share)).sqrt();
+    let room = 6.0 * (of as f64 * share * (1.0 - share)).sqrt();
     assert!(
         (count as f64 - expected).abs() <= room,
         "{count} of {of}, {expected} expected, {room} to spare"
@@ -101,15 +101,15 @@ fn a_mirror_gets_a_copy_and_does_not_matter() {
         &lab,
         "http",
         "http://echo.mesh/copied",
-        200,
+        500,
         &["--body-size", "100Ki"],
     );
     let copies = eventually("the copies", PATIENCE, || {
         let seen = seen(&lab, "/copied");
-        (seen["v2"] == 200).then_some(seen)
+        (seen["v2"] == 500).then_some(seen)
     });
-    assert_eq!(copies["v1"], 200);
-    within(copies["v3"], 200, 0.5);
+    assert_eq!(copies["v1"], 500);
+    within(copies["v3"], 500, 0.5);
     // A mirror that does not answer delays nothing.
     let slow = "- filters: [{type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 8080}}}]\n  \
          backendRefs: [{name: v1, port: 8080}]";
@@ -237,19 +237,19 @@ fn connections_are_routed_by_weight_and_by_name() {
         "rr",
         "--json",
         "-n",
-        "200",
+        "500",
         "-c",
         "4",
         "--new-connections",
         "v1.mesh:9090",
     ];
     assert_eq!(lab.load(CLIENT, &load).json()["errors"]["total"], 0);
-    let got = eventually("200 requests of 64 bytes", PATIENCE, || {
+    let got = eventually("500 requests of 64 bytes", PATIENCE, || {
         let got = since(before);
-        (got.iter().sum::<u64>() == 200 * 64).then_some(got)
+        (got.iter().sum::<u64>() == 500 * 64).then_some(got)
     });
     assert_eq!(got[1], 0, "{got:?}");
-    within(got[0] / 64, 200, 0.7);
+    within(got[0] / 64, 500, 0.7);
 
     let named = |name: &str, hostname: &str, server: &str| {
         let rules = format!("- backendRefs: [{{name: {server}, port: 9443}}]");

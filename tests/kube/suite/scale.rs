@@ -21,10 +21,12 @@ use crate::replica::{Proxy, Replica};
 /// Bytes that a control plane may hold for a pod and what belongs to it, and besides.
 const A_POD: u64 = 12 << 10;
 const BESIDES: u64 = 200 << 20;
-/// Within this proxies know of a pod that is ready, on a machine that does nothing else.
+/// Within this proxies know of a pod that is ready, in 95 of 100 cases, as other tests take their time; and of the rest.
 const SOON: Duration = Duration::from_secs(5);
-/// How many pods get ready one after the other, and which of these waits, in order, is the 99th percentile.
+const LATEST: Duration = Duration::from_secs(15);
+/// How many pods get ready one after the other, and which of these waits, in order, are percentiles.
 const LATER: usize = 100;
+const P95: usize = LATER * 95 / 100 - 1;
 const P99: usize = LATER * 99 / 100 - 1;
 /// Writes at the same time.
 const TOGETHER: usize = 32;
@@ -194,7 +196,8 @@ fn fits(pods: usize, make: impl FnOnce(&Writer, &ControlPlane, Size) -> Vec<Repl
         most >> 20
     );
     replica.runs();
-    assert!(waits[LATER - 1] < SOON, "{waits:?}");
+    assert!(waits[P95] < SOON, "{waits:?}");
+    assert!(waits[LATER - 1] < LATEST, "{waits:?}");
     assert!(most < BESIDES + A_POD * pods as u64, "{most} bytes");
 }
 

@@ -1,5 +1,9 @@
 //! `load` in all its modes.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
+use socket2::{Domain, Socket, Type};
+
 use crate::start::{Echo, report};
 
 #[test]
@@ -7,23 +11,34 @@ fn request_modes_count_every_request() {
     let echo = Echo::start(&[""]);
     let address = echo.v4(0).to_string();
     let url = format!("http://{address}/?size=10");
-    for arguments in [
-        vec!["http", &url, "-c", "4"],
-        vec!["http", &url, "-c", "4", "--new-connections"],
-        vec!["http", &url, "-c", "2", "--body-size", "10000"],
-        vec!["http", &url, "-c", "2", "--h2", "--streams", "8"],
-        vec!["http", &url, "-c", "2", "--h2", "--new-connections"],
-        vec!["http", &url, "-c", "2", "--rate", "2000"],
-        vec!["rr", &address, "-c", "3", "--size", "100Ki"],
-        vec!["rr", &address, "--new-connections"],
-        vec!["websocket", &url, "-c", "2", "--size", "70Ki"],
-        vec!["grpc", &url, "-c", "2", "--method", "unary"],
-        vec!["grpc", &url, "-c", "2", "--method", "server-stream"],
-        vec!["grpc", &url, "-c", "2", "--method", "client-stream"],
-        vec!["grpc", &url, "-c", "2", "--method", "bidi"],
+    // Where connections are counted there are so many requests that every client gets to make one.
+    for (count, arguments) in [
+        (2000, vec!["http", &url, "-c", "4"]),
+        (100, vec!["http", &url, "-c", "4", "--new-connections"]),
+        (2000, vec!["http", &url, "-c", "2", "--body-size", "10000"]),
+        (100, vec!["http", &url, "-c", "2", "--h2", "--streams", "8"]),
+        (
+            100,
+            vec!["http", &url, "-c", "2", "--h2", "--new-connections"],
+        ),
+        (2000, vec!["http", &url, "-c", "2", "--rate", "2000"]),
+        (100, vec!["rr", &address, "-c", "3", "--size", "100Ki"]),
+        (100, vec!["rr", &address, "--new-connections"]),
+        (500, vec!["websocket", &url, "-c", "2", "--size", "70Ki"]),
+        (100, vec!["grpc", &url, "-c", "2", "--method", "unary"]),
+        (
+            100,
+            vec!["grpc", &url, "-c", "2", "--method", "server-stream"],
+        ),
+        (
+            100,
+            vec!["grpc", &url, "-c", "2", "--method", "client-stream"],
+        ),
+        (100, vec!["grpc", &url, "-c", "2", "--method", "bidi"]),
     ] {
-        let report = report(&[arguments.as_slice(), &["-n", "100"]].concat(), true);
-        assert_eq!(report["requests"], 100, "{arguments:?}: {report}");
+        let requests = count.to_string();
+        let report = report(&[&arguments[..], &["-n", &requests]].concat(), true);
+        assert_eq!(report["requests"], count, "{arguments:?}: {report}");
         let latency = &report["latency_us"];
         assert!(
             latency["p50"].as_f64() <= latency["max"].as_f64(),
@@ -85,10 +100,12 @@ fn grpc_tells_who_answered_and_how_it_failed() {
 
 #[test]
 fn errors_are_counted_by_kind_and_decide_the_exit_status() {
-    // A port that nobody listens on: the kernel gave it out a moment ago and it is free again.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    drop(listener);
+    // A port that is taken, and that nobody listens on.
+    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    taken.bind(&any.into()).expect("a port");
+    let address = taken.local_addr().expect("an address").as_socket();
+    let address = address.expect("of the internet").to_string();
     let refused = report(&["rr", &address, "-n", "3"], false);
     assert_eq!(
         refused["errors"]["kinds"]["connect: connection refused"], 3,

@@ -242,7 +242,7 @@ fn escape(byte: u8) -> String {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
     use tokio::task::JoinHandle;
 
     use super::*;
@@ -358,9 +358,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_there_is_named() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-        let address = listener.local_addr().expect("bound");
-        drop(listener);
+        // Taken, and nobody listens there.
+        let taken = TcpSocket::new_v4().expect("a socket");
+        taken.bind(([127, 0, 0, 1], 0).into()).expect("bound");
+        let address = taken.local_addr().expect("bound");
         let source = HttpSource::new(&format!("http://{address}"), "n").expect("a URL");
         let error = source.namespaces().await.expect_err("closed").to_string();
         assert!(

@@ -86,7 +86,14 @@ struct Node {
     /// Namespaces by pod name.
     pods: BTreeMap<&'static str, OwnedFd>,
     draining: Duration,
+    /// How long a listing and a proxy are waited for.
+    patience: Duration,
 }
+
+/// Longer than what is there takes.
+const LONG: Duration = Duration::from_secs(10);
+/// Long enough to be sure that nobody is there.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// Compares the labels with the mesh once, and lets leave who has to. Whether all is well.
 async fn pass(enrolment: &Enrolment<Listed>) -> bool {
@@ -97,6 +104,10 @@ async fn pass(enrolment: &Enrolment<Listed>) -> bool {
 
 impl Node {
     async fn start(pods: &[(&'static str, &str)]) -> Self {
+        Self::start_with(pods, LONG).await
+    }
+
+    async fn start_with(pods: &[(&'static str, &str)], patience: Duration) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let made = pods.iter().map(|(name, _)| (*name, namespace()));
         let mut node = Self {
@@ -109,6 +120,7 @@ impl Node {
             tasks: Vec::new(),
             pods: made.collect(),
             draining: Duration::ZERO,
+            patience,
         };
         for (name, fd) in &node.pods {
             within(fd, || {
@@ -155,8 +167,8 @@ impl Node {
             exclude_namespaces: Vec::new(),
             address: ([127, 0, 0, 1], 0).into(),
             dns_capture: false,
-            source_timeout: Duration::from_millis(300),
-            proxy_timeout: Duration::from_millis(500),
+            source_timeout: self.patience,
+            proxy_timeout: self.patience,
             parting: Duration::ZERO,
             draining: self.draining,
         }
@@ -370,7 +382,8 @@ fn a_pod_of_the_mesh_starts_protected_and_leaves() {
 #[test]
 fn whatever_fails_fails_the_start_with_its_reason() {
     node(|| async {
-        let node = Node::start(&[("web", "in"), ("bad", "in"), ("lost", "nowhere")]).await;
+        let pods = [("web", "in"), ("bad", "in"), ("lost", "nowhere")];
+        let node = Node::start_with(&pods, SHORT).await;
         let refused = async |pod, namespace| {
             let refused = node.cni("ADD", pod, namespace).await;
             refused.expect_err("not started")
@@ -518,7 +531,7 @@ fn a_firewall_that_is_loaded_again_does_not_take_the_probes() {
 #[test]
 fn pods_join_and_leave_while_they_run() {
     node(|| async {
-        let node = Node::start(&[("web", "out"), ("bad", "out")]).await;
+        let node = Node::start_with(&[("web", "out"), ("bad", "out")], SHORT).await;
         for pod in ["web", "bad"] {
             node.cni("ADD", pod, "out").await.expect("not our business");
         }
@@ -670,7 +683,7 @@ fn who_leaves_keeps_nobody_from_joining() {
         }));
         let marked = async |name: &str, mark| {
             node.enrolment().changed.notify_one();
-            let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
+            let deadline = tokio::time::Instant::now() + LONG;
             let is_it = |it: &(String, Mark, bool)| it.0 == name && it.1 == mark;
             while !node.listed.marks.lock().iter().any(is_it) {
                 assert!(tokio::time::Instant::now() < deadline, "{name} {mark:?}");

@@ -186,7 +186,7 @@ async fn a_refusal_reaches_who_asked_and_is_undone() {
 
 #[tokio::test]
 async fn a_silent_proxy_is_left_for_the_next() {
-    let agent = Agent::start(Duration::from_millis(50));
+    let agent = Agent::start(Duration::from_secs(2));
     let (mut silent, _) = agent.proxy().await;
     let added = agent.add("a");
     next(&mut silent).await;

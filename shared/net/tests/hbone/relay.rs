@@ -1,6 +1,7 @@
 //! What is carried: data, ends and resets.
 
 use ambit_net::sys::reset;
+use tokio::net::TcpSocket;
 
 use super::*;
 
@@ -79,10 +80,10 @@ async fn the_first_bytes_do_not_wait_for_the_answer() {
 async fn a_refusal_is_the_error_and_the_client_sees_a_reset() {
     let ca = Ca::new();
     let target = target(&ca, &Settings::default()).await;
-    // A port nobody listens on.
-    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let nobody = free.local_addr().expect("an address");
-    drop(free);
+    // A port that is taken, and that nobody listens on.
+    let taken = TcpSocket::new_v4().expect("a socket");
+    taken.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let nobody = taken.local_addr().expect("an address");
     let opening = open(&target, &ca.certified(CLIENT), nobody)
         .await
         .expect("open");

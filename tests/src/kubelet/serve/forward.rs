@@ -205,7 +205,7 @@ async fn one(
 #[cfg(test)]
 mod tests {
     use tokio::io::duplex;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
 
@@ -277,9 +277,10 @@ mod tests {
             stream.read_exact(&mut asked).await.expect("asked");
             stream.write_all(&asked).await.expect("answered");
         });
-        let closed = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        // Taken, and nobody listens there.
+        let closed = TcpSocket::new_v4().expect("a socket");
+        closed.bind(([127, 0, 0, 1], 0).into()).expect("bound");
         let shut = closed.local_addr().expect("bound").port();
-        drop(closed);
 
         let (near, far) = duplex(1 << 16);
         tokio::spawn(async move { carry(far, &[open, shut], &Sockets::default()).await });

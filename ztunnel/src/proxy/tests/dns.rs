@@ -238,7 +238,8 @@ fn resolver() -> (UdpSocket, SocketAddr) {
 #[test]
 fn a_proxy_that_leaves_reads_until_its_questions_are_answered() {
     run(async || {
-        let world = World::new();
+        // Its question is open until the resolver is told to answer.
+        let world = World::with(|settings| settings.dns.timeout = Duration::from_secs(20));
         world.change([web()]);
         let (resolver, at) = resolver();
         let served = served(&world, marked(&world)).await;
