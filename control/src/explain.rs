@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::authz as l4;
 use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
@@ -24,10 +23,13 @@ use ambit_http::path;
 use ambit_http::route::{RequestHead, forward_without_route, select};
 use http::{HeaderMap, Method};
 
+use self::callers::Caller;
 use self::ways::Way;
 use crate::index::Index;
 
 mod alone;
+mod callers;
+mod endpoint;
 mod ways;
 
 /// Who speaks in an explanation.
@@ -62,6 +64,8 @@ pub enum Decision {
     Undecided,
     /// It is refused on the way through one of the Service's waypoints, and not through another.
     Depends,
+    /// Pods of the caller's account that are in the mesh fare otherwise than those that are not.
+    DependsOnCaller,
 }
 
 /// The answer.
@@ -92,6 +96,7 @@ impl fmt::Display for Explanation {
             Decision::Refused => "The request is refused.",
             Decision::Undecided => "Undecided: not every proxy on the way could be asked.",
             Decision::Depends => "It depends on the waypoint that the connection is drawn for.",
+            Decision::DependsOnCaller => "It depends on the pod that calls.",
         };
         writeln!(f, "{decision}")
     }
@@ -114,31 +119,31 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
     let from = &question.from;
     let identity = Identity::new(trust_domain, from.namespace.clone(), from.name.clone())
         .map_err(|error| format!("--from: {error}"))?;
-    let source = mesh
-        .workloads()
-        .find(|workload| workload.identity == identity)
-        .cloned();
+    let callers = callers::callers(&mesh, &service.key, &identity);
+    let several = callers.len() > 1;
     let mut steps = Steps::default();
-    let walk = Walk {
-        question,
-        mesh: &mesh,
-        service: &service,
-        identity: &identity,
-        source: source.as_deref(),
-    };
     let mut passed = Vec::new();
-    if let Some(reached) = walk.past_the_caller(index, &mut steps) {
-        passed.push(reached);
-    } else {
-        for way in ways::ways(&service) {
-            passed.push(walk.go(&way, index, &mut steps)?);
+    for caller in &callers {
+        if several {
+            caller.introduce(&mut steps);
         }
+        let walk = Walk {
+            question,
+            mesh: &mesh,
+            service: &service,
+            identity: &identity,
+            source: caller.pod(),
+        };
+        passed.push(walk.passes(caller, index, &mut steps)?);
     }
-    let all = passed.iter().all(|passes| *passes);
-    let none = !passed.iter().any(|passes| *passes);
+    let mut every = passed.iter().flatten();
+    let all = every.clone().all(|passes| *passes);
+    let none = !every.any(|passes| *passes);
+    let drawn = |of: &Vec<bool>| of.contains(&true) && of.contains(&false);
     let decision = match (all, steps.missing) {
         _ if none => Decision::Refused,
-        (false, _) => Decision::Depends,
+        (false, _) if passed.iter().any(drawn) => Decision::Depends,
+        (false, _) => Decision::DependsOnCaller,
         (true, false) => Decision::Passes,
         (true, true) => Decision::Undecided,
     };
@@ -197,6 +202,24 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Whether the request passes, on each way that a connection of this caller may take.
+    fn passes(
+        &self,
+        caller: &Caller<'_>,
+        index: &Index,
+        steps: &mut Steps,
+    ) -> Result<Vec<bool>, String> {
+        if let Some(passes) = self.past_the_mesh(caller, index, steps) {
+            return Ok(vec![passes]);
+        }
+        let ways = ways::ways(self.service);
+        let mut ways = ways.iter();
+        ways.try_fold(Vec::new(), |mut passed, way| {
+            passed.push(self.go(way, index, steps)?);
+            Ok(passed)
+        })
+    }
+
     fn go(&self, way: &Way<'_>, index: &Index, steps: &mut Steps) -> Result<bool, String> {
         if let (Some(share), Some(waypoint)) = (way.share, way.waypoint.and_then(ways::gateway)) {
             let at = format!("{share} % of new connections");
@@ -239,17 +262,16 @@ impl Walk<'_> {
         let at = CALLER;
         let (Some(source), Some(_)) = (self.source, self.service.vips.first()) else {
             let missing = if self.source.is_none() {
-                format!("no pod runs as {}", self.question.from)
+                callers::none(self.question)
             } else {
                 format!("Service {} has no address", self.question.to)
             };
             steps.not_asked(at, missing);
             return Ok(way.waypoint);
         };
-        let ip = source.addresses.first().copied();
         let outbound = Outbound {
             source,
-            source_addr: SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0),
+            source_addr: self.source_addr(),
             destination: self.dialled(),
             local: &|_| false,
             streams: &|_, _| 0,
@@ -343,10 +365,7 @@ impl Walk<'_> {
             waypoint,
             services: &services,
         };
-        let ip = self
-            .source
-            .and_then(|source| source.addresses.first().copied());
-        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let ip = self.source_addr().ip();
         let facts = Facts {
             source: Some(self.identity),
             source_ip: ip,
@@ -416,65 +435,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-
-    /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
-    fn arrives(
-        &self,
-        index: &Index,
-        backend: &Arc<Service>,
-        port: u16,
-        waypoint: Option<&NamespacedName>,
-        steps: &mut Steps,
-    ) -> bool {
-        let at = ENDPOINT;
-        let Some((workload, destination)) = self.serving(backend, port) else {
-            steps.not_asked(
-                at,
-                format_args!("no pod serves {} port {port}", backend.key),
-            );
-            return true;
-        };
-        let source_ip = self
-            .source
-            .and_then(|source| source.addresses.first().copied());
-        let source_ip = source_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let facts = |identity| l4::Facts {
-            source: Some(identity),
-            source_ip,
-            destination,
-        };
-        let proxy = waypoint.and_then(|waypoint| {
-            let trust_domain = self.identity.trust_domain().clone();
-            Identity::new(
-                trust_domain,
-                waypoint.namespace.clone(),
-                waypoint.name.clone(),
-            )
-            .ok()
-        });
-        let mut parties = vec![facts(self.identity)];
-        parties.extend(proxy.as_ref().map(facts));
-        let verdict = l4::authorize_all(self.mesh, workload, &parties);
-        let (namespace, name) = (&workload.namespace, &workload.name);
-        steps.say(
-            at,
-            format_args!("{verdict} ({namespace}/{name} port {})", destination.port()),
-        );
-        self.says_open(index, workload, destination.port(), steps);
-        verdict.allowed
-    }
-
-    /// A workload that serves this port of a service, and where.
-    fn serving(&self, service: &Service, port: u16) -> Option<(&Arc<Workload>, SocketAddr)> {
-        self.mesh.workloads().find_map(|workload| {
-            let mut of_services = workload.services.iter();
-            let (_, ports) = of_services.find(|(key, _)| *key == service.key)?;
-            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
-            let ip = workload.addresses.first().copied();
-            let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            Some((workload, SocketAddr::new(ip, mapping.target_port)))
-        })
     }
 }
 

@@ -114,9 +114,9 @@ fn bad_manifests_are_named_and_nothing_of_them_is_applied() {
         + "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: one}\nspec: [\n\
            ---\napiVersion: v1\nkind: Widget\nmetadata: {name: w}\n";
     let said = lab.try_apply(&bad).failure();
-    assert!(said.contains("standard input, document 2"), "{said}");
+    assert!(said.contains(", document 2: "), "{said}");
     assert!(
-        said.contains("standard input, document 3 (Widget w)"),
+        said.contains("standard input:11, document 3 (Widget w)"),
         "{said}"
     );
     let _ = lab.run(["get", "namespace", "two"]).failure();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ambit_lab::harness::{self, Lab, Options, eventually};
 
-use crate::fixtures::{ambient_shop, client, echo, service, text};
+use crate::fixtures::{ambient_shop, client, echo, namespace, service, text};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -159,6 +159,28 @@ fn a_mistake_is_named_and_does_not_hide_what_is_right() {
 }
 
 #[test]
+fn what_has_no_effect_is_said_where_it_is_applied() {
+    let lab = in_mesh(ambient_shop());
+    let said = lab.try_apply(
+        &(namespace("odd", "istio.io/dataplane-mode: ambinet")
+            + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: odd}\n\
+               spec: {gatewayClassName: nginx, listeners: [{name: http, port: 80, protocol: HTTP}]}\n\
+               ---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: shut, namespace: odd}\n\
+               spec: {podSelector: {}}\n"),
+    );
+    let said = said.success();
+    for line in [
+        "warning: standard input:2: Namespace odd: label istio.io/dataplane-mode is \"ambinet\"",
+        "warning: standard input:6: Gateway odd/edge: spec.gatewayClassName \"nginx\"",
+        "warning: standard input:11: NetworkPolicy odd/shut: the lab enforces no NetworkPolicy",
+    ] {
+        assert_eq!(said.matches(line).count(), 1, "{line}: {said}");
+    }
+    let gateway = lab.object("gateway", "odd/edge");
+    assert!(gateway["status"].is_null(), "{gateway:#}");
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_denies() {
     let lab = in_mesh(ambient_shop());
     let get = || lab.load("shop/client-1", &["get", "--fail", "http://echo-2/"]);
@@ -167,7 +189,9 @@ fn a_policy_that_cannot_be_read_denies() {
         metadata: {name: typo, namespace: shop}\nspec:\n  selector: {matchLabels: {name: echo-2}}\n  \
         rules: [{from: [{source: {principles: [\"cluster.local/ns/shop/sa/client-1\"]}}]}]\n";
     let said = lab.try_apply(policy).failure();
-    assert!(said.contains("AuthorizationPolicy shop/typo"), "{said}");
+    // The line of the file, not of the control plane's copy.
+    let place = "standard input:7: AuthorizationPolicy shop/typo: ";
+    assert!(said.contains(place) && !said.contains(" line "), "{said}");
     assert!(said.contains("principles"), "{said}");
     assert!(said.contains("it denies what it selects"), "{said}");
     let denied = |when: &str| {

@@ -12,6 +12,8 @@ use crate::translate::labels::{
     USE_WAYPOINT_NAMESPACE,
 };
 
+mod unheard;
+
 /// The oldest version whose API servers know every field of the manifests.
 const OLDEST: (u64, u64) = (1, 30);
 /// The oldest kernel that the redirection and the proxies are made for.
@@ -69,6 +71,7 @@ pub fn questions(namespace: Option<&str>) -> Vec<String> {
         PROXIES,
         CLASS,
     ];
+    let cluster = cluster.into_iter().chain(unheard::QUESTIONS);
     let of = namespace.into_iter().flat_map(|name| {
         [
             format!("/api/v1/namespaces/{name}"),
@@ -76,7 +79,7 @@ pub fn questions(namespace: Option<&str>) -> Vec<String> {
             format!("/apis/gateway.networking.k8s.io/v1/namespaces/{name}/gateways"),
         ]
     });
-    cluster.map(str::to_owned).into_iter().chain(of).collect()
+    cluster.map(str::to_owned).chain(of).collect()
 }
 
 /// What the answers say: about the cluster, about the installation if there is one, about the namespace.
@@ -124,6 +127,8 @@ pub fn findings(answers: &Answers, namespace: Option<&str>) -> Vec<Finding> {
         ));
         found.push(check.there("waypoints have their class", CLASS, install));
     }
+    found.push(check.labels());
+    found.extend(check.gateways());
     if let Some(namespace) = namespace {
         found.extend(check.namespace(namespace));
     }

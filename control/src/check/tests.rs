@@ -29,6 +29,13 @@ fn well() -> Answers {
             json!({"status": {"desiredNumberScheduled": 3, "numberReady": 3}}),
         ),
         (CLASS, json!({})),
+        (unheard::NAMESPACES, json!({"items": []})),
+        (unheard::PODS, json!({"items": []})),
+        (
+            unheard::GATEWAYS,
+            json!({"items": [gateway("w", "ambit-waypoint"), gateway("n", "istio-east-west"), gateway("i", "nginx")]}),
+        ),
+        (unheard::CLASSES, json!({"items": [class("nginx", "True")]})),
         (
             "/api/v1/namespaces/shop",
             json!({"metadata": {"name": "shop", "labels": labels}}),
@@ -48,6 +55,15 @@ fn well() -> Answers {
         .collect()
 }
 
+fn gateway(name: &str, class: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "edge"}, "spec": {"gatewayClassName": class}})
+}
+
+fn class(name: &str, accepted: &str) -> Value {
+    let condition = json!({"type": "Accepted", "status": accepted});
+    json!({"metadata": {"name": name}, "status": {"conditions": [condition]}})
+}
+
 #[test]
 fn every_failure_names_its_fix() {
     assert_eq!(well().into_keys().collect::<Vec<_>>(), {
@@ -55,7 +71,7 @@ fn every_failure_names_its_fix() {
         questions.sort();
         questions
     });
-    let rows: [(&str, Result<Value, u16>, &str); 16] = [
+    let rows: [(&str, Result<Value, u16>, &str); 21] = [
         ("/nothing", Err(404), ""),
         (
             "/version",
@@ -111,6 +127,42 @@ fn every_failure_names_its_fix() {
             CLASS,
             Err(404),
             "waypoints have their class: it is not there / ambit install | kubectl apply -f -",
+        ),
+        (
+            unheard::NAMESPACES,
+            Ok(
+                json!({"items": [{"metadata": {"name": "shop", "labels": {DATAPLANE_MODE: "ambinet"}}}]}),
+            ),
+            "labels istio.io/dataplane-mode are ambient or none: namespace shop has \"ambinet\"; any other value has no effect / \
+             kubectl label --overwrite namespace NAME istio.io/dataplane-mode=ambient, or the same for a pod",
+        ),
+        (
+            unheard::PODS,
+            Ok(
+                json!({"items": [{"metadata": {"name": "a", "namespace": "shop", "labels": {DATAPLANE_MODE: ""}}}]}),
+            ),
+            "labels istio.io/dataplane-mode are ambient or none: pod shop/a has \"\"; any other value has no effect / \
+             kubectl label --overwrite namespace NAME istio.io/dataplane-mode=ambient, or the same for a pod",
+        ),
+        (
+            unheard::GATEWAYS,
+            Err(403),
+            "every Gateway has a controller: the API server does not let you see /apis/gateway.networking.k8s.io/v1/gateways / \
+             kubectl auth can-i --list says what you may; ask for the rest",
+        ),
+        (
+            unheard::CLASSES,
+            Ok(json!({"items": []})),
+            "every Gateway has a controller: edge/i is of class nginx, which is not there / \
+             install the controller of this class; a waypoint is of class ambit-waypoint, \
+             a gateway between networks of class ambit-east-west",
+        ),
+        (
+            unheard::CLASSES,
+            Ok(json!({"items": [class("nginx", "Unknown")]})),
+            "every Gateway has a controller: edge/i is of class nginx, which no controller has accepted / \
+             install the controller of this class; a waypoint is of class ambit-waypoint, \
+             a gateway between networks of class ambit-east-west",
         ),
         (
             "/api/v1/namespaces/shop",
@@ -172,8 +224,8 @@ fn before_an_installation_only_the_cluster_is_looked_at() {
         answers.insert(path.to_owned(), Err(404));
     }
     let found = findings(&answers, None);
-    assert_eq!(found.len(), 5);
-    let last = found.last().expect("findings").to_string();
+    assert_eq!(found.len(), 7);
+    let last = found[4].to_string();
     let expected = "failed  Ambit is installed: it is not there\n        \
                     fix: ambit install | kubectl apply -f -";
     assert_eq!(last, expected);

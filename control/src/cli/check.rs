@@ -2,10 +2,9 @@
 
 use anyhow::anyhow;
 use clap::Args;
-use kube::Client;
-use serde_json::Value;
 
 use crate::check::{self, Answers, Finding};
+use crate::cluster::{Cluster, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,20 +30,47 @@ impl Flags {
     /// # Errors
     /// The API server cannot be reached.
     pub async fn run(&self) -> anyhow::Result<Vec<Finding>> {
-        // Its causes repeat what it says.
         let none = |error| anyhow!("there is no API server to ask: {error}");
-        let client = Client::try_default().await.map_err(none)?;
+        let (cluster, _) = Cluster::of_operator().await.map_err(none)?;
         let namespace = self.namespace.as_deref();
-        let mut answers = Answers::new();
-        for path in check::questions(namespace) {
-            let request = http::Request::get(&path).body(Vec::new())?;
-            let answer = match client.request::<Value>(request).await {
-                Ok(value) => Ok(value),
-                Err(kube::Error::Api(status)) => Err(status.code),
-                Err(error) => return Err(error.into()),
-            };
-            answers.insert(path, answer);
-        }
+        let answers = ask(&cluster, namespace).await?;
         Ok(check::findings(&answers, namespace))
+    }
+}
+
+async fn ask(cluster: &Cluster, namespace: Option<&str>) -> Result<Answers, Failure> {
+    let mut answers = Answers::new();
+    for path in check::questions(namespace) {
+        let answer = match cluster.read(&path).await {
+            Ok(value) => Ok(value),
+            Err(failure) => Err(failure.status().ok_or(failure)?),
+        };
+        answers.insert(path, answer);
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn why_nobody_answers_is_said_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        // Nobody listens there any more.
+        drop(listener);
+        let server = format!("http://127.0.0.1:{port}")
+            .parse()
+            .expect("an address");
+        let cluster = Cluster::new(kube::Config::new(server)).expect("a cluster");
+        let failure = ask(&cluster, None).await.expect_err("nobody answers");
+        // As the program prints it.
+        let said = format!("{:#}", anyhow::Error::from(failure));
+        for word in ["client error", "Connection refused"] {
+            assert_eq!(said.matches(word).count(), 1, "{said}");
+        }
     }
 }

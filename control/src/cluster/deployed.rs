@@ -252,7 +252,7 @@ fn harden(deployment: &mut Value) {
 
 /// A waypoint is told of the grace period that its pod has, whoever has said so. What a user's parameters have made no
 /// Deployment of stays as it is: the API server says what is wrong with it.
-fn tell_grace(deployment: &mut Value) {
+pub fn tell_grace(deployment: &mut Value) {
     let Some(pod) = deployment.pointer_mut("/spec/template/spec") else {
         return;
     };

@@ -1,13 +1,11 @@
 //! What annotations of pods leave to no proxy: connections that go past them, in plain text.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use ambit_core::authz;
 use ambit_core::exclusions::{Exclusions, ExclusionsError};
 use ambit_core::model::Workload;
 use ambit_core::plan::{Passthrough, Transport, plan_passthrough};
 
-use super::{CALLER, ENDPOINT, Steps, Walk};
+use super::{CALLER, ENDPOINT, Steps, Walk, endpoint};
 use crate::index::Index;
 use crate::translate::labels::annotation;
 
@@ -40,20 +38,22 @@ impl Walk<'_> {
                 self.dialled()
             ),
         );
-        Some(self.arrives_in_plain_text(index, source, steps))
+        Some(self.arrives_in_plain_text(index, steps))
     }
 
-    fn arrives_in_plain_text(&self, index: &Index, source: &Workload, steps: &mut Steps) -> bool {
+    /// Whether plain text of a pod reaches the application.
+    pub(super) fn arrives_in_plain_text(&self, index: &Index, steps: &mut Steps) -> bool {
         let Some((workload, destination)) = self.serving(self.service, self.question.port) else {
             let (key, port) = (&self.service.key, self.question.port);
             steps.not_asked(ENDPOINT, format_args!("no pod serves {key} port {port}"));
             return true;
         };
-        if self.says_open(index, workload, destination.port(), steps) {
+        if endpoint::unjudged(workload, steps)
+            || self.says_open(index, workload, destination.port(), steps)
+        {
             return true;
         }
-        let ip = source.addresses.first().copied();
-        let peer_addr = SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0);
+        let peer_addr = self.source_addr();
         let passthrough = Passthrough {
             local: workload,
             peer_addr,

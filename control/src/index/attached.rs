@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ambit_http::model::{Resource, ResourceKey};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::objects::Objects;
 use super::revisions::Revisions;
 use crate::source::{Key, Object};
 use crate::translate::view::{Looked, Outcome, View};
 use crate::translate::{
-    Mesh, authentication, authorizer, entry, extension, gateway, policy, route, tls, traffic,
+    Mesh, authentication, authorizer, entry, extension, gateway, labels, policy, route, tls,
+    traffic,
 };
 
 /// What was made of each object, and what it looked at.
@@ -109,6 +111,15 @@ impl Attached {
     }
 }
 
+/// What is said of the label that puts a namespace or a pod into the mesh.
+fn mode(of: &ObjectMeta) -> Outcome {
+    let notice = labels::unknown_mode(labels::label(of, labels::DATAPLANE_MODE));
+    Outcome {
+        notices: notice.into_iter().collect(),
+        ..Outcome::default()
+    }
+}
+
 /// What is made of an object; nothing when it is not there.
 fn make(key: &Key, view: &View<'_>) -> Outcome {
     let (namespace, name) = (&*key.namespace, &*key.name);
@@ -120,6 +131,8 @@ fn make(key: &Key, view: &View<'_>) -> Outcome {
         Some(Object::RequestAuthentication(object)) => {
             authentication::translate(namespace, name, &object, view)
         }
+        Some(Object::Namespace(object)) => mode(&object.metadata),
+        Some(Object::Pod(object)) => mode(&object.metadata),
         Some(Object::GatewayClass(object)) => gateway::class(name, &object),
         Some(Object::Gateway(object)) => gateway::gateway(namespace, name, &object, view),
         Some(Object::HTTPRoute(object)) => route::http(namespace, name, &object, view),

@@ -218,14 +218,8 @@ impl Readable for Text<'_> {
         // As YAML 1.2 has it: `n` and `on` are texts.
         let options = serde_saphyr::options! { strict_booleans: true };
         serde_saphyr::from_str_with_options(self.0.text, options).map_err(|error| {
-            let error = error.without_snippet();
-            let within = error
-                .location()
-                .map_or(0, |at| usize::try_from(at.line()).unwrap_or(1));
-            (
-                self.0.line + within.saturating_sub(1),
-                first_line(&error.to_string()),
-            )
+            let (within, error) = blame(&error);
+            (self.0.line + within - 1, error)
         })
     }
 
@@ -269,8 +263,19 @@ impl Readable for Wire<'_> {
     }
 }
 
-fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+/// The line of a text, from 1, at which it does not read, and why. The reason names no place: where the text is from, and what
+/// stands before it there, is for who has it to say.
+#[must_use]
+pub fn blame(error: &serde_saphyr::Error) -> (usize, String) {
+    let error = error.without_snippet();
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let Some(at) = error.location() else {
+        return (1, first.to_owned());
+    };
+    let place = format!(" at line {}, column {}", at.line(), at.column());
+    let line = usize::try_from(at.line()).unwrap_or(1).max(1);
+    (line, first.strip_suffix(&place).unwrap_or(first).to_owned())
 }
 
 fn read(head: &Head, from: &impl Readable, parsed: &mut Parsed) {

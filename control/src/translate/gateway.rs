@@ -39,6 +39,7 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
     let mut outcome = Outcome::default();
     let between = network::is_gateway(gateway);
     if !waypoint::is_waypoint(gateway) && !between {
+        outcome.notices.push(unserved(gateway, view));
         return outcome;
     }
     let of = &gateway.metadata;
@@ -113,6 +114,20 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
         "listeners": listeners,
     }));
     outcome
+}
+
+/// Why nothing comes of a Gateway of another class here. Its status is for who takes it.
+fn unserved(gateway: &Gateway, view: &View<'_>) -> String {
+    let class = &gateway.spec.gateway_class_name;
+    let why = match view.find::<GatewayClass>("", class) {
+        None => "there is no GatewayClass of this name".to_owned(),
+        Some(found) => format!("its GatewayClass names {}", found.spec.controller_name),
+    };
+    let (waypoints, between) = (waypoint::CLASSES[0], network::CLASSES[0]);
+    format!(
+        "spec.gatewayClassName {class:?}: {why}; no controller here takes the Gateway (a waypoint is of class {waypoints}, \
+         a gateway between networks of class {between})"
+    )
 }
 
 /// The network that a Gateway leads into.

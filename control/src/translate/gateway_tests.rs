@@ -3,7 +3,7 @@
 use ambit_core::model::Destination;
 
 use crate::index::Index;
-use crate::translate::testing::{conditions, index, problems, status};
+use crate::translate::testing::{apply, conditions, index, notices, problems, status};
 
 fn gateway(class: &str, labels: &str, allowed: &str) -> String {
     format!(
@@ -327,5 +327,49 @@ fn parameters_are_a_config_map_that_can_be_read() {
         if let Some(wrong) = wrong {
             assert_eq!(accepted["message"], wrong, "{yaml}");
         }
+    }
+}
+
+#[test]
+fn a_gateway_that_nobody_takes_is_said_and_left_alone() {
+    let gateway = gateway("nginx", "", "from: All");
+    let mut index = index(&gateway);
+    let of = "Gateway infra/w";
+    let said = |index: &Index| notices(index, of).join("|");
+    let missing = said(&index);
+    assert!(
+        missing.starts_with("spec.gatewayClassName \"nginx\": there is no GatewayClass of this name; no controller here"),
+        "{missing}"
+    );
+    apply(
+        &mut index,
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: nginx}\nspec: {controllerName: example.com/nginx}\n",
+    );
+    let foreign = said(&index);
+    assert!(
+        foreign.contains("its GatewayClass names example.com/nginx"),
+        "{foreign}"
+    );
+    assert_eq!(status(&index, of), None);
+    assert_eq!(problems(&index, of), [""; 0]);
+}
+
+#[test]
+fn an_unknown_word_that_is_to_put_pods_into_the_mesh_is_said() {
+    let of = |word: &str| {
+        let labels = format!("labels: {{istio.io/dataplane-mode: {word}}}");
+        let objects = format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: shop, {labels}}}\n---\n\
+             apiVersion: v1\nkind: Pod\nmetadata: {{name: a, namespace: shop, {labels}}}\nspec: {{containers: []}}\n"
+        );
+        let index = index(&objects);
+        let said = |object: &str| notices(&index, object).join("|");
+        [said("Namespace shop"), said("Pod shop/a")]
+    };
+    let odd =
+        "label istio.io/dataplane-mode is \"ambinet\", which has no effect; write ambient or none";
+    assert_eq!(of("ambinet"), [odd, odd]);
+    for known in ["ambient", "none"] {
+        assert_eq!(of(known), ["", ""]);
     }
 }

@@ -50,6 +50,17 @@ pub fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     Some(metadata.annotations.as_ref()?.get(name)?)
 }
 
+/// What is wrong with a value of [`DATAPLANE_MODE`], if anything is.
+#[must_use]
+pub fn unknown_mode(value: Option<&str>) -> Option<String> {
+    match value {
+        None | Some("ambient" | "none") => None,
+        Some(other) => Some(format!(
+            "label {DATAPLANE_MODE} is {other:?}, which has no effect; write ambient or none"
+        )),
+    }
+}
+
 /// Whether a workload ends tunnels itself.
 #[must_use]
 pub fn is_native(metadata: &ObjectMeta) -> bool {

@@ -19,7 +19,7 @@ fn what_cannot_be_routed_is_answered_and_not_guessed() {
     let manifests = http_route("odd", "echo", &rules);
     // The author is told; what is right is in force all the same.
     let said = lab.try_apply(&manifests).success();
-    assert!(said.contains("warning: HTTPRoute mesh/odd"), "{said}");
+    assert!(said.contains(": HTTPRoute mesh/odd: "), "{said}");
     for (path, status) in [
         ("/none", 500),
         ("/missing", 500),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use ambit_control::source::parse::{self, blame};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ pub struct Document {
     pub file: String,
     /// Its number in the file, from 1.
     pub number: usize,
+    /// The line of the file at which it begins, or at which the control plane does not read it.
+    pub line: usize,
     /// What it is.
     pub kind: &'static Kind,
     /// Its namespace; empty for kinds without.
@@ -41,6 +44,8 @@ pub struct DocumentError {
     pub file: String,
     /// The document's number in the file, from 1.
     pub document: usize,
+    /// The line of the file at which it begins, or at which it does not read.
+    pub line: usize,
     /// `Kind namespace/name`, as far as it is known.
     pub object: String,
     /// What is wrong with it.
@@ -49,7 +54,13 @@ pub struct DocumentError {
 
 impl fmt::Display for DocumentError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}, document {}", self.file, self.document)?;
+        let Self {
+            file,
+            line,
+            document,
+            ..
+        } = self;
+        write!(formatter, "{file}:{line}, document {document}")?;
         if !self.object.is_empty() {
             write!(formatter, " ({})", self.object)?;
         }
@@ -64,9 +75,16 @@ impl Document {
         DocumentError {
             file: self.file.clone(),
             document: self.number,
+            line: self.line,
             object: self.to_string(),
             error: error.to_string(),
         }
+    }
+
+    /// `FILE:LINE`, for whoever looks for it.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.file, self.line)
     }
 }
 
@@ -85,53 +103,68 @@ pub fn parse(manifests: &[Manifest]) -> (Vec<Document>, Vec<DocumentError>) {
     let mut documents = Vec::new();
     let mut errors = Vec::new();
     for manifest in manifests {
-        for (index, text) in split(&manifest.text).into_iter().enumerate() {
-            let place = Place {
+        for (index, (line, text)) in split(&manifest.text).into_iter().enumerate() {
+            let mut place = Place {
                 file: &manifest.file,
                 number: index + 1,
+                line,
             };
-            let value: Value = match serde_saphyr::from_str(text) {
+            // As the control plane reads it: `n` and `on` are texts.
+            let options = serde_saphyr::options! { strict_booleans: true };
+            let value: Value = match serde_saphyr::from_str_with_options(text, options) {
                 Ok(value) => value,
                 Err(error) => {
-                    errors.push(place.error("", error.to_string()));
+                    let (within, error) = blame(&error);
+                    place.line += within - 1;
+                    errors.push(place.error("", error));
                     continue;
                 }
             };
+            place.line = place.blamed(text);
             place.collect(value, &mut documents, &mut errors);
         }
     }
     (documents, errors)
 }
 
-/// The documents of a file; a document of comments alone is none.
-fn split(text: &str) -> Vec<&str> {
+/// The documents of a file, each from its first line that says something, with the number of that line. A document of comments
+/// alone is none.
+fn split(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        let end = at + line.len();
+    // The line and the offset at which the document begins, once there is anything in it.
+    let (mut start, mut at) = (None, 0);
+    for (index, line) in text.split_inclusive('\n').enumerate() {
         let marker = line.trim_end();
         if marker == "---" || marker.starts_with("--- ") {
-            documents.push(&text[start..at]);
-            start = end;
+            documents.extend(start.take().map(|(line, from)| (line, &text[from..at])));
+        } else if !(line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            start = start.or(Some((index + 1, at)));
         }
-        at = end;
+        at += line.len();
     }
-    documents.push(&text[start..]);
-    let meaningful = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    documents.retain(|document| document.lines().any(meaningful));
+    documents.extend(start.map(|(line, from)| (line, &text[from..])));
     documents
 }
 
 struct Place<'a> {
     file: &'a str,
     number: usize,
+    line: usize,
 }
 
 impl Place<'_> {
+    /// The line at which the control plane does not read this document, which it will say of its copy; else that of the document.
+    fn blamed(&self, text: &str) -> usize {
+        let Self { number, line, .. } = *self;
+        let errors = parse::parse(&parse::Document { number, line, text }).errors;
+        errors.first().map_or(line, |error| error.line)
+    }
+
     fn error(&self, object: &str, error: String) -> DocumentError {
         DocumentError {
             file: self.file.to_owned(),
             document: self.number,
+            line: self.line,
             object: object.to_owned(),
             error,
         }
@@ -199,6 +232,7 @@ impl Place<'_> {
         Ok(Document {
             file: self.file.to_owned(),
             number: self.number,
+            line: self.line,
             kind,
             namespace,
             name,
@@ -248,7 +282,33 @@ mod tests {
         assert!(
             bad[1]
                 .to_string()
-                .contains("a.yaml, document 3 (Widget b): the lab does not know")
+                .contains("a.yaml:9, document 3 (Widget b): the lab does not know")
+        );
+    }
+
+    /// Leading comments, markers and documents before it count.
+    #[test]
+    fn lines_are_those_of_the_file() {
+        let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\nspec:\n";
+        let (good, bad) = one(&format!(
+            "# a comment\n\n---\n# another\napiVersion: v1\nkind: Namespace\nmetadata: {{name: a}}\n\
+             ---\n{policy}  rules: []\n---\n{policy}  rule: []\n---\n\nkind: Pod\nspec: [\n"
+        ));
+        let lines: Vec<usize> = good.iter().map(|it| it.line).collect();
+        assert_eq!(lines, [5, 9, 19]);
+        assert_eq!(good[2].place(), "a.yaml:19");
+        let [bad] = &bad[..] else { panic!("{bad:?}") };
+        assert_eq!((bad.document, bad.line), (4, 23), "{bad}");
+        assert!(!bad.error.contains(" line "), "{bad}");
+    }
+
+    #[test]
+    fn a_letter_is_a_name() {
+        let (good, bad) = one("apiVersion: v1\nkind: Pod\nmetadata: {name: n, labels: {a: on}}\n");
+        assert_eq!(bad, []);
+        assert_eq!(
+            (&*good[0].name, &good[0].value["metadata"]["labels"]["a"]),
+            ("n", &"on".into())
         );
     }
 

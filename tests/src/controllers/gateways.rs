@@ -1,11 +1,15 @@
 //! Gateways of waypoint classes: each has what control would have it have, a ServiceAccount, a Service
-//! and a Deployment; and every namespace has what the control plane publishes of its authority.
+//! and a Deployment, as its parameters change them; and every namespace has what the control plane publishes of its authority.
 
+use ambit_control::cluster::deployed::tell_grace;
+use ambit_control::parameters::{self, Patches};
 use ambit_control::source::gateway::Gateway;
-use ambit_control::waypoints::{Settings, objects};
+use ambit_control::translate::gateway::patches;
+use ambit_control::waypoints::{Objects, Settings, objects};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{from_value, json};
 
 use crate::api::{Key, Kind, Published, Store, Table, new_uid, now};
 
@@ -36,7 +40,14 @@ pub(super) fn reconcile(store: &mut Store) {
         let Ok(gateway) = serde_json::from_value::<Gateway>(gateway) else {
             continue;
         };
-        if let Some(made) = objects(&gateway, store.mesh(), &settings) {
+        let Some(made) = objects(&gateway, store.mesh(), &settings) else {
+            continue;
+        };
+        // What runs it stays as it is, and control says why.
+        let Ok(patches) = patches_of(store, &gateway) else {
+            continue;
+        };
+        if let Some(made) = patched(made, &patches) {
             ensure(&mut store.service_accounts, made.account, |_, _| {});
             ensure(&mut store.services, made.service, |new, old| {
                 // Addresses are the cluster's to give.
@@ -59,6 +70,36 @@ pub(super) fn reconcile(store: &mut Store) {
             });
         }
     }
+}
+
+/// What the Gateway's parameters change of what runs it.
+fn patches_of(store: &Store, gateway: &Gateway) -> Result<Patches, String> {
+    let Some(name) = parameters::named(gateway)? else {
+        return Ok(Patches::default());
+    };
+    let namespace = gateway.metadata.namespace.as_deref().unwrap_or("default");
+    patches(
+        namespace,
+        name,
+        store.config_maps.get(&Key::new(namespace, name)),
+    )
+}
+
+/// The objects as parameters change them; `None` where that makes no objects of them.
+fn patched(made: Objects, patches: &Patches) -> Option<Objects> {
+    let mut deployment = patches.apply("deployment", json!(made.deployment));
+    tell_grace(&mut deployment);
+    let read = || {
+        Ok::<_, serde_json::Error>(Objects {
+            account: from_value(patches.apply("serviceAccount", json!(made.account)))?,
+            service: from_value(patches.apply("service", json!(made.service)))?,
+            deployment: from_value(deployment)?,
+            disruption: made.disruption,
+        })
+    };
+    read()
+        .inspect_err(|error| tracing::warn!(%error, "the parameters of a Gateway make no objects"))
+        .ok()
 }
 
 /// Gives every namespace a text in a ConfigMap. Where it is empty, none is made, and one that is there is emptied.

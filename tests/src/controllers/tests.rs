@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodIP};
 
 use super::{is_ready, is_terminating, namespace, reconcile};
-use crate::api::{Applied, Key, Manifest, Store, parse};
+use crate::api::{Applied, Key, Manifest, Published, Store, parse};
 
 fn store() -> Store {
     let mut store = Store::default();
@@ -302,5 +302,49 @@ fn a_pod_without_its_account_waits() {
     assert_eq!(
         store.apply(&parse(&[manifest]).0[0]),
         Ok(Applied::Unchanged)
+    );
+}
+
+#[test]
+fn parameters_of_a_waypoint_change_and_roll_what_runs_it() {
+    let mut store = store();
+    store.publish(Published::default());
+    let options = |text: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: options}}\ndata: {{deployment: '{text}'}}\n"
+        )
+    };
+    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: w}\n\
+                   spec: {gatewayClassName: ambit-waypoint, listeners: [{name: mesh, port: 15008, protocol: HBONE}], \
+                   infrastructure: {parametersRef: {group: \"\", kind: ConfigMap, name: options}}}\n";
+    apply(&mut store, gateway);
+    let key = Key::new("default", "w");
+    assert!(
+        store.deployments.get(&key).is_none(),
+        "its parameters are not there"
+    );
+    let template = |store: &Store| {
+        let found = store.deployments.get(&key).cloned().expect("what runs it");
+        serde_json::to_value(found.spec.expect("a spec").template).expect("JSON")
+    };
+    apply(
+        &mut store,
+        &options("spec: {template: {metadata: {annotations: {a: b}}}}"),
+    );
+    let first = template(&store);
+    assert_eq!(first["metadata"]["annotations"]["a"], "b");
+    let sets = store.replica_sets.iter().count();
+    apply(
+        &mut store,
+        &options("spec: {template: {spec: {terminationGracePeriodSeconds: 5}}}"),
+    );
+    let second = template(&store);
+    assert_eq!(second["spec"]["terminationGracePeriodSeconds"], 5);
+    assert_eq!(store.replica_sets.iter().count(), sets + 1, "it rolls");
+    apply(&mut store, &options("- no object"));
+    assert_eq!(
+        template(&store),
+        second,
+        "it stays while they cannot be read"
     );
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ambit_control::translate::labels::{DATAPLANE_MODE, unknown_mode};
+
 use super::serve::Caller;
 use super::wait;
 use crate::api::{Applied, Document, Key, Manifest, parse};
@@ -52,12 +54,47 @@ pub(super) async fn apply(
     };
     // The controllers first: what they have not seen looks ready.
     let mine: Vec<String> = documents.iter().map(ToString::to_string).collect();
-    let _ = wait::in_force(cluster, deadline, &mine).await?;
+    let placed = |problems: Vec<String>| placed(problems, &documents);
+    let first = wait::in_force(cluster, deadline, &mine).await;
+    let _ = first.map_err(placed)?;
     wait::until(cluster, deadline, missing).await?;
-    for warning in wait::in_force(cluster, deadline, &mine).await? {
+    let last = wait::in_force(cluster, deadline, &mine).await;
+    let warnings = last.map(placed).map_err(placed)?;
+    for warning in warnings.into_iter().chain(notices(&documents)) {
         let _ = caller.line(format!("warning: {warning}")).await;
     }
     Ok(Reply::Done(0))
+}
+
+/// Lines about documents, with the place at which each stands in the user's files.
+fn placed(lines: Vec<String>, documents: &[Document]) -> Vec<String> {
+    let lines = lines.into_iter().map(|line| {
+        let about = |document: &&Document| {
+            let rest = line.strip_prefix(&document.to_string());
+            rest.is_some_and(|rest| rest.starts_with(": "))
+        };
+        match documents.iter().find(about) {
+            Some(document) => format!("{}: {line}", document.place()),
+            None => line,
+        }
+    });
+    lines.collect()
+}
+
+/// What has no effect in a lab, or none that the control plane would say.
+fn notices(documents: &[Document]) -> impl Iterator<Item = String> {
+    documents.iter().filter_map(|document| {
+        let why = match document.kind.kind {
+            "NetworkPolicy" => {
+                "the lab enforces no NetworkPolicy; on a cluster its CNI plugin does".to_owned()
+            }
+            _ => {
+                let labels = document.value.pointer("/spec/template/metadata/labels")?;
+                unknown_mode(labels[DATAPLANE_MODE].as_str())?
+            }
+        };
+        Some(format!("{}: {document}: {why}", document.place()))
+    })
 }
 
 /// What others refer to goes first.
@@ -68,5 +105,53 @@ fn order(document: &Document) -> u8 {
         "AuthorizationPolicy" | "PeerAuthentication" => 2,
         "Service" => 3,
         _ => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn documents(text: &str) -> Vec<Document> {
+        let manifest = Manifest {
+            file: "a.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        let (documents, errors) = parse(&[manifest]);
+        assert_eq!(errors, []);
+        documents
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said_with_its_place() {
+        let documents = documents(
+            "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: n, namespace: shop}\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: shop}\n\
+             spec: {template: {metadata: {labels: {istio.io/dataplane-mode: ambinet}}}}\n---\n\
+             apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: e, namespace: shop}\n\
+             spec: {template: {metadata: {labels: {istio.io/dataplane-mode: none}}}}\n",
+        );
+        let said: Vec<String> = notices(&documents).collect();
+        assert_eq!(
+            said,
+            [
+                "a.yaml:1: NetworkPolicy shop/n: the lab enforces no NetworkPolicy; on a cluster its CNI plugin does",
+                "a.yaml:5: Deployment shop/d: label istio.io/dataplane-mode is \"ambinet\", which has no effect; write ambient or none",
+            ]
+        );
+        let lines = [
+            "Deployment shop/d: x",
+            "Deployment shop/dd: x",
+            "still wrong: Deployment shop/d: x",
+        ];
+        let lines = lines.map(str::to_owned).to_vec();
+        assert_eq!(
+            placed(lines, &documents),
+            [
+                "a.yaml:5: Deployment shop/d: x",
+                "Deployment shop/dd: x",
+                "still wrong: Deployment shop/d: x"
+            ]
+        );
     }
 }

@@ -197,6 +197,8 @@ fn errors_name_the_line() {
         let errors = all(&text).2;
         assert_eq!(errors.len(), 1, "{text}");
         assert!((line..=line + 1).contains(&errors[0].0), "{text}: {errors:?}");
+        // A place within the document would be taken for one in the file.
+        assert!(!errors[0].2.contains(" line "), "{text}: {errors:?}");
     }
 }
 

@@ -104,7 +104,7 @@ fn a_gateway_is_programmed_while_an_instance_is_ready() {
     let odd = gateway("mesh", "odd", "")
         .replace("port: 15008, protocol: HBONE", "port: 80, protocol: HTTP");
     let said = lab.try_apply(&odd).success();
-    assert!(said.contains("warning: Gateway mesh/odd"), "{said}");
+    assert!(said.contains(": Gateway mesh/odd: "), "{said}");
     let listener = lab.object("gateway", "mesh/odd")["status"]["listeners"][0].clone();
     assert_eq!(
         conditions(&listener)[0],

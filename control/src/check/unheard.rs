@@ -1,0 +1,86 @@
+//! What nobody hears: labels with a value that is not known, Gateways that no controller takes.
+
+use serde_json::Value;
+
+use super::{Check, Finding, GATEWAY_API, finding, items, name};
+use crate::translate::labels::DATAPLANE_MODE;
+use crate::translate::{network, waypoint};
+
+/// Those whose label `istio.io/dataplane-mode` is neither of its values.
+pub(super) const NAMESPACES: &str = "/api/v1/namespaces?labelSelector=istio.io/dataplane-mode,istio.io/dataplane-mode%20notin%20(ambient,none)";
+pub(super) const PODS: &str = "/api/v1/pods?labelSelector=istio.io/dataplane-mode,istio.io/dataplane-mode%20notin%20(ambient,none)";
+pub(super) const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/gateways";
+pub(super) const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
+
+/// What is asked for this.
+pub(super) const QUESTIONS: [&str; 4] = [NAMESPACES, PODS, GATEWAYS, CLASSES];
+
+impl Check<'_> {
+    /// Whether every label that is to put pods into the mesh, or to keep them out, says so.
+    pub(super) fn labels(&self) -> Finding {
+        let what = format!("labels {DATAPLANE_MODE} are ambient or none");
+        let mut odd = Vec::new();
+        for (path, kind) in [(NAMESPACES, "namespace"), (PODS, "pod")] {
+            match self.answer(path) {
+                Ok(found) => odd.extend(items(found).map(|object| {
+                    let value = &object["metadata"]["labels"][DATAPLANE_MODE];
+                    format!("{kind} {} has {value}", full_name(object))
+                })),
+                Err(failure) => return finding(what, Some(failure)),
+            }
+        }
+        let failure = (!odd.is_empty()).then(|| {
+            let fix = format!("kubectl label --overwrite namespace NAME {DATAPLANE_MODE}=ambient, or the same for a pod");
+            (format!("{}; any other value has no effect", odd.join(", ")), fix)
+        });
+        finding(what, failure)
+    }
+
+    /// Whether somebody takes every Gateway. Nothing is found where there are none to look at.
+    pub(super) fn gateways(&self) -> Option<Finding> {
+        // That it is not there is found already.
+        self.answer(GATEWAY_API).ok()?;
+        let what = "every Gateway has a controller";
+        let (gateways, classes) = match (self.answer(GATEWAYS), self.answer(CLASSES)) {
+            (Ok(gateways), Ok(classes)) => (gateways, classes),
+            (Err(failure), _) | (_, Err(failure)) => return Some(finding(what, Some(failure))),
+        };
+        let alone = items(gateways).filter_map(|gateway| {
+            let class = gateway["spec"]["gatewayClassName"].as_str()?;
+            let ours = waypoint::CLASSES.contains(&class) || network::CLASSES.contains(&class);
+            let why = match items(classes).find(|it| name(it) == class) {
+                _ if ours => return None,
+                Some(found) if is_accepted(found) => return None,
+                Some(_) => "no controller has accepted",
+                None => "is not there",
+            };
+            Some(format!(
+                "{} is of class {class}, which {why}",
+                full_name(gateway)
+            ))
+        });
+        let alone: Vec<_> = alone.collect();
+        let failure = (!alone.is_empty()).then(|| {
+            let fix = format!(
+                "install the controller of this class; a waypoint is of class {}, a gateway between networks of class {}",
+                waypoint::CLASSES[0],
+                network::CLASSES[0]
+            );
+            (alone.join(", "), fix)
+        });
+        Some(finding(what, failure))
+    }
+}
+
+fn is_accepted(class: &Value) -> bool {
+    let conditions = class["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|it| it["type"] == "Accepted" && it["status"] == "True")
+}
+
+fn full_name(object: &Value) -> String {
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{namespace}/{}", name(object)),
+        None => name(object).to_owned(),
+    }
+}

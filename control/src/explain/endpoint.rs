@@ -1,0 +1,103 @@
+//! The end of a way: the pod that serves, and what its node proxy says.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use ambit_core::addr::NamespacedName;
+use ambit_core::authz;
+use ambit_core::identity::Identity;
+use ambit_core::model::{Health, Service, TunnelProtocol, Workload};
+
+use super::{ENDPOINT, Steps, Walk};
+use crate::index::Index;
+
+impl Walk<'_> {
+    /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
+    pub(super) fn arrives(
+        &self,
+        index: &Index,
+        backend: &Arc<Service>,
+        port: u16,
+        waypoint: Option<&NamespacedName>,
+        steps: &mut Steps,
+    ) -> bool {
+        let Some((workload, destination)) = self.serving(backend, port) else {
+            steps.not_asked(
+                ENDPOINT,
+                format_args!("no pod serves {} port {port}", backend.key),
+            );
+            return true;
+        };
+        if unjudged(workload, steps) {
+            return true;
+        }
+        let source_ip = self.source_addr().ip();
+        let facts = |identity| authz::Facts {
+            source: Some(identity),
+            source_ip,
+            destination,
+        };
+        let proxy = waypoint.and_then(|waypoint| {
+            let trust_domain = self.identity.trust_domain().clone();
+            Identity::new(
+                trust_domain,
+                waypoint.namespace.clone(),
+                waypoint.name.clone(),
+            )
+            .ok()
+        });
+        let mut parties = vec![facts(self.identity)];
+        parties.extend(proxy.as_ref().map(facts));
+        let verdict = authz::authorize_all(self.mesh, workload, &parties);
+        let (namespace, name) = (&workload.namespace, &workload.name);
+        steps.say(
+            ENDPOINT,
+            format_args!("{verdict} ({namespace}/{name} port {})", destination.port()),
+        );
+        self.says_open(index, workload, destination.port(), steps);
+        verdict.allowed
+    }
+
+    /// A workload that serves this port of a service, and where: one that is ready and in the mesh, if there is any.
+    pub(super) fn serving(
+        &self,
+        service: &Service,
+        port: u16,
+    ) -> Option<(&Arc<Workload>, SocketAddr)> {
+        let serving = self.mesh.workloads().filter_map(|workload| {
+            let mut of_services = workload.services.iter();
+            let (_, ports) = of_services.find(|(key, _)| *key == service.key)?;
+            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
+            let ip = workload.addresses.first().copied();
+            let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Some((workload, SocketAddr::new(ip, mapping.target_port)))
+        });
+        serving.min_by_key(|(it, _)| {
+            let unready = it.health != Health::Healthy;
+            (
+                unready,
+                it.tunnel_protocol != TunnelProtocol::Hbone,
+                it.uid.clone(),
+            )
+        })
+    }
+}
+
+/// Whether no proxy of the mesh is there to judge what arrives at this workload; said if it is so.
+pub(super) fn unjudged(workload: &Workload, steps: &mut Steps) -> bool {
+    let (namespace, name) = (&workload.namespace, &workload.name);
+    match workload.tunnel_protocol {
+        TunnelProtocol::Hbone => return false,
+        TunnelProtocol::None => steps.say(
+            ENDPOINT,
+            format_args!(
+                "there is none: {namespace}/{name} is not in the mesh, no policy is enforced"
+            ),
+        ),
+        TunnelProtocol::LegacyIstioMtls => steps.not_asked(
+            ENDPOINT,
+            format_args!("{namespace}/{name} has a sidecar, which decides"),
+        ),
+    }
+    true
+}
