@@ -4,7 +4,6 @@ pub mod dump;
 pub mod metrics;
 pub mod sync;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +99,7 @@ async fn connection(admin: Admin, asked: Asked, tcp: TcpStream) {
 
 impl Admin {
     async fn answer(&self, asked: Asked, request: Request<Incoming>) -> Answer {
-        let query = query(request.uri().query().unwrap_or_default());
+        let query = Query::parse(request.uri().query().unwrap_or_default());
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/healthz/ready") => self.ready(),
             (&Method::GET, "/metrics") => {
@@ -113,18 +112,15 @@ impl Admin {
             }
             (&Method::GET, "/debug/config_dump") => json(StatusCode::OK, &dump::config(self)),
             (&Method::GET, "/debug/connections") => json(StatusCode::OK, &dump::connections(self)),
-            (&Method::GET, "/debug/pprof/profile") => {
-                let query = request.uri().query().unwrap_or_default();
-                profile::cpu(&Query::parse(query)).await
-            }
+            (&Method::GET, "/debug/pprof/profile") => profile::cpu(&query).await,
             (&Method::GET, "/statuses") => {
-                let statuses = match query.get("after") {
+                let statuses = match query.value("after") {
                     Some(after) => dump::statuses_after(self, after),
                     None => dump::statuses(self),
                 };
                 json(StatusCode::OK, &statuses)
             }
-            (&Method::POST, "/sync") => self.sync(query.get("timeout")).await,
+            (&Method::POST, "/sync") => self.sync(query.value("timeout")).await,
             (_, "/sync") => text(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "text/plain",
@@ -149,8 +145,8 @@ impl Admin {
         )
     }
 
-    async fn sync(&self, timeout: Option<&String>) -> Answer {
-        let timeout = match timeout.map(|text| text.parse::<f64>()) {
+    async fn sync(&self, timeout: Option<&str>) -> Answer {
+        let timeout = match timeout.map(str::parse::<f64>) {
             None => sync::DEFAULT_TIMEOUT,
             Some(Ok(seconds)) if (0.0..=3600.0).contains(&seconds) => {
                 Duration::from_secs_f64(seconds)
@@ -173,13 +169,6 @@ impl Admin {
 
 const HELP: &str = "GET /healthz/ready /metrics /debug/config_dump /debug/connections /statuses?after=CURSOR \
     /debug/pprof/profile?seconds=30&hz=99, POST /sync?timeout=SECONDS\n";
-
-fn query(text: &str) -> HashMap<String, String> {
-    text.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}
 
 fn json(status: StatusCode, body: &impl Serialize) -> Answer {
     match serde_json::to_string_pretty(body) {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Once;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -21,6 +22,8 @@ const DEFAULT_SECONDS: u32 = 30;
 /// Samples for each second of processor time. The default does not beat in time with timers of 10 ms.
 const HZ: RangeInclusive<u32> = 1..=1000;
 const DEFAULT_HZ: u32 = 99;
+/// Samples that are asked for at most: each may take a kibibyte of [`SHARED_MEMORY`].
+const SAMPLES: u32 = 10_000;
 /// Memory that a container with a read-only root can write to.
 const SHARED_MEMORY: &str = "/dev/shm";
 /// The media type of a profile, which is packed by gzip.
@@ -39,29 +42,43 @@ pub fn route(router: Router) -> Router {
 }
 
 /// A profile of processor time over the next `seconds` (1 to 50, 30 unless told), with `hz` (1 to 1000, 99 unless told) samples
-/// for each second of it. 409 while another one is being taken, 400 for other numbers.
+/// for each second of it, 10,000 in all. 409 while another one is being taken, 400 for other numbers, 501 on other processors
+/// than x86-64: the unwinder begins at a wrong place there.
 pub async fn cpu(query: &Query) -> Answer {
-    let asked = number(query, "seconds", SECONDS, DEFAULT_SECONDS)
-        .and_then(|seconds| Ok((seconds, number(query, "hz", HZ, DEFAULT_HZ)?)));
-    let (seconds, hz) = match asked {
+    let (seconds, hz) = match asked(query) {
         Ok(asked) => asked,
         Err(error) => return text(StatusCode::BAD_REQUEST, error),
     };
+    if cfg!(not(target_arch = "x86_64")) {
+        let only = "processor time is profiled on x86-64 alone\n";
+        return text(StatusCode::NOT_IMPLEMENTED, only);
+    }
     let running = match start(hz) {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
-    let report = running.report().build_unresolved();
-    drop(running);
-    let report = match report {
-        Ok(report) => report,
-        Err(error) => return failed(&error),
-    };
-    // Names are looked up in the program's file: milliseconds, and not on the thread that serves.
-    match tokio::task::spawn_blocking(move || encode(&report, hz)).await {
-        Ok(profile) => given(profile),
+    // Stacks are compared and names looked up in the program's file: not on the thread that serves.
+    let taken = tokio::task::spawn_blocking(move || {
+        let report = running.report().build_unresolved();
+        drop(running);
+        report.map(|report| encode(&report, hz))
+    });
+    match taken.await {
+        Ok(Ok(profile)) => given(profile),
+        Ok(Err(error)) => failed(&error),
         Err(error) => failed(&error),
+    }
+}
+
+fn asked(query: &Query) -> Result<(u32, u32), String> {
+    let seconds = number(query, "seconds", SECONDS, DEFAULT_SECONDS)?;
+    let hz = number(query, "hz", HZ, DEFAULT_HZ)?;
+    match seconds * hz {
+        0..=SAMPLES => Ok((seconds, hz)),
+        samples => Err(format!(
+            "seconds times hz is {samples}: ask for {SAMPLES} samples at most\n"
+        )),
     }
 }
 
@@ -81,15 +98,18 @@ pub fn use_shared_memory() {
 }
 
 fn start(hz: u32) -> pprof::Result<ProfilerGuard<'static>> {
+    /// The first sample reads the program's unwinding tables, which takes memory: it must not come upon a thread that is just
+    /// taking some itself. So it is taken here, long before another one is due.
+    static FIRST: Once = Once::new();
     use_shared_memory();
-    let frequency = i32::try_from(hz).expect("within its range");
-    let running = ProfilerGuardBuilder::default()
-        .frequency(frequency)
-        .build()?;
-    // The first sample reads the program's unwinding tables, which takes memory: it must not come upon a thread that is just
-    // taking some itself.
-    let _ = raise(Signal::SIGPROF);
-    Ok(running)
+    let running = |hz| ProfilerGuardBuilder::default().frequency(hz).build();
+    FIRST.call_once(|| {
+        // Err: as the next one is about to say.
+        if let Ok(_running) = running(1) {
+            let _ = raise(Signal::SIGPROF);
+        }
+    });
+    running(i32::try_from(hz).expect("within its range"))
 }
 
 fn failed(error: &dyn fmt::Display) -> Answer {
