@@ -288,7 +288,8 @@ async fn what_cannot_be_read_is_said_with_the_flag_that_says_it() {
         json!([{"configMapRef": {"name": "mesh"}}]);
     fake.set("apps/daemonsets", hidden);
     let wrong = refused(&fake, &[]).await;
-    assert_eq!(wrong.matches("(envFrom); --").count(), 5, "{wrong}");
+    // All six: of the cluster's name the other variable would go first.
+    assert_eq!(wrong.matches("(envFrom); --").count(), 6, "{wrong}");
     fake.remove("apps/daemonsets", "ambit-system", "ztunnel");
     fake.remove("/configmaps", "shop", "istio-ca-root-cert");
     let wrong = refused(&fake, &[]).await;
