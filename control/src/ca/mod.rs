@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-pub(crate) use files::ROOTS;
 pub use material::Authority;
 
 /// The authority that signs now. Another one takes its place when its material changes.

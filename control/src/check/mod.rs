@@ -24,7 +24,8 @@ const SYSTEM: &str = "/api/v1/namespaces/ambit-system";
 /// Where the control plane's Deployment is.
 pub const CONTROL: &str = "/apis/apps/v1/namespaces/ambit-system/deployments/ambit-control";
 const NODES: &str = "/api/v1/nodes";
-const PROXIES: &str = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel";
+/// Where the DaemonSet of the node proxies is.
+pub const PROXIES: &str = "/apis/apps/v1/namespaces/ambit-system/daemonsets/ztunnel";
 const CLASS: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses/ambit-waypoint";
 
 /// The answers to the questions of [`questions`]: an object, or the status of a refusal.

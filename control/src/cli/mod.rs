@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod control;
+mod environment;
 pub mod explain;
 pub mod install;
 pub mod machine;

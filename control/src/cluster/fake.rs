@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,8 @@ struct World {
     uids: u64,
     /// Answers of `tokenreviews`: by token, the status.
     reviews: BTreeMap<String, Value>,
+    /// Seconds that no token outlives, if there is such a limit.
+    longest: Option<i64>,
 }
 
 struct Failing {
@@ -172,6 +175,11 @@ impl Fake {
     /// Nothing of this fails any more.
     pub(crate) fn heal(&self) {
         self.world().failures.clear();
+    }
+
+    /// Tokens are made no longer than this, whatever is asked for.
+    pub(crate) fn shorten_tokens(&self, seconds: i64) {
+        self.world().longest = Some(seconds);
     }
 
     pub(crate) fn review(&self, token: &str, status: Value) {
@@ -362,11 +370,7 @@ impl Server {
             Method::GET if asked.id.3.is_empty() => return self.list(&asked),
             Method::GET => return self.get(&asked),
             Method::POST if asked.id.1 == "tokenreviews" => return self.reviewed(&body),
-            // Whom it is for, which is enough to see that it was asked for.
-            Method::POST if asked.id.1 == "serviceaccounts" => {
-                let token = format!("token of {}", asked.id.3);
-                return answer(201, &json!({"status": {"token": token}}));
-            }
+            Method::POST if asked.id.1 == "serviceaccounts" => return self.granted(&asked, body),
             Method::POST => self.post(asked, body),
             Method::PUT => self.put(&asked, body),
             Method::PATCH => self.apply(&asked, body),
@@ -375,6 +379,35 @@ impl Server {
         };
         self.changed.send_modify(|count| *count += 1);
         answer
+    }
+
+    /// A token that says whom it is of and whom for.
+    fn granted(&self, asked: &Asked, mut request: Value) -> Answer {
+        let spec = &request["spec"];
+        let (audiences, seconds) = (&spec["audiences"], spec["expirationSeconds"].as_i64());
+        let kind = [&request["apiVersion"], &request["kind"]];
+        if kind != ["authentication.k8s.io/v1", "TokenRequest"] {
+            return refused(400, "BadRequest");
+        }
+        let named = |all: &Vec<Value>| !all.is_empty() && all.iter().all(Value::is_string);
+        let (Some(audiences), Some(seconds)) =
+            (audiences.as_array().filter(|it| named(it)), seconds)
+        else {
+            return refused(422, "Invalid");
+        };
+        // As the API server has it.
+        if !(600..=1 << 32).contains(&seconds) {
+            return refused(422, "Invalid");
+        }
+        let audiences = audiences.iter().filter_map(Value::as_str);
+        let audiences = audiences.collect::<Vec<_>>().join(",");
+        let longest = self.world().longest.unwrap_or(seconds);
+        let until = Timestamp::now() + SignedDuration::from_secs(seconds.min(longest));
+        request["status"] = json!({
+            "token": format!("token of {} for {audiences}", asked.id.3),
+            "expirationTimestamp": until.to_string(),
+        });
+        answer(201, &request)
     }
 
     fn list(&self, asked: &Asked) -> Answer {

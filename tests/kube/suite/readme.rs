@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ambit_lab::harness::{Ran, run};
+use ambit_lab::harness::{Ran, program, run};
 
 use crate::plane::ControlPlane;
 
@@ -26,16 +26,23 @@ pub(crate) fn blocks(language: &str) -> Vec<String> {
     let text = text.concat();
     let mut blocks: Vec<Vec<&str>> = Vec::new();
     let mut inside = None;
+    let mut margin = 0;
     for line in text.lines() {
-        match (line.strip_prefix("```"), inside) {
+        // Those of a list are indented.
+        let bare = line.trim_start();
+        match (bare.strip_prefix("```"), inside) {
             (Some(name), None) => {
                 inside = Some(name == language);
+                margin = line.len() - bare.len();
                 if name == language {
                     blocks.push(Vec::new());
                 }
             }
             (Some(_), Some(_)) => inside = None,
-            (None, Some(true)) => blocks.last_mut().expect("one has begun").push(line),
+            (None, Some(true)) => {
+                let line = line.get(margin..).unwrap_or_default();
+                blocks.last_mut().expect("one has begun").push(line);
+            }
             (None, _) => {}
         }
     }
@@ -52,17 +59,28 @@ fn commands(words: &str) -> String {
 
 /// Gives the commands of the block with these words, in order, until one fails, from a folder.
 pub(crate) fn follow(plane: &ControlPlane, words: &str, folder: &Path) -> Ran {
-    give(plane, &commands(words), folder)
+    follow_as(plane, &plane.kubeconfig(), words, folder)
+}
+
+/// The same as whom a kubeconfig is of.
+pub(crate) fn follow_as(
+    plane: &ControlPlane,
+    kubeconfig: &Path,
+    words: &str,
+    folder: &Path,
+) -> Ran {
+    give(plane, kubeconfig, &commands(words), folder)
 }
 
 /// Gives one command of a block, after those of the block with these words, which it needs.
 pub(crate) fn follow_line(plane: &ControlPlane, words: &str, line: &str, folder: &Path) -> Ran {
     let there = commands(line).lines().any(|it| it == line);
     assert!(there, "{line:?} is no line of a README.md");
-    give(plane, &format!("{}{line}\n", commands(words)), folder)
+    let commands = format!("{}{line}\n", commands(words));
+    give(plane, &plane.kubeconfig(), &commands, folder)
 }
 
-fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
+fn give(plane: &ControlPlane, kubeconfig: &Path, commands: &str, folder: &Path) -> Ran {
     let variable = |name: &str| {
         let found = std::env::var_os(name);
         PathBuf::from(
@@ -70,7 +88,8 @@ fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
         )
     };
     // kubectl is beside the control plane's program.
-    let programs = ["AMBIT_KUBE", "AMBIT_KUBE_HELM"].map(variable);
+    let [kube, helm] = ["AMBIT_KUBE", "AMBIT_KUBE_HELM"].map(variable);
+    let programs = [kube, helm, program("ambit")];
     let folders = programs.iter().filter_map(|program| program.parent());
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path = folders
@@ -82,7 +101,7 @@ fn give(plane: &ControlPlane, commands: &str, folder: &Path) -> Ran {
         .arg(commands.replace("REGISTRY", REGISTRY))
         .current_dir(folder)
         .env("PATH", std::env::join_paths(path).expect("paths"))
-        .env("KUBECONFIG", plane.kubeconfig())
+        .env("KUBECONFIG", kubeconfig)
         // What Helm keeps of its own.
         .env("HOME", plane.folder());
     run(shell, "")

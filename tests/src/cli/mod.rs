@@ -205,8 +205,8 @@ struct Up {
     #[arg(long = "network", value_name = "NODE=NAME")]
     networks: Vec<String>,
     /// A machine beside the nodes, with nothing of Kubernetes: the first at 172.30.0.201 and fd00:172:30::c9. It serves port 8080 and,
-    /// in place of ssh, port 22 (`echo`), and may join the mesh with `lab join`
-    #[arg(long = "machine", value_name = "NAME", conflicts_with_all = ["no_mesh", "kube"])]
+    /// in place of ssh, port 22 (`echo`), and may join the mesh with `lab join`. With --kube nothing runs on it but what `lab exec` starts
+    #[arg(long = "machine", value_name = "NAME", conflicts_with = "no_mesh")]
     machines: Vec<String>,
     /// What runs for images of this pattern, as `PATTERN=COMMAND`; `*` stands for anything. A COMMAND `FOLDER/` is where
     /// the image's root is on this machine.

@@ -56,21 +56,26 @@ pub(super) fn place(
     Ok(place)
 }
 
-/// On a machine, with its own view of files and names: beside the program that serves there.
+/// On a machine: beside the program that serves there, with its view of files and names, or in a network that nothing is in yet.
 fn on_machine(
     cluster: &Cluster,
     name: &str,
     env: BTreeMap<String, String>,
 ) -> Result<Place, Problems> {
-    let pid = cluster
-        .mesh()
-        .and_then(|mesh| mesh.pid(&format!("echo/{name}")));
-    let pid = pid.ok_or_else(|| vec![format!("no machine called {name:?} runs")])?;
+    let unknown = || vec![format!("no machine called {name:?} runs")];
+    let machine = cluster.machine(name).ok_or_else(unknown)?;
+    let target = match cluster.mesh() {
+        Some(mesh) => {
+            let pid = mesh.pid(&format!("echo/{name}"));
+            Target::Container(pid.ok_or_else(unknown)?)
+        }
+        None => Target::Network(machine.netns.path().to_owned()),
+    };
     let mut all: BTreeMap<String, String> = std::env::vars().collect();
     all.extend(env);
     cluster.settings.add_to_path(&mut all);
     Ok(Place {
-        target: Target::Container(pid),
+        target,
         env: all,
         cwd: PathBuf::from("/"),
     })

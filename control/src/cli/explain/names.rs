@@ -6,9 +6,10 @@ use std::str::FromStr;
 use ambit_core::trust_domain::TrustDomains;
 use anyhow::{Context, anyhow};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::EnvVar;
+use k8s_openapi::api::core::v1::Container;
 
 use crate::check::CONTROL;
+use crate::cli::environment;
 use crate::cluster::Cluster;
 
 /// The control plane's container in its Deployment.
@@ -31,32 +32,24 @@ pub(in crate::cli) async fn of_running(cluster: &Cluster) -> anyhow::Result<Trus
 
 /// The names that control is told by its environment.
 fn told(control: &Deployment) -> Result<TrustDomains, String> {
-    let pod = control
-        .spec
-        .as_ref()
-        .and_then(|it| it.template.spec.as_ref());
-    let mut containers = pod.into_iter().flat_map(|it| &it.containers);
-    let container = containers.find(|it| it.name == CONTAINER);
-    let variables = container.and_then(|it| it.env.as_deref());
-    let variables = variables.unwrap_or_default();
+    let template = control.spec.as_ref().map(|it| &it.template);
+    let container = template.and_then(|it| environment::container(it, CONTAINER));
+    let Some(container) = container else {
+        return Ok(TrustDomains::default());
+    };
     Ok(TrustDomains::new(
-        variable(variables, "TRUST_DOMAIN")?,
-        variable(variables, "AMBIT_TRUST_DOMAIN_ALIASES")?,
+        variable(container, "TRUST_DOMAIN")?,
+        variable(container, "AMBIT_TRUST_DOMAIN_ALIASES")?,
     ))
 }
 
-/// The value of a variable: of several with a name the last one holds, and an empty value is not written.
-fn variable<T>(all: &[EnvVar], name: &str) -> Result<T, String>
+fn variable<T>(container: &Container, name: &str) -> Result<T, String>
 where
     T: FromStr<Err: Display> + Default,
 {
-    let Some(found) = all.iter().rfind(|it| it.name == name) else {
+    let Some(value) = environment::variable(container, name)? else {
         return Ok(T::default());
     };
-    if found.value_from.is_some() {
-        return Err(format!("{name} is taken from elsewhere (valueFrom)"));
-    }
-    let value = found.value.as_deref().unwrap_or_default();
     value.parse().map_err(|error| format!("{name}: {error}"))
 }
 

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use ambit_core::addr::NamespacedName;
 use anyhow::Context;
 
-use crate::ca::ROOTS;
+use super::granted::Granted;
+use super::told::Told;
+use crate::cluster::bundles::{REVOKED, ROOTS};
 
 const TOKEN: &str = "token";
 const ENVIRONMENT: &str = "ztunnel.env";
@@ -22,26 +24,41 @@ pub(super) struct Machine {
     pub(super) address: String,
     /// Whether callers open tunnels to it.
     pub(super) is_in_the_mesh: bool,
+    /// Where its entry says that it is; empty where that says nothing.
+    pub(super) network: String,
     pub(super) control: String,
-    pub(super) trust_domain: String,
-    pub(super) cluster_id: String,
+    pub(super) known: Known,
     /// Where the files are on it.
     pub(super) folder: PathBuf,
-    pub(super) token: String,
-    pub(super) token_lifetime: u64,
+    /// How long the token was to be good.
+    pub(super) asked_seconds: u32,
+    pub(super) granted: Granted,
+}
+
+/// What a machine gets of the mesh, as every proxy does.
+pub(super) struct Known {
+    pub(super) told: Told,
     /// PEM.
     pub(super) roots: String,
+    /// Lists of revoked certificates, PEM. None where the mesh has none.
+    pub(super) revoked: Option<String>,
 }
 
 impl Machine {
     /// Writes the files into a folder, the token for its owner alone.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        for (name, content, mode) in [
-            (TOKEN, &self.token, 0o600),
-            (ROOTS, &self.roots, 0o644),
-            (ENVIRONMENT, &self.environment(), 0o644),
-        ] {
+        let revoked = self.known.revoked.as_deref();
+        let files = [
+            (TOKEN, Some(&*self.granted.token), 0o600),
+            (ROOTS.file, Some(&*self.known.roots), 0o644),
+            (REVOKED.file, revoked, 0o644),
+            (ENVIRONMENT, Some(&*self.environment()), 0o644),
+        ];
+        for (name, content, mode) in files {
+            let Some(content) = content else {
+                continue;
+            };
             let path = folder.join(name);
             write(&path, content, mode).with_context(|| path.display().to_string())?;
         }
@@ -60,34 +77,49 @@ impl Machine {
             ),
             ("XDS_ADDRESS", self.control.clone()),
             ("CA_ADDRESS", self.control.clone()),
-            ("XDS_ROOT_CA", file(ROOTS)),
-            ("CA_ROOT_CA", file(ROOTS)),
+            ("XDS_ROOT_CA", file(ROOTS.file)),
+            ("CA_ROOT_CA", file(ROOTS.file)),
+            // Also while there is none: lists may come later.
+            ("CRL_PATH", file(REVOKED.file)),
             ("AUTH_TOKEN", file(TOKEN)),
             ("AMBIT_STATE_DIR", "/var/lib/ambit".to_owned()),
-            ("CLUSTER_ID", self.cluster_id.clone()),
-            ("TRUST_DOMAIN", self.trust_domain.clone()),
         ];
         let mut text = String::new();
-        for (name, value) in variables {
+        for (name, value) in variables.iter().chain(&self.known.told) {
             let _ = writeln!(text, "{name}={value}");
         }
         if self.address.parse::<std::net::IpAddr>().is_ok() {
             let _ = writeln!(text, "INSTANCE_IP={}", self.address);
+        }
+        if !self.network.is_empty() {
+            let _ = writeln!(text, "NETWORK={}", self.network);
         }
         text
     }
 
     /// What is to be done with what was written to `folder`.
     pub(super) fn next_steps(&self, folder: &Path) -> String {
+        let revoked = match self.known.revoked {
+            Some(_) => format!("{}, ", REVOKED.file),
+            None => String::new(),
+        };
         let mut text = format!(
-            "{folder}: {TOKEN} (good for {seconds} seconds), {ROOTS}, {ENVIRONMENT}\n\
+            "{folder}: {TOKEN} (good until {until}), {roots}, {revoked}{ENVIRONMENT}\n\
              Put them into {place} of the machine at {address}, the token for root alone, and start ztunnel there\n\
              with that environment and CAP_NET_ADMIN (manifests/README.md has a unit of systemd).\n",
             folder = folder.display(),
-            seconds = self.token_lifetime,
+            until = self.granted.until,
+            roots = ROOTS.file,
             place = self.folder.display(),
             address = self.address,
         );
+        if let Some(seconds) = self.granted.is_shorter_than(self.asked_seconds) {
+            let _ = writeln!(
+                text,
+                "The API server makes tokens shorter than the {} seconds of --token-lifetime: this one is good for {seconds}.",
+                self.asked_seconds
+            );
+        }
         if !self.is_in_the_mesh {
             let _ = writeln!(
                 text,

@@ -1,19 +1,21 @@
 //! `ambit machine`: all that a machine without a kubelet needs to join the mesh, as files.
 
 mod files;
+mod granted;
 mod token;
+mod told;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::trust_domain::TrustDomain;
 use ambit_net::grpc::Address;
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
 
-use super::explain::{self, names};
-use crate::cluster::bundles::{Bundle, ROOTS};
+use super::explain;
+use crate::cluster::bundles::{Bundle, REVOKED, ROOTS};
 use crate::cluster::collection::path;
 use crate::cluster::{Cluster, escaped};
 use crate::index::Index;
@@ -23,7 +25,9 @@ use crate::source::{Event, Kind};
 use crate::translate::Mesh;
 use crate::translate::entry::workload::is_in_the_mesh;
 
-use files::Machine;
+use files::{Known, Machine};
+use granted::Granted;
+use told::{Said, cause, word};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,10 +36,14 @@ Examples:
       --signing-key ./issuer.pem --token-issuer https://issuer.example --root-cert ./published/root-cert.pem
 
 The WorkloadEntry comes first: it says where the machine is (spec.address), as whom it runs (spec.serviceAccount), and
-by its label networking.istio.io/tunnel=http that a proxy is there. What is written is a token, the roots of the mesh
-and the environment of ztunnel; put them into the machine's --folder. The token is good for --token-lifetime, once the
-machine has a certificate it needs none. The API server is kubectl's: it signs the token (create serviceaccounts/token).
-Without one, -f has the objects, and --signing-key signs what a control plane with --jwks believes.";
+by its label networking.istio.io/tunnel=http that a proxy is there. What is written is a token, the roots of the mesh, its
+lists of revoked certificates if it has any, and the environment of ztunnel; put them into the machine's --folder. The token is
+good for --token-lifetime or as long as the API server grants, once the machine has a certificate it needs none.
+
+The API server is kubectl's. You need the rights to create serviceaccounts/token of the account, and to get the WorkloadEntry,
+ConfigMaps istio-ca-root-cert and istio-ca-crl of its namespace and DaemonSet ambit-system/ztunnel, which says what the proxies
+of nodes are told: flags are for what you may not read. Without an API server, -f has the objects, and --signing-key signs what
+a control plane with --jwks believes; what flags do not say of the mesh then is as where nobody says it.";
 
 /// Flags of `ambit machine`.
 #[derive(Debug, Args)]
@@ -51,20 +59,23 @@ pub struct Flags {
     #[arg(long, short, value_name = "DIR")]
     pub output: PathBuf,
     /// Where they are on the machine
-    #[arg(long, value_name = "DIR", default_value = "/etc/ambit")]
+    #[arg(long, value_name = "DIR", default_value = "/etc/ambit", value_parser = folder)]
     pub folder: PathBuf,
-    /// Seconds for which the token is good
-    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = clap::value_parser!(u64).range(600..=604_800))]
-    pub token_lifetime: u64,
+    /// Seconds for which the token is to be good
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = clap::value_parser!(u32).range(600..=604_800))]
+    pub token_lifetime: u32,
     /// Audience of the token, as control's
     #[arg(long, value_name = "NAME", default_value = "istio-ca")]
     pub token_audience: String,
-    /// The mesh's trust domain [default: that of ambit-control, with files cluster.local]
-    #[arg(long, value_name = "NAME")]
-    pub trust_domain: Option<TrustDomain>,
-    /// Name of the cluster, as control's
-    #[arg(long, value_name = "NAME", default_value = "Kubernetes")]
-    pub cluster_id: String,
+    /// Roots of the mesh (PEM) [default: of ConfigMap istio-ca-root-cert; with -f root-cert.pem of control's --publish-dir]
+    #[arg(long, value_name = "FILE")]
+    pub root_cert: Option<PathBuf>,
+    /// Lists of revoked certificates (PEM), of an empty file none [default: of ConfigMap istio-ca-crl, with -f none]
+    #[arg(long, value_name = "FILE")]
+    pub crl: Option<PathBuf>,
+    /// What is said of the mesh; by default what the DaemonSet of the node proxies says.
+    #[command(flatten)]
+    pub said: Said,
     /// A file or folder of Kubernetes objects instead of the cluster's; may be given several times
     #[arg(short = 'f', long = "file", value_name = "PATH", requires_all = ["signing_key", "token_issuer", "root_cert"])]
     pub files: Vec<PathBuf>,
@@ -77,9 +88,6 @@ pub struct Flags {
     /// Issuer of tokens, exactly as control's
     #[arg(long, value_name = "URL", requires = "files")]
     pub token_issuer: Option<String>,
-    /// Roots of the mesh: root-cert.pem of control's --publish-dir
-    #[arg(long, value_name = "FILE", requires = "files")]
-    pub root_cert: Option<PathBuf>,
 }
 
 impl Flags {
@@ -101,32 +109,47 @@ impl Flags {
     }
 
     async fn of_cluster(&self, cluster: &Cluster) -> anyhow::Result<Machine> {
-        let (namespace, name) = (&*self.entry.namespace, &*self.entry.name);
-        let entry = entry(cluster, namespace, name).await?;
-        let account = entry.spec.account();
-        let accounts = path("", "v1", Some(namespace), "serviceaccounts");
-        let request = json!({
-            "apiVersion": "authentication.k8s.io/v1",
-            "kind": "TokenRequest",
-            "spec": {"audiences": [self.token_audience], "expirationSeconds": self.token_lifetime},
-        });
-        let place = format!("{accounts}/{}/token", escaped(account));
-        let granted: Result<Value, _> = cluster.create(&place, &request).await;
-        let granted =
-            granted.with_context(|| format!("a token of service account {namespace}/{account}"))?;
-        let token = granted["status"]["token"].as_str();
-        let token = token.context("the API server's answer has no token")?;
-        let Bundle { name, file, .. } = ROOTS;
-        let maps = path("", "v1", Some(namespace), "configmaps");
-        let published: Result<Value, _> = cluster.read(&format!("{maps}/{name}")).await;
-        let published = published.with_context(|| format!("ConfigMap {namespace}/{name}"))?;
-        let roots = published["data"][file].as_str();
-        let roots = roots.with_context(|| format!("ConfigMap {namespace}/{name} has no {file}"))?;
-        let trust_domain = match &self.trust_domain {
-            Some(own) => own.clone(),
-            None => names::of_running(cluster).await?.own().parse()?,
+        let namespace = &*self.entry.namespace;
+        let entry = entry(cluster, namespace, &self.entry.name).await?;
+        is_plain(&entry)?;
+        let roots = match &self.root_cert {
+            Some(file) => text(file).map(Some),
+            None => published(cluster, namespace, ROOTS, "--root-cert").await,
         };
-        Ok(self.machine(&entry, trust_domain, token, roots))
+        let roots = roots.and_then(|found| {
+            let Bundle { name, file, .. } = ROOTS;
+            found.with_context(|| {
+                format!("ConfigMap {namespace}/{name} has no {file}; --root-cert says the roots")
+            })
+        });
+        let revoked = match &self.crl {
+            Some(file) => text(file).map(Some),
+            None => published(cluster, namespace, REVOKED, "--crl").await,
+        };
+        let told = self.said.of_running(cluster).await;
+        match (roots, revoked, told) {
+            (Ok(roots), Ok(revoked), Ok(told)) => {
+                let known = Known {
+                    told,
+                    roots,
+                    revoked,
+                };
+                // The last of all: what is granted is for what is written.
+                let (seconds, audience) = (self.token_lifetime, &self.token_audience);
+                let account = entry.spec.account();
+                let token = granted::ask(cluster, (namespace, account), audience, seconds).await?;
+                Ok(self.machine(&entry, known, token))
+            }
+            (roots, revoked, told) => {
+                let wrong = [
+                    roots.err(),
+                    revoked.err(),
+                    told.err().map(anyhow::Error::msg),
+                ];
+                let wrong = wrong.into_iter().flatten().map(|it| format!("{it:#}"));
+                bail!("{}", wrong.collect::<Vec<_>>().join("\n"))
+            }
+        }
     }
 
     fn of_files(&self) -> anyhow::Result<Machine> {
@@ -141,48 +164,95 @@ impl Flags {
             let unread: String = problems.iter().map(|it| format!("\n  {it}")).collect();
             bail!("WorkloadEntry {} is not in these files{unread}", self.entry);
         };
+        is_plain(entry)?;
         // Said by clap when one is missing.
         let (Some(key), Some(issuer), Some(roots)) =
             (&self.signing_key, &self.token_issuer, &self.root_cert)
         else {
             bail!("-f needs --signing-key, --token-issuer and --root-cert");
         };
-        let text = |path: &PathBuf| {
-            std::fs::read_to_string(path).with_context(|| path.display().to_string())
-        };
         let claims = token::Claims {
             issuer,
             audience: &self.token_audience,
             namespace: &self.entry.namespace,
             account: entry.spec.account(),
-            seconds: self.token_lifetime,
+            seconds: self.token_lifetime.into(),
         };
         let token = token::sign(&claims, &text(key)?, self.key_id.as_deref());
         let token = token.map_err(|why| anyhow!("{}: {why}", key.display()))?;
-        let trust_domain = self.trust_domain.clone().unwrap_or_default();
-        Ok(self.machine(entry, trust_domain, &token, &text(roots)?))
+        let known = Known {
+            told: self.said.alone(),
+            roots: text(roots)?,
+            revoked: self.crl.as_deref().map(text).transpose()?,
+        };
+        let granted = Granted {
+            token,
+            until: Timestamp::now() + SignedDuration::from_secs(self.token_lifetime.into()),
+        };
+        Ok(self.machine(entry, known, granted))
     }
 
-    fn machine(
-        &self,
-        entry: &WorkloadEntry,
-        trust_domain: TrustDomain,
-        token: &str,
-        roots: &str,
-    ) -> Machine {
+    fn machine(&self, entry: &WorkloadEntry, known: Known, granted: Granted) -> Machine {
         Machine {
             entry: self.entry.clone(),
             account: entry.spec.account().to_owned(),
             address: entry.spec.address.clone().unwrap_or_default(),
+            network: entry.spec.network.clone().unwrap_or_default(),
             is_in_the_mesh: is_in_the_mesh(entry),
             control: self.control.to_string(),
-            trust_domain: trust_domain.to_string(),
-            cluster_id: self.cluster_id.clone(),
+            known,
             folder: self.folder.clone(),
-            token: token.to_owned(),
-            token_lifetime: self.token_lifetime,
-            roots: roots.to_owned(),
+            asked_seconds: self.token_lifetime,
+            granted,
         }
+    }
+}
+
+/// Whether what the entry says stands in one line of the environment, and writes no other.
+fn is_plain(entry: &WorkloadEntry) -> anyhow::Result<()> {
+    let network = entry.spec.network.as_deref();
+    let network = network.filter(|it| !it.is_empty());
+    let fields = [
+        ("serviceAccount", Some(entry.spec.account())),
+        ("network", network),
+    ];
+    for (field, value) in fields {
+        let Some(Err(why)) = value.map(word) else {
+            continue;
+        };
+        bail!("the WorkloadEntry's spec.{field} is {value:?}: {why}");
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// A folder of the machine, as a file of an environment takes it.
+fn folder(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => word(text).map(PathBuf::from),
+        false => Err("it has to begin with /".to_owned()),
+    }
+}
+
+/// What control has published in a namespace; None where it has not.
+async fn published(
+    cluster: &Cluster,
+    namespace: &str,
+    bundle: Bundle,
+    flag: &str,
+) -> anyhow::Result<Option<String>> {
+    let Bundle { name, file, .. } = bundle;
+    let maps = path("", "v1", Some(namespace), "configmaps");
+    match cluster.read::<Value>(&format!("{maps}/{name}")).await {
+        Ok(map) => Ok(map["data"][file].as_str().map(str::to_owned)),
+        Err(failure) if failure.status() == Some(404) => Ok(None),
+        Err(failure) => bail!(
+            "ConfigMap {namespace}/{name}: {}; {flag} says what is in it",
+            cause(&failure)
+        ),
     }
 }
 
