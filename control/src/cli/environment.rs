@@ -26,5 +26,10 @@ pub(super) fn variable<'a>(
     if found.value_from.is_some() {
         return Err(format!("{name} is taken from elsewhere (valueFrom)"));
     }
-    Ok(Some(found.value.as_deref().unwrap_or_default()))
+    let value = found.value.as_deref().unwrap_or_default();
+    // The kubelet puts other variables in, and makes one dollar of two.
+    if value.contains('$') {
+        return Err(format!("{name} is taken from elsewhere ({value:?})"));
+    }
+    Ok(Some(value))
 }

@@ -242,6 +242,10 @@ fn a_machine_joins_as_the_readme_says_and_ends_with_its_entry() {
     });
     // Neither its certificate nor its token is good for anything without the entry.
     drop(proxy);
+    eventually("the first proxy is gone", PATIENCE, || {
+        let asked = machine.get("http://127.0.0.1:15021/healthz/ready");
+        asked.stderr.contains("refused").then_some(())
+    });
     let _proxy = machine.proxy();
     eventually("control turns it away", PATIENCE, || {
         let log = fs::read_to_string(machine.log("ztunnel")).expect("a log");

@@ -56,11 +56,13 @@ impl Machine {
             (ENVIRONMENT, Some(&*self.environment()), 0o644),
         ];
         for (name, content, mode) in files {
-            let Some(content) = content else {
-                continue;
-            };
             let path = folder.join(name);
-            write(&path, content, mode).with_context(|| path.display().to_string())?;
+            let done = match content {
+                Some(content) => write(&path, content, mode),
+                // One of an earlier time is not the machine's any more.
+                None => remove(&path),
+            };
+            done.with_context(|| path.display().to_string())?;
         }
         Ok(())
     }
@@ -128,6 +130,13 @@ impl Machine {
             );
         }
         text
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

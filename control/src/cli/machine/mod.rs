@@ -29,6 +29,9 @@ use files::{Known, Machine};
 use granted::Granted;
 use told::{Said, cause, word};
 
+/// The namespace of the proxies of nodes.
+const SYSTEM: &str = "ambit-system";
+
 const EXAMPLES: &str = "\
 Examples:
   ambit machine shop/vm-1 --control https://mesh.example:15012 --output vm-1
@@ -41,8 +44,8 @@ lists of revoked certificates if it has any, and the environment of ztunnel; put
 good for --token-lifetime or as long as the API server grants, once the machine has a certificate it needs none.
 
 The API server is kubectl's. You need the rights to create serviceaccounts/token of the account, and to get the WorkloadEntry,
-ConfigMaps istio-ca-root-cert and istio-ca-crl of its namespace and DaemonSet ambit-system/ztunnel, which says what the proxies
-of nodes are told: flags are for what you may not read. Without an API server, -f has the objects, and --signing-key signs what
+ConfigMap istio-ca-root-cert of its namespace, ConfigMap ambit-system/istio-ca-crl and DaemonSet ambit-system/ztunnel, which
+say what the proxies of nodes are told: flags are for what you may not read. Without an API server, -f has the objects, and --signing-key signs what
 a control plane with --jwks believes; what flags do not say of the mesh then is as where nobody says it.";
 
 /// Flags of `ambit machine`.
@@ -70,7 +73,7 @@ pub struct Flags {
     /// Roots of the mesh (PEM) [default: of ConfigMap istio-ca-root-cert; with -f root-cert.pem of control's --publish-dir]
     #[arg(long, value_name = "FILE")]
     pub root_cert: Option<PathBuf>,
-    /// Lists of revoked certificates (PEM), of an empty file none [default: of ConfigMap istio-ca-crl, with -f none]
+    /// Lists of revoked certificates (PEM), of an empty file none [default: of ConfigMap ambit-system/istio-ca-crl, with -f none]
     #[arg(long, value_name = "FILE")]
     pub crl: Option<PathBuf>,
     /// What is said of the mesh; by default what the DaemonSet of the node proxies says.
@@ -124,7 +127,8 @@ impl Flags {
         });
         let revoked = match &self.crl {
             Some(file) => text(file).map(Some),
-            None => published(cluster, namespace, REVOKED, "--crl").await,
+            // Those of the proxies of nodes: other namespaces may have older ones, or none.
+            None => published(cluster, SYSTEM, REVOKED, "--crl").await,
         };
         let told = self.said.of_running(cluster).await;
         match (roots, revoked, told) {

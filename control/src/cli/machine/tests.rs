@@ -138,6 +138,9 @@ async fn files_of_a_folder() {
         "{said}"
     );
     assert_eq!(read("ca-crl.pem"), "LISTS");
+    of_files.crl = None;
+    of_files.run().await.expect("written");
+    assert!(!out.join("ca-crl.pem").exists(), "and has none any more");
     of_files.entry = "shop/vm-2".parse().expect("a name");
     let none = of_files.run().await.expect_err("no entry").to_string();
     assert_eq!(none, "WorkloadEntry shop/vm-2 is not in these files");
@@ -156,8 +159,8 @@ fn proxies(env: &Value) -> Value {
     })
 }
 
-fn map(name: &str, file: &str, content: &str) -> Value {
-    json!({"metadata": {"name": name, "namespace": "shop"}, "data": {file: content}})
+fn map(namespace: &str, name: &str, file: &str, content: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": namespace}, "data": {file: content}})
 }
 
 /// A cluster with the entry, the roots and a mesh that was told nothing.
@@ -166,7 +169,7 @@ async fn cluster() -> Fake {
     fake.set("networking.istio.io/workloadentries", document());
     fake.set(
         "/configmaps",
-        map("istio-ca-root-cert", "root-cert.pem", "ROOTS"),
+        map("shop", "istio-ca-root-cert", "root-cert.pem", "ROOTS"),
     );
     fake.set("apps/daemonsets", proxies(&json!([])));
     fake
@@ -201,7 +204,10 @@ async fn files_of_a_cluster() {
     let mut document = document();
     document["spec"]["network"] = json!("west");
     fake.set("networking.istio.io/workloadentries", document.clone());
-    fake.set("/configmaps", map("istio-ca-crl", "ca-crl.pem", "LISTS"));
+    for (namespace, lists) in [("shop", "OTHER"), (SYSTEM, "LISTS")] {
+        let map = map(namespace, "istio-ca-crl", "ca-crl.pem", lists);
+        fake.set("/configmaps", map);
+    }
     fake.set(
         "apps/daemonsets",
         proxies(&json!([
@@ -250,7 +256,7 @@ async fn what_cannot_be_read_is_said_with_the_flag_that_says_it() {
             "; --root-cert says what is in it",
         ),
         (
-            "ConfigMap shop/istio-ca-crl: ",
+            "ConfigMap ambit-system/istio-ca-crl: ",
             "; --crl says what is in it",
         ),
         (
@@ -270,11 +276,16 @@ async fn what_cannot_be_read_is_said_with_the_flag_that_says_it() {
     let elsewhere = json!([
         {"name": "TRUST_DOMAIN", "valueFrom": {"configMapKeyRef": {"name": "mesh", "key": "name"}}},
         {"name": "AMBIT_OUTBOUND_TRAFFIC_POLICY", "value": "SOME"},
+        {"name": "CLUSTER_ID", "value": "$(REGION)-1"},
     ]);
     fake.set("apps/daemonsets", proxies(&elsewhere));
     let wrong = refused(&fake, &[]).await;
     let lines: Vec<&str> = wrong.lines().collect();
-    assert_eq!(lines.len(), 2, "{wrong}");
+    assert_eq!(lines.len(), 3, "{wrong}");
+    assert!(
+        lines[2].ends_with("(\"$(REGION)-1\"); --cluster-id says it"),
+        "{wrong}"
+    );
     assert!(
         lines[0].ends_with("(valueFrom); --trust-domain says it"),
         "{wrong}"
