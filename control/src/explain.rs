@@ -24,12 +24,14 @@ use ambit_http::route::{RequestHead, forward_without_route, select};
 use http::{HeaderMap, Method};
 
 use self::callers::Caller;
+use self::outcome::Outcome;
 use self::ways::Way;
 use crate::index::Index;
 
 mod alone;
 mod callers;
 mod endpoint;
+mod outcome;
 mod ways;
 
 /// Who speaks in an explanation.
@@ -60,7 +62,7 @@ pub enum Decision {
     Passes,
     /// A proxy answers it.
     Refused,
-    /// It passes the proxies that could be asked, and not all of them could.
+    /// Where it passes the proxies that could be asked, not all of them could.
     Undecided,
     /// It is refused on the way through one of the Service's waypoints, and not through another.
     Depends,
@@ -119,14 +121,11 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
     let from = &question.from;
     let identity = Identity::new(trust_domain, from.namespace.clone(), from.name.clone())
         .map_err(|error| format!("--from: {error}"))?;
-    let callers = callers::callers(&mesh, &service.key, &identity);
+    let callers = callers::callers(index, &mesh, &service.key, &identity);
     let several = callers.len() > 1;
     let mut steps = Steps::default();
     let mut passed = Vec::new();
     for caller in &callers {
-        if several {
-            caller.introduce(&mut steps);
-        }
         let walk = Walk {
             question,
             mesh: &mesh,
@@ -134,21 +133,11 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
             identity: &identity,
             source: caller.pod(),
         };
+        walk.introduce(caller, several, &mut steps);
         passed.push(walk.passes(caller, index, &mut steps)?);
     }
-    let mut every = passed.iter().flatten();
-    let all = every.clone().all(|passes| *passes);
-    let none = !every.any(|passes| *passes);
-    let drawn = |of: &Vec<bool>| of.contains(&true) && of.contains(&false);
-    let decision = match (all, steps.missing) {
-        _ if none => Decision::Refused,
-        (false, _) if passed.iter().any(drawn) => Decision::Depends,
-        (false, _) => Decision::DependsOnCaller,
-        (true, false) => Decision::Passes,
-        (true, true) => Decision::Undecided,
-    };
     Ok(Explanation {
-        decision,
+        decision: outcome::decision(&passed),
         steps: steps.said,
     })
 }
@@ -172,7 +161,7 @@ fn mesh(index: &Index) -> Mesh {
 #[derive(Default)]
 struct Steps {
     said: Vec<Step>,
-    /// Somebody was not asked.
+    /// Somebody was not asked, since the last outcome.
     missing: bool,
 }
 
@@ -202,20 +191,21 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Whether the request passes, on each way that a connection of this caller may take.
+    /// What comes of the request on each way that a connection of this caller may take.
     fn passes(
         &self,
         caller: &Caller<'_>,
         index: &Index,
         steps: &mut Steps,
-    ) -> Result<Vec<bool>, String> {
+    ) -> Result<Vec<Outcome>, String> {
         if let Some(passes) = self.past_the_mesh(caller, index, steps) {
-            return Ok(vec![passes]);
+            return Ok(vec![steps.outcome(passes)]);
         }
         let ways = ways::ways(self.service);
         let mut ways = ways.iter();
         ways.try_fold(Vec::new(), |mut passed, way| {
-            passed.push(self.go(way, index, steps)?);
+            let passes = self.go(way, index, steps)?;
+            passed.push(steps.outcome(passes));
             Ok(passed)
         })
     }

@@ -11,6 +11,7 @@ use crate::translate::labels::{
     DATAPLANE_MODE, REDIRECTION, USE_WAYPOINT, USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE,
     USE_WAYPOINT_NAMESPACE,
 };
+use crate::translate::status::CONTROLLER;
 
 mod unheard;
 
@@ -38,6 +39,8 @@ pub struct Finding {
     pub what: String,
     /// Why it is not, and what to do.
     pub failure: Option<Failure>,
+    /// Why it was not looked at, or not everywhere, which is no failure.
+    pub skipped: Option<String>,
 }
 
 /// Something that is not as it should be.
@@ -50,10 +53,12 @@ pub struct Failure {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.failure {
-            None => write!(f, "ok      {}", self.what),
-            Some(Failure { reason, fix }) => {
-                write!(f, "failed  {}: {reason}\n        fix: {fix}", self.what)
+        let what = &self.what;
+        match (&self.failure, &self.skipped) {
+            (None, None) => write!(f, "ok      {what}"),
+            (None, Some(why)) => write!(f, "skipped {what}: {why}"),
+            (Some(Failure { reason, fix }), _) => {
+                write!(f, "failed  {what}: {reason}\n        fix: {fix}")
             }
         }
     }
@@ -126,7 +131,7 @@ pub fn findings(answers: &Answers, namespace: Option<&str>) -> Vec<Finding> {
                 (&status["numberReady"], &status["desiredNumberScheduled"])
             },
         ));
-        found.push(check.there("waypoints have their class", CLASS, install));
+        found.push(check.class(install));
     }
     found.push(check.labels());
     found.extend(check.gateways());
@@ -144,6 +149,7 @@ fn finding(what: impl Into<String>, failure: Option<(String, String)>) -> Findin
     Finding {
         what: what.into(),
         failure: failure.map(|(reason, fix)| Failure { reason, fix }),
+        skipped: None,
     }
 }
 
@@ -152,7 +158,7 @@ impl<'a> Check<'a> {
         match self.answers.get(path) {
             Some(Ok(value)) => Ok(value),
             Some(Err(401 | 403)) => Err((
-                format!("the API server does not let you see {path}"),
+                hidden(path),
                 "kubectl auth can-i --list says what you may; ask for the rest".to_owned(),
             )),
             Some(Err(404)) => Err(("it is not there".to_owned(), String::new())),
@@ -173,6 +179,24 @@ impl<'a> Check<'a> {
                 true => (reason, fix.to_owned()),
                 false => (reason, own),
             });
+        finding(what, failure)
+    }
+
+    /// Whether Gateways of the class of waypoints are Ambit's. Without a GatewayClass they are, as with `--no-gateway-classes`.
+    fn class(&self, install: &str) -> Finding {
+        let what = "waypoints have their class";
+        let failure = match self.answer(CLASS) {
+            Ok(class) => {
+                let controller = class["spec"]["controllerName"].as_str();
+                let other = controller.filter(|name| *name != CONTROLLER);
+                other.map(|name| {
+                    let fix = format!("kubectl delete gatewayclass ambit-waypoint, then {install}");
+                    (format!("its controller is {name}"), fix)
+                })
+            }
+            Err((_, fix)) if fix.is_empty() => None,
+            Err(failure) => Some(failure),
+        };
         finding(what, failure)
     }
 
@@ -313,6 +337,10 @@ impl<'a> Check<'a> {
         let fix = || format!("kubectl -n {namespace} describe gateway {waypoint}");
         finding(what, failure.map(|reason| (reason, fix())))
     }
+}
+
+fn hidden(path: &str) -> String {
+    format!("the API server does not let you see {path}")
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

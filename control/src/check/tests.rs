@@ -28,7 +28,7 @@ fn well() -> Answers {
             PROXIES,
             json!({"status": {"desiredNumberScheduled": 3, "numberReady": 3}}),
         ),
-        (CLASS, json!({})),
+        (CLASS, json!({"spec": {"controllerName": CONTROLLER}})),
         (unheard::NAMESPACES, json!({"items": []})),
         (unheard::PODS, json!({"items": []})),
         (
@@ -71,7 +71,7 @@ fn every_failure_names_its_fix() {
         questions.sort();
         questions
     });
-    let rows: [(&str, Result<Value, u16>, &str); 21] = [
+    let rows: [(&str, Result<Value, u16>, &str); 26] = [
         ("/nothing", Err(404), ""),
         (
             "/version",
@@ -123,10 +123,13 @@ fn every_failure_names_its_fix() {
             "every node has its proxy: it is not there / \
              kubectl -n ambit-system describe daemonset/ztunnel says what is missing",
         ),
+        // As `--no-gateway-classes` has it.
+        (CLASS, Err(404), ""),
         (
             CLASS,
-            Err(404),
-            "waypoints have their class: it is not there / ambit install | kubectl apply -f -",
+            Ok(json!({"spec": {"controllerName": "example.com/x"}})),
+            "waypoints have their class: its controller is example.com/x / \
+             kubectl delete gatewayclass ambit-waypoint, then ambit install | kubectl apply -f -",
         ),
         (
             unheard::NAMESPACES,
@@ -144,11 +147,14 @@ fn every_failure_names_its_fix() {
             "labels istio.io/dataplane-mode are ambient or none: pod shop/a has \"\"; any other value has no effect / \
              kubectl label --overwrite namespace NAME istio.io/dataplane-mode=ambient, or the same for a pod",
         ),
+        (unheard::NAMESPACES, Err(403), ""),
+        (unheard::PODS, Err(403), ""),
+        (unheard::GATEWAYS, Err(401), ""),
+        (unheard::CLASSES, Err(403), ""),
         (
             unheard::GATEWAYS,
-            Err(403),
-            "every Gateway has a controller: the API server does not let you see /apis/gateway.networking.k8s.io/v1/gateways / \
-             kubectl auth can-i --list says what you may; ask for the rest",
+            Err(500),
+            "every Gateway has a controller: the API server answers 500 / look at the API server",
         ),
         (
             unheard::CLASSES,
@@ -230,4 +236,33 @@ fn before_an_installation_only_the_cluster_is_looked_at() {
                     fix: ambit install | kubectl apply -f -";
     assert_eq!(last, expected);
     assert_eq!(found[0].to_string(), "ok      Kubernetes is 1.30 or newer");
+}
+
+#[test]
+fn what_may_not_be_seen_of_all_the_cluster_is_skipped() {
+    let mut answers = well();
+    answers.insert(unheard::PODS.to_owned(), Err(403));
+    answers.insert(unheard::CLASSES.to_owned(), Err(401));
+    let odd =
+        json!({"items": [{"metadata": {"name": "shop", "labels": {DATAPLANE_MODE: "ambinet"}}}]});
+    let said = |answers: &Answers| {
+        let found = findings(answers, None);
+        let [.., labels, gateways] = &found[..] else {
+            panic!("{found:?}")
+        };
+        [labels.to_string(), gateways.to_string()]
+    };
+    let pods = format!(
+        "skipped labels istio.io/dataplane-mode are ambient or none: the API server does not let you see {}",
+        unheard::PODS
+    );
+    let classes = format!(
+        "skipped every Gateway has a controller: the API server does not let you see {}",
+        unheard::CLASSES
+    );
+    assert_eq!(said(&answers), [pods, classes]);
+    // What is seen counts.
+    answers.insert(unheard::NAMESPACES.to_owned(), Ok(odd));
+    let [labels, _] = said(&answers);
+    assert!(labels.starts_with("failed  "), "{labels}");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Check, Finding, GATEWAY_API, finding, items, name};
+use super::{Check, Finding, GATEWAY_API, finding, hidden, items, name};
 use crate::translate::labels::DATAPLANE_MODE;
 use crate::translate::{network, waypoint};
 
@@ -12,7 +12,7 @@ pub(super) const PODS: &str = "/api/v1/pods?labelSelector=istio.io/dataplane-mod
 pub(super) const GATEWAYS: &str = "/apis/gateway.networking.k8s.io/v1/gateways";
 pub(super) const CLASSES: &str = "/apis/gateway.networking.k8s.io/v1/gatewayclasses";
 
-/// What is asked for this.
+/// What is asked for this. Who may not see all of a cluster need not.
 pub(super) const QUESTIONS: [&str; 4] = [NAMESPACES, PODS, GATEWAYS, CLASSES];
 
 impl Check<'_> {
@@ -20,7 +20,12 @@ impl Check<'_> {
     pub(super) fn labels(&self) -> Finding {
         let what = format!("labels {DATAPLANE_MODE} are ambient or none");
         let mut odd = Vec::new();
+        let mut skipped = None;
         for (path, kind) in [(NAMESPACES, "namespace"), (PODS, "pod")] {
+            if self.is_hidden(path) {
+                skipped = skipped.or_else(|| Some(hidden(path)));
+                continue;
+            }
             match self.answer(path) {
                 Ok(found) => odd.extend(items(found).map(|object| {
                     let value = &object["metadata"]["labels"][DATAPLANE_MODE];
@@ -33,7 +38,14 @@ impl Check<'_> {
             let fix = format!("kubectl label --overwrite namespace NAME {DATAPLANE_MODE}=ambient, or the same for a pod");
             (format!("{}; any other value has no effect", odd.join(", ")), fix)
         });
-        finding(what, failure)
+        Finding {
+            skipped,
+            ..finding(what, failure)
+        }
+    }
+
+    fn is_hidden(&self, path: &str) -> bool {
+        matches!(self.answers.get(path), Some(Err(401 | 403)))
     }
 
     /// Whether somebody takes every Gateway. Nothing is found where there are none to look at.
@@ -41,6 +53,16 @@ impl Check<'_> {
         // That it is not there is found already.
         self.answer(GATEWAY_API).ok()?;
         let what = "every Gateway has a controller";
+        if let Some(path) = [GATEWAYS, CLASSES]
+            .into_iter()
+            .find(|it| self.is_hidden(it))
+        {
+            let skipped = Some(hidden(path));
+            return Some(Finding {
+                skipped,
+                ..finding(what, None)
+            });
+        }
         let (gateways, classes) = match (self.answer(GATEWAYS), self.answer(CLASSES)) {
             (Ok(gateways), Ok(classes)) => (gateways, classes),
             (Err(failure), _) | (_, Err(failure)) => return Some(finding(what, Some(failure))),

@@ -73,6 +73,7 @@ impl Walk<'_> {
             ENDPOINT,
             format_args!("{verdict} ({namespace}/{name} port {port}, in plain text)"),
         );
+        self.says_others(self.service, self.question.port, steps);
         verdict.allowed
     }
 

@@ -1,4 +1,4 @@
-//! Who may be meant by the caller of a question: pods of its account, in the mesh or not.
+//! Who may be meant by the caller of a question: pods and machines of its account, in the mesh or not.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use ambit_core::model::{NetworkMode, TunnelProtocol, Workload};
 
 use super::{Question, Steps, Walk};
 use crate::index::Index;
-use crate::translate::labels::REDIRECTION;
+use crate::translate::labels::{REDIRECTION, TUNNEL};
 
-/// One pod for all that call as it does.
+/// One pod, or machine, for all that call as it does.
 #[derive(Debug)]
 pub(super) enum Caller<'a> {
     /// No pod of the account is there.
@@ -25,19 +25,23 @@ pub(super) enum Caller<'a> {
     Sidecar(&'a Arc<Workload>),
 }
 
-/// The pods of an account, one of each sort. Those that serve what is called are not meant: they share its account, and what
+/// Who runs as an account, one of each sort. Those that serve what is called are not meant, unless no other has the account: what
 /// they call is another service.
 pub(super) fn callers<'a>(
+    index: &Index,
     mesh: &'a Mesh,
     called: &NamespacedName,
     identity: &Identity,
 ) -> Vec<Caller<'a>> {
-    let mut pods: Vec<_> = mesh
+    let mut all: Vec<_> = mesh
         .workloads()
-        .filter(|it| it.identity == *identity && !it.services.iter().any(|(key, _)| key == called))
+        .filter(|it| it.identity == *identity && calls(index, it))
         .collect();
-    pods.sort_by(|a, b| a.uid.cmp(&b.uid));
-    let first = |how| pods.iter().find(|pod| pod.tunnel_protocol == how).copied();
+    all.sort_by(|a, b| a.uid.cmp(&b.uid));
+    if all.iter().any(|it| !serves(it, called)) {
+        all.retain(|it| !serves(it, called));
+    }
+    let first = |how| all.iter().find(|it| it.tunnel_protocol == how).copied();
     let found = [
         first(TunnelProtocol::Hbone).map(Caller::InTheMesh),
         first(TunnelProtocol::None).map(Caller::Outside),
@@ -50,12 +54,32 @@ pub(super) fn callers<'a>(
     }
 }
 
+/// Whether a workload is more than an address that is called: a pod, or a machine whose entry names its account or has a proxy.
+/// Other endpoints have an account because every workload has one.
+fn calls(index: &Index, workload: &Workload) -> bool {
+    if workload.uid.contains("//Pod/") {
+        return true;
+    }
+    if !is_machine(workload) || workload.is_host() {
+        return false;
+    }
+    let (namespace, name) = (&workload.namespace, &workload.name);
+    let entry = index.objects().workload_entries.find(namespace, name);
+    workload.tunnel_protocol == TunnelProtocol::Hbone
+        || entry.is_some_and(|it| it.spec.service_account.is_some())
+}
+
+fn is_machine(workload: &Workload) -> bool {
+    workload.uid.contains("/WorkloadEntry/")
+}
+
+fn serves(workload: &Workload, called: &NamespacedName) -> bool {
+    workload.services.iter().any(|(key, _)| key == called)
+}
+
 /// Why a caller is not asked of whom there is no pod.
 pub(super) fn none(question: &Question) -> String {
-    format!(
-        "no pod runs as {}, or none but those of Service {}",
-        question.from, question.to
-    )
+    format!("no pod runs as {}", question.from)
 }
 
 impl Caller<'_> {
@@ -72,16 +96,23 @@ impl Caller<'_> {
             format!("caller {}/{}", it.namespace, it.name)
         })
     }
-
-    /// Says whom the next steps are about, where the others say it not.
-    pub(super) fn introduce(&self, steps: &mut Steps) {
-        if matches!(self, Self::InTheMesh(_)) {
-            steps.say(&self.at(), "is in the mesh");
-        }
-    }
 }
 
 impl Walk<'_> {
+    /// Says whom the next steps are about, where the others say it not: one of `several`, or one that serves what it calls.
+    pub(super) fn introduce(&self, caller: &Caller<'_>, several: bool, steps: &mut Steps) {
+        let pod = caller.pod();
+        if pod.is_some_and(|it| serves(it, &self.service.key)) {
+            let Question { from, to, .. } = self.question;
+            steps.say(
+                &caller.at(),
+                format_args!("serves {to} itself: no other pod runs as {from}"),
+            );
+        } else if several && matches!(caller, Caller::InTheMesh(_)) {
+            steps.say(&caller.at(), "is in the mesh");
+        }
+    }
+
     /// Whether the request passes that no node proxy and no waypoint of the caller's sees; `None` when one does.
     pub(super) fn past_the_mesh(
         &self,
@@ -98,6 +129,11 @@ impl Walk<'_> {
             }
             Caller::Outside(pod) => {
                 let why = match pod.network_mode {
+                    _ if is_machine(pod) => {
+                        format!(
+                            "its WorkloadEntry has neither label {TUNNEL}=http nor annotation {REDIRECTION}=enabled"
+                        )
+                    }
                     NetworkMode::HostNetwork => "it is on its node's network".to_owned(),
                     NetworkMode::Standard => format!("no annotation {REDIRECTION}=enabled"),
                 };

@@ -29,6 +29,43 @@ fn pod(namespace: &str, name: &str, ip: &str, more: &str, spec: &str) -> String 
 const CAPTURED: &str = ", annotations: {ambient.istio.io/redirection: enabled}";
 const SIDECAR: &str = ", labels: {security.istio.io/tlsMode: istio}";
 
+/// Addresses that are called, which have an account as all workloads have.
+const ENDPOINTS: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: out}
+spec: {clusterIPs: [10.96.0.2], ports: [{port: 443}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: api-1, namespace: out, labels: {kubernetes.io/service-name: api}}
+addressType: IPv4
+ports: [{port: 6443}]
+endpoints: [{addresses: [192.0.2.1]}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: ext, namespace: out}
+spec: {hosts: [ext.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 192.0.2.2}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: named, namespace: out}
+spec: {hosts: [named.example], resolution: DNS, ports: [{number: 80, name: http}]}
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: address, namespace: out}
+spec: {address: 192.0.2.3}
+";
+
+fn machine(namespace: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: vm, namespace: {namespace}}}\n\
+         spec: {{address: 192.0.2.7, {spec}}}\n"
+    )
+}
+
 /// The Service, its pod, which is in the mesh, and more.
 fn served(more: &str) -> String {
     let labels = format!("{CAPTURED}, labels: {{app: web}}");
@@ -53,6 +90,7 @@ fn a_caller_outside_the_mesh_calls_in_plain_text() {
     let out = pod("out", "c-1", "10.0.0.2", "", "");
     let host = pod("out", "c-1", "10.0.0.2", CAPTURED, ", hostNetwork: true");
     let sidecar = pod("out", "c-1", "10.0.0.2", SIDECAR, "");
+    let other_sidecar = pod("out", "c-2", "10.0.0.4", SIDECAR, "");
     let inside = pod("out", "c-0", "10.0.0.3", CAPTURED, "");
     let plain = "caller out/c-1               is not in the mesh and calls in plain text";
     let allow = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n\
@@ -108,6 +146,47 @@ fn a_caller_outside_the_mesh_calls_in_plain_text() {
             Decision::Undecided,
             &["not asked: its sidecar decides"],
         ),
+        (
+            "of one account, one is refused and one is not asked",
+            format!("{out}{other_sidecar}{STRICT}"),
+            Decision::Undecided,
+            &[plain, "not asked: its sidecar decides", "Undecided"],
+        ),
+        (
+            "of one account, one is refused, one passes and one is not asked",
+            format!("{out}{inside}{other_sidecar}{STRICT}"),
+            Decision::DependsOnCaller,
+            &["not asked: its sidecar decides"],
+        ),
+        (
+            "endpoints without pods beside it",
+            format!("{inside}{ENDPOINTS}{STRICT}"),
+            Decision::Passes,
+            &["node proxy of the caller     in a tunnel to shop/web-1"],
+        ),
+        (
+            "endpoints without pods alone",
+            format!("{ENDPOINTS}{STRICT}"),
+            Decision::Undecided,
+            &["not asked: no pod runs as out/default"],
+        ),
+        (
+            "a machine that names its account",
+            format!("{}{STRICT}", machine("out", "serviceAccount: default")),
+            Decision::Refused,
+            &[
+                "caller out/vm                is not in the mesh and calls in plain text: its WorkloadEntry has neither",
+            ],
+        ),
+        (
+            "a machine in the mesh",
+            format!(
+                "{}{STRICT}",
+                machine("out", "labels: {networking.istio.io/tunnel: http}")
+            ),
+            Decision::Passes,
+            &["node proxy of the caller     in a tunnel to shop/web-1"],
+        ),
     ] {
         let answer = ask(&served(&more), "out/default");
         assert_eq!(answer.decision, decision, "{case}: {answer}");
@@ -122,11 +201,19 @@ fn a_caller_outside_the_mesh_calls_in_plain_text() {
 
 /// The pod that serves has the same account, and is the first by name.
 #[test]
-fn the_pod_that_serves_is_not_the_one_that_calls() {
-    let alone = ask(&served(STRICT), "shop/default");
-    assert_eq!(alone.decision, Decision::Undecided, "{alone}");
-    let none = "not asked: no pod runs as shop/default, or none but those of Service shop/web";
-    assert!(alone.to_string().contains(none), "{alone}");
+fn the_pod_that_serves_calls_when_no_other_does() {
+    let peer = pod(
+        "shop",
+        "web-0",
+        "10.0.0.4",
+        &format!("{CAPTURED}, labels: {{app: web}}"),
+        "",
+    );
+    let alone = ask(&served(&format!("{peer}{STRICT}")), "shop/default");
+    assert_eq!(alone.decision, Decision::Passes, "{alone}");
+    let serves =
+        "caller shop/web-0            serves shop/web itself: no other pod runs as shop/default";
+    assert!(alone.to_string().starts_with(serves), "{alone}");
 
     let client = pod("shop", "zoo", "10.0.0.2", "", "");
     let answer = ask(&served(&format!("{client}{STRICT}")), "shop/default");
@@ -160,5 +247,25 @@ fn nobody_judges_what_arrives_at_a_pod_outside_the_mesh() {
             assert_eq!(answer.decision, decision, "{answer}");
             assert!(answer.to_string().contains(says), "{answer}");
         }
+    }
+}
+
+#[test]
+fn endpoints_that_nobody_judges_are_named_beside_the_one_that_is_asked() {
+    let client = pod("out", "c-1", "10.0.0.2", CAPTURED, "");
+    let other = |name, ip| pod("shop", name, ip, ", labels: {app: web}", "");
+    let (one, two) = (other("web-2", "10.0.0.3"), other("web-3", "10.0.0.4"));
+    for (more, says) in [
+        (client.clone(), None),
+        (format!("{client}{one}"), Some("shop/web-2\n")),
+        (
+            format!("{client}{one}{two}"),
+            Some("shop/web-2 and 1 more\n"),
+        ),
+    ] {
+        let answer = ask(&served(&more), "out/default").to_string();
+        let said = answer.split_once("other endpoints are not captured: ");
+        let said = said.and_then(|(_, rest)| rest.split_inclusive('\n').next());
+        assert_eq!(said, says, "{answer}");
     }
 }

@@ -55,7 +55,30 @@ impl Walk<'_> {
             format_args!("{verdict} ({namespace}/{name} port {})", destination.port()),
         );
         self.says_open(index, workload, destination.port(), steps);
+        self.says_others(backend, port, steps);
         verdict.allowed
+    }
+
+    /// Says which endpoints no proxy judges, where the one that speaks for all is captured.
+    pub(super) fn says_others(&self, service: &Service, port: u16, steps: &mut Steps) {
+        let ready = self.all_serving(service, port).map(|(it, _)| it);
+        let ready = ready.filter(|it| it.health == Health::Healthy);
+        let mut others: Vec<_> = ready
+            .filter(|it| it.tunnel_protocol != TunnelProtocol::Hbone)
+            .collect();
+        others.sort_by(|a, b| a.uid.cmp(&b.uid));
+        let Some((first, more)) = others.split_first() else {
+            return;
+        };
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let (namespace, name) = (&first.namespace, &first.name);
+        steps.say(
+            ENDPOINT,
+            format_args!("other endpoints are not captured: {namespace}/{name}{more}"),
+        );
     }
 
     /// A workload that serves this port of a service, and where: one that is ready and in the mesh, if there is any.
@@ -64,21 +87,28 @@ impl Walk<'_> {
         service: &Service,
         port: u16,
     ) -> Option<(&Arc<Workload>, SocketAddr)> {
-        let serving = self.mesh.workloads().filter_map(|workload| {
-            let mut of_services = workload.services.iter();
-            let (_, ports) = of_services.find(|(key, _)| *key == service.key)?;
-            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
-            let ip = workload.addresses.first().copied();
-            let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-            Some((workload, SocketAddr::new(ip, mapping.target_port)))
-        });
-        serving.min_by_key(|(it, _)| {
+        self.all_serving(service, port).min_by_key(|(it, _)| {
             let unready = it.health != Health::Healthy;
             (
                 unready,
                 it.tunnel_protocol != TunnelProtocol::Hbone,
                 it.uid.clone(),
             )
+        })
+    }
+
+    fn all_serving(
+        &self,
+        service: &Service,
+        port: u16,
+    ) -> impl Iterator<Item = (&Arc<Workload>, SocketAddr)> {
+        self.mesh.workloads().filter_map(move |workload| {
+            let mut of_services = workload.services.iter();
+            let (_, ports) = of_services.find(|(key, _)| *key == service.key)?;
+            let mapping = ports.iter().find(|mapping| mapping.service_port == port)?;
+            let ip = workload.addresses.first().copied();
+            let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+            Some((workload, SocketAddr::new(ip, mapping.target_port)))
         })
     }
 }

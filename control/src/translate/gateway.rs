@@ -39,7 +39,7 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
     let mut outcome = Outcome::default();
     let between = network::is_gateway(gateway);
     if !waypoint::is_waypoint(gateway) && !between {
-        outcome.notices.push(unserved(gateway, view));
+        outcome.notices.extend(unserved(gateway, view));
         return outcome;
     }
     let of = &gateway.metadata;
@@ -116,18 +116,23 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
     outcome
 }
 
-/// Why nothing comes of a Gateway of another class here. Its status is for who takes it.
-fn unserved(gateway: &Gateway, view: &View<'_>) -> String {
+/// Why nothing comes of a Gateway of another class, unless that has a GatewayClass: then it is for whoever that names.
+fn unserved(gateway: &Gateway, view: &View<'_>) -> Option<String> {
     let class = &gateway.spec.gateway_class_name;
-    let why = match view.find::<GatewayClass>("", class) {
-        None => "there is no GatewayClass of this name".to_owned(),
-        Some(found) => format!("its GatewayClass names {}", found.spec.controller_name),
-    };
+    if view.find::<GatewayClass>("", class).is_some() {
+        return None;
+    }
+    let known = known_classes();
+    Some(format!(
+        "spec.gatewayClassName {class:?}: there is no GatewayClass of this name; no controller takes the Gateway ({known})"
+    ))
+}
+
+/// The classes of Gateways that there are controllers for here, in words.
+#[must_use]
+pub fn known_classes() -> String {
     let (waypoints, between) = (waypoint::CLASSES[0], network::CLASSES[0]);
-    format!(
-        "spec.gatewayClassName {class:?}: {why}; no controller here takes the Gateway (a waypoint is of class {waypoints}, \
-         a gateway between networks of class {between})"
-    )
+    format!("a waypoint is of class {waypoints}, a gateway between networks of class {between}")
 }
 
 /// The network that a Gateway leads into.

@@ -120,7 +120,10 @@ pub fn parse(manifests: &[Manifest]) -> (Vec<Document>, Vec<DocumentError>) {
                     continue;
                 }
             };
-            place.line = place.blamed(text);
+            // Of an item of a list nobody says a line.
+            if value["kind"] != "List" {
+                place.line = place.blamed(text);
+            }
             place.collect(value, &mut documents, &mut errors);
         }
     }
@@ -319,5 +322,13 @@ mod tests {
         );
         assert!(bad.is_empty(), "{bad:?}");
         assert_eq!(good.len(), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_list_is_not_where_its_items_are() {
+        let (good, bad) = one("apiVersion: v1\nkind: List\nmetadata:\n  name: [a]\n\
+             items: [{apiVersion: v1, kind: Pod, metadata: {name: a}}]\n");
+        assert!(bad.is_empty(), "{bad:?}");
+        assert_eq!(good[0].place(), "a.yaml:1");
     }
 }

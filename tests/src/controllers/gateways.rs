@@ -47,6 +47,8 @@ pub(super) fn reconcile(store: &mut Store) {
         let Ok(patches) = patches_of(store, &gateway) else {
             continue;
         };
+        let scaled = patches.apply("deployment", json!({}));
+        let scaled = !scaled["spec"]["replicas"].is_null();
         if let Some(made) = patched(made, &patches) {
             ensure(&mut store.service_accounts, made.account, |_, _| {});
             ensure(&mut store.services, made.service, |new, old| {
@@ -56,14 +58,13 @@ pub(super) fn reconcile(store: &mut Store) {
                     new.cluster_ips.clone_from(&old.cluster_ips);
                     new.ip_families.clone_from(&old.ip_families);
                     new.ip_family_policy.clone_from(&old.ip_family_policy);
-                    new.type_.clone_from(&old.type_);
-                    new.ports.clone_from(&old.ports);
+                    new.type_ = new.type_.take().or_else(|| old.type_.clone());
                 }
                 new.status.clone_from(&old.status);
             });
             ensure(&mut store.deployments, made.deployment, |new, old| {
-                // Scaled by hand.
-                if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
+                // Scaled by hand, unless the parameters say how many there are.
+                if let (false, Some(new), Some(old)) = (scaled, &mut new.spec, &old.spec) {
                     new.replicas = old.replicas;
                 }
                 new.status.clone_from(&old.status);

@@ -341,6 +341,31 @@ fn parameters_of_a_waypoint_change_and_roll_what_runs_it() {
     let second = template(&store);
     assert_eq!(second["spec"]["terminationGracePeriodSeconds"], 5);
     assert_eq!(store.replica_sets.iter().count(), sets + 1, "it rolls");
+    let replicas = |store: &Store| {
+        let found = store.deployments.get(&key).cloned().expect("what runs it");
+        found.spec.and_then(|spec| spec.replicas)
+    };
+    store.deployments.update(&key, |it| {
+        it.spec.get_or_insert_default().replicas = Some(3);
+    });
+    apply(
+        &mut store,
+        &options(
+            "spec: {template: {spec: {terminationGracePeriodSeconds: 5}}, minReadySeconds: 1}",
+        ),
+    );
+    assert_eq!(replicas(&store), Some(3), "scaled by hand");
+    apply(
+        &mut store,
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: options}\ndata:\n  \
+         deployment: 'spec: {template: {spec: {terminationGracePeriodSeconds: 5}}, replicas: 2}'\n  \
+         service: 'spec: {type: LoadBalancer, ports: [{name: more, port: 9, targetPort: 9}]}'\n",
+    );
+    assert_eq!(replicas(&store), Some(2), "as the parameters say");
+    let service = store.services.get(&key).cloned().expect("its Service");
+    let spec = service.spec.expect("a spec");
+    assert_eq!(spec.type_.as_deref(), Some("LoadBalancer"));
+    assert!(spec.ports.iter().flatten().any(|port| port.port == 9));
     apply(&mut store, &options("- no object"));
     assert_eq!(
         template(&store),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use ambit_control::translate::gateway::known_classes;
 use ambit_control::translate::labels::{DATAPLANE_MODE, unknown_mode};
+use ambit_control::translate::{network, waypoint};
 
 use super::serve::Caller;
 use super::wait;
-use crate::api::{Applied, Document, Key, Manifest, parse};
+use crate::api::{Applied, Document, Key, Kind, Manifest, parse};
 use crate::cluster::Cluster;
 use crate::protocol::Reply;
 
@@ -57,23 +59,30 @@ pub(super) async fn apply(
     let placed = |problems: Vec<String>| placed(problems, &documents);
     let first = wait::in_force(cluster, deadline, &mine).await;
     let _ = first.map_err(placed)?;
-    wait::until(cluster, deadline, missing).await?;
+    let ready = wait::until(cluster, deadline, missing).await;
+    ready.map_err(placed)?;
     let last = wait::in_force(cluster, deadline, &mine).await;
     let warnings = last.map(placed).map_err(placed)?;
-    for warning in warnings.into_iter().chain(notices(&documents)) {
+    let class = Kind::of("GatewayClass").expect("a kind of the lab");
+    let notices: Vec<String> = cluster.write(|store| {
+        let is_there = |name: &str| store.find(class, &Key::new("", name)).is_some();
+        notices(&documents, is_there).collect()
+    });
+    for warning in warnings.into_iter().chain(notices) {
         let _ = caller.line(format!("warning: {warning}")).await;
     }
     Ok(Reply::Done(0))
 }
 
-/// Lines about documents, with the place at which each stands in the user's files.
+/// Lines about documents, with the place at which each stands in the user's files. Of an object that is given twice the last is
+/// in force.
 fn placed(lines: Vec<String>, documents: &[Document]) -> Vec<String> {
     let lines = lines.into_iter().map(|line| {
         let about = |document: &&Document| {
             let rest = line.strip_prefix(&document.to_string());
             rest.is_some_and(|rest| rest.starts_with(": "))
         };
-        match documents.iter().find(about) {
+        match documents.iter().rev().find(about) {
             Some(document) => format!("{}: {line}", document.place()),
             None => line,
         }
@@ -81,12 +90,25 @@ fn placed(lines: Vec<String>, documents: &[Document]) -> Vec<String> {
     lines.collect()
 }
 
-/// What has no effect in a lab, or none that the control plane would say.
-fn notices(documents: &[Document]) -> impl Iterator<Item = String> {
-    documents.iter().filter_map(|document| {
+/// What has no effect in a lab, or none that the control plane would say. Whether a GatewayClass is there, `has_class` tells: of a
+/// Gateway without one the control plane speaks itself.
+fn notices(
+    documents: &[Document],
+    mut has_class: impl FnMut(&str) -> bool,
+) -> impl Iterator<Item = String> {
+    documents.iter().filter_map(move |document| {
         let why = match document.kind.kind {
             "NetworkPolicy" => {
                 "the lab enforces no NetworkPolicy; on a cluster its CNI plugin does".to_owned()
+            }
+            "Gateway" => {
+                let class = document.value.pointer("/spec/gatewayClassName")?.as_str()?;
+                let is_known = waypoint::CLASSES.contains(&class) || network::CLASSES.contains(&class);
+                if is_known || !has_class(class) {
+                    return None;
+                }
+                let known = known_classes();
+                format!("spec.gatewayClassName {class:?}: the lab runs no controller of it, nothing comes of the Gateway ({known})")
             }
             _ => {
                 let labels = document.value.pointer("/spec/template/metadata/labels")?;
@@ -131,7 +153,7 @@ mod tests {
              apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: e, namespace: shop}\n\
              spec: {template: {metadata: {labels: {istio.io/dataplane-mode: none}}}}\n",
         );
-        let said: Vec<String> = notices(&documents).collect();
+        let said: Vec<String> = notices(&documents, |_| false).collect();
         assert_eq!(
             said,
             [
@@ -153,5 +175,30 @@ mod tests {
                 "still wrong: Deployment shop/d: x"
             ]
         );
+    }
+
+    #[test]
+    fn a_gateway_of_others_is_said_where_their_class_is_there() {
+        let of = |class: &str| {
+            let gateway = documents(&format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: g, namespace: shop}}\n\
+                 spec: {{gatewayClassName: {class}}}\n"
+            ));
+            notices(&gateway, |name| name != "missing").collect::<Vec<_>>()
+        };
+        let said = of("nginx");
+        let expected = "a.yaml:1: Gateway shop/g: spec.gatewayClassName \"nginx\": the lab runs no controller of it";
+        assert!(said[0].starts_with(expected), "{said:?}");
+        for quiet in ["missing", "ambit-waypoint", "istio-east-west"] {
+            assert_eq!(of(quiet), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn of_an_object_that_is_given_twice_the_last_is_named() {
+        let namespace = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+        let documents = documents(&format!("{namespace}---\n{namespace}"));
+        let lines = vec!["Namespace shop: x".to_owned()];
+        assert_eq!(placed(lines, &documents), ["a.yaml:5: Namespace shop: x"]);
     }
 }
