@@ -64,6 +64,7 @@ impl Walk<'_> {
             Ok(plan) => plan,
             Err(refusal) => {
                 steps.say(ENDPOINT, refusal);
+                self.says_others(self.service, self.question.port, steps);
                 return false;
             }
         };

@@ -66,7 +66,10 @@ fn calls(index: &Index, workload: &Workload) -> bool {
     let (namespace, name) = (&workload.namespace, &workload.name);
     let entry = index.objects().workload_entries.find(namespace, name);
     workload.tunnel_protocol == TunnelProtocol::Hbone
-        || entry.is_some_and(|it| it.spec.service_account.is_some())
+        || entry.is_some_and(|it| {
+            let account = it.spec.service_account.as_deref();
+            account.is_some_and(|it| !it.is_empty())
+        })
 }
 
 fn is_machine(workload: &Workload) -> bool {

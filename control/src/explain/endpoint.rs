@@ -64,7 +64,7 @@ impl Walk<'_> {
         let ready = self.all_serving(service, port).map(|(it, _)| it);
         let ready = ready.filter(|it| it.health == Health::Healthy);
         let mut others: Vec<_> = ready
-            .filter(|it| it.tunnel_protocol != TunnelProtocol::Hbone)
+            .filter(|it| it.tunnel_protocol == TunnelProtocol::None)
             .collect();
         others.sort_by(|a, b| a.uid.cmp(&b.uid));
         let Some((first, more)) = others.split_first() else {

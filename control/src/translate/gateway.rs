@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use serde_json::{Value, json};
 
 use super::labels::{GATEWAY_NAME, NETWORK, WAYPOINT_BYPASS, label};
-use super::status::{fails, holds};
+use super::status::{CONTROLLER, fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
 use super::{canary, network, tls, traffic, workload};
@@ -119,12 +119,14 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
 /// Why nothing comes of a Gateway of another class, unless that has a GatewayClass: then it is for whoever that names.
 fn unserved(gateway: &Gateway, view: &View<'_>) -> Option<String> {
     let class = &gateway.spec.gateway_class_name;
-    if view.find::<GatewayClass>("", class).is_some() {
-        return None;
-    }
+    let why = match view.find::<GatewayClass>("", class) {
+        Some(it) if it.spec.controller_name != CONTROLLER => return None,
+        Some(_) => "Ambit goes by the names of classes, and this is none of them",
+        None => "there is no GatewayClass of this name",
+    };
     let known = known_classes();
     Some(format!(
-        "spec.gatewayClassName {class:?}: there is no GatewayClass of this name; no controller takes the Gateway ({known})"
+        "spec.gatewayClassName {class:?}: {why}; no controller takes the Gateway ({known})"
     ))
 }
 

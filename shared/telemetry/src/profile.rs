@@ -22,7 +22,7 @@ const DEFAULT_SECONDS: u32 = 30;
 /// Samples for each second of processor time. The default does not beat in time with timers of 10 ms.
 const HZ: RangeInclusive<u32> = 1..=1000;
 const DEFAULT_HZ: u32 = 99;
-/// Samples that are asked for at most: each may take a kibibyte of [`SHARED_MEMORY`].
+/// Samples of one busy core that are asked for at most: each may take a kibibyte of [`SHARED_MEMORY`].
 const SAMPLES: u32 = 10_000;
 /// Memory that a container with a read-only root can write to.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -42,7 +42,7 @@ pub fn route(router: Router) -> Router {
 }
 
 /// A profile of processor time over the next `seconds` (1 to 50, 30 unless told), with `hz` (1 to 1000, 99 unless told) samples
-/// for each second of it, 10,000 in all. 409 while another one is being taken, 400 for other numbers, 501 on other processors
+/// for each second of it, the product 10,000 at most. 409 while another one is being taken, 400 for other numbers, 501 on other processors
 /// than x86-64: the unwinder begins at a wrong place there.
 pub async fn cpu(query: &Query) -> Answer {
     let (seconds, hz) = match asked(query) {

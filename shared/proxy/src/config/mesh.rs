@@ -55,8 +55,8 @@ impl Mesh {
             // The chart's name for it wins, as it does in istio/ztunnel.
             cluster_id: metadata
                 .get("CLUSTER_ID")
+                .map(|named| named.trim().to_owned())
                 .filter(|named| !named.is_empty())
-                .cloned()
                 .unwrap_or(cluster_id),
             network: reader.value("NETWORK", "network of the node", String::new()),
             trust_domain: reader.value(
