@@ -15,6 +15,7 @@ mod report;
 mod rows;
 mod scene;
 mod summary;
+mod workers;
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -21,7 +21,8 @@ impl Processes {
         Self { program }
     }
 
-    fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
+    /// Their folders in /proc.
+    pub(crate) fn folders(&self) -> anyhow::Result<Vec<PathBuf>> {
         let wanted =
             fs::metadata(&self.program).with_context(|| format!("{}", self.program.display()))?;
         let mut found = Vec::new();

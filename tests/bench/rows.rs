@@ -231,6 +231,7 @@ pub(crate) enum Quantity {
     PushMemory,
     PushLongest,
     PushLongestOutside,
+    PushStretch,
 }
 
 impl Quantity {
@@ -255,6 +256,9 @@ impl Quantity {
             Self::PushMemory => "memory of a service or endpoint, one proxy (B)",
             Self::PushLongest => "longest request while they come and go, 1,000/s (ms)",
             Self::PushLongestOutside => "the same outside the mesh (ms)",
+            Self::PushStretch => {
+                "longest stretch of a worker without a look at its connections (ms)"
+            }
         }
     }
 

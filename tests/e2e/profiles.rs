@@ -1,7 +1,5 @@
 //! Profiles for pprof: what they show, and that nobody feels that one is taken.
 
-use std::thread;
-
 use ambit_lab::harness::Lab;
 
 use crate::fixtures::{AMBIENT, client, echo, namespace, service};
@@ -28,12 +26,8 @@ fn profile(lab: &Lab, node: &str, path: &str) -> String {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn profiles_show_who_works_and_cost_no_request() {
-    let lab = scene(&[
-        "--ztunnel-env",
-        "_RJEM_MALLOC_CONF=prof:true,lg_prof_sample:14",
-    ]);
-    let lab = &lab;
-    thread::scope(|scope| {
+    let lab = &scene(&[]);
+    std::thread::scope(|scope| {
         let words = [
             "http",
             "http://echo-2/?size=20000",
@@ -55,14 +49,20 @@ fn profiles_show_who_works_and_cost_no_request() {
         assert_eq!(load["errors"]["total"], 0, "{load}");
         assert!(load["requests"].as_u64() > Some(100), "{load}");
     });
-    let heap = profile(lab, "node-2", "heap");
+}
+
+#[test]
+fn who_holds_memory_is_shown_if_the_process_was_started_for_it() {
+    let sampled = "_RJEM_MALLOC_CONF=prof:true,lg_prof_sample:14";
+    let lab = scene(&["--ztunnel-env", sampled]);
+    let heap = profile(&lab, "node-2", "heap");
     for wanted in ["inuse_space", "ambit_ztunnel"] {
         assert!(heap.contains(wanted), "{wanted} in {heap}");
     }
 }
 
 #[test]
-fn memory_is_sampled_only_if_the_process_was_started_for_it() {
+fn memory_is_not_sampled_otherwise() {
     let lab = scene(&[]);
     let url = format!("{ADMIN}/heap");
     let refused = lab.load("node/node-1", &["get", "-i", &url]).success();

@@ -15,9 +15,6 @@ use super::lease::{Held, holds};
 use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, FIELD_MANAGER, Failure};
 use crate::engine::State;
-use crate::index::Index;
-use crate::parameters::{self, Patches};
-use crate::source::gateway::Gateway;
 use crate::source::parse::Wire;
 use crate::translate::gateway::patches;
 use crate::waypoints::{Settings, objects};
@@ -143,7 +140,10 @@ impl Writer {
             let Some(objects) = objects(gateway, index.mesh(), &self.settings) else {
                 continue;
             };
-            match patches_of(namespace, gateway, &index) {
+            let maps = &index.objects().config_maps;
+            let map = |name: &str| maps.find(namespace, name).map(|it| &**it);
+            // Why they cannot be read is in the Gateway's status.
+            match patches(namespace, gateway, map) {
                 Ok(patches) => wanted.extend(applied(&objects, &patches)),
                 Err(_) => drop(held.insert((namespace.to_string(), name.to_string()))),
             }
@@ -197,17 +197,6 @@ impl Writer {
                         .to_owned(),
                 after: None,
             }),
-        }
-    }
-}
-
-/// Why they cannot be read is in the Gateway's status.
-fn patches_of(namespace: &str, gateway: &Gateway, index: &Index) -> Result<Patches, String> {
-    match parameters::named(gateway)? {
-        None => Ok(Patches::default()),
-        Some(name) => {
-            let map = index.objects().config_maps.find(namespace, name);
-            patches(namespace, name, map.map(|map| &**map))
         }
     }
 }

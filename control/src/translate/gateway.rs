@@ -93,7 +93,8 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
     } else {
         Ok("the Gateway is a waypoint".to_owned())
     };
-    let accepted = match (parameters(namespace, gateway, view), role) {
+    let map = |name: &str| view.find::<ConfigMap>(namespace, name).map(|it| &**it);
+    let accepted = match (patches(namespace, gateway, map), role) {
         (Ok(_), Ok(role)) => holds(of, "Accepted", "Accepted", &role),
         (Err(why), _) => {
             let condition = fails(of, "Accepted", "InvalidParameters", &why);
@@ -156,22 +157,20 @@ fn leads_into(
     }
 }
 
-/// What the Gateway's parameters change of what runs it.
-fn parameters(namespace: &str, gateway: &Gateway, view: &View<'_>) -> Result<Patches, String> {
+/// What the parameters of a Gateway of this namespace change of what runs it, of ConfigMaps by name.
+///
+/// # Errors
+/// It names something else than a ConfigMap, or one that is not there, or what is in that is wrong.
+pub fn patches<'a>(
+    namespace: &str,
+    gateway: &Gateway,
+    find: impl FnOnce(&str) -> Option<&'a ConfigMap>,
+) -> Result<Patches, String> {
     let Some(name) = parameters::named(gateway)? else {
         return Ok(Patches::default());
     };
-    let map = view.find::<ConfigMap>(namespace, name);
-    patches(namespace, name, map.map(|map| &**map))
-}
-
-/// The patches in a ConfigMap that a Gateway names.
-///
-/// # Errors
-/// It is not there, or what is in it is wrong.
-pub fn patches(namespace: &str, name: &str, map: Option<&ConfigMap>) -> Result<Patches, String> {
     let place = format!("ConfigMap {namespace}/{name}");
-    let map = map.ok_or_else(|| format!("{place} does not exist"))?;
+    let map = find(name).ok_or_else(|| format!("{place} does not exist"))?;
     let read = map.data.as_ref().map(Patches::read).transpose();
     read.map(Option::unwrap_or_default)
         .map_err(|why| format!("{place}: {why}"))

@@ -21,7 +21,7 @@ pub fn route(router: Router) -> Router {
         let mut control = control.clone().lock_owned().await;
         match tokio::task::spawn_blocking(move || dump(&mut control)).await {
             Ok(answer) => answer,
-            Err(error) => failed(&error),
+            Err(error) => profile::failed(&error),
         }
     })
 }
@@ -30,11 +30,6 @@ fn dump(control: &mut JemallocProfCtl) -> Answer {
     profile::use_shared_memory();
     match control.dump_pprof() {
         Ok(dumped) => profile::given(dumped),
-        Err(error) => failed(&error),
+        Err(error) => profile::failed(&error),
     }
-}
-
-fn failed(error: &dyn std::fmt::Display) -> Answer {
-    let error = format!("memory could not be shown: {error}\n");
-    text(StatusCode::INTERNAL_SERVER_ERROR, error)
 }

@@ -26,6 +26,7 @@ const DEFAULT_HZ: u32 = 99;
 const SAMPLES: u32 = 10_000;
 /// Memory that a container with a read-only root can write to.
 const SHARED_MEMORY: &str = "/dev/shm";
+const TAKEN: &str = "a profile is being taken; ask again when it is done\n";
 /// The media type of a profile, which is packed by gzip.
 const PPROF: &str = "application/octet-stream";
 
@@ -55,6 +56,7 @@ pub async fn cpu(query: &Query) -> Answer {
     }
     let running = match start(hz) {
         Ok(running) => running,
+        Err(pprof::Error::Running) => return text(StatusCode::CONFLICT, TAKEN),
         Err(error) => return failed(&error),
     };
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
@@ -112,18 +114,11 @@ fn start(hz: u32) -> pprof::Result<ProfilerGuard<'static>> {
     running(i32::try_from(hz).expect("within its range"))
 }
 
-fn failed(error: &dyn fmt::Display) -> Answer {
-    let error = error.to_string();
-    match error == pprof::Error::Running.to_string() {
-        true => text(
-            StatusCode::CONFLICT,
-            "a profile is being taken; ask again when it is done\n",
-        ),
-        false => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("no profile could be taken: {error}\n"),
-        ),
-    }
+/// The answer where none can be taken.
+#[must_use]
+pub fn failed(error: &dyn fmt::Display) -> Answer {
+    let error = format!("no profile could be taken: {error}\n");
+    text(StatusCode::INTERNAL_SERVER_ERROR, error)
 }
 
 fn number(

@@ -1,6 +1,7 @@
 //! The mesh on a cluster of its own, as `kubectl apply -k manifests/` installs it.
 
 use ambit_lab::harness::{Lab, Ran, eventually};
+use ambit_lab::metrics;
 use serde_json::Value;
 
 use crate::plane::{ControlPlane, PATIENCE};
@@ -135,4 +136,18 @@ pub(crate) fn root(node: &str) -> String {
 /// Whether a pod is not being deleted.
 pub(crate) fn is_staying(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// What was opened in mutual TLS from an account of the shop to another, as a proxy's page of metrics counts it, of a protocol
+/// (`tcp`, `udp`).
+pub(crate) fn tunnelled(page: &str, reporter: &str, ways: [&str; 2], protocol: &str) -> f64 {
+    let [from, to] = ways.map(|it| format!("spiffe://cluster.local/ns/shop/sa/{it}"));
+    let labels = [
+        ("reporter", reporter),
+        ("request_protocol", protocol),
+        ("connection_security_policy", "mutual_tls"),
+        ("source_principal", &from),
+        ("destination_principal", &to),
+    ];
+    metrics::sum(page, "istio_tcp_connections_opened_total", &labels)
 }

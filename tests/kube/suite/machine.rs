@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use ambit_lab::harness::{Ran, eventually, program};
-use ambit_lab::metrics;
 
-use crate::installed::{Cluster, MANIFESTS, SYSTEM};
+use crate::installed::{Cluster, MANIFESTS, SYSTEM, tunnelled};
 use crate::plane::PATIENCE;
-use crate::pods::{CLIENT, WEB};
-use crate::readme::{blocks, follow, follow_as};
+use crate::pods::{CLIENT, STRICT, WEB};
+use crate::readme::{block, follow, follow_as};
 use crate::traces::SHOP;
 
 /// The machine of the lab, and where it is.
@@ -28,23 +27,8 @@ kind: Service
 metadata: {name: db}
 spec: {selector: {app: db}, ports: [{port: 80, targetPort: 8080}]}
 ";
-/// Plain text is refused: what passes is mutual TLS.
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: strict}
-spec: {mtls: {mode: STRICT}}
-";
 /// Requests each way.
 const REQUESTS: u32 = 5;
-
-/// The one YAML block of the manuals with these words.
-fn block(words: &str) -> String {
-    let mut found = blocks("yaml").into_iter().filter(|it| it.contains(words));
-    let block = found.next().expect("a block");
-    assert!(found.next().is_none(), "two blocks have {words:?}");
-    block
-}
 
 /// What runs on the machine, with its own names, until it is dropped.
 struct Running(Child);
@@ -118,16 +102,9 @@ impl Machine<'_> {
     }
 
     /// Connections in mutual TLS with the machine, as its proxy counts them.
-    fn tunnelled(&self, reporter: &str, [from, to]: [&str; 2]) -> f64 {
+    fn tunnelled(&self, reporter: &str, ways: [&str; 2]) -> f64 {
         let page = self.get("http://127.0.0.1:15020/metrics").success();
-        let [from, to] = [from, to].map(|it| format!("spiffe://cluster.local/ns/shop/sa/{it}"));
-        let labels = [
-            ("reporter", reporter),
-            ("connection_security_policy", "mutual_tls"),
-            ("source_principal", &from),
-            ("destination_principal", &to),
-        ];
-        metrics::sum(&page, "istio_tcp_connections_opened_total", &labels)
+        tunnelled(&page, reporter, ways, "tcp")
     }
 }
 
@@ -172,7 +149,7 @@ fn a_machine_joins_as_the_readme_says_and_ends_with_its_entry() {
     }
     cluster.all_are("shop", true);
 
-    let entry = block("kind: WorkloadEntry\nmetadata: {name: db-1");
+    let entry = block("yaml", "kind: WorkloadEntry\nmetadata: {name: db-1");
     assert!(entry.contains(WRITTEN), "{entry}");
     fs::write(folder.join("db-1.yaml"), entry.replace(WRITTEN, ADDRESS)).expect("written");
     let _ = follow(&cluster.plane, "apply -f db-1.yaml", folder).success();
@@ -182,7 +159,7 @@ fn a_machine_joins_as_the_readme_says_and_ends_with_its_entry() {
     assert!(refused.contains("forbidden"), "{refused}");
     cluster
         .plane
-        .apply(&block("resources: [serviceaccounts/token]"));
+        .apply(&block("yaml", "resources: [serviceaccounts/token]"));
     let said = eventually("the rights are in force", PATIENCE, || {
         let made = make();
         (made.code == 0).then_some(made.stdout)

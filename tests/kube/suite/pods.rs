@@ -40,6 +40,14 @@ spec:
       - {name: sleep, image: none, command: [sleep, infinity]}
 ";
 
+/// Plain text is refused: what passes is in tunnels.
+pub(crate) const STRICT: &str = "
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: strict}
+spec: {mtls: {mode: STRICT}}
+";
+
 pub(crate) fn name(pod: &Value) -> String {
     pod["metadata"]["name"]
         .as_str()

@@ -49,9 +49,11 @@ pub(crate) fn blocks(language: &str) -> Vec<String> {
     blocks.iter().map(|lines| lines.join("\n") + "\n").collect()
 }
 
-/// The one block of commands with these words.
-fn commands(words: &str) -> String {
-    let mut found = blocks("").into_iter().filter(|block| block.contains(words));
+/// The one block of a language (of commands: none) with these words.
+pub(crate) fn block(language: &str, words: &str) -> String {
+    let mut found = blocks(language)
+        .into_iter()
+        .filter(|block| block.contains(words));
     let block = found.next();
     assert!(found.next().is_none(), "two blocks have {words:?}");
     block.unwrap_or_else(|| panic!("no block of a README.md has {words:?}"))
@@ -69,14 +71,14 @@ pub(crate) fn follow_as(
     words: &str,
     folder: &Path,
 ) -> Ran {
-    give(plane, kubeconfig, &commands(words), folder)
+    give(plane, kubeconfig, &block("", words), folder)
 }
 
 /// Gives one command of a block, after those of the block with these words, which it needs.
 pub(crate) fn follow_line(plane: &ControlPlane, words: &str, line: &str, folder: &Path) -> Ran {
-    let there = commands(line).lines().any(|it| it == line);
+    let there = block("", line).lines().any(|it| it == line);
     assert!(there, "{line:?} is no line of a README.md");
-    let commands = format!("{}{line}\n", commands(words));
+    let commands = format!("{}{line}\n", block("", words));
     give(plane, &plane.kubeconfig(), &commands, folder)
 }
 

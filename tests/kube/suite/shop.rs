@@ -5,13 +5,8 @@ use ambit_lab::harness::eventually;
 use crate::installed::{Cluster, MANIFESTS, SYSTEM};
 use crate::plane::PATIENCE;
 use crate::pods::CLIENT;
+use crate::traces::SHOP;
 use crate::traffic::Flow;
-
-const NAMESPACE: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient}}
-";
 
 const SHORT_GRACE: &str = r#"{"spec": {"template": {"spec": {
     "terminationGracePeriodSeconds": 15,
@@ -50,7 +45,7 @@ pub(crate) fn open(cluster: &Cluster, servers: &[(&str, &str)]) -> String {
     // Nothing here takes as long as proxies are given to end, one node after the other.
     cluster.kubectl(&["patch", "-n", SYSTEM, "ds/ztunnel", "-p", SHORT_GRACE]);
     cluster.await_mesh();
-    cluster.plane.apply(NAMESPACE);
+    cluster.plane.apply(SHOP);
     let deployments: String = servers
         .iter()
         .map(|(name, node)| server(name, node))

@@ -1,11 +1,11 @@
 //! UDP of pods that ask for it by their annotation.
 
 use ambit_lab::harness::eventually;
-use ambit_lab::metrics;
 use serde_json::Value;
 
-use crate::installed::{Cluster, NODE_PROXIES, SYSTEM};
+use crate::installed::{Cluster, NODE_PROXIES, SYSTEM, tunnelled};
 use crate::plane::PATIENCE;
+use crate::pods::STRICT;
 use crate::traces::SHOP;
 
 /// On every node a server that takes UDP in tunnels.
@@ -22,32 +22,16 @@ spec:
       - {name: echo, image: ambit/echo, readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}}
 ";
 
-/// What comes in no tunnel is dropped.
-const STRICT: &str = "
-apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: strict}
-spec: {mtls: {mode: STRICT}}
-";
-
 const NODES: [&str; 2] = ["node-1", "node-2"];
 /// Datagrams of one flow.
 const COUNT: usize = 5;
 
-/// The flows of UDP in mutual TLS that the proxy of a node has counted.
-fn tunnelled(cluster: &Cluster, node: &str, reporter: &str) -> f64 {
+/// The flows of UDP in tunnels that the proxy of a node has counted.
+fn flows(cluster: &Cluster, node: &str, reporter: &str) -> f64 {
     let proxy = cluster.pod_on(SYSTEM, NODE_PROXIES, node);
     let url = "http://127.0.0.1:15020/metrics";
     let page = cluster.lab.load(&proxy, &["get", "--fail", url]).success();
-    let principal = "spiffe://cluster.local/ns/shop/sa/default";
-    let labels = [
-        ("reporter", reporter),
-        ("request_protocol", "udp"),
-        ("connection_security_policy", "mutual_tls"),
-        ("source_principal", principal),
-        ("destination_principal", principal),
-    ];
-    metrics::sum(&page, "istio_tcp_connections_opened_total", &labels)
+    tunnelled(&page, reporter, ["default", "default"], "udp")
 }
 
 #[test]
@@ -84,7 +68,7 @@ fn datagrams_of_annotated_pods_travel_in_tunnels() {
         };
         let counts = || {
             let at = [(from, "source"), (to, "destination")];
-            at.map(|(at, reporter)| tunnelled(&cluster, NODES[at], reporter))
+            at.map(|(at, reporter)| flows(&cluster, NODES[at], reporter))
         };
         let before = counts();
         eventually("datagrams are answered", PATIENCE, answered);

@@ -103,15 +103,15 @@ pub fn parse(manifests: &[Manifest]) -> (Vec<Document>, Vec<DocumentError>) {
     let mut documents = Vec::new();
     let mut errors = Vec::new();
     for manifest in manifests {
-        for (index, (line, text)) in split(&manifest.text).into_iter().enumerate() {
+        for document in parse::documents(&manifest.text).into_iter().map(begun) {
             let mut place = Place {
                 file: &manifest.file,
-                number: index + 1,
-                line,
+                number: document.number,
+                line: document.line,
             };
             // As the control plane reads it: `n` and `on` are texts.
             let options = serde_saphyr::options! { strict_booleans: true };
-            let value: Value = match serde_saphyr::from_str_with_options(text, options) {
+            let value: Value = match serde_saphyr::from_str_with_options(document.text, options) {
                 Ok(value) => value,
                 Err(error) => {
                     let (within, error) = blame(&error);
@@ -122,7 +122,7 @@ pub fn parse(manifests: &[Manifest]) -> (Vec<Document>, Vec<DocumentError>) {
             };
             // Of an item of a list nobody says a line.
             if value["kind"] != "List" {
-                place.line = place.blamed(text);
+                place.line = blamed(&document);
             }
             place.collect(value, &mut documents, &mut errors);
         }
@@ -130,23 +130,24 @@ pub fn parse(manifests: &[Manifest]) -> (Vec<Document>, Vec<DocumentError>) {
     (documents, errors)
 }
 
-/// The documents of a file, each from its first line that says something, with the number of that line. A document of comments
-/// alone is none.
-fn split(text: &str) -> Vec<(usize, &str)> {
-    let mut documents = Vec::new();
-    // The line and the offset at which the document begins, once there is anything in it.
-    let (mut start, mut at) = (None, 0);
-    for (index, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.trim_end();
-        if marker == "---" || marker.starts_with("--- ") {
-            documents.extend(start.take().map(|(line, from)| (line, &text[from..at])));
-        } else if !(line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            start = start.or(Some((index + 1, at)));
-        }
-        at += line.len();
+/// A document from its first line that says something.
+fn begun(document: parse::Document<'_>) -> parse::Document<'_> {
+    let quiet = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let before = document.text.split_inclusive('\n').take_while(quiet);
+    let (lines, bytes) = before.fold((0, 0), |(lines, bytes), line| {
+        (lines + 1, bytes + line.len())
+    });
+    parse::Document {
+        line: document.line + lines,
+        text: &document.text[bytes..],
+        ..document
     }
-    documents.extend(start.map(|(line, from)| (line, &text[from..])));
-    documents
+}
+
+/// The line at which the control plane does not read a document, which it will say of its copy; else that of the document.
+fn blamed(document: &parse::Document<'_>) -> usize {
+    let errors = parse::parse(document).errors;
+    errors.first().map_or(document.line, |error| error.line)
 }
 
 struct Place<'a> {
@@ -156,13 +157,6 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// The line at which the control plane does not read this document, which it will say of its copy; else that of the document.
-    fn blamed(&self, text: &str) -> usize {
-        let Self { number, line, .. } = *self;
-        let errors = parse::parse(&parse::Document { number, line, text }).errors;
-        errors.first().map_or(line, |error| error.line)
-    }
-
     fn error(&self, object: &str, error: String) -> DocumentError {
         DocumentError {
             file: self.file.to_owned(),

@@ -2,7 +2,7 @@
 //! and a Deployment, as its parameters change them; and every namespace has what the control plane publishes of its authority.
 
 use ambit_control::cluster::deployed::tell_grace;
-use ambit_control::parameters::{self, Patches};
+use ambit_control::parameters::Patches;
 use ambit_control::source::gateway::Gateway;
 use ambit_control::translate::gateway::patches;
 use ambit_control::waypoints::{Objects, Settings, objects};
@@ -40,15 +40,19 @@ pub(super) fn reconcile(store: &mut Store) {
         let Ok(gateway) = serde_json::from_value::<Gateway>(gateway) else {
             continue;
         };
-        let Some(made) = objects(&gateway, store.mesh(), &settings) else {
+        let Some(mut made) = objects(&gateway, store.mesh(), &settings) else {
             continue;
         };
+        // Scaled by hand, unless the parameters say how many there are.
+        if let Some(spec) = &mut made.deployment.spec {
+            spec.replicas = None;
+        }
         // What runs it stays as it is, and control says why.
-        let Ok(patches) = patches_of(store, &gateway) else {
+        let namespace = gateway.metadata.namespace.as_deref().unwrap_or("default");
+        let map = |name: &str| store.config_maps.get(&Key::new(namespace, name));
+        let Ok(patches) = patches(namespace, &gateway, map) else {
             continue;
         };
-        let scaled = patches.apply("deployment", json!({}));
-        let scaled = !scaled["spec"]["replicas"].is_null();
         if let Some(made) = patched(made, &patches) {
             ensure(&mut store.service_accounts, made.account, |_, _| {});
             ensure(&mut store.services, made.service, |new, old| {
@@ -63,27 +67,13 @@ pub(super) fn reconcile(store: &mut Store) {
                 new.status.clone_from(&old.status);
             });
             ensure(&mut store.deployments, made.deployment, |new, old| {
-                // Scaled by hand, unless the parameters say how many there are.
-                if let (false, Some(new), Some(old)) = (scaled, &mut new.spec, &old.spec) {
-                    new.replicas = old.replicas;
+                if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
+                    new.replicas = new.replicas.or(old.replicas);
                 }
                 new.status.clone_from(&old.status);
             });
         }
     }
-}
-
-/// What the Gateway's parameters change of what runs it.
-fn patches_of(store: &Store, gateway: &Gateway) -> Result<Patches, String> {
-    let Some(name) = parameters::named(gateway)? else {
-        return Ok(Patches::default());
-    };
-    let namespace = gateway.metadata.namespace.as_deref().unwrap_or("default");
-    patches(
-        namespace,
-        name,
-        store.config_maps.get(&Key::new(namespace, name)),
-    )
 }
 
 /// The objects as parameters change them; `None` where that makes no objects of them.

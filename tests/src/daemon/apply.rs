@@ -56,13 +56,13 @@ pub(super) async fn apply(
     };
     // The controllers first: what they have not seen looks ready.
     let mine: Vec<String> = documents.iter().map(ToString::to_string).collect();
-    let placed = |problems: Vec<String>| placed(problems, &documents);
-    let first = wait::in_force(cluster, deadline, &mine).await;
-    let _ = first.map_err(placed)?;
-    let ready = wait::until(cluster, deadline, missing).await;
-    ready.map_err(placed)?;
-    let last = wait::in_force(cluster, deadline, &mine).await;
-    let warnings = last.map(placed).map_err(placed)?;
+    let waited = async {
+        let _ = wait::in_force(cluster, deadline, &mine).await?;
+        wait::until(cluster, deadline, missing).await?;
+        wait::in_force(cluster, deadline, &mine).await
+    };
+    let placed = |lines| placed(lines, &documents);
+    let warnings = waited.await.map(placed).map_err(placed)?;
     let class = Kind::of("GatewayClass").expect("a kind of the lab");
     let notices: Vec<String> = cluster.write(|store| {
         let is_there = |name: &str| store.find(class, &Key::new("", name)).is_some();

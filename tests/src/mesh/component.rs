@@ -42,7 +42,7 @@ pub struct ComponentStatus {
     pub last_end: Option<String>,
 }
 
-/// Where components run that have files of their own: a node, or a machine beside the nodes.
+/// Where components run that have files of their own: a node, a machine beside the nodes, or the lab for the control plane.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub(super) name: &'a str,

@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::component::Recipe;
+use super::component::{Place, Recipe};
 use super::{component_log, names, published};
 use crate::api::{new_uid, now};
 use crate::cluster::Cluster;
 use crate::controllers::SERVICE_NAME_LABEL;
 use crate::net::plan;
-use crate::stage::{Mount, RunSpec};
+use crate::stage::Mount;
 use crate::tokens::{ISSUER, MESH_AUDIENCE};
 
 /// Where the control plane's own endpoints are.
@@ -57,24 +57,18 @@ pub(super) fn recipe(cluster: &Cluster, root: &Path, source: &Path) -> io::Resul
     let mut env = environment();
     let own = cluster.settings.trust_domain.clone();
     env.insert(names::OWN.to_owned(), own);
+    let place = Place {
+        name: "ambit-control",
+        // Process 1 of the lab is in the lab's own network namespace, like control.
+        netns: Path::new("/proc/1/ns/net"),
+        folder: &folder,
+        mounts: &[],
+    };
+    let name = "control".to_owned();
     Ok(Recipe {
-        name: "control".to_owned(),
-        spec: RunSpec {
-            // Process 1 of the lab is in the lab's own network namespace, like control.
-            netns: PathBuf::from("/proc/1/ns/net"),
-            hostname: Some("ambit-control".to_owned()),
-            mounts: Vec::new(),
-            scratch: folder.join("view"),
-            cwd: folder.clone(),
-            argv,
-            env,
-            uid: None,
-            gid: None,
-            own_processes: false,
-            mode: cluster.mode,
-        },
-        file: folder.join("run.json"),
-        log: component_log(&cluster.state.logs(), "control"),
+        log: component_log(&cluster.state.logs(), &name),
+        name,
+        ..Recipe::at(&place, "control", argv, env, cluster)
     })
 }
 

@@ -1,8 +1,6 @@
 //! `load` in all its modes.
 
-use std::net::{Ipv4Addr, SocketAddr};
-
-use socket2::{Domain, Socket, Type};
+use tokio::net::TcpSocket;
 
 use crate::start::{Echo, report};
 
@@ -101,11 +99,9 @@ fn grpc_tells_who_answered_and_how_it_failed() {
 #[test]
 fn errors_are_counted_by_kind_and_decide_the_exit_status() {
     // A port that is taken, and that nobody listens on.
-    let taken = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    taken.bind(&any.into()).expect("a port");
-    let address = taken.local_addr().expect("an address").as_socket();
-    let address = address.expect("of the internet").to_string();
+    let taken = TcpSocket::new_v4().expect("a socket");
+    taken.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
     let refused = report(&["rr", &address, "-n", "3"], false);
     assert_eq!(
         refused["errors"]["kinds"]["connect: connection refused"], 3,

@@ -53,11 +53,7 @@ impl Mesh {
         let cluster_id = reader.value("CLUSTER_ID", "name of the cluster", "Kubernetes".to_owned());
         Self {
             // The chart's name for it wins, as it does in istio/ztunnel.
-            cluster_id: metadata
-                .get("CLUSTER_ID")
-                .map(|named| named.trim().to_owned())
-                .filter(|named| !named.is_empty())
-                .unwrap_or(cluster_id),
+            cluster_id: metadata.get("CLUSTER_ID").cloned().unwrap_or(cluster_id),
             network: reader.value("NETWORK", "network of the node", String::new()),
             trust_domain: reader.value(
                 "TRUST_DOMAIN",

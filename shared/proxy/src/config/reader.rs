@@ -122,15 +122,13 @@ impl Reader {
         });
     }
 
-    /// Variables whose name starts with `prefix`, by what follows it.
+    /// Variables that are set and not empty and whose name starts with `prefix`, by what follows it.
     pub fn prefixed(&self, prefix: &str) -> BTreeMap<String, String> {
-        self.vars
-            .iter()
-            .filter_map(|(name, value)| {
-                let rest = name.strip_prefix(prefix)?;
-                (!rest.is_empty()).then(|| (rest.to_owned(), value.clone()))
-            })
-            .collect()
+        let named = self.vars.keys().filter_map(|name| {
+            let rest = name.strip_prefix(prefix).filter(|it| !it.is_empty())?;
+            Some((rest.to_owned(), self.text(name)?.to_owned()))
+        });
+        named.collect()
     }
 
     /// A variable that is set and not empty.
