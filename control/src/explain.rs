@@ -23,7 +23,6 @@ use ambit_http::path;
 use ambit_http::route::{RequestHead, forward_without_route, select};
 use http::{HeaderMap, Method};
 
-use self::callers::Caller;
 use self::outcome::Outcome;
 use self::ways::Way;
 use crate::index::Index;
@@ -125,16 +124,17 @@ pub fn explain(index: &Index, question: &Question) -> Result<Explanation, String
     let several = callers.len() > 1;
     let mut steps = Steps::default();
     let mut passed = Vec::new();
-    for caller in &callers {
+    for source in callers {
         let walk = Walk {
+            index,
             question,
             mesh: &mesh,
             service: &service,
             identity: &identity,
-            source: caller.pod(),
+            source,
         };
-        walk.introduce(caller, several, &mut steps);
-        passed.push(walk.passes(caller, index, &mut steps)?);
+        walk.introduce(several, &mut steps);
+        passed.push(walk.passes(&mut steps)?);
     }
     Ok(Explanation {
         decision: outcome::decision(&passed),
@@ -183,34 +183,31 @@ impl Steps {
 struct Refused;
 
 struct Walk<'a> {
+    index: &'a Index,
     question: &'a Question,
     mesh: &'a Mesh,
     service: &'a Arc<Service>,
     identity: &'a Identity,
+    /// Who calls, when anybody runs as this account.
     source: Option<&'a Workload>,
 }
 
 impl Walk<'_> {
     /// What comes of the request on each way that a connection of this caller may take.
-    fn passes(
-        &self,
-        caller: &Caller<'_>,
-        index: &Index,
-        steps: &mut Steps,
-    ) -> Result<Vec<Outcome>, String> {
-        if let Some(passes) = self.past_the_mesh(caller, index, steps) {
+    fn passes(&self, steps: &mut Steps) -> Result<Vec<Outcome>, String> {
+        if let Some(passes) = self.past_the_mesh(steps) {
             return Ok(vec![steps.outcome(passes)]);
         }
         let ways = ways::ways(self.service);
         let mut ways = ways.iter();
         ways.try_fold(Vec::new(), |mut passed, way| {
-            let passes = self.go(way, index, steps)?;
+            let passes = self.go(way, steps)?;
             passed.push(steps.outcome(passes));
             Ok(passed)
         })
     }
 
-    fn go(&self, way: &Way<'_>, index: &Index, steps: &mut Steps) -> Result<bool, String> {
+    fn go(&self, way: &Way<'_>, steps: &mut Steps) -> Result<bool, String> {
         if let (Some(share), Some(waypoint)) = (way.share, way.waypoint.and_then(ways::gateway)) {
             let at = format!("{share} % of new connections");
             steps.say(&at, format_args!("are for waypoint {waypoint}"));
@@ -219,9 +216,9 @@ impl Walk<'_> {
             return Ok(false);
         };
         let Some(waypoint) = taken.and_then(ways::gateway) else {
-            return Ok(self.arrives(index, self.service, self.question.port, None, steps));
+            return Ok(self.arrives(self.service, self.question.port, None, steps));
         };
-        let Some((backend, port)) = self.through(&waypoint, index, steps)? else {
+        let Some((backend, port)) = self.through(&waypoint, steps)? else {
             return Ok(false);
         };
         let Some(backend) = self.mesh.service(&backend) else {
@@ -231,7 +228,7 @@ impl Walk<'_> {
             );
             return Ok(false);
         };
-        Ok(self.arrives(index, backend, port, Some(&waypoint), steps))
+        Ok(self.arrives(backend, port, Some(&waypoint), steps))
     }
 
     /// The address that is dialled; made up when the Service has none yet.
@@ -252,7 +249,7 @@ impl Walk<'_> {
         let at = CALLER;
         let (Some(source), Some(_)) = (self.source, self.service.vips.first()) else {
             let missing = if self.source.is_none() {
-                callers::none(self.question)
+                format!("no pod runs as {}", self.question.from)
             } else {
                 format!("Service {} has no address", self.question.to)
             };
@@ -322,12 +319,11 @@ impl Walk<'_> {
     fn through(
         &self,
         waypoint: &NamespacedName,
-        index: &Index,
         steps: &mut Steps,
     ) -> Result<Option<(NamespacedName, u16)>, String> {
         let at = format!("waypoint {waypoint}");
         let mut known = Config::default();
-        for resource in index.for_waypoints() {
+        for resource in self.index.for_waypoints() {
             known.apply(config::Change::Set(resource.clone()));
         }
         let question = self.question;

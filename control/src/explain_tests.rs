@@ -50,6 +50,17 @@ spec: {serviceAccountName: w, containers: []}
 status: {podIP: 10.0.0.9, conditions: [{type: Ready, status: 'True'}]}
 ";
 
+impl Explanation {
+    /// Fails unless this is the decision, and all of this is said.
+    pub(super) fn is(&self, case: &str, decision: Decision, says: &[&str]) {
+        assert_eq!(self.decision, decision, "{case}: {self}");
+        let said = self.to_string();
+        for text in says {
+            assert!(said.contains(text), "{case}: {text}: {said}");
+        }
+    }
+}
+
 fn ask(objects: &str, from: &str, method: Method, path: &str) -> Explanation {
     let question = Question {
         from: from.parse().expect("a caller"),
@@ -301,14 +312,7 @@ fn a_canary_is_asked_as_well_and_may_decide_otherwise() {
             ],
         ),
     ] {
-        let answer = ask(&objects, "shop/a", Method::GET, "/read");
-        assert_eq!(answer.decision, decision, "{case}: {answer}");
-        for text in says {
-            assert!(
-                answer.to_string().contains(text),
-                "{case}: {text}: {answer}"
-            );
-        }
+        ask(&objects, "shop/a", Method::GET, "/read").is(case, decision, says);
     }
 }
 
@@ -375,8 +379,6 @@ fn what_is_left_alone_is_seen_by_nobody() {
             "captures everything: annotation ambit.dev/exclude-outbound-ports=",
         ),
     ] {
-        let answer = ask(&objects, "shop/a", Method::GET, "/read");
-        assert_eq!(answer.decision, decision, "{case}: {answer}");
-        assert!(answer.to_string().contains(says), "{case}: {answer}");
+        ask(&objects, "shop/a", Method::GET, "/read").is(case, decision, &[says]);
     }
 }

@@ -17,7 +17,7 @@ pub(super) const NAMES: [&str; 4] = [
 ];
 
 /// Lists of certificates that are revoked, where there are any.
-pub(super) const CRL: &str = "ca-crl.pem";
+pub(crate) const CRL: &str = "ca-crl.pem";
 /// What peers trust.
 pub(crate) const ROOTS: &str = NAMES[2];
 

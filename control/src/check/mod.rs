@@ -170,6 +170,10 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn is_absent(&self, path: &str) -> bool {
+        matches!(self.answers.get(path), Some(Err(404)))
+    }
+
     /// Whether something answers at `path`; if not, `fix` puts it there.
     fn there(&self, what: &str, path: &str, fix: &str) -> Finding {
         let failure = self
@@ -184,7 +188,7 @@ impl<'a> Check<'a> {
 
     /// Whether Gateways of the class of waypoints are Ambit's. Without a GatewayClass they are, as with `--no-gateway-classes`.
     fn class(&self, install: &str) -> Finding {
-        let what = "waypoints have their class";
+        let what = "no other controller has the class of waypoints";
         let failure = match self.answer(CLASS) {
             Ok(class) => {
                 let controller = class["spec"]["controllerName"].as_str();
@@ -194,7 +198,7 @@ impl<'a> Check<'a> {
                     (format!("its controller is {name}"), fix)
                 })
             }
-            Err((_, fix)) if fix.is_empty() => None,
+            Err(_) if self.is_absent(CLASS) => None,
             Err(failure) => Some(failure),
         };
         finding(what, failure)
@@ -321,12 +325,7 @@ impl<'a> Check<'a> {
             let fix = "manifests/samples/waypoint.yaml has one".to_owned();
             return finding(what, Some(("there is no such Gateway".to_owned(), fix)));
         };
-        let conditions = gateway["status"]["conditions"].as_array();
-        let programmed = conditions
-            .into_iter()
-            .flatten()
-            .find(|condition| condition["type"] == "Programmed");
-        let failure = match programmed {
+        let failure = match condition(gateway, "Programmed") {
             Some(condition) if condition["status"] == "True" => None,
             Some(condition) => {
                 let message = condition["message"].as_str().unwrap_or_default();
@@ -345,6 +344,12 @@ fn hidden(path: &str) -> String {
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list["items"].as_array().into_iter().flatten()
+}
+
+/// A condition of an object's status.
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let all = object["status"]["conditions"].as_array();
+    all.into_iter().flatten().find(|it| it["type"] == kind)
 }
 
 fn name(object: &Value) -> &str {

@@ -128,7 +128,7 @@ fn every_failure_names_its_fix() {
         (
             CLASS,
             Ok(json!({"spec": {"controllerName": "example.com/x"}})),
-            "waypoints have their class: its controller is example.com/x / \
+            "no other controller has the class of waypoints: its controller is example.com/x / \
              kubectl delete gatewayclass ambit-waypoint, then ambit install | kubectl apply -f -",
         ),
         (

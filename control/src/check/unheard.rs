@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Check, Finding, GATEWAY_API, finding, hidden, items, name};
+use super::{Check, Finding, GATEWAY_API, condition, finding, hidden, items, name};
+use crate::translate::gateway::known_classes;
 use crate::translate::labels::DATAPLANE_MODE;
 use crate::translate::{network, waypoint};
 
@@ -83,11 +84,7 @@ impl Check<'_> {
         });
         let alone: Vec<_> = alone.collect();
         let failure = (!alone.is_empty()).then(|| {
-            let fix = format!(
-                "install the controller of this class; a waypoint is of class {}, a gateway between networks of class {}",
-                waypoint::CLASSES[0],
-                network::CLASSES[0]
-            );
+            let fix = format!("install the controller of this class; {}", known_classes());
             (alone.join(", "), fix)
         });
         Some(finding(what, failure))
@@ -95,9 +92,7 @@ impl Check<'_> {
 }
 
 fn is_accepted(class: &Value) -> bool {
-    let conditions = class["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|it| it["type"] == "Accepted" && it["status"] == "True")
+    condition(class, "Accepted").is_some_and(|it| it["status"] == "True")
 }
 
 fn full_name(object: &Value) -> String {

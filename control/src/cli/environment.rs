@@ -1,11 +1,21 @@
 //! What a part of the installation is told: the variables of its container, as the objects of the cluster have them.
 
 use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
+#[cfg(test)]
+use serde_json::{Value, json};
 
 /// A container of a template.
-pub(super) fn container<'a>(template: &'a PodTemplateSpec, name: &str) -> Option<&'a Container> {
-    let containers = template.spec.iter().flat_map(|it| &it.containers);
-    containers.into_iter().find(|it| it.name == name)
+///
+/// # Errors
+/// There is none of this name.
+pub(super) fn container<'a>(
+    template: Option<&'a PodTemplateSpec>,
+    name: &str,
+) -> Result<&'a Container, String> {
+    let pod = template.and_then(|it| it.spec.as_ref());
+    let mut containers = pod.into_iter().flat_map(|it| &it.containers);
+    let found = containers.find(|it| it.name == name);
+    found.ok_or_else(|| format!("it has no container {name}"))
 }
 
 /// The value of a variable: of several with a name the last one holds, and an empty value is not written. None without one.
@@ -32,4 +42,18 @@ pub(super) fn variable<'a>(
         return Err(format!("{name} is taken from elsewhere ({value:?})"));
     }
     Ok(Some(value))
+}
+
+/// An object of the installation for tests: the container has these variables, another before it the trust domain `other.example`.
+#[cfg(test)]
+pub(super) fn of_part(kind: &str, name: &str, container: &str, env: &Value) -> Value {
+    let other =
+        json!({"name": "other", "env": [{"name": "TRUST_DOMAIN", "value": "other.example"}]});
+    let told = json!({"name": container, "env": env});
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "ambit-system"},
+        "spec": {"selector": {}, "template": {"spec": {"containers": [other, told]}}},
+    })
 }

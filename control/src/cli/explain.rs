@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
 use ambit_core::trust_domain::{Aliases, TrustDomain, TrustDomains};
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -60,7 +61,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAMES")]
     pub trust_domain_aliases: Option<Aliases>,
     /// Policies of this namespace hold in the whole mesh
-    #[arg(long, value_name = "NAME", default_value = "istio-system")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROOT_NAMESPACE)]
     pub root_namespace: String,
 }
 

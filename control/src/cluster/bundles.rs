@@ -18,7 +18,7 @@ use super::follow::{Hint, News, follow};
 use super::lease::{Held, holds};
 use super::pace::{PACE, backoff, sleep_until};
 use super::{Cluster, FIELD_MANAGER, Failure};
-use crate::ca::{Authority, Signing};
+use crate::ca::{Authority, Signing, files};
 use crate::engine::State;
 use crate::source::parse::Wire;
 
@@ -38,7 +38,7 @@ pub struct Bundle {
 /// What peers trust.
 pub const ROOTS: Bundle = Bundle {
     name: "istio-ca-root-cert",
-    file: "root-cert.pem",
+    file: files::ROOTS,
     text: |authority| Some(authority.roots()),
     contested: "Waypoints and node proxies there trust this control plane only if both have one authority: give them the same Secret cacerts",
 };
@@ -46,7 +46,7 @@ pub const ROOTS: Bundle = Bundle {
 /// What they do not believe any longer.
 pub const REVOKED: Bundle = Bundle {
     name: "istio-ca-crl",
-    file: "ca-crl.pem",
+    file: files::CRL,
     text: Authority::revoked,
     contested: "Waypoints and node proxies there refuse whom the other's lists name, and nobody else: give both the same lists",
 };

@@ -5,7 +5,8 @@ use ambit_core::exclusions::{Exclusions, ExclusionsError};
 use ambit_core::model::Workload;
 use ambit_core::plan::{Passthrough, Transport, plan_passthrough};
 
-use super::{CALLER, ENDPOINT, Steps, Walk, endpoint};
+use super::callers::is_pod;
+use super::{CALLER, ENDPOINT, Steps, Walk};
 use crate::index::Index;
 use crate::translate::labels::annotation;
 
@@ -13,17 +14,16 @@ use crate::translate::labels::annotation;
 fn of(index: &Index, workload: &Workload) -> Result<Exclusions, ExclusionsError> {
     let (namespace, name) = (&workload.namespace, &workload.name);
     let pod = index.objects().pods.find(namespace, name);
-    let pod = pod.filter(|_| workload.uid.contains("//Pod/"));
+    let pod = pod.filter(|_| is_pod(workload));
     Exclusions::read(|wanted| annotation(&pod?.metadata, wanted))
 }
 
 impl Walk<'_> {
     /// Whether the connection goes past all that the caller's node proxy and a waypoint would decide; then, whether it reaches
     /// the application all the same.
-    pub(super) fn past_the_caller(&self, index: &Index, steps: &mut Steps) -> Option<bool> {
-        let source = self.source?;
+    pub(super) fn past_the_caller(&self, source: &Workload, steps: &mut Steps) -> Option<bool> {
         self.service.vips.first()?;
-        let annotation = match of(index, source) {
+        let annotation = match of(self.index, source) {
             Ok(exclusions) => exclusions.of_outbound(self.dialled())?,
             Err(error) => {
                 steps.say(CALLER, format_args!("captures everything: {error}"));
@@ -38,19 +38,16 @@ impl Walk<'_> {
                 self.dialled()
             ),
         );
-        Some(self.arrives_in_plain_text(index, steps))
+        Some(self.arrives_in_plain_text(steps))
     }
 
     /// Whether plain text of a pod reaches the application.
-    pub(super) fn arrives_in_plain_text(&self, index: &Index, steps: &mut Steps) -> bool {
-        let Some((workload, destination)) = self.serving(self.service, self.question.port) else {
-            let (key, port) = (&self.service.key, self.question.port);
-            steps.not_asked(ENDPOINT, format_args!("no pod serves {key} port {port}"));
+    pub(super) fn arrives_in_plain_text(&self, steps: &mut Steps) -> bool {
+        let (service, port) = (self.service, self.question.port);
+        let Some((workload, destination)) = self.judging(service, port, steps) else {
             return true;
         };
-        if endpoint::unjudged(workload, steps)
-            || self.says_open(index, workload, destination.port(), steps)
-        {
+        if self.says_open(workload, destination.port(), steps) {
             return true;
         }
         let peer_addr = self.source_addr();
@@ -60,34 +57,30 @@ impl Walk<'_> {
             destination,
             transport: Transport::Tcp,
         };
-        let plan = match plan_passthrough(self.mesh, &passthrough) {
-            Ok(plan) => plan,
+        let allowed = match plan_passthrough(self.mesh, &passthrough) {
+            Ok(plan) => {
+                let verdict = authz::authorize(self.mesh, workload, &plan.facts(None, peer_addr));
+                let (namespace, name) = (&workload.namespace, &workload.name);
+                let at = destination.port();
+                steps.say(
+                    ENDPOINT,
+                    format_args!("{verdict} ({namespace}/{name} port {at}, in plain text)"),
+                );
+                verdict.allowed
+            }
             Err(refusal) => {
                 steps.say(ENDPOINT, refusal);
-                self.says_others(self.service, self.question.port, steps);
-                return false;
+                false
             }
         };
-        let verdict = authz::authorize(self.mesh, workload, &plan.facts(None, peer_addr));
-        let (namespace, name, port) = (&workload.namespace, &workload.name, destination.port());
-        steps.say(
-            ENDPOINT,
-            format_args!("{verdict} ({namespace}/{name} port {port}, in plain text)"),
-        );
-        self.says_others(self.service, self.question.port, steps);
-        verdict.allowed
+        self.says_others(service, port, steps);
+        allowed
     }
 
     /// Whether anybody reaches this port in plain text; said if it is so.
-    pub(super) fn says_open(
-        &self,
-        index: &Index,
-        workload: &Workload,
-        port: u16,
-        steps: &mut Steps,
-    ) -> bool {
+    pub(super) fn says_open(&self, workload: &Workload, port: u16, steps: &mut Steps) -> bool {
         let (namespace, name) = (&workload.namespace, &workload.name);
-        match of(index, workload).map(|exclusions| exclusions.of_inbound(port)) {
+        match of(self.index, workload).map(|exclusions| exclusions.of_inbound(port)) {
             Ok(Some(annotation)) => {
                 steps.say(
                     ENDPOINT,

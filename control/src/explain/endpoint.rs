@@ -9,28 +9,19 @@ use ambit_core::identity::Identity;
 use ambit_core::model::{Health, Service, TunnelProtocol, Workload};
 
 use super::{ENDPOINT, Steps, Walk};
-use crate::index::Index;
 
 impl Walk<'_> {
     /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
     pub(super) fn arrives(
         &self,
-        index: &Index,
         backend: &Arc<Service>,
         port: u16,
         waypoint: Option<&NamespacedName>,
         steps: &mut Steps,
     ) -> bool {
-        let Some((workload, destination)) = self.serving(backend, port) else {
-            steps.not_asked(
-                ENDPOINT,
-                format_args!("no pod serves {} port {port}", backend.key),
-            );
+        let Some((workload, destination)) = self.judging(backend, port, steps) else {
             return true;
         };
-        if unjudged(workload, steps) {
-            return true;
-        }
         let source_ip = self.source_addr().ip();
         let facts = |identity| authz::Facts {
             source: Some(identity),
@@ -54,7 +45,7 @@ impl Walk<'_> {
             ENDPOINT,
             format_args!("{verdict} ({namespace}/{name} port {})", destination.port()),
         );
-        self.says_open(index, workload, destination.port(), steps);
+        self.says_open(workload, destination.port(), steps);
         self.says_others(backend, port, steps);
         verdict.allowed
     }
@@ -81,12 +72,24 @@ impl Walk<'_> {
         );
     }
 
-    /// A workload that serves this port of a service, and where: one that is ready and in the mesh, if there is any.
-    pub(super) fn serving(
+    /// The workload whose proxy judges what arrives at this port of a service, and where. None where no proxy of the mesh does,
+    /// or nobody serves; why is said.
+    pub(super) fn judging(
         &self,
         service: &Service,
         port: u16,
-    ) -> Option<(&Arc<Workload>, SocketAddr)> {
+        steps: &mut Steps,
+    ) -> Option<(&Workload, SocketAddr)> {
+        let Some((workload, destination)) = self.serving(service, port) else {
+            let key = &service.key;
+            steps.not_asked(ENDPOINT, format_args!("no pod serves {key} port {port}"));
+            return None;
+        };
+        (!unjudged(workload, steps)).then_some((workload, destination))
+    }
+
+    /// A workload that serves this port of a service, and where: one that is ready and in the mesh, if there is any.
+    fn serving(&self, service: &Service, port: u16) -> Option<(&Arc<Workload>, SocketAddr)> {
         self.all_serving(service, port).min_by_key(|(it, _)| {
             let unready = it.health != Health::Healthy;
             (
@@ -114,7 +117,7 @@ impl Walk<'_> {
 }
 
 /// Whether no proxy of the mesh is there to judge what arrives at this workload; said if it is so.
-pub(super) fn unjudged(workload: &Workload, steps: &mut Steps) -> bool {
+fn unjudged(workload: &Workload, steps: &mut Steps) -> bool {
     let (namespace, name) = (&workload.namespace, &workload.name);
     match workload.tunnel_protocol {
         TunnelProtocol::Hbone => return false,

@@ -31,6 +31,7 @@ pub mod workload;
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
+use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
 use ambit_core::model;
 use ambit_core::trust_domain::TrustDomains;
 use serde::Serialize;
@@ -57,7 +58,7 @@ impl Default for Mesh {
             cluster_domain: "cluster.local".into(),
             cluster_id: "Kubernetes".into(),
             network: "".into(),
-            root_namespace: "istio-system".into(),
+            root_namespace: DEFAULT_ROOT_NAMESPACE.into(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ambit_core::identity::Identity;
+use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
 use ambit_core::trust_domain::{DEFAULT_TRUST_DOMAIN, TrustDomainError, TrustDomains};
 use clap::Args;
 use serde_json::json;
@@ -143,7 +144,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", default_value = "")]
     pub network: String,
     /// Policies of this namespace hold in the whole mesh
-    #[arg(long, value_name = "NAME", default_value = "istio-system")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_ROOT_NAMESPACE)]
     pub root_namespace: String,
 }
 

@@ -33,10 +33,7 @@ pub(in crate::cli) async fn of_running(cluster: &Cluster) -> anyhow::Result<Trus
 /// The names that control is told by its environment.
 fn told(control: &Deployment) -> Result<TrustDomains, String> {
     let template = control.spec.as_ref().map(|it| &it.template);
-    let container = template.and_then(|it| environment::container(it, CONTAINER));
-    let Some(container) = container else {
-        return Ok(TrustDomains::default());
-    };
+    let container = environment::container(template, CONTAINER)?;
     Ok(TrustDomains::new(
         variable(container, "TRUST_DOMAIN")?,
         variable(container, "AMBIT_TRUST_DOMAIN_ALIASES")?,
@@ -61,18 +58,7 @@ mod tests {
     use crate::cluster::fake::Fake;
 
     fn deployment(env: &Value) -> Value {
-        let other =
-            json!({"name": "other", "env": [{"name": "TRUST_DOMAIN", "value": "other.example"}]});
-        let control = json!({"name": "control", "env": env});
-        json!({
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": "ambit-control", "namespace": "ambit-system"},
-            "spec": {
-                "selector": {},
-                "template": {"spec": {"containers": [other, control]}},
-            },
-        })
+        environment::of_part("Deployment", "ambit-control", CONTAINER, env)
     }
 
     fn names(env: &Value) -> Result<TrustDomains, String> {
@@ -116,6 +102,14 @@ mod tests {
         fake.set("apps/deployments", deployment(&own));
         let found = of_running(&cluster).await.expect("names");
         assert_eq!(found, called("new.example", ""));
+        let other = environment::of_part("Deployment", "ambit-control", "main", &own);
+        fake.set("apps/deployments", other);
+        let unknown = of_running(&cluster).await.expect_err("whose is not known");
+        let unknown = format!("{unknown:#}");
+        assert!(
+            unknown.contains("--trust-domain") && unknown.ends_with("it has no container control"),
+            "{unknown}"
+        );
         fake.fail("GET", 403, None);
         let refused = of_running(&cluster).await.expect_err("no right");
         assert!(

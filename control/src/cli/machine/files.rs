@@ -24,8 +24,6 @@ pub(super) struct Machine {
     pub(super) address: String,
     /// Whether callers open tunnels to it.
     pub(super) is_in_the_mesh: bool,
-    /// Where its entry says that it is; empty where that says nothing.
-    pub(super) network: String,
     pub(super) control: String,
     pub(super) known: Known,
     /// Where the files are on it.
@@ -92,9 +90,6 @@ impl Machine {
         }
         if self.address.parse::<std::net::IpAddr>().is_ok() {
             let _ = writeln!(text, "INSTANCE_IP={}", self.address);
-        }
-        if !self.network.is_empty() {
-            let _ = writeln!(text, "NETWORK={}", self.network);
         }
         text
     }

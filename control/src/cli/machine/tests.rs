@@ -9,7 +9,7 @@ use rcgen::{
 use serde_json::json;
 
 use super::*;
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, environment};
 use crate::cluster::fake::Fake;
 
 const CONTROL: &str = "https://mesh.example:15012";
@@ -148,15 +148,7 @@ async fn files_of_a_folder() {
 
 /// The DaemonSet of the node proxies, with these variables.
 fn proxies(env: &Value) -> Value {
-    let agent =
-        json!({"name": "agent", "env": [{"name": "TRUST_DOMAIN", "value": "other.example"}]});
-    let proxy = json!({"name": "ztunnel", "env": env});
-    json!({
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": "ztunnel", "namespace": "ambit-system"},
-        "spec": {"selector": {}, "template": {"spec": {"containers": [agent, proxy]}}},
-    })
+    environment::of_part("DaemonSet", "ztunnel", "ztunnel", env)
 }
 
 fn map(namespace: &str, name: &str, file: &str, content: &str) -> Value {
@@ -199,11 +191,7 @@ async fn files_of_a_cluster() {
     ] {
         assert!(quiet.contains(line), "{quiet}");
     }
-    assert!(!quiet.contains("NETWORK="), "{quiet}");
 
-    let mut document = document();
-    document["spec"]["network"] = json!("west");
-    fake.set("networking.istio.io/workloadentries", document.clone());
     for (namespace, lists) in [("shop", "OTHER"), (SYSTEM, "LISTS")] {
         let map = map(namespace, "istio-ca-crl", "ca-crl.pem", lists);
         fake.set("/configmaps", map);
@@ -224,7 +212,7 @@ async fn files_of_a_cluster() {
     assert_eq!(machine.known.revoked.as_deref(), Some("LISTS"));
     let told = "TRUST_DOMAIN=new.example\nAMBIT_TRUST_DOMAIN_ALIASES=old.example,older.example\n\
         AMBIT_OUTBOUND_TRAFFIC_POLICY=REGISTRY_ONLY\nCLUSTER_ID=east-1\nCLUSTER_DOMAIN=cluster.local\n\
-        AMBIT_ROOT_NAMESPACE=mesh-root\nINSTANCE_IP=192.0.2.7\nNETWORK=west\n";
+        AMBIT_ROOT_NAMESPACE=mesh-root\nINSTANCE_IP=192.0.2.7\n";
     let environment = machine.environment();
     assert!(environment.ends_with(told), "{environment}");
     let more = ["--cluster-id", "mine", "--token-audience", "theirs"];
@@ -235,10 +223,11 @@ async fn files_of_a_cluster() {
     assert!(machine.environment().contains("CLUSTER_ID=mine\n"));
     assert_eq!(machine.granted.token, "token of vm for theirs");
 
-    document["spec"]["network"] = json!("west\nCRL_PATH=");
+    let mut document = document();
+    document["spec"]["serviceAccount"] = json!("vm\nCRL_PATH=");
     fake.set("networking.istio.io/workloadentries", document);
     let wrong = refused(&fake, &[]).await;
-    assert!(wrong.contains("spec.network is"), "{wrong}");
+    assert!(wrong.contains("spec.serviceAccount is"), "{wrong}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
+use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
 use ambit_core::plan::OutboundTrafficPolicy;
 use ambit_core::trust_domain::{Aliases, TrustDomain};
 use clap::Args;
@@ -12,6 +13,7 @@ use k8s_openapi::api::core::v1::Container;
 use crate::check::PROXIES;
 use crate::cli::environment;
 use crate::cluster::{Cluster, Failure};
+use crate::translate::Mesh;
 
 /// The node proxy's container in its DaemonSet.
 const CONTAINER: &str = "ztunnel";
@@ -45,7 +47,7 @@ struct Variable {
     /// Another name of it, which goes first.
     also: Option<&'static str>,
     /// Its value where nobody says another.
-    default: &'static str,
+    default: fn() -> String,
     flag: &'static str,
     said: fn(&Said) -> Option<String>,
     /// The value as a machine's file has it.
@@ -56,7 +58,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "TRUST_DOMAIN",
         also: None,
-        default: "cluster.local",
+        default: || TrustDomain::default().to_string(),
         flag: "--trust-domain",
         said: |said| said.trust_domain.as_ref().map(ToString::to_string),
         read: parsed::<TrustDomain>,
@@ -64,7 +66,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "AMBIT_TRUST_DOMAIN_ALIASES",
         also: None,
-        default: "",
+        default: || Aliases::default().to_string(),
         flag: "--trust-domain-aliases",
         said: |said| said.trust_domain_aliases.as_ref().map(ToString::to_string),
         read: parsed::<Aliases>,
@@ -72,7 +74,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "AMBIT_OUTBOUND_TRAFFIC_POLICY",
         also: None,
-        default: "ALLOW_ANY",
+        default: || OutboundTrafficPolicy::default().to_string(),
         flag: "--outbound-traffic-policy",
         said: |said| said.outbound_traffic_policy.map(|it| it.to_string()),
         read: parsed::<OutboundTrafficPolicy>,
@@ -80,7 +82,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "CLUSTER_ID",
         also: Some("ISTIO_META_CLUSTER_ID"),
-        default: "Kubernetes",
+        default: || Mesh::default().cluster_id.to_string(),
         flag: "--cluster-id",
         said: |said| said.cluster_id.clone(),
         read: word,
@@ -88,7 +90,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "CLUSTER_DOMAIN",
         also: None,
-        default: "cluster.local",
+        default: || Mesh::default().cluster_domain.to_string(),
         flag: "--cluster-domain",
         said: |said| said.cluster_domain.clone(),
         read: word,
@@ -96,7 +98,7 @@ const VARIABLES: [Variable; 6] = [
     Variable {
         name: "AMBIT_ROOT_NAMESPACE",
         also: None,
-        default: "istio-system",
+        default: || DEFAULT_ROOT_NAMESPACE.to_owned(),
         flag: "--root-namespace",
         said: |said| said.root_namespace.clone(),
         read: word,
@@ -123,7 +125,7 @@ pub(super) type Told = Vec<(&'static str, String)>;
 impl Said {
     /// What a machine is told where nobody but flags says anything.
     pub(super) fn alone(&self) -> Told {
-        let value = |it: &Variable| (it.said)(self).unwrap_or_else(|| it.default.to_owned());
+        let value = |it: &Variable| (it.said)(self).unwrap_or_else(it.default);
         VARIABLES.iter().map(|it| (it.name, value(it))).collect()
     }
 
@@ -141,9 +143,8 @@ impl Said {
         }
         let known = cluster.read::<DaemonSet>(PROXIES).await;
         let container = known.map_err(|failure| cause(&failure)).and_then(|found| {
-            let template = found.spec.map(|it| it.template).unwrap_or_default();
-            let container = environment::container(&template, CONTAINER).cloned();
-            container.ok_or_else(|| format!("it has no container {CONTAINER}"))
+            let template = found.spec.as_ref().map(|it| &it.template);
+            environment::container(template, CONTAINER).cloned()
         });
         let container = container.map_err(|why| {
             let flags: Vec<&str> = unsaid.iter().map(|it| it.flag).collect();
@@ -180,7 +181,7 @@ impl Variable {
                 return (self.read)(value).map_err(|why| format!("{name}: {why}"));
             }
         }
-        Ok(self.default.to_owned())
+        Ok((self.default)())
     }
 }
 
