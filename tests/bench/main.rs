@@ -15,7 +15,6 @@ mod report;
 mod rows;
 mod scene;
 mod summary;
-mod workers;
 
 use std::io::Write as _;
 use std::time::Duration;

@@ -2,6 +2,9 @@
 //!
 //! Variants take turns within a row, so that a slow minute of the machine hits all of them.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use anyhow::Context as _;
 use serde_json::Value;
 
@@ -167,6 +170,21 @@ impl Bench {
     }
 }
 
+/// How long the proxies may take to close what held connections have opened.
+const GIVEN_BACK: Duration = Duration::from_secs(60);
+/// Descriptors of the connections between the proxies, which stay for some minutes.
+const KEPT: usize = 250;
+/// The time after which an allocator gives back what nobody uses.
+const DECAY: Duration = Duration::from_secs(15);
+
+/// Open descriptors of all proxies.
+fn descriptors(proxies: &Processes) -> anyhow::Result<usize> {
+    let folders = proxies.folders()?.into_iter();
+    folders
+        .map(|folder| Ok(std::fs::read_dir(folder.join("fd"))?.count()))
+        .sum()
+}
+
 fn memory(
     lab: &Lab,
     namespace: &str,
@@ -175,6 +193,7 @@ fn memory(
     connections: f64,
 ) -> anyhow::Result<Vec<(Quantity, f64)>> {
     let idle = proxies.memory()?;
+    let few = descriptors(proxies)? + KEPT;
     let mut held = None;
     lab.load(namespace, arguments, |line| {
         if line.get("holding").is_some() {
@@ -186,6 +205,16 @@ fn memory(
         .context("load never held its connections")?
         .iter()
         .sum();
+    let end = Instant::now() + GIVEN_BACK;
+    while descriptors(proxies)? > few {
+        anyhow::ensure!(
+            Instant::now() < end,
+            "the proxies keep descriptors of connections that are gone"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    thread::sleep(DECAY);
+    let released: u64 = proxies.memory()?.iter().sum();
     let before: u64 = idle.iter().sum();
     let largest = idle.iter().max().copied().unwrap_or_default();
     Ok(vec![
@@ -195,5 +224,6 @@ fn memory(
             Quantity::HeldConnectionMemory,
             held.saturating_sub(before) as f64 / 1e3 / connections,
         ),
+        (Quantity::ReleasedMemory, released as f64 / 1e6),
     ])
 }

@@ -12,7 +12,6 @@ use crate::lab::Lab;
 use crate::process::Processes;
 use crate::rows::{Plan, Quantity};
 use crate::scene;
-use crate::workers::longest_stretch;
 
 /// Endpoints of each service.
 const ENDPOINTS: u32 = 10;
@@ -46,7 +45,6 @@ pub(crate) fn measure(
             scope.spawn(move || longest(lab, namespace, address, over))
         };
         let asking = [ask(scene::PLAIN, &outside), ask(scene::MESH, &inside)];
-        let looking = scope.spawn(|| longest_stretch(proxies, &over));
         let pushed = (|| {
             let start = Instant::now();
             lab.objects("apply", &file)?;
@@ -56,11 +54,13 @@ pub(crate) fn measure(
             anyhow::Ok((took, after))
         })();
         over.store(true, Ordering::Relaxed);
-        let [outside, inside] = asking.map(joined);
-        let stretch = joined(looking)?;
+        let [outside, inside] = asking.map(|it| match it.join() {
+            Ok(longest) => longest,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
         let (took, after) = pushed?;
         let each = f64::from(services * (1 + ENDPOINTS));
-        let mut all = vec![
+        Ok(vec![
             (Quantity::PushTime, took.as_secs_f64()),
             (
                 Quantity::PushMemory,
@@ -68,16 +68,8 @@ pub(crate) fn measure(
             ),
             (Quantity::PushLongest, inside?.as_secs_f64() * 1e3),
             (Quantity::PushLongestOutside, outside?.as_secs_f64() * 1e3),
-        ];
-        all.extend(stretch.map(|it| (Quantity::PushStretch, it.as_secs_f64() * 1e3)));
-        Ok(all)
+        ])
     })
-}
-
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The longest request until it is over.

@@ -71,6 +71,8 @@ pub(crate) enum Row {
     Latency,
     /// A connection for every request.
     Connections,
+    /// Datagrams on 64 sockets.
+    Datagrams,
     /// Many services come and go while others are used. What proxies have taken for it stays with them: it is the last one,
     /// once.
     Push,
@@ -78,13 +80,14 @@ pub(crate) enum Row {
 
 impl Row {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Memory,
         Self::OneStream,
         Self::EightStreams,
         Self::Requests,
         Self::Latency,
         Self::Connections,
+        Self::Datagrams,
         Self::Push,
     ];
 
@@ -97,6 +100,7 @@ impl Row {
             Self::Requests => "requests",
             Self::Latency => "latency",
             Self::Connections => "connections",
+            Self::Datagrams => "datagrams",
             Self::Push => "push",
         }
     }
@@ -105,8 +109,12 @@ impl Row {
     /// certificates, tunnels) is no part of a rate. None where the first time is what counts.
     pub(crate) fn warm_up(self, address: &str) -> Option<Vec<String>> {
         let url = format!("http://{address}/?size=64");
-        let words = ["http", &url, "-c", "64", "-n", "640", "--json"].map(str::to_owned);
-        (!matches!(self, Self::Memory | Self::Push)).then(|| words.to_vec())
+        let words: &[&str] = match self {
+            Self::Memory | Self::Push => return None,
+            Self::Datagrams => &["rr", address, "--udp", "-c", "64", "-n", "640", "--json"],
+            _ => &["http", &url, "-c", "64", "-n", "640", "--json"],
+        };
+        Some(words.iter().map(|&word| word.to_owned()).collect())
     }
 
     /// The arguments of `load` for a server at `address`.
@@ -140,6 +148,7 @@ impl Row {
                     &time,
                 ]
             }
+            Self::Datagrams => vec!["rr", address, "--udp", "-c", "64", "--duration", &time],
             // It has loads of its own.
             Self::Push => vec![],
             Self::Connections => vec![
@@ -192,6 +201,10 @@ impl Row {
                 (Quantity::Connections, number("/requests_per_second")),
                 (Quantity::ConnectionsCpu, cpu_per_thousand),
             ],
+            Self::Datagrams => vec![
+                (Quantity::Datagrams, number("/requests_per_second")),
+                (Quantity::DatagramsCpu, cpu_per_thousand),
+            ],
         };
         values
             .into_iter()
@@ -224,14 +237,16 @@ pub(crate) enum Quantity {
     LatencyCpu,
     Connections,
     ConnectionsCpu,
+    Datagrams,
+    DatagramsCpu,
     IdleMemory,
     HeldMemory,
     HeldConnectionMemory,
+    ReleasedMemory,
     PushTime,
     PushMemory,
     PushLongest,
     PushLongestOutside,
-    PushStretch,
 }
 
 impl Quantity {
@@ -249,16 +264,16 @@ impl Quantity {
             Self::LatencyCpu => "proxy CPU at 1,000/s (ms/1,000 requests)",
             Self::Connections => "new connections (1/s)",
             Self::ConnectionsCpu => "proxy CPU, new connections (ms/1,000)",
+            Self::Datagrams => "UDP, 64 sockets, datagrams each way (1/s)",
+            Self::DatagramsCpu => "proxy CPU, UDP (ms/1,000 each way)",
             Self::IdleMemory => "memory of one idle proxy (MB)",
             Self::HeldMemory => "memory of all proxies, connections held (MB)",
             Self::HeldConnectionMemory => "memory of a held connection, all proxies (kB)",
+            Self::ReleasedMemory => "memory of all proxies, connections gone (MB)",
             Self::PushTime => "many services of 10 endpoints in force (s)",
             Self::PushMemory => "memory of a service or endpoint, one proxy (B)",
             Self::PushLongest => "longest request while they come and go, 1,000/s (ms)",
             Self::PushLongestOutside => "the same outside the mesh (ms)",
-            Self::PushStretch => {
-                "longest stretch of a worker without a look at its connections (ms)"
-            }
         }
     }
 
@@ -266,7 +281,11 @@ impl Quantity {
     pub(crate) fn more_is_better(self) -> bool {
         matches!(
             self,
-            Self::OneStream | Self::EightStreams | Self::Requests | Self::Connections
+            Self::OneStream
+                | Self::EightStreams
+                | Self::Requests
+                | Self::Connections
+                | Self::Datagrams
         )
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn objects(echo: &Path) -> Value {
             items.push(json!({
                 "apiVersion": "v1",
                 "kind": "Pod",
-                "metadata": { "name": pod, "namespace": namespace, "labels": { "app": pod } },
+                "metadata": { "name": pod, "namespace": namespace, "labels": { "app": pod }, "annotations": { "ambit.dev/udp": "enabled" } },
                 "spec": {
                     "nodeName": node,
                     "serviceAccountName": pod,

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
-use crate::fixtures::{AMBIENT, addresses, ambient_shop, client, namespace, service};
+use crate::fixtures::{AMBIENT, addresses, ambient_shop, client, echo, namespace, service};
+use crate::floods::holds;
 use crate::flows::{metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,6 +21,10 @@ const OUTAGE: Duration = Duration::from_secs(7);
 const AT_ONCE: usize = 6;
 
 const ROUNDS: usize = 3;
+/// Connections of the neighbour of a pod for which a proxy has no descriptors.
+const KEPT: f64 = 4.0;
+/// What that may cost the proxy, in KiB.
+const MEMORY: u64 = 16 * 1024;
 
 /// How long a network may be whole again before a proxy has noticed that: in most rounds, as a process may have to wait that long for
 /// a CPU of a machine that is busy with other tests.
@@ -175,13 +180,20 @@ fn ticks(lab: &Lab, pid: &str) -> u64 {
 
 #[test]
 fn a_proxy_out_of_descriptors_waits_and_recovers() {
-    let lab = start(ambient_shop(), &[]);
+    let mut manifests = ambient_shop() + &echo("shop", "neighbour", "node-2");
+    manifests += &service("shop", "neighbour", "name: neighbour");
+    let lab = start(manifests, &[]);
     let get = |url: &str| lab.load("shop/client-1", &["get", "--fail", url]);
     assert_eq!(get("http://echo-2/").code, 0);
     let pid = process(&lab, "ztunnel/node-2");
-    let open = format!("ls /proc/{pid}/fd | wc -l");
-    let open = lab.exec("node/node-2", &["sh", "-c", &open]).success();
-    let limit: u64 = open.trim().parse::<u64>().expect("a number") + 20;
+    let from = [
+        ("reporter", "destination"),
+        ("destination_workload", "neighbour"),
+    ];
+    let neighbours = || {
+        let opened = "istio_tcp_connections_opened_total";
+        metric(&lab, "node-2", opened, &from)
+    };
     let bound = |limit: String| {
         let limit = format!("--nofile={limit}:");
         let argv = ["prlimit", "--pid", &pid, &limit];
@@ -200,7 +212,6 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
         ],
     );
     let before = before.success().trim().to_owned();
-    bound(limit.to_string());
     // Each takes a descriptor towards the server: most of them have to wait.
     let hold = [
         "hold",
@@ -215,17 +226,37 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
         "200",
         "--json",
     ];
-    let (reports, spent) = during(&lab, &["client-1"], &hold, || {
-        eventually("the limit to be met", PATIENCE, || {
-            lab.logs("ztunnel/node-2")
-                .contains("Too many open files")
-                .then_some(())
+    // Another pod of the node, with connections that were there before, as many as are asked for at a time.
+    let kept = "http http://neighbour/ -c 4 --rate 50 -d 10s --json";
+    let kept: Vec<_> = kept.split(' ').collect();
+    let ((reports, spent), held, most, kept) = thread::scope(|scope| {
+        let kept = scope.spawn(|| lab.load("shop/client-1", &kept).json());
+        eventually("the neighbour's connections", PATIENCE, || {
+            (neighbours() >= KEPT).then_some(())
         });
-        let (began, from) = (Instant::now(), ticks(&lab, &pid));
-        thread::sleep(Duration::from_secs(2));
-        let spent = (ticks(&lab, &pid) - from) as f64 / 100.0;
-        spent / began.elapsed().as_secs_f64()
+        let held = holds(&lab, &pid);
+        bound((held[0] + 20).to_string());
+        let spent = during(&lab, &["client-1"], &hold, || {
+            eventually("the limit to be met", PATIENCE, || {
+                lab.logs("ztunnel/node-2")
+                    .contains("Too many open files")
+                    .then_some(())
+            });
+            let (began, from) = (Instant::now(), ticks(&lab, &pid));
+            thread::sleep(Duration::from_secs(2));
+            let spent = (ticks(&lab, &pid) - from) as f64 / 100.0;
+            spent / began.elapsed().as_secs_f64()
+        });
+        assert!(
+            !kept.is_finished(),
+            "the neighbour's load was over before the limit was met"
+        );
+        let most = holds(&lab, &pid);
+        (spent, held, most, kept.join().expect("a report"))
     });
+    assert_eq!(errors(&kept), 0, "the neighbour of the node: {kept}");
+    let grown = most[1].saturating_sub(held[1]);
+    assert!(grown < MEMORY, "{held:?} before, {most:?} at the limit");
     assert!(
         errors(&reports[0]) > 0,
         "the limit was never met: {}",

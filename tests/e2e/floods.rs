@@ -1,4 +1,5 @@
-//! One pod of a node is flooded: its neighbours are served as before, and the proxy keeps nothing of it.
+//! One pod of a node is flooded, or reads nothing, or comes and goes without end: its neighbours are served as before, and the proxy
+//! keeps nothing of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -23,6 +24,7 @@ const FAST_ENOUGH: f64 = 1_000_000.0;
 /// What the proxy may have more of afterwards: descriptors, and memory in KiB.
 const DESCRIPTORS: u64 = 20;
 const MEMORY: u64 = 16 * 1024;
+const NODES: [&str; 2] = ["node-1", "node-2"];
 
 /// Who calls whom, and how: the neighbour from the other node and from its own, and a server on the other node.
 const LOADS: [(&str, &str, &[&str]); 4] = [
@@ -55,12 +57,18 @@ fn p99(report: &Value) -> f64 {
     report["latency_us"]["p99"].as_f64().expect("a latency")
 }
 
-/// The proxy's open descriptors, and its memory in KiB.
-fn holds(lab: &Lab, pid: &str) -> [u64; 2] {
+/// The open descriptors of node-2's proxy, and its memory in KiB.
+pub(crate) fn holds(lab: &Lab, pid: &str) -> [u64; 2] {
+    holds_at(lab, "node-2", pid)
+}
+
+fn holds_at(lab: &Lab, node: &str, pid: &str) -> [u64; 2] {
     let script = format!(
         "ls /proc/{pid}/fd | wc -l; sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"
     );
-    let said = lab.exec("node/node-2", &["sh", "-c", &script]).success();
+    let said = lab
+        .exec(&format!("node/{node}"), &["sh", "-c", &script])
+        .success();
     let mut numbers = said
         .split_whitespace()
         .map(|it| it.parse().expect("a number"));
@@ -157,5 +165,109 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
          proxy: {before:?} before, {most:?} at the limit, {after:?} after",
         tails(&calm),
         tails(&flooded)
+    );
+}
+
+/// How many connections come and go; the figure of a release is 100,000.
+const CHURN: &str = "AMBIT_TEST_CHURN";
+
+#[test]
+fn connections_that_come_and_go_leave_nothing() {
+    let count: u64 = std::env::var(CHURN).map_or(4_000, |it| it.parse().expect("a number"));
+    let lab = start(ambient_shop(), &[]);
+    let pids = NODES.map(|node| process(&lab, &format!("ztunnel/{node}")));
+    let churn = |count: u64| {
+        let count = count.to_string();
+        let fixed = ["http", "http://echo-2/", "--json", "--new-connections"];
+        let arguments = [&fixed[..], &["-c", "16", "-n", &count]].concat();
+        let report = lab.load("shop/client-1", &arguments).json();
+        assert_eq!(errors(&report), 0, "{report}");
+    };
+    // What is kept once is no growth.
+    churn(count / 4);
+    let held = || [0, 1].map(|at| holds_at(&lab, NODES[at], &pids[at]));
+    let before = held();
+    churn(count);
+    let after = eventually_ok("what came to be gone", PATIENCE, || {
+        let after = held();
+        let back = after.iter().zip(&before).all(|(after, before)| {
+            after[0] <= before[0] + DESCRIPTORS && after[1] <= before[1] + MEMORY
+        });
+        let open = NODES.map(|node| {
+            let [opened, closed] = ["opened", "closed"].map(|which| {
+                let name = format!("istio_tcp_connections_{which}_total");
+                metric(&lab, node, &name, &[])
+            });
+            opened - closed
+        });
+        let all = back && open == [0.0; 2];
+        all.then_some(after)
+            .ok_or_else(|| format!("{after:?} after {before:?}, {open:?} open"))
+    });
+    assert_eq!(
+        NODES.map(|node| process(&lab, &format!("ztunnel/{node}"))),
+        pids
+    );
+    eprintln!(
+        "descriptors and KiB of the proxies: {before:?} after {}, {after:?} after {count} connections more",
+        count / 4
+    );
+}
+
+const READERS: u64 = 100;
+/// Of memory that one who does not read may cost a proxy, in KiB.
+const EACH: u64 = 1024;
+
+#[test]
+fn who_does_not_read_costs_little_and_nobody_else() {
+    let mut manifests = ambient_shop() + &echo("shop", "neighbour", "node-2");
+    manifests += &service("shop", "neighbour", "name: neighbour");
+    let lab = start(manifests, &[]);
+    let pids = NODES.map(|node| process(&lab, &format!("ztunnel/{node}")));
+    let resident = || [0, 1].map(|at| holds_at(&lab, NODES[at], &pids[at])[1]);
+    let ask = |duration: &str| {
+        let arguments = "http http://neighbour/ -c 4 --rate 100 --json -d";
+        let arguments: Vec<_> = arguments.split(' ').chain([duration]).collect();
+        report(&lab.load("shop/client-1", &arguments).success())
+    };
+    assert_eq!(errors(&ask("1s")), 0);
+    let before = resident();
+    let count = READERS.to_string();
+    let slow = ["slow", "--json", "-c", &count, "--rate", "64", "-d", "10s"];
+    let slow = [&slow[..], &["http://echo-2/?size=1Gi"]].concat();
+    let (most, asked, slow) = thread::scope(|scope| {
+        let lab = &lab;
+        let reading = scope.spawn(move || report(&lab.load("shop/client-1", &slow).success()));
+        let asking = scope.spawn(|| ask("6s"));
+        let mut most = before;
+        while !reading.is_finished() {
+            let now = resident();
+            most = [0, 1].map(|at| most[at].max(now[at]));
+            thread::sleep(Duration::from_millis(100));
+        }
+        let joined = (asking.join(), reading.join());
+        (
+            most,
+            joined.0.expect("a report"),
+            joined.1.expect("a report"),
+        )
+    });
+    assert_eq!(slow["requests"], READERS, "{slow}");
+    assert_eq!(errors(&asked), 0, "a neighbour of the same node: {asked}");
+    for (most, before) in most.iter().zip(before) {
+        let grown = most - before;
+        assert!(grown < READERS * EACH, "{before} KiB, and then {most}");
+    }
+    let after = eventually_ok("their memory to be given back", PATIENCE, || {
+        let after = resident();
+        let back = after
+            .iter()
+            .zip(before)
+            .all(|(after, before)| *after <= before + MEMORY);
+        back.then_some(after)
+            .ok_or_else(|| format!("{after:?} after {before:?}"))
+    });
+    eprintln!(
+        "KiB of the proxies: {before:?} before, {most:?} with {READERS} that do not read, {after:?} after"
     );
 }

@@ -28,6 +28,7 @@ mod programs;
 mod refusals;
 mod renaming;
 mod revocation;
+mod succession;
 mod thief;
 mod udp;
 mod waypoint;

@@ -1,7 +1,7 @@
 //! Policies as people write them, in force when `lab apply` returns: who may talk, and who no longer.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_lab::harness::{Lab, eventually, eventually_ok, program};
 use serde_json::{Value, json};
@@ -10,6 +10,8 @@ use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service};
 use crate::flows::{flow, flow_that, flows, identity, metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a connection may live that a policy denies.
+const DENIED_LIFE: Duration = Duration::from_secs(1);
 
 /// Who calls: a pod, and whether the proxies tell it from the others by its identity.
 const FRIEND: &str = "shop/friend";
@@ -315,19 +317,17 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
     let deny = "action: DENY, rules: [{from: [{source: {principals: \
         [cluster.local/ns/shop/sa/friend, cluster.local/ns/shop/sa/neighbour]}}]}]";
     let deny = policy("shop", "live", deny);
+    // Who may goes on asking for longer than who may not would wait for the end of a connection.
     let talk = |caller: &'static str| {
-        let arguments = [
-            "websocket",
-            "http://echo.shop/",
-            "--rate",
-            "20",
-            "-n",
-            "600",
-            "--json",
-        ];
-        lab.load(caller, &arguments)
+        let arguments = match caller {
+            FOE => "websocket http://echo.shop/ --rate 20 -n 200 --json",
+            _ => "tcp echo.shop:80 --send hello --keep-open --timeout 30s",
+        };
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let ran = lab.load(caller, &arguments);
+        (ran, Instant::now())
     };
-    let [friend, neighbour, foe] = thread::scope(|scope| {
+    let (in_force, [friend, neighbour, foe]) = thread::scope(|scope| {
         let talking = [FRIEND, NEIGHBOUR, FOE].map(|caller| scope.spawn(move || talk(caller)));
         for caller in ["friend", "neighbour", "foe"] {
             eventually(&format!("a connection of {caller}"), PATIENCE, || {
@@ -342,12 +342,17 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
             });
         }
         lab.apply(&deny);
-        talking.map(|thread| thread.join().expect("a talk that ended"))
+        let in_force = Instant::now();
+        let talks = talking.map(|thread| thread.join().expect("a talk that ended"));
+        (in_force, talks)
     });
+    let (foe, _) = foe;
     // The one that may goes on without a fault on the connection it has.
     assert_eq!(foe.code, 0, "{foe}");
-    for (caller, ran) in [("friend", friend), ("neighbour", neighbour)] {
+    for (caller, (ran, ended)) in [("friend", friend), ("neighbour", neighbour)] {
         assert_ne!(ran.code, 0, "{ran}");
+        let lived = ended.saturating_duration_since(in_force);
+        assert!(lived < DENIED_LIFE, "{caller}: {lived:?}");
         let what = format!("{caller}'s live connection closed");
         let _ = flow_that(&lab, "node-2", &what, |flow| {
             flow.text("src.workload") == caller

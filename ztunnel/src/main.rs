@@ -55,6 +55,7 @@ fn run(config: Config) -> anyhow::Result<()> {
     let logging = Logging::install(config.log.format, &config.log.filter.0)?;
     let metrics = Metrics::install();
     ambit_proxy::raise_descriptor_limit();
+    ambit_proxy::heap::give_back_when_idle();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         node = config.mesh.node_name,

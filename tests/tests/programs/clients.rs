@@ -22,6 +22,10 @@ fn request_modes_count_every_request() {
         (2000, vec!["http", &url, "-c", "2", "--rate", "2000"]),
         (100, vec!["rr", &address, "-c", "3", "--size", "100Ki"]),
         (100, vec!["rr", &address, "--new-connections"]),
+        (
+            100,
+            vec!["rr", &address, "-c", "3", "--udp", "--size", "30Ki"],
+        ),
         (500, vec!["websocket", &url, "-c", "2", "--size", "70Ki"]),
         (100, vec!["grpc", &url, "-c", "2", "--method", "unary"]),
         (

@@ -4,6 +4,7 @@
 //! a schedule whatever the answers do, see `pace`). The exit status says whether there were more errors than allowed.
 
 mod bulk;
+mod datagrams;
 mod engine;
 mod failure;
 mod get;

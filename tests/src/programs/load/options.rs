@@ -26,7 +26,7 @@ pub struct Options {
 pub enum Command {
     /// HTTP/1.1 or h2c requests.
     Http(Http),
-    /// TCP request/response: sends bytes to an echoing server and waits for them.
+    /// TCP or UDP request/response: sends bytes to an echoing server and waits for them.
     Rr(RequestResponse),
     /// gRPC calls of the echo service.
     Grpc(Grpc),
@@ -128,6 +128,9 @@ pub struct RequestResponse {
     /// Bytes a request.
     #[arg(long, value_parser = parse_size, default_value = "64")]
     pub size: u64,
+    /// Datagrams; a connection is a socket of its own then.
+    #[arg(long)]
+    pub udp: bool,
 }
 
 /// A method of the gRPC echo service.

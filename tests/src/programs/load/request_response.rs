@@ -1,15 +1,20 @@
-//! TCP request/response against a server that echoes.
+//! Request/response against a server that echoes.
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::datagrams;
 use super::engine::{self, Connection, Dial};
 use super::failure::{Failure, Stage};
 use super::options::RequestResponse;
 use super::report::Report;
 use super::target::{self, Resolved};
 use crate::programs::pattern;
+
+/// What an `echo` says of it must fit into the answer too.
+const MOST_IN_A_DATAGRAM: u64 = 60_000;
 
 pub(super) fn run(arguments: &RequestResponse) -> anyhow::Result<Report> {
     let resolved = target::resolve(
@@ -22,17 +27,33 @@ pub(super) fn run(arguments: &RequestResponse) -> anyhow::Result<Report> {
         anyhow::bail!("--size is at most {}", pattern::PERIOD);
     }
     let connections = arguments.issue.connections;
-    let dialer = || Dialer {
-        resolved: resolved.clone(),
-        message: message.clone(),
+    let workers = connections as usize;
+    let (protocol, (elapsed, totals)) = if arguments.udp {
+        if arguments.size > MOST_IN_A_DATAGRAM {
+            anyhow::bail!("--size is at most {MOST_IN_A_DATAGRAM} with --udp");
+        }
+        let server = resolved.addresses().first().copied();
+        let server = server.with_context(|| format!("{} has no address", arguments.address))?;
+        let message = &message;
+        let dialer = || datagrams::Dialer {
+            server,
+            message: message.clone(),
+        };
+        (
+            "udp request/response",
+            engine::run(&arguments.issue, workers, dialer)?,
+        )
+    } else {
+        let dialer = || Dialer {
+            resolved: resolved.clone(),
+            message: message.clone(),
+        };
+        (
+            "tcp request/response",
+            engine::run(&arguments.issue, workers, dialer)?,
+        )
     };
-    let (elapsed, totals) = engine::run(&arguments.issue, connections as usize, dialer)?;
-    let report = Report::of_requests(
-        "tcp request/response",
-        arguments.address.to_string(),
-        elapsed,
-        totals,
-    );
+    let report = Report::of_requests(protocol, arguments.address.to_string(), elapsed, totals);
     Ok(Report {
         connections: Some(connections),
         ..report
