@@ -41,7 +41,8 @@ fn profiles_show_who_works_and_cost_no_request() {
         let taken = ["node-1", "node-2"]
             .map(|node| scope.spawn(move || profile(lab, node, "profile?seconds=4&hz=1000")));
         for profile in taken.map(|it| it.join().expect("no panic")) {
-            for wanted in ["worker-0", "ambit_ztunnel", "start_thread"] {
+            // Which of the workers has the one connection between the nodes is chance.
+            for wanted in ["worker-", "ambit_ztunnel", "start_thread"] {
                 assert!(profile.contains(wanted), "{wanted} in {profile}");
             }
         }
