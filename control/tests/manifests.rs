@@ -488,7 +488,12 @@ fn control_may_do_what_it_does() {
 fn dashboards_ask_for_metrics_that_there_are() {
     let root = manifests().join("..");
     let mut code = String::new();
-    for folder in ["shared/telemetry/src", "ztunnel/src", "waypoint/src"] {
+    for folder in [
+        "shared/telemetry/src",
+        "shared/net/src",
+        "ztunnel/src",
+        "waypoint/src",
+    ] {
         gather(&root.join(folder), &mut code);
     }
     let mut control = String::new();

@@ -123,6 +123,7 @@ pub async fn run(
         common: everywhere.common.clone(),
     };
     tokio::spawn(sweep(everywhere, departed, metrics.clone()));
+    ambit_net::hbone::describe();
     let shown = metrics.with_exemplars(config.exemplars);
     servers(&config, &readiness, &shown, &logging, known, &discovery).await?;
     end.await;

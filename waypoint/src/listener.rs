@@ -68,9 +68,10 @@ async fn connection(
         Ok(secured) => secured,
         Err(_) => Err("the handshake took too long".to_owned()),
     };
-    let (stream, revoked, caller) = match secured {
-        Ok((stream, identity, revoked)) => (
+    let (stream, now, revoked, caller) = match secured {
+        Ok((stream, identity, now, revoked)) => (
             stream,
+            now,
             revoked,
             Caller {
                 identity,
@@ -92,7 +93,14 @@ async fn connection(
             }
         });
     };
-    let served = server::serve(stream, &settings, drained.signal(), revoked, on_connect);
+    let served = server::serve(
+        stream,
+        &settings,
+        now,
+        drained.signal(),
+        revoked,
+        on_connect,
+    );
     if let Err(error) = served.await {
         tracing::debug!(%peer, %error, "HBONE connection broke");
     }
@@ -101,7 +109,15 @@ async fn connection(
 async fn handshake(
     shared: &Shared,
     stream: TcpStream,
-) -> Result<(tls::Stream, Identity, impl Future<Output = Revoked>), String> {
+) -> Result<
+    (
+        tls::Stream,
+        Identity,
+        SystemTime,
+        impl Future<Output = Revoked>,
+    ),
+    String,
+> {
     let certificate = shared
         .certificate
         .get()
@@ -110,8 +126,9 @@ async fn handshake(
     let config = certificate.server_config().map_err(|it| it.to_string())?;
     let accepted = tls::Stream::accept(stream, config).await;
     let stream = accepted.map_err(|error| error.to_string())?;
-    let identity = certificate.peer_identity(&stream, SystemTime::now());
+    let now = certificate.now();
+    let identity = certificate.peer_identity(&stream, now);
     let identity = identity.map_err(|error| error.to_string())?;
     let revoked = certificate.until_revoked(&stream);
-    Ok((stream, identity, revoked))
+    Ok((stream, identity, now, revoked))
 }

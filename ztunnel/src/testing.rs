@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use ambit_core::addr::{NamespacedName, NetworkAddr};
 use ambit_core::identity::Identity;
@@ -34,11 +35,15 @@ use ambit_proxy::{Drain, Drained};
 
 /// Runs a test as root of its own namespaces, on one thread, within a time limit.
 pub(crate) fn run(test: impl AsyncFnOnce()) {
+    run_within(Duration::from_secs(30), test);
+}
+
+/// The same within another limit.
+pub(crate) fn run_within(limit: Duration, test: impl AsyncFnOnce()) {
     isolated(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        let limit = Duration::from_secs(30);
         let within = async { tokio::time::timeout(limit, test()).await };
         runtime
             .expect("a runtime")
@@ -47,15 +52,39 @@ pub(crate) fn run(test: impl AsyncFnOnce()) {
     });
 }
 
-/// Signs for everybody.
-pub(crate) struct TestAuthority(CertifiedIssuer<'static, KeyPair>);
+/// The wall clock of a test's machine, which it sets.
+#[derive(Clone, Default)]
+pub(crate) struct WallClock(Arc<AtomicI64>);
+
+impl WallClock {
+    /// Sets it to so many seconds ahead of the true time.
+    pub(crate) fn set(&self, ahead: i64) {
+        self.0.store(ahead, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> SystemTime {
+        let ahead = self.0.load(Ordering::Relaxed);
+        let by = Duration::from_secs(ahead.unsigned_abs());
+        match ahead {
+            ..0 => SystemTime::now() - by,
+            _ => SystemTime::now() + by,
+        }
+    }
+}
+
+/// Signs for everybody, for twelve hours by its clock.
+pub(crate) struct TestAuthority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    clock: WallClock,
+}
 
 impl TestAuthority {
-    pub(crate) fn new() -> Self {
+    fn new(clock: WallClock) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
-        Self(CertifiedIssuer::self_signed(params, key).expect("a root"))
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a root");
+        Self { issuer, clock }
     }
 }
 
@@ -65,15 +94,23 @@ impl Signer for TestAuthority {
         let mut params = CertificateParams::default();
         let uri = identity.to_string().try_into().expect("ASCII");
         params.subject_alt_names = vec![SanType::URI(uri)];
-        let leaf = params.signed_by(&key, &self.0).expect("signed");
-        let chain = [leaf.pem(), self.0.pem()];
+        let now = self.clock.now();
+        params.not_before = (now - Duration::from_secs(300)).into();
+        params.not_after = (now + Duration::from_secs(12 * 3600)).into();
+        let leaf = params.signed_by(&key, &self.issuer).expect("signed");
+        let chain = [leaf.pem(), self.issuer.pem()];
         Ok(Certified::from_pem(&chain, &key.serialize_pem()).expect("it fits"))
     }
 }
 
 /// A certificate store whose driver runs in the current runtime.
-pub(crate) fn certificates() -> CertificateStore {
-    let (store, driver) = CertificateStore::new(TestAuthority::new(), ca::Settings::default());
+fn certificates(clock: &WallClock) -> CertificateStore {
+    let its = clock.clone();
+    let settings = ca::Settings {
+        clock: Arc::new(move || its.now()),
+        ..ca::Settings::default()
+    };
+    let (store, driver) = CertificateStore::new(TestAuthority::new(clock.clone()), settings);
     tokio::spawn(driver.run());
     store
 }
@@ -98,6 +135,8 @@ pub(crate) struct World {
     pub(crate) shared: Arc<Shared>,
     pub(crate) certificates: CertificateStore,
     pub(crate) metrics: Metrics,
+    /// Of the machine that all of it is on.
+    pub(crate) clock: WallClock,
     captured: Captured,
     sink: Sink,
     _logging: tracing::subscriber::DefaultGuard,
@@ -136,10 +175,12 @@ impl World {
         change(&mut settings);
         let mut index = Index::default();
         index.apply(Change::PoliciesSynced);
+        let clock = WallClock::default();
         Self {
             shared: Shared::new(settings, connections, index),
-            certificates: certificates(),
+            certificates: certificates(&clock),
             metrics,
+            clock,
             captured,
             sink,
             _logging: tracing::subscriber::set_default(subscriber),

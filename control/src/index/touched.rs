@@ -13,9 +13,9 @@ use super::objects::Table;
 use crate::source::entry::ServiceEntry;
 use crate::source::{Key, Object};
 use crate::translate::labels::{
-    GATEWAY_NAME, INGRESS_USE_WAYPOINT, NETWORK, USE_WAYPOINT, USE_WAYPOINT_CANARY,
-    USE_WAYPOINT_CANARY_NAMESPACE, USE_WAYPOINT_CANARY_WEIGHT, USE_WAYPOINT_NAMESPACE,
-    WAYPOINT_BYPASS, annotation, label, selects,
+    GATEWAY_NAME, INBOUND_BINDING, INGRESS_USE_WAYPOINT, NETWORK, USE_WAYPOINT,
+    USE_WAYPOINT_CANARY, USE_WAYPOINT_CANARY_NAMESPACE, USE_WAYPOINT_CANARY_WEIGHT,
+    USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, annotation, label, selects,
 };
 use crate::translate::{entry, service, slice, target, waypoint, workload};
 
@@ -62,6 +62,15 @@ impl Touched {
                 self.networks = true;
                 self.gateways.insert(name);
                 self.everyone(index);
+            }
+            Some(Object::GatewayClass(_)) => {
+                let said = |object: Option<&Object>| {
+                    let said = annotation(object?.metadata(), INBOUND_BINDING);
+                    said.map(ToOwned::to_owned)
+                };
+                if said(old) != said(new) {
+                    self.everyone(index);
+                }
             }
             Some(Object::ServiceEntry(_)) => {
                 let entries = [old, new].map(|object| object?.service_entry().map(|it| &**it));

@@ -9,7 +9,7 @@ use super::labels::{GATEWAY_NAME, NETWORK, WAYPOINT_BYPASS, label};
 use super::status::{CONTROLLER, fails, holds};
 use super::view::{Outcome, View};
 use super::waypoint::{self, Binding};
-use super::{canary, network, tls, traffic, workload};
+use super::{binding, canary, network, tls, traffic, workload};
 use crate::parameters::{self, Patches};
 use crate::source::gateway::{Gateway, GatewayClass};
 use ambit_core::model::Health;
@@ -120,7 +120,11 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
 /// Why nothing comes of a Gateway of another class, unless that has a GatewayClass: then it is for whoever that names.
 fn unserved(gateway: &Gateway, view: &View<'_>) -> Option<String> {
     let class = &gateway.spec.gateway_class_name;
-    let why = match view.find::<GatewayClass>("", class) {
+    let found = view.find::<GatewayClass>("", class);
+    if let Err(why) = binding::of(gateway, found.map(|class| &**class)) {
+        return Some(why);
+    }
+    let why = match found {
         Some(it) if it.spec.controller_name != CONTROLLER => return None,
         Some(_) => "Ambit goes by the names of classes, and this is none of them",
         None => "there is no GatewayClass of this name",

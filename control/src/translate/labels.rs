@@ -25,6 +25,8 @@ pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
 pub const INGRESS_USE_WAYPOINT: &str = "istio.io/ingress-use-waypoint";
 /// On the service and pods of a Gateway.
 pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Annotation of a Gateway of another controller, or of its class: how the Gateway's instances are told of callers.
+pub const INBOUND_BINDING: &str = "ambient.istio.io/waypoint-inbound-binding";
 /// `http`: the pod terminates HBONE itself, or the machine of a WorkloadEntry does.
 pub const TUNNEL: &str = "networking.istio.io/tunnel";
 /// `istio`: the pod has a sidecar that speaks its own mutual TLS.

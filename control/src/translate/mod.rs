@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod authorization;
 pub mod authorizer;
+pub mod binding;
 pub mod canary;
 pub mod entry;
 pub mod extension;

@@ -9,14 +9,14 @@ use ambit_core::model::{Destination, GatewayAddress};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::Mesh;
 use super::labels::{
     GATEWAY_NAME, TUNNEL, USE_WAYPOINT, USE_WAYPOINT_NAMESPACE, WAYPOINT_BYPASS, WAYPOINT_FOR,
     label, label_selector,
 };
 use super::view::View;
+use super::{Mesh, binding};
 use crate::index::objects::Objects;
-use crate::source::gateway::Gateway;
+use crate::source::gateway::{Gateway, GatewayClass};
 
 /// Where waypoints listen.
 pub const HBONE_PORT: u16 = 15008;
@@ -65,7 +65,9 @@ pub fn binding_of_service(
     let objects = view.objects;
     view.find::<Namespace>("", namespace);
     let reference = wanted(namespace, metadata, objects)?;
-    view.find::<Gateway>(&reference.namespace, &reference.name);
+    if let Some(gateway) = view.find::<Gateway>(&reference.namespace, &reference.name) {
+        view.find::<GatewayClass>("", &gateway.spec.gateway_class_name);
+    }
     view.find::<Service>(&reference.namespace, &reference.name);
     let (refused, missing) = match serves(&reference, namespace, objects) {
         Serves::Known {
@@ -193,7 +195,7 @@ pub(super) fn serves(reference: &Reference, from: &str, objects: &Objects) -> Se
     let (namespace, name) = (&reference.namespace, &reference.name);
     let role = match objects.gateways.find(namespace, name) {
         Some(gateway) => {
-            if !is_waypoint(gateway) {
+            if !is_waypoint(gateway) && binding::of_gateway(gateway, objects).is_none() {
                 let class = &gateway.spec.gateway_class_name;
                 let what =
                     format!("Gateway {namespace}/{name} of class {class:?} is not a waypoint");

@@ -13,7 +13,7 @@ use ambit_core::udp;
 use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 
 use super::labels::{TLS_MODE, annotation, is_captured, is_native, label, selects};
-use super::{Mesh, authorization, entry, network, peer, ports, service, slice, waypoint};
+use super::{Mesh, authorization, binding, entry, network, peer, ports, service, slice, waypoint};
 use crate::index::objects::Objects;
 
 /// The uid of a pod in the mesh.
@@ -74,7 +74,7 @@ pub fn translate(
         services,
         udp_ports,
         takes_udp: takes_udp(pod),
-        application_tunnel: None,
+        application_tunnel: binding::of_pod(namespace, pod, objects),
         locality: place.map(|node| locality(node)).unwrap_or_default(),
         network_mode: if host_network(pod) {
             NetworkMode::HostNetwork

@@ -84,8 +84,20 @@ impl Rotation {
 
     /// Has every certificate renewed within `within`, for what they come with is out of date. What is being signed now may be
     /// as well, and is signed once more. What fails is repeated as it would be. `jitter` gives numbers in `0.0..1.0`.
-    pub fn renew_all(&mut self, now: Instant, within: Duration, mut jitter: impl FnMut() -> f64) {
-        for item in self.items.values_mut() {
+    pub fn renew_all(&mut self, now: Instant, within: Duration, jitter: impl FnMut() -> f64) {
+        self.renew(|_| true, now, within, jitter);
+    }
+
+    /// The same of `which`.
+    pub fn renew(
+        &mut self,
+        which: impl Fn(&Identity) -> bool,
+        now: Instant,
+        within: Duration,
+        mut jitter: impl FnMut() -> f64,
+    ) {
+        let items = self.items.iter_mut();
+        for (_, item) in items.filter(|(identity, _)| which(identity)) {
             let by = now + within.mul_f64(jitter().clamp(0.0, 1.0));
             match item.due {
                 None => item.renew_by = Some(by),

@@ -21,6 +21,13 @@ impl Locks {
         };
         lock.lock_owned().await
     }
+
+    /// How many hold `key` or wait for it.
+    #[cfg(test)]
+    pub(super) fn at(&self, key: &str) -> usize {
+        let held = self.held.lock();
+        held.get(key).map_or(0, |lock| Arc::strong_count(lock) - 1)
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use ambit_net::zds::{self, Client};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::cni::call;
@@ -491,6 +492,72 @@ fn a_late_end_of_an_earlier_sandbox_is_not_about_the_pod() {
         end.expect("left");
         assert_eq!(proxy.asked(), ["del uid-web"]);
     });
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_is_added_leaves_nothing() {
+    for answers in [true, false] {
+        node(|| async move {
+            let node = Node::start_with(&[("web", "in")], SHORT).await;
+            let mut client = Client::connect(&node.path("zds.sock"))
+                .await
+                .expect("connected");
+            let asked: Arc<Mutex<Vec<&str>>> = Arc::default();
+            let (heard, may_answer) = (asked.clone(), Arc::new(Notify::new()));
+            let (pending, mut is_pending) = tokio::sync::watch::channel(false);
+            let told = may_answer.clone();
+            let proxy = tokio::spawn(async move {
+                while let Ok(Some(request)) = client.receive().await {
+                    let word = match request {
+                        zds::Request::Add { .. } => {
+                            pending.send_replace(true);
+                            told.notified().await;
+                            "add"
+                        }
+                        zds::Request::Del { .. } => "del",
+                        zds::Request::Keep { .. } => "keep",
+                        zds::Request::SnapshotSent => "snapshot",
+                    };
+                    heard.lock().push(word);
+                    client.acknowledge(Ok(())).await.expect("answered");
+                }
+            });
+            let answered_late = async {
+                let held = is_pending.wait_for(|pending| *pending).await;
+                held.expect("it is asked");
+                let deleted = node.cni("DEL", "web", "in");
+                let both_there = async {
+                    while node.enrolment().locks.at("in/web") < 2 {
+                        tokio::task::yield_now().await;
+                    }
+                    if answers {
+                        may_answer.notify_one();
+                    }
+                };
+                tokio::join!(deleted, both_there).0
+            };
+            let added = node.cni("ADD", "web", "in");
+            let both = async { tokio::join!(added, answered_late) };
+            let both = tokio::time::timeout(3 * LONG, both).await;
+            let (added, deleted) = both.expect("both come to an end");
+            deleted.expect("it has left");
+            assert_eq!(added.is_ok(), answers, "{added:?}");
+            if answers {
+                assert_eq!(*asked.lock(), ["snapshot", "add", "del"]);
+            }
+            proxy.abort();
+            assert_eq!(node.enrolment().counts().0, 0);
+            let forgotten = async {
+                while !node.enrolment().proxies.pods().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let forgotten = tokio::time::timeout(LONG, forgotten).await;
+            forgotten.expect("proxies are not told of it");
+            // Whoever comes next hears nothing of it.
+            assert_eq!(node.proxy().await.asked(), ["snapshot"]);
+        });
+    }
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     dns::describe();
     udp::describe();
+    ambit_net::hbone::describe();
     let machine = config.machine.as_ref().map(|it| machine(it, &config));
     let machine = machine.transpose()?;
     let whose = whose(&config)?;

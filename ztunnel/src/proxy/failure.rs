@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use ambit_core::plan::{Refusal, ResponseFlag};
 use ambit_net::ca::CaError;
-use ambit_net::hbone::{self, Stage};
+use ambit_net::hbone::{self, Stage, server};
 use ambit_net::relay;
 use http::StatusCode;
 
@@ -32,8 +32,8 @@ pub enum Failure {
     Accept(io::Error),
     /// Downstream: no mutual TLS with the client.
     Handshake(io::Error),
-    /// Downstream: the HTTP/2 connection of a client broke.
-    Http2(h2::Error),
+    /// Downstream: no HTTP/2 with the client, or it broke.
+    Http2(server::Error),
     /// Upstream: TCP to where the plan leads.
     Dial {
         /// Where.

@@ -15,6 +15,7 @@ pub struct Handshakes {
     identity: AtomicU64,
     revoked: AtomicU64,
     tls: AtomicU64,
+    http2: AtomicU64,
 }
 
 impl Handshakes {
@@ -24,6 +25,7 @@ impl Handshakes {
             Failure::Handshake(error) if error.kind() == io::ErrorKind::TimedOut => &self.timeout,
             Failure::Handshake(error) if tls::is_revoked(error) => &self.revoked,
             Failure::Handshake(_) => &self.tls,
+            Failure::Http2(_) => &self.http2,
             // There is nobody to act as: no description yet, or no certificate.
             _ => &self.identity,
         };
@@ -32,13 +34,14 @@ impl Handshakes {
 
     /// How many there were, by the value of the label `reason`.
     #[must_use]
-    pub fn failed(&self) -> [(&'static str, u64); 5] {
+    pub fn failed(&self) -> [(&'static str, u64); 6] {
         let all = [
             ("limit", &self.limit),
             ("timeout", &self.timeout),
             ("identity", &self.identity),
             ("revoked", &self.revoked),
             ("tls", &self.tls),
+            ("http2", &self.http2),
         ];
         all.map(|(reason, counter)| (reason, counter.load(Ordering::Relaxed)))
     }

@@ -34,40 +34,50 @@ pub(super) async fn serve(proxy: Arc<PodProxy>, stream: TcpStream, client: Socke
         destination: arrived_at,
         server_is_near: true,
     };
-    let (stream, peer, revoked, _admitted) = match Box::pin(handshake(&proxy, stream)).await {
-        Ok(secured) => secured,
-        Err(failure) => {
-            proxy.shared.handshakes().count(&failure);
-            let open = proxy.shared.connections().open(ends);
-            open.finish(&Err(failure));
-            return;
-        }
+    let failed = |failure: Failure| {
+        proxy.shared.handshakes().count(&failure);
+        proxy.shared.connections().open(ends).finish(&Err(failure));
     };
+    let secured = match Box::pin(handshake(&proxy, stream)).await {
+        Ok(secured) => secured,
+        Err(failure) => return failed(failure),
+    };
+    let Secured {
+        stream,
+        peer,
+        now,
+        revoked,
+        admitted: _admitted,
+    } = secured;
     let settings = &proxy.shared.settings().hbone;
     let on_connect = |connect: Connect| {
         let tunnel = tunnel(proxy.clone(), connect, peer.clone(), ends);
         spawn_until_cut(&proxy, Duration::ZERO, tunnel);
     };
     let drained = proxy.drained.signal();
-    let served = server::serve(stream, settings, drained, revoked, on_connect).await;
-    if let Err(error) = served {
-        tracing::debug!(pod = %proxy.pod.name, %client, %peer, %error, "HBONE connection broke");
+    match server::serve(stream, settings, now, drained, revoked, on_connect).await {
+        Ok(()) => {}
+        Err(server::Error::Broken(error)) => {
+            tracing::debug!(pod = %proxy.pod.name, %client, %peer, %error, "HBONE connection broke");
+        }
+        Err(error) => failed(Failure::Http2(error)),
     }
+}
+
+/// A connection after mutual TLS.
+struct Secured<R> {
+    stream: tls::Stream,
+    peer: Arc<Identity>,
+    now: SystemTime,
+    revoked: R,
+    admitted: OwnedSemaphorePermit,
 }
 
 /// Mutual TLS as the pod, within the time limit and the number of peers.
 async fn handshake(
     proxy: &PodProxy,
     stream: TcpStream,
-) -> Result<
-    (
-        tls::Stream,
-        Arc<Identity>,
-        impl Future<Output = Revoked>,
-        OwnedSemaphorePermit,
-    ),
-    Failure,
-> {
+) -> Result<Secured<impl Future<Output = Revoked>>, Failure> {
     let admitted = proxy.pod.admit_peer()?;
     let certified = proxy.identity().await?.get().await?;
     let config = certified
@@ -82,10 +92,17 @@ async fn handshake(
             return Err(Failure::Handshake(error));
         }
     };
-    let peer = certified.peer_identity(&stream, SystemTime::now());
+    let now = certified.now();
+    let peer = certified.peer_identity(&stream, now);
     let peer = peer.map_err(|e| Failure::Handshake(e.into()))?;
     let revoked = certified.until_revoked(&stream);
-    Ok((stream, Arc::new(peer), revoked, admitted))
+    Ok(Secured {
+        stream,
+        peer: Arc::new(peer),
+        now,
+        revoked,
+        admitted,
+    })
 }
 
 /// Serves one tunnel.
@@ -123,7 +140,9 @@ async fn carry(
     };
     let headers = proxy.baggage.response(&planned.local);
     drop(planned);
-    let stream = connect.accept(headers).map_err(Failure::Http2)?;
+    let stream = connect
+        .accept(headers)
+        .map_err(|error| Failure::Http2(error.into()))?;
     let (counters, settings) = (open.counters(), proxy.shared.settings());
     tokio::select! {
         result = async {

@@ -2,9 +2,12 @@
 //! addresses; captured connections are handed over with what the client dialled.
 
 mod callers;
+mod clock;
 mod departures;
 mod dns;
+mod failures;
 mod limits;
+mod telemetry;
 mod unwrapped;
 
 use std::io;

@@ -5,12 +5,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::clock::Jump;
 use ambit_core::identity::Identity;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::store::{Failure, Shared};
+use super::store::{Failure, SOON, Shared};
 use super::{CaError, Signer};
 use crate::clock::Jumps;
 use crate::tls::Certified;
@@ -48,13 +49,26 @@ impl<S: Signer> Driver<S> {
                 }
                 jump = jumps.next() => {
                     tracing::warn!("the clock of this machine was set {jump}: certificates are renewed by it");
-                    let now = Instant::now().into_std();
-                    self.shared.desk.lock().rotation.clock_set(jump, now);
+                    self.clock_set(jump);
                 }
                 () = self.shared.wake.notified() => {}
                 () = wait_until(wake_at) => {}
             }
         }
+    }
+
+    /// What is served and not good yet, as after an authority's clock was ahead as well, is renewed soon: peers do not believe it.
+    fn clock_set(&self, jump: Jump) {
+        let (now, wall) = (Instant::now().into_std(), (self.shared.settings.clock)());
+        let serving = self.shared.serving.load();
+        let is_early = |identity: &Identity| {
+            let certified = serving.get(identity);
+            certified.is_some_and(|it| it.not_before() > wall + SKEW)
+        };
+        let mut desk = self.shared.desk.lock();
+        desk.rotation.clock_set(jump, now);
+        desk.rotation
+            .renew(is_early, now, SOON, rand::random::<f64>);
     }
 
     /// What is to be signed now, and when to look again if nothing else happens.
@@ -82,7 +96,8 @@ impl<S: Signer> Driver<S> {
                 let settings = &self.shared.settings;
                 let certified = certified
                     .within(settings.trust_domains.clone())
-                    .refusing(settings.revocations.clone());
+                    .refusing(settings.revocations.clone())
+                    .by(settings.clock.clone());
                 self.shared.change(|serving| {
                     serving.insert(identity.clone(), Arc::new(certified));
                 });

@@ -20,7 +20,7 @@ use crate::revocation::Revocations;
 use crate::tls::Certified;
 
 /// What is to be renewed soon is within this: those who sign are not asked for everything at once.
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
 /// Limits of a store.
 #[derive(Clone)]

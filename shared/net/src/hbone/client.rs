@@ -18,7 +18,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::TimedOut;
 use super::expiry::Expiry;
-use super::io::{Flushing, deferred};
+use super::io::{Distance, Flushing, deferred};
+use super::measure::{self, Side};
 use super::pool::{Slot, Way};
 use super::window::{Windows, windows};
 use super::{CAPSULE_PROTOCOL, Error, Settings, Stage};
@@ -30,6 +31,7 @@ pub(super) struct Dialed<D> {
     pub(super) requests: SendRequest<Bytes>,
     /// To be set whenever a stream was opened.
     pub(super) opened: Arc<AtomicBool>,
+    pub(super) distance: Distance,
     /// For [`settled`].
     pub(super) pings: PingPong,
     /// Until when the certificates of both ends are valid.
@@ -57,8 +59,9 @@ pub(super) async fn dial(
     certificate: Arc<Certified>,
     reaching: Reaching,
 ) -> Result<Dialed<impl Future<Output = ()> + Send + 'static>, Error> {
+    let begun = Instant::now();
     let deadline = Deadline {
-        at: Instant::now() + settings.handshake_timeout,
+        at: begun + settings.handshake_timeout,
         settings: &settings,
     };
     let Way { target, gateway } = way;
@@ -82,7 +85,7 @@ pub(super) async fn dial(
     let refused = |error| Error::new(Stage::Tls, error);
     certificate.check(&tls).map_err(refused)?;
     let revoked = certificate.until_revoked(&tls);
-    let now = SystemTime::now();
+    let now = certificate.now();
     let not_after = tls
         .peer_not_after(now)
         .map_err(refused)?
@@ -95,13 +98,15 @@ pub(super) async fn dial(
     let expiry = Expiry::new(not_after, now, settings.expired_grace);
     let streams = u32::try_from(settings.streams_per_connection).unwrap_or(u32::MAX);
     let windows = windows(&settings, tls.tcp().and_then(round_trip), streams);
-    let (io, flusher) = deferred(tls);
+    let (io, flusher) = deferred(tls, Side::Client);
+    let distance = flusher.distance();
     let (requests, mut connection) = deadline
         .run(
             Stage::Http2,
             builder(&settings, windows).handshake::<_, Bytes>(io),
         )
         .await?;
+    measure::ready(Side::Client, begun.elapsed());
     let pings = connection.ping_pong().expect("nobody has taken it");
     let opened = Arc::<AtomicBool>::default();
     let turns = Flushing {
@@ -128,6 +133,7 @@ pub(super) async fn dial(
     Ok(Dialed {
         requests,
         opened,
+        distance,
         pings,
         not_after,
         outer,

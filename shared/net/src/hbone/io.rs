@@ -10,31 +10,40 @@
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::Leaving;
+use super::measure::{self, Side};
+use crate::sys::round_trip;
 use crate::tls;
 
 /// The stream as the HTTP/2 connection sees it.
 pub(super) struct Deferred(Arc<Mutex<Shared>>);
 
-/// The other end of a [`Deferred`].
+/// The other end of a [`Deferred`]. What is measured of a connection at its end is measured when this is dropped.
 pub(super) struct Flusher(Arc<Mutex<Shared>>);
+
+/// Tells how far the peer is, while the connection is there.
+pub(super) struct Distance(Weak<Mutex<Shared>>);
 
 struct Shared {
     stream: tls::Stream,
     /// Nothing can be read: [`Flushing`] polls again in the same turn.
     writes_only: bool,
+    /// Of a server.
+    leaving: Option<Leaving>,
 }
 
-pub(super) fn deferred(stream: tls::Stream) -> (Deferred, Flusher) {
+pub(super) fn deferred(stream: tls::Stream, side: Side) -> (Deferred, Flusher) {
     let shared = Arc::new(Mutex::new(Shared {
         stream,
         writes_only: false,
+        leaving: (side == Side::Server).then(Leaving::default),
     }));
     (Deferred(shared.clone()), Flusher(shared))
 }
@@ -43,6 +52,40 @@ impl Flusher {
     /// Writes what has been collected. An error shows at the connection's next read or write.
     pub(super) fn flush(&self, cx: &mut Context<'_>) {
         let _ = Pin::new(&mut self.0.lock().stream).poll_flush(cx);
+    }
+
+    pub(super) fn distance(&self) -> Distance {
+        Distance(Arc::downgrade(&self.0))
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.0.lock().measure();
+    }
+}
+
+impl Distance {
+    /// Measures it now.
+    pub(super) fn measure(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.lock().measure();
+        }
+    }
+}
+
+impl Shared {
+    fn measure(&self) {
+        if let Some(time) = self.stream.tcp().and_then(round_trip) {
+            measure::round_trip(time);
+        }
+    }
+
+    /// Reads along what a server writes.
+    fn written(&mut self, bytes: &[u8]) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.pass(bytes, measure::reached);
+        }
     }
 }
 
@@ -92,7 +135,10 @@ impl AsyncWrite for Deferred {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.lock().stream).poll_write(cx, buf)
+        let mut shared = self.0.lock();
+        let written = ready!(Pin::new(&mut shared.stream).poll_write(cx, buf))?;
+        shared.written(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -100,7 +146,15 @@ impl AsyncWrite for Deferred {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.lock().stream).poll_write_vectored(cx, bufs)
+        let mut shared = self.0.lock();
+        let written = ready!(Pin::new(&mut shared.stream).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let taken = left.min(buf.len());
+            shared.written(&buf[..taken]);
+            left -= taken;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -8,15 +8,20 @@ mod datagrams;
 mod duplex;
 mod error;
 mod expiry;
+mod frames;
 mod io;
+mod measure;
 mod pool;
 pub mod server;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod window;
 
 pub use datagrams::Datagrams;
 pub use duplex::{Duplex, DuplexReader, DuplexWriter};
 pub use error::{Error, Stage};
+pub use measure::describe;
 pub(crate) use pool::Slot;
 pub use pool::{Pool, Target};
 pub(crate) use stream::PendingResponse;

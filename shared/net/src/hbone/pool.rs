@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ambit_core::identity::Identity;
 use bytes::Bytes;
@@ -26,9 +26,12 @@ use http::{HeaderMap, Request};
 use tokio::sync::watch;
 
 use super::client::{Dialed, Reached};
+use super::io::Distance;
 use super::{Duplex, Error, Opening, PendingResponse, Settings, Stage, client};
 use crate::sys::Sockets;
 use crate::tls::{Certified, Transport};
+#[cfg(any(test, feature = "testing"))]
+pub use places::testing::live;
 use places::{Carrier, Connection, Limits, Opened, Peer, Peers};
 
 /// A stream's place on a connection.
@@ -63,6 +66,7 @@ pub(crate) struct Requests {
     requests: SendRequest<Bytes>,
     /// Told of every new stream.
     opened: Arc<AtomicBool>,
+    distance: Distance,
     /// The place of the tunnel that the connection is in, if it is in one.
     outer: Option<Arc<Slot>>,
     /// The peer's settings are known, or will not be.
@@ -176,7 +180,7 @@ impl Pool {
         certificate: &Arc<Certified>,
         request: Request<()>,
     ) -> Result<Opening, Error> {
-        if certificate.not_after() <= SystemTime::now() {
+        if certificate.not_after() <= certificate.now() {
             return Err(Error::new(Stage::Tls, OwnCertificateExpired));
         }
         let extended = request.extensions().get::<Protocol>().is_some();
@@ -252,22 +256,27 @@ impl Pool {
             spread: self.settings.spread,
         };
         let limit = self.settings.handshake_timeout;
-        peer.slot(limits, || {
-            let reaching = match &way.gateway {
-                None => directly(self.sockets.clone(), way.target.address).boxed(),
-                Some(gateway) => {
-                    self.clone()
-                        .relayed(gateway.clone(), way.target.address, certificate.clone())
-                }
-            };
-            let dialed = client::dial(
-                self.settings.clone(),
-                way.clone(),
-                certificate.clone(),
-                reaching,
-            );
-            async move { Ok(drive(dialed.await?, limit)) }.boxed()
-        })
+        peer.slot(
+            limits,
+            || certificate.now(),
+            || {
+                let reaching = match &way.gateway {
+                    None => directly(self.sockets.clone(), way.target.address).boxed(),
+                    Some(gateway) => self.clone().relayed(
+                        gateway.clone(),
+                        way.target.address,
+                        certificate.clone(),
+                    ),
+                };
+                let dialed = client::dial(
+                    self.settings.clone(),
+                    way.clone(),
+                    certificate.clone(),
+                    reaching,
+                );
+                async move { Ok(drive(dialed.await?, limit)) }.boxed()
+            },
+        )
         .await
     }
 
@@ -316,6 +325,7 @@ where
     let Dialed {
         requests,
         opened,
+        distance,
         pings,
         not_after,
         outer,
@@ -324,6 +334,7 @@ where
     let requests = Requests {
         requests,
         opened,
+        distance,
         outer,
         settled: watch::Sender::new(false),
     };
@@ -362,11 +373,12 @@ struct OwnCertificateExpired;
 #[error("the peer carries no UDP (SETTINGS_ENABLE_CONNECT_PROTOCOL is not 1)")]
 struct NoUdp;
 
-/// Closes what nobody used for `idle`, until the pool is gone.
+/// Closes what nobody used for `idle` and measures how far the others lead, until the pool is gone.
 async fn sweep(pool: Weak<Pool>, idle: Duration) {
     loop {
         tokio::time::sleep(idle / 2).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.peers.sweep(idle);
+        pool.peers.visit(|requests| requests.distance.measure());
     }
 }

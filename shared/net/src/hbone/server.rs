@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::expiry::Expiry;
 use super::io::deferred;
+use super::measure::{self, Side};
 use super::window::{Windows, windows};
 use super::{CAPSULE_PROTOCOL, Settings, Stream};
 use crate::revocation::Revoked;
@@ -29,7 +30,21 @@ pub struct Connect {
     ending: watch::Receiver<bool>,
 }
 
-/// Serves one HBONE connection until the peer leaves, or the last tunnel has ended after `drain`
+/// How a connection ended that did not end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing came after TLS.
+    #[error("the peer has not begun to speak HTTP/2 within {0:?}")]
+    Silent(Duration),
+    /// What came after TLS is not HTTP/2.
+    #[error("the peer does not speak HTTP/2: {0}")]
+    Handshake(h2::Error),
+    /// It broke, or outlasted the peer's certificate.
+    #[error(transparent)]
+    Broken(#[from] h2::Error),
+}
+
+/// Serves one HBONE connection, of which TLS was done at `now`, until the peer leaves, or the last tunnel has ended after `drain`
 /// became true, the peer's certificate expired or the connection is of age; at once when the peer's certificate is `revoked`. `on_connect` gets every
 /// CONNECT and must not block; other methods are answered 400.
 ///
@@ -39,11 +54,11 @@ pub struct Connect {
 pub async fn serve(
     stream: tls::Stream,
     settings: &Settings,
+    now: SystemTime,
     mut drain: watch::Receiver<bool>,
     revoked: impl Future<Output = Revoked>,
     mut on_connect: impl FnMut(Connect),
-) -> Result<(), h2::Error> {
-    let now = SystemTime::now();
+) -> Result<(), Error> {
     // Whoever comes with a certificate that is none, or is expired, is drained at once.
     let not_after = stream.peer_not_after(now).unwrap_or(now);
     let expiry = Expiry::new(not_after, now, settings.expired_grace);
@@ -52,7 +67,8 @@ pub async fn serve(
         stream.tcp().and_then(round_trip),
         settings.max_streams,
     );
-    let (io, flusher) = deferred(stream);
+    let begun = stream.begun();
+    let (io, flusher) = deferred(stream, Side::Server);
     let mut handshake = std::pin::pin!(builder(settings, windows).handshake::<_, Bytes>(io));
     let mut connection = tokio::time::timeout(
         settings.handshake_timeout,
@@ -63,7 +79,9 @@ pub async fn serve(
         }),
     )
     .await
-    .map_err(|_| h2::Error::from(Reason::SETTINGS_TIMEOUT))??;
+    .map_err(|_| Error::Silent(settings.handshake_timeout))?
+    .map_err(Error::Handshake)?;
+    measure::ready(Side::Server, begun.elapsed());
 
     let mut drained = std::pin::pin!(async {
         tokio::select! {

@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::config::{self, provider};
 use super::verify::taken_back;
 use super::{Error, Shown, Stream, identity_of};
+use crate::clock::Clock;
 use crate::revocation::{Judge, Revocations, Revoked};
 
 /// Client configurations kept for one certificate; more distinct peers than this share nothing.
@@ -38,6 +39,7 @@ pub struct Certified {
     not_after: SystemTime,
     server: OnceLock<Arc<ServerConfig>>,
     clients: Mutex<HashMap<Arc<[Identity]>, Arc<ClientConfig>>>,
+    clock: Clock,
 }
 
 impl Certified {
@@ -109,6 +111,7 @@ impl Certified {
             not_after: shown.not_after,
             server: OnceLock::new(),
             clients: Mutex::default(),
+            clock: Arc::new(SystemTime::now),
         })
     }
 
@@ -121,6 +124,23 @@ impl Certified {
             clients: Mutex::default(),
             ..self
         }
+    }
+
+    /// The same by another clock: what it and its peers show is valid by that.
+    #[must_use]
+    pub fn by(self, clock: Clock) -> Self {
+        Self {
+            clock,
+            server: OnceLock::new(),
+            clients: Mutex::default(),
+            ..self
+        }
+    }
+
+    /// The time by its clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        (self.clock)()
     }
 
     /// The same, which refuses who has shown a certificate that is on one of these lists.
@@ -224,6 +244,7 @@ impl Certified {
             own.trust_domain().clone(),
             self.trust_domains.clone(),
             self.judge.clone(),
+            self.clock.clone(),
         )?;
         Ok(self.server.get_or_init(|| config).clone())
     }
@@ -243,6 +264,7 @@ impl Certified {
             expected.clone(),
             self.trust_domains.clone(),
             self.judge.clone(),
+            self.clock.clone(),
         )?;
         if clients.len() >= CLIENT_CONFIGS {
             clients.clear();

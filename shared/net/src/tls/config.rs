@@ -1,19 +1,24 @@
 //! TLS configurations: one provider, one version, two cipher suites.
 
+use std::fmt;
 use std::sync::{Arc, LazyLock};
+use std::time::UNIX_EPOCH;
 
 use ambit_core::identity::Identity;
 use ambit_core::trust_domain::TrustDomains;
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite};
+use rustls::pki_types::UnixTime;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::Error;
 use super::chain::KeyVerifier;
 use super::verify::{ClientVerifier, ServerVerifier};
+use crate::clock::Clock;
 use crate::revocation::Judge;
 
 /// What HBONE negotiates.
@@ -38,17 +43,34 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
     &PROVIDER
 }
 
+/// What rustls asks for the time.
+struct By(Clock);
+
+impl TimeProvider for By {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = (self.0)().duration_since(UNIX_EPOCH).ok()?;
+        Some(UnixTime::since_unix_epoch(now))
+    }
+}
+
+impl fmt::Debug for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("By").finish_non_exhaustive()
+    }
+}
+
 pub(super) fn server(
     key: Arc<CertifiedKey>,
     roots: Arc<RootCertStore>,
     trust_domain: Arc<str>,
     names: TrustDomains,
     judge: Judge,
+    clock: Clock,
 ) -> Result<Arc<ServerConfig>, Error> {
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider().clone())
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider().clone())
+    let mut config = ServerConfig::builder_with_details(provider().clone(), Arc::new(By(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(ClientVerifier {
             chain,
@@ -70,8 +92,9 @@ pub(super) fn client(
     expected: Arc<[Identity]>,
     names: TrustDomains,
     judge: Judge,
+    clock: Clock,
 ) -> Result<Arc<ClientConfig>, Error> {
-    let mut config = ClientConfig::builder_with_provider(provider().clone())
+    let mut config = ClientConfig::builder_with_details(provider().clone(), Arc::new(By(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerVerifier {

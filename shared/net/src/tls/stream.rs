@@ -22,6 +22,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{CertificateError, ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::buffer::{Input, Output};
 use super::record::{self, HEADER};
@@ -32,6 +33,8 @@ use super::{Error, certified, handshake, identity_of};
 /// A TLS session whose handshake is done.
 pub struct Stream {
     transport: Transport,
+    /// When its handshake did.
+    begun: Instant,
     traffic: Traffic,
     peer: Arc<[CertificateDer<'static>]>,
     input: Input,
@@ -75,10 +78,12 @@ impl Stream {
         mut transport: Transport,
         session: impl handshake::Session,
     ) -> io::Result<Self> {
+        let begun = Instant::now();
         let done = handshake::complete(&mut transport, session).await;
         let done = done.map_err(in_plain_words)?;
         Ok(Self {
             transport,
+            begun,
             traffic: done.traffic,
             peer: done.peer,
             input: Input::new(done.read),
@@ -121,6 +126,11 @@ impl Stream {
     /// The certificates that the peer has shown, the leaf first.
     pub(super) fn peer_chain(&self) -> &Arc<[CertificateDer<'static>]> {
         &self.peer
+    }
+
+    /// When its handshake began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
     }
 
     /// The socket underneath; none when the session is in a tunnel.

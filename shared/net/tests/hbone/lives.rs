@@ -61,7 +61,10 @@ async fn a_draining_server_says_goaway_and_the_stream_that_runs_goes_on() {
 }
 
 /// HTTP/2 as a client of the mesh, without a pool.
-async fn raw_client(ca: &Ca, address: SocketAddr) -> h2::client::SendRequest<bytes::Bytes> {
+pub(super) async fn raw_client(
+    ca: &Ca,
+    address: SocketAddr,
+) -> h2::client::SendRequest<bytes::Bytes> {
     let tcp = TcpStream::connect(address).await.expect("a connection");
     let config = ca
         .certified(CLIENT)

@@ -5,6 +5,7 @@ mod support;
 
 mod datagrams;
 mod gateways;
+mod limits;
 mod lives;
 mod peers;
 mod pool;

@@ -32,6 +32,12 @@ const BOUNDS: &[f64] = &[
 /// The same for seconds, of which a few are long: Istio's buckets for answers of DNS.
 const SECONDS: &[f64] = &[0.0005, 0.001, 0.01, 0.1, 1.0, 5.0];
 
+/// For seconds of which most are a few thousandths or less: round trips and handshakes.
+const SHORT: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+];
+
 /// The values of one series.
 #[derive(Debug)]
 pub(super) struct Buckets {
@@ -48,12 +54,12 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// For the metric of this name, which says its unit when that is the second.
+    /// For the metric of this name, which says its unit when that is the second, and whether it is Istio's.
     pub(super) fn of(metric: &str) -> Self {
-        Self::with(if metric.ends_with("_seconds") {
-            SECONDS
-        } else {
-            BOUNDS
+        Self::with(match metric.strip_suffix("_seconds") {
+            Some(metric) if metric.starts_with("istio_") => SECONDS,
+            Some(_) => SHORT,
+            None => BOUNDS,
         })
     }
 

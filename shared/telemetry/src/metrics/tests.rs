@@ -190,7 +190,8 @@ fn macros_reach_the_recorder() {
         ::metrics::counter!("ambit_things_total", "kind" => "a").increment(2);
         ::metrics::gauge!("ambit.open").set(1.5);
         ::metrics::histogram!("ambit_time_milliseconds").record(7.0);
-        ::metrics::histogram!("ambit_time_seconds").record(0.007);
+        ::metrics::histogram!("ambit_time_seconds").record(0.000_2);
+        ::metrics::histogram!("istio_dns_time_seconds").record(0.007);
     });
     let mut text = String::new();
     recorder.render(&mut text);
@@ -204,8 +205,10 @@ fn macros_reach_the_recorder() {
         "ambit_time_milliseconds_bucket{le=\"+Inf\"} 1",
         "ambit_time_milliseconds_sum 7",
         "ambit_time_milliseconds_count 1",
-        "ambit_time_seconds_bucket{le=\"0.001\"} 0",
-        "ambit_time_seconds_bucket{le=\"0.01\"} 1",
+        "ambit_time_seconds_bucket{le=\"0.0001\"} 0",
+        "ambit_time_seconds_bucket{le=\"0.00025\"} 1",
+        "istio_dns_time_seconds_bucket{le=\"0.001\"} 0",
+        "istio_dns_time_seconds_bucket{le=\"0.01\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
     }

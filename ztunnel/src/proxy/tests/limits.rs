@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use ambit_net::hbone::{Pool, Stage, Target};
+use ambit_net::sys::Sockets;
+use ambit_net::tls;
 use ambit_telemetry::metrics::Recorder;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::super::accept::until_cut;
 use super::super::{Flow, outbound, passthrough};
@@ -27,6 +31,71 @@ fn a_silent_client_is_dropped_after_the_handshake_timeout() {
             "{error}"
         );
         assert_eq!(handshakes_failed(&world, "timeout"), 1);
+    });
+}
+
+#[test]
+fn who_says_nothing_after_tls_is_dropped_and_counted() {
+    run(async || {
+        let short = Duration::from_secs(1);
+        let world = World::with(|settings| settings.hbone.handshake_timeout = short);
+        let client = world.pod(&workload("client", CLIENT));
+        let server = workload("server", SERVER);
+        let _server = world.serve(&server).await;
+        let wanted = client.identity().expect("identified");
+        let certified = wanted.get().await.expect("a certificate");
+        let config = certified.client_config(&[server.identity].as_slice().into());
+        let tcp = TcpStream::connect((SERVER, 15008)).await.expect("accepted");
+        let name = ServerName::try_from("server").expect("a name");
+        let connected = tls::Stream::connect(tcp, config.expect("a configuration"), name);
+        let mut silent = connected.await.expect("TLS");
+        let mut said = Vec::new();
+        let _ = silent.read_to_end(&mut said).await;
+        let log = world.logged(1).await;
+        let error = log[0]["error"].as_str().expect("an error");
+        assert!(
+            error.contains("has not begun to speak HTTP/2 within 1s"),
+            "{error}"
+        );
+        assert_eq!(handshakes_failed(&world, "http2"), 1);
+        let metrics = world.metrics.render();
+        let is_told = |line: &str| {
+            line.starts_with("istio_tcp_connections_failed_total{")
+                && line.contains("response_flags=\"H2_HANDSHAKE_FAILURE\"")
+        };
+        assert!(metrics.lines().any(is_told), "{metrics}");
+    });
+}
+
+#[test]
+fn headers_of_a_tunnel_have_a_limit() {
+    run(async || {
+        let world = World::new();
+        let recorder = Recorder::default();
+        let _counting = metrics::set_default_local_recorder(&recorder);
+        let client = world.pod(&workload("client", CLIENT));
+        let server = workload("server", SERVER);
+        let _server = world.serve(&server).await;
+        let (app, _called) = echo(SERVER).await;
+        let wanted = client.identity().expect("identified");
+        let certified = wanted.get().await.expect("a certificate");
+        let pool = Pool::new(Sockets::default(), ambit_net::hbone::Settings::default());
+        let target = Target {
+            address: addr(&format!("{SERVER}:15008")),
+            identities: [server.identity].as_slice().into(),
+        };
+        let authority = app.to_string();
+        let series = "ambit_hbone_limits_reached_total{limit=\"headers\"}";
+        for (size, refused) in [(60 << 10, None), (70 << 10, Some(1))] {
+            let mut headers = http::HeaderMap::new();
+            let long = "x".repeat(size).parse().expect("a value");
+            headers.insert("x-much", long);
+            let opening = pool.open(&target, &certified, &authority, headers);
+            let answer = opening.await.expect("sent").established().await;
+            let stage = answer.err().map(|error| error.stage());
+            assert_eq!(stage, refused.map(|_| Stage::Refused(431)), "{size}");
+            assert_eq!(counted(&recorder, series), refused, "{size}");
+        }
     });
 }
 

@@ -162,6 +162,15 @@ impl<K: Eq + Hash + Clone, C: Carrier> Peers<K, C> {
         open.sum()
     }
 
+    /// Shows all that may be open.
+    pub(super) fn visit(&self, mut see: impl FnMut(&C)) {
+        for peer in self.0.lock().values() {
+            for connection in &peer.0.lock().connections {
+                see(&connection.carrier);
+            }
+        }
+    }
+
     /// Lets go of connections that are closed or have had no stream for `idle`, and of peers that have none.
     pub(super) fn sweep(&self, idle: Duration) {
         self.0.lock().retain(|_, peer| {
@@ -184,13 +193,14 @@ impl<C> Default for Peer<C> {
 }
 
 impl<C: Carrier> Peer<C> {
-    /// A place on a connection; `open` is called when one more is needed, and what it returns is run by a task.
+    /// A place on a connection that is good by the `clock`; `open` is called when one more is needed, and what it returns is run by a task.
     ///
     /// # Errors
     /// How the opening of the connection failed that was waited for.
     pub(super) async fn slot<S>(
         self: &Arc<Self>,
         limits: Limits,
+        clock: impl Fn() -> SystemTime,
         open: impl Fn() -> BoxFuture<'static, Result<Opened<C, S>, Error>>,
     ) -> Result<Slot<C>, Error>
     where
@@ -202,7 +212,7 @@ impl<C: Carrier> Peer<C> {
                 state
                     .connections
                     .retain(|connection| !connection.is_closed());
-                let (taken, more) = state.take(limits, SystemTime::now());
+                let (taken, more) = state.take(limits, clock());
                 if (taken.is_none() || more) && state.opening.is_none() {
                     state.opening = Some(self.add(open()));
                 }
@@ -287,5 +297,19 @@ impl<C: Carrier> State<C> {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) mod testing;
+
 #[cfg(test)]
-mod tests;
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_happens_every_stream_has_its_place(
+            history in proptest::collection::vec(any::<u8>(), 0..122),
+        ) {
+            super::testing::live(&history);
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! A certificate authority and a pair of connected tunnels, in process.
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod frames;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -130,11 +132,12 @@ pub async fn serve(
                 let Ok(stream) = tls::Stream::accept(tcp, config).await else {
                     return;
                 };
-                let Ok(peer) = certified.peer_identity(&stream, SystemTime::now()) else {
+                let Ok(peer) = certified.peer_identity(&stream, certified.now()) else {
                     return;
                 };
                 let revoked = certified.until_revoked(&stream);
-                let _ = server::serve(stream, &settings, drain, revoked, |connect| {
+                let now = certified.now();
+                let _ = server::serve(stream, &settings, now, drain, revoked, |connect| {
                     on_connect(connect, peer.clone());
                 })
                 .await;

@@ -1,12 +1,19 @@
 //! Any sequence of callers, dials, settings, ends and evictions: nobody is given what is closed or full, nobody waits for
-//! nothing, and at last nothing is left.
+//! nothing, and at last nothing is left. Property tests and the fuzzer choose the sequences.
 
-use proptest::prelude::*;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::advance;
 
-use super::*;
+use super::{Carrier, Connection, Limits, Opened, Peer, Peers, Slot};
+use crate::hbone::{Error, Stage};
 
 const IDLE: Duration = Duration::from_secs(90);
 /// Streams that are opened before a peer has said how many it takes.
@@ -14,29 +21,37 @@ const AT_FIRST: usize = 1;
 /// Octets of a step.
 const STEP: usize = 2;
 
-proptest! {
-    #[test]
-    fn whatever_happens_every_stream_has_its_place(
-        streams in 1..4usize,
-        spread in 0..4usize,
-        history in proptest::collection::vec(any::<[u8; STEP]>(), 0..60),
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime");
-        runtime.block_on(live(Limits { streams, spread }, &history));
-    }
-}
+/// Octets that say how streams are spread.
+const SPREADING: usize = 2;
+/// Steps that are taken of a history.
+const LONGEST: usize = 128;
 
-async fn live(limits: Limits, history: &[[u8; STEP]]) {
-    let mut world = World::new(limits);
-    for step in history {
-        world.step(*step).await;
-        world.check().await;
-    }
-    world.end().await;
+/// Lives through a history: what the limits are, then steps.
+///
+/// # Panics
+/// When somebody is given what is closed or full, or waits for nothing, or something is left.
+pub fn live(history: &[u8]) {
+    let Some(([streams, spread], history)) = history.split_first_chunk::<SPREADING>() else {
+        return;
+    };
+    let limits = Limits {
+        streams: usize::from(1 + streams % 3),
+        spread: usize::from(spread % 4),
+    };
+    let (steps, _) = history.as_chunks::<STEP>();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let mut world = World::new(limits);
+        for step in steps.iter().take(LONGEST) {
+            world.step(*step).await;
+            world.check().await;
+        }
+        world.end().await;
+    });
 }
 
 /// A connection whose peer says what the test wants.
@@ -142,7 +157,7 @@ impl World {
                 dials.lock().push(Dial { peer, answer });
                 async move { answered.await.expect("every dial is answered") }.boxed()
             };
-            peer.slot(limits, open).await
+            peer.slot(limits, SystemTime::now, open).await
         });
         self.waiters.push(Waiter { peer: number, slot });
     }
