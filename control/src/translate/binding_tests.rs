@@ -120,6 +120,9 @@ fn a_gateway_or_its_class_says_how_its_instances_are_told_of_callers() {
 
 #[test]
 fn what_changes_is_in_force_and_what_has_no_effect_is_said() {
+    let without_class = index(&(BOUND.to_owned() + &gateway("other", Some("PROXY"))));
+    assert_eq!(found(&without_class), (Some(None), true));
+    assert_eq!(notices(&without_class, "Gateway shop/w"), [""; 0]);
     let mut index = index(&(BOUND.to_owned() + &gateway("other", None)));
     assert_eq!(found(&index), (None, false));
     apply(&mut index, &class("other", Some("PROXY/15088")));

@@ -121,8 +121,10 @@ pub fn gateway(namespace: &str, name: &str, gateway: &Gateway, view: &View<'_>) 
 fn unserved(gateway: &Gateway, view: &View<'_>) -> Option<String> {
     let class = &gateway.spec.gateway_class_name;
     let found = view.find::<GatewayClass>("", class);
-    if let Err(why) = binding::of(gateway, found.map(|class| &**class)) {
-        return Some(why);
+    match binding::of(gateway, found.map(|class| &**class)) {
+        Err(why) => return Some(why),
+        Ok(Some(_)) => return None,
+        Ok(None) => {}
     }
     let why = match found {
         Some(it) if it.spec.controller_name != CONTROLLER => return None,

@@ -57,7 +57,7 @@ impl<S: Signer> Driver<S> {
         }
     }
 
-    /// What is served and not good yet, as after an authority's clock was ahead as well, is renewed soon: peers do not believe it.
+    /// What is not good yet by this clock is renewed soon, for peers do not believe it: it was signed by a clock that was ahead.
     fn clock_set(&self, jump: Jump) {
         let (now, wall) = (Instant::now().into_std(), (self.shared.settings.clock)());
         let serving = self.shared.serving.load();

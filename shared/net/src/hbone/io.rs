@@ -1,7 +1,7 @@
 //! One system call for everything an HTTP/2 connection writes in a turn.
 //!
 //! HTTP/2 flushes after every frame. [`Deferred`] ignores that; [`Flushing`] polls the connection
-//! and flushes once afterwards. Both live in the same task, so the lock is never contended.
+//! and flushes once afterwards. Both live in the same task, so the lock is free but while [`Distance`] is measured.
 //!
 //! A turn reads before it writes, and what answers a PING goes ahead of a request that waits to be sent. To a
 //! server that drains, the answer says that no request is on its way any more (RFC 9113 section 6.8): it
@@ -29,6 +29,7 @@ pub(super) struct Deferred(Arc<Mutex<Shared>>);
 pub(super) struct Flusher(Arc<Mutex<Shared>>);
 
 /// Tells how far the peer is, while the connection is there.
+#[derive(Clone)]
 pub(super) struct Distance(Weak<Mutex<Shared>>);
 
 struct Shared {
@@ -66,10 +67,12 @@ impl Drop for Flusher {
 }
 
 impl Distance {
-    /// Measures it now.
+    /// Measures it now, unless the connection is at work.
     pub(super) fn measure(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.lock().measure();
+        if let Some(shared) = self.0.upgrade()
+            && let Some(shared) = shared.try_lock()
+        {
+            shared.measure();
         }
     }
 }

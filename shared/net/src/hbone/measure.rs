@@ -23,13 +23,13 @@ pub(super) enum Limit {
     Streams,
     /// Bytes of a request's headers: the request was answered 431, or the connection has ended.
     Headers,
-    /// Streams that are opened and reset at once: the connection has ended.
+    /// Streams that are opened and reset, or refused, again and again: the connection has ended.
     Resets,
     /// Frames that carry little: the connection has ended.
     Frames,
 }
 
-/// A connection carries streams, so long after it was begun.
+/// A connection may carry streams, so long after it was begun.
 pub(super) fn ready(side: Side, took: Duration) {
     let side = match side {
         Side::Client => "client",
@@ -58,7 +58,7 @@ pub(super) fn reached(limit: Limit) {
 pub fn describe() {
     describe_histogram!(
         HANDSHAKE,
-        "Time until an HBONE connection carries streams: TCP (at the client), TLS and HTTP/2."
+        "Time until an HBONE connection may carry streams: TCP and TLS at the client, TLS and the client's first words at the server."
     );
     describe_histogram!(
         ROUND_TRIP,

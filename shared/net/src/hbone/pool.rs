@@ -379,6 +379,8 @@ async fn sweep(pool: Weak<Pool>, idle: Duration) {
         tokio::time::sleep(idle / 2).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.peers.sweep(idle);
-        pool.peers.visit(|requests| requests.distance.measure());
+        let mut open = Vec::new();
+        pool.peers.visit(|it| open.push(it.distance.clone()));
+        open.iter().for_each(Distance::measure);
     }
 }

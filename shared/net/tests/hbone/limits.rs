@@ -36,6 +36,12 @@ async fn holding(
     (address, holding)
 }
 
+/// What is asked for next.
+async fn next(held: &mut mpsc::UnboundedReceiver<server::Connect>) -> server::Connect {
+    let next = tokio::time::timeout(Duration::from_secs(20), held.recv()).await;
+    next.expect("in time").expect("a tunnel is asked for")
+}
+
 /// What a client says first, and these frames.
 fn opening(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = PREFACE.to_vec();
@@ -68,12 +74,12 @@ async fn one_stream_more_than_a_peer_may_have_is_refused_and_counted() {
     assert_eq!(reached(&recorder, "streams"), 1);
     // The first two are with the server, and what ends makes room.
     for _ in 0..2 {
-        let connect = held.recv().await.expect("a tunnel is asked for");
+        let connect = next(&mut held).await;
         connect.refuse(StatusCode::FORBIDDEN);
         while frames::read(&mut stream).await.expect("it goes on").kind != RST_STREAM {}
     }
     write(&mut stream, &connect(7, "10.0.0.1:80").bytes()).await;
-    held.recv().await.expect("there is room again");
+    let _there_is_room_again = next(&mut held).await;
     assert_eq!(reached(&recorder, "streams"), 1);
 }
 
@@ -122,7 +128,7 @@ async fn headers_that_are_too_large_are_answered_so_and_counted() {
     let (_answer, _send) = requests
         .send_request(connect(60 << 10), false)
         .expect("sent");
-    held.recv().await.expect("a tunnel is asked for");
+    let _ = next(&mut held).await;
     assert_eq!(reached(&recorder, "headers"), 1);
 }
 
@@ -135,7 +141,7 @@ async fn handshakes_and_round_trips_of_both_ends_are_measured() {
     let certified = ca.certified(CLIENT);
     let app = doubling_app().await.to_string();
     let short = Settings {
-        idle_timeout: Duration::from_millis(100),
+        idle_timeout: Duration::from_millis(500),
         spread: 1,
         ..Settings::default()
     };

@@ -1,6 +1,7 @@
 //! HTTP/2 by hand (RFC 9113 section 4.1), for what no client of ours does and what none shows.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ambit_net::tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,6 +19,9 @@ pub const ACK: u8 = 1;
 /// The flag END_HEADERS.
 pub const WHOLE: u8 = 4;
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a peer may take that has something to say.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +69,11 @@ pub fn connect(stream: u32, authority: &str) -> Frame {
 
 /// Reads one frame; none when the connection has ended.
 pub async fn read(stream: &mut tls::Stream) -> Option<Frame> {
+    let read = tokio::time::timeout(LIMIT, read_whole(stream)).await;
+    read.expect("a frame, or the end, in time")
+}
+
+async fn read_whole(stream: &mut tls::Stream) -> Option<Frame> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;
     let [a, b, c, kind, flags, stream_id @ ..] = head;
