@@ -98,6 +98,13 @@ impl State {
         problems
     }
 
+    /// The objects that cannot be read as they are now, as far as their names are known.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<String> {
+        let source = self.source.read();
+        source.problems.iter().map(|it| it.object.clone()).collect()
+    }
+
     /// What has no effect (yet), and what authors may not expect.
     #[must_use]
     pub fn notices(&self) -> Vec<Problem> {

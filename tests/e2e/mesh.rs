@@ -136,8 +136,9 @@ fn a_mistake_is_named_and_does_not_hide_what_is_right() {
     let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
         metadata: {name: odd, namespace: shop}\n\
         spec: {action: DENY, rules: [{to: [{operation: {ports: [\"eighty\"]}}]}]}\n";
-    let said = lab.try_apply(policy).failure();
-    assert!(said.contains("AuthorizationPolicy shop/odd"), "{said}");
+    let said = lab.try_apply(policy).success();
+    let told = "AuthorizationPolicy shop/odd: not ZtunnelAccepted (Invalid)";
+    assert!(said.contains(told), "{said}");
     let ran = lab.try_apply(
         &(echo("shop", "echo-3", "node-1") + &service("shop", "echo-3", "name: echo-3")),
     );
@@ -194,6 +195,8 @@ fn a_policy_that_cannot_be_read_denies() {
     assert!(said.contains(place) && !said.contains(" line "), "{said}");
     assert!(said.contains("principles"), "{said}");
     assert!(said.contains("it denies what it selects"), "{said}");
+    let status = lab.object("authorizationpolicy", "shop/typo")["status"].clone();
+    assert_eq!(status["conditions"][0]["reason"], "Unreadable", "{status}");
     let denied = |when: &str| {
         let said = get().failure();
         assert!(!said.is_empty(), "{when}");

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
@@ -80,10 +81,12 @@ pub async fn run(
         config: ambit_http::config::Config::within(mesh.trust_domains()),
     }));
     let departed = Arc::<Departed>::default();
+    let sessions = Arc::<Sessions>::default();
     let pushes = Discovery {
         current: current.clone(),
         departed: departed.clone(),
         policies: watch::Sender::default(),
+        sessions: sessions.clone(),
     };
     let policies = pushes.policies.subscribe();
     let (client, discovery) = xds::Client::new(xds_config(&config), pushes);
@@ -111,7 +114,7 @@ pub async fn run(
         policies,
         common,
         clusters: Arc::default(),
-        sessions: Arc::default(),
+        sessions,
     };
     serve(&config, &workers, &everywhere, &drained)?;
     drop(drained);
@@ -223,6 +226,7 @@ pub(crate) fn equip(
             },
             http: Engine::new(common.clone(), current),
             sessions: sessions.clone(),
+            cut: AtomicBool::default(),
         };
         (worker.clone(), Arc::new(shared))
     });

@@ -188,6 +188,28 @@ fn tracing(reader: &mut Reader) -> Option<Tracing> {
 mod tests {
     use super::*;
 
+    fn config(name: &str, value: &str) -> Config {
+        let vars = [
+            ("POD_NAME", "w-1"),
+            ("POD_NAMESPACE", "shop"),
+            ("SERVICE_ACCOUNT", "w"),
+            (name, value),
+        ];
+        let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Config::from_env(vars.into()).expect("a configuration")
+    }
+
+    #[test]
+    fn there_are_exemplars_where_it_says_so() {
+        for (set, shown) in [("", false), ("false", false), ("true", true)] {
+            assert_eq!(config("AMBIT_EXEMPLARS", set).exemplars, shown, "{set:?}");
+        }
+        assert!(
+            !config("AMBIT_CONNECTION_AGE", "").exemplars,
+            "nobody says it"
+        );
+    }
+
     #[test]
     fn connections_are_of_age_after_ten_minutes_or_as_it_says() {
         let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
@@ -197,14 +219,7 @@ mod tests {
             ("0", None),
             ("0s", None),
         ] {
-            let vars = [
-                ("POD_NAME", "w-1"),
-                ("POD_NAMESPACE", "shop"),
-                ("SERVICE_ACCOUNT", "w"),
-                ("AMBIT_CONNECTION_AGE", set),
-            ];
-            let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
-            let config = Config::from_env(vars.into()).expect("a configuration");
+            let config = config("AMBIT_CONNECTION_AGE", set);
             assert_eq!(config.hbone().connection_age, age, "{set:?}");
         }
     }

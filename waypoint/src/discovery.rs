@@ -14,6 +14,7 @@ use ambit_proto::{ADDRESS_TYPE, WAYPOINT_TYPE};
 use ambit_proxy::{Departed, Published};
 use tokio::sync::watch;
 
+use crate::session::Sessions;
 use crate::snapshot::Snapshot;
 
 /// Types that a waypoint subscribes to.
@@ -25,6 +26,8 @@ pub(crate) struct Discovery {
     pub(crate) departed: Arc<Departed>,
     /// Told of changed policies, once they are in force.
     pub(crate) policies: watch::Sender<()>,
+    /// Those whose service has gone to another waypoint end in order.
+    pub(crate) sessions: Arc<Sessions>,
 }
 
 impl Handler for Discovery {
@@ -41,8 +44,17 @@ impl Handler for Discovery {
                 reason: format!("{other} was not asked for"),
             })),
         }
-        self.current.replace(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        self.current.replace(snapshot.clone());
         self.departed.add(&gone);
+        if &*push.type_url == ADDRESS_TYPE {
+            let sessions = self.sessions.all().into_iter();
+            for session in sessions.filter_map(|it| it.upgrade()) {
+                if !session.is_bound(&snapshot) {
+                    session.ending.begin();
+                }
+            }
+        }
         if judging {
             self.policies.send_replace(());
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use ambit_core::identity::Identity;
@@ -87,9 +88,15 @@ async fn connection(
     let on_connect = |connect| {
         let (caller, mut drained) = (caller.clone(), drained.clone());
         worker.spawn_tunnel(|shared| async move {
+            let cut = shared.clone();
+            // What is cut can tell by it that nobody else has ended it.
+            let cut = async {
+                drained.cut().await;
+                cut.cut.store(true, Ordering::Relaxed);
+            };
             tokio::select! {
                 () = tunnel::serve(shared, caller, connect) => {}
-                () = drained.cut() => {}
+                () = cut => {}
             }
         });
     };

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ambit_core::identity::Identity;
 use ambit_core::model::{Service, Workload};
-use ambit_core::plan::{BoundTo, GatewayTarget};
+use ambit_core::plan::{self, BoundTo, GatewayTarget, GatewayTunnel};
 use ambit_http::headers;
 use ambit_http::refusal::Flag;
 use ambit_net::relay::Counters;
@@ -17,6 +17,7 @@ use ambit_telemetry::requests::Parties;
 use crate::ending::Ending;
 use crate::http::LastSeries;
 use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 
 /// Who opened it.
 #[derive(Debug, Clone)]
@@ -78,6 +79,27 @@ impl Session {
         let sessions = &session.shared.sessions;
         sessions.insert(session.number, Arc::downgrade(&session));
         session
+    }
+
+    /// Whether a client that came now would be led to it as well. What was addressed as a pod is.
+    pub(crate) fn is_bound(&self, snapshot: &Snapshot) -> bool {
+        let BoundTo::Service(service) = &self.target.bound else {
+            return true;
+        };
+        match snapshot.index.service(&service.key) {
+            // Mostly it is not the one that has changed.
+            Some(now) if Arc::ptr_eq(now, service) => true,
+            Some(_) => {
+                let again = GatewayTunnel {
+                    waypoint: &self.shared.service,
+                    network: self.shared.network(snapshot),
+                    caller: &self.caller.identity,
+                    authority: &self.target.address.to_string(),
+                };
+                plan::plan_tunnel(&snapshot.index, &again).is_ok()
+            }
+            None => false,
+        }
     }
 
     /// Counts what a policy or an authorizer has refused to the client; `service` is the one that was meant.

@@ -1,6 +1,7 @@
 //! What everything on one worker works with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::identity::Identity;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) http: Arc<Engine>,
     /// Of all workers.
     pub(crate) sessions: Arc<Sessions>,
+    /// The drain has cut off what had not ended.
+    pub(crate) cut: AtomicBool,
 }
 
 impl Shared {

@@ -47,6 +47,8 @@ pub struct Report {
     pub objects: usize,
     /// What is wrong with objects.
     pub errors: Vec<Problem>,
+    /// Of which objects some of these errors are that they cannot be read.
+    pub unreadable: Vec<String>,
     /// What has no effect (yet).
     pub notices: Vec<Problem>,
     /// Every proxy that is connected.
@@ -114,6 +116,7 @@ fn report(admin: &Admin, generation: u64) -> Report {
         generation,
         objects: counts.iter().map(|(_, count)| count).sum(),
         errors: admin.state.problems(),
+        unreadable: admin.state.unreadable(),
         notices: admin.state.notices(),
         proxies: proxies
             .iter()

@@ -14,6 +14,7 @@ const OURS: &[&str] = &[
     "Programmed",
     "ResolvedRefs",
     "WaypointAccepted",
+    "ZtunnelAccepted",
     "ambit.dev/WaypointRequired",
     "istio.io/WaypointBound",
 ];

@@ -31,6 +31,7 @@ pub fn translate(
     if references.is_empty() {
         let notice = "has no effect: only waypoints look at tokens; name a Service or Gateway in spec.targetRefs";
         outcome.notices.push(notice.to_owned());
+        outcome.status = Some(target::untargeted(&object.metadata, notice));
         return outcome;
     }
     let targets = target::targets(namespace, references, view);

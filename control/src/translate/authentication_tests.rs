@@ -146,6 +146,12 @@ fn without_targets_it_has_no_effect() {
         of("selector: {matchLabels: {a: b}}, jwtRules: [{issuer: i, jwksUri: https://a/b}]");
     assert_eq!(resource(&index, "authentication/shop/jwt"), None);
     assert_eq!(notices(&index, "RequestAuthentication shop/jwt").len(), 1);
+    let status = status(&index, "RequestAuthentication shop/jwt").expect("a status");
+    let found = &status["conditions"];
+    assert_eq!(conditions(found), ["WaypointAccepted=False/NoTarget"]);
+    let message = found[0]["message"].as_str().unwrap_or_default();
+    let remedy = "name a Service or Gateway in spec.targetRefs";
+    assert!(message.contains(remedy), "{message}");
 }
 
 #[test]

@@ -8,11 +8,16 @@
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{self, Action, Clause, Match, PortMapping, Scope};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 
 use super::labels::{DRY_RUN, annotation, selects};
+use super::status::{fails, holds};
 use super::{Mesh, PolicyOutcome, strangers, target, values, waypoint};
 use crate::index::objects::Objects;
 use crate::source::istio::{AuthorizationPolicy, Condition, Operation, Rule, Selector, Source};
+
+/// What to do about a policy of which node proxies enforce less, or more, than is written.
+const REMEDY: &str = "to have it enforced as it is written, name a Service or Gateway in spec.targetRefs: its waypoint judges requests";
 
 /// The resource of a policy, and what its author should know.
 #[must_use]
@@ -39,6 +44,7 @@ pub fn translate(
             let action = spec.action.as_deref().unwrap_or_default();
             let notice = format!("action {action} has no effect on node proxies");
             outcome.notices.push(notice);
+            outcome.status = Some(accepted(policy, None, &outcome));
             return outcome;
         }
         Some(other) => {
@@ -73,6 +79,9 @@ pub fn translate(
         dry_run: annotation(&policy.metadata, DRY_RUN) == Some("true"),
     };
     resource.spell_out(&mesh.trust_domains);
+    if !targeted {
+        outcome.status = Some(accepted(policy, Some(resource.action), &outcome));
+    }
     outcome.policy = Some(resource);
     outcome
         .notices
@@ -82,6 +91,42 @@ pub fn translate(
         (outcome.problems, outcome.notices) = Default::default();
     }
     outcome
+}
+
+/// `status` of a policy without targets: whether node proxies take it, under the words of Istio. `None` is an action
+/// that they have no part in.
+fn accepted(
+    policy: &AuthorizationPolicy,
+    action: Option<Action>,
+    outcome: &PolicyOutcome,
+) -> Value {
+    let of = &policy.metadata;
+    let condition = "ZtunnelAccepted";
+    let unsupported = "UnsupportedValue";
+    let said = outcome.notices.join("; ");
+    let condition = match action {
+        _ if policy.unreadable => target::unreadable(of, condition),
+        None => fails(of, condition, unsupported, &format!("{said}; {REMEDY}")),
+        Some(_) if !outcome.problems.is_empty() => {
+            fails(of, condition, "Invalid", &outcome.problems.join("; "))
+        }
+        Some(_) if outcome.notices.is_empty() => {
+            holds(of, condition, "Accepted", "node proxies enforce the policy")
+        }
+        Some(action) => {
+            let effect = match action {
+                Action::Deny => "node proxies count it as matched and deny more than is written",
+                Action::Allow => "node proxies allow less than is written",
+            };
+            holds(
+                of,
+                condition,
+                unsupported,
+                &format!("{said}; {effect}; {REMEDY}"),
+            )
+        }
+    };
+    json!({ "conditions": [condition] })
 }
 
 /// Policies that node proxies enforce for a workload of `namespace` with this metadata that serves `services`: those with

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ambit_core::addr::NamespacedName;
 use ambit_http::model::{Authorizer, AuthorizerKind, Resource};
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 use serde_json::json;
 
 use super::extension::GROUP;
@@ -129,6 +130,11 @@ pub fn of_filter(
         wanted.map(of).map_or(&[][..], Vec::as_slice)
     };
     let limit = auth.forward_body.as_ref().and_then(|body| body.max_size);
+    let mut request_headers = headers("allowedHeaders", list(|h| &h.allowed_headers))?;
+    if auth.protocol == "HTTP" && request_headers.is_empty() {
+        // An empty list is all headers over gRPC, and none but this one over HTTP (`HTTPAuthConfig` of the Gateway API).
+        request_headers.push(AUTHORIZATION);
+    }
     let found = Authorizer {
         key,
         kind,
@@ -136,7 +142,7 @@ pub fn of_filter(
         timeout: timeout(TIMEOUT)?,
         fail_open: false,
         status_on_error: 403,
-        request_headers: headers("allowedHeaders", list(|h| &h.allowed_headers))?,
+        request_headers,
         upstream_headers: headers(
             "allowedResponseHeaders",
             list(|h| &h.allowed_response_headers),

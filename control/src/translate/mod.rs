@@ -93,4 +93,6 @@ pub struct PolicyOutcome {
     pub problems: Vec<String>,
     /// What the author may not expect.
     pub notices: Vec<String>,
+    /// What is written back into a policy that is for node proxies alone.
+    pub status: Option<serde_json::Value>,
 }

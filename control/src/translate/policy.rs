@@ -10,6 +10,7 @@ use ambit_http::model::policy::{PathPattern, Values};
 use ambit_http::model::{Action, Condition, Operation, Policy, Resource, Rule, Source, TextMatch};
 use ambit_http::path::escaped;
 use ipnet::IpNet;
+use serde_json::json;
 
 use super::labels::{DRY_RUN, annotation};
 use super::view::{Outcome, View};
@@ -21,7 +22,8 @@ use crate::source::istio::{self, AuthorizationPolicy};
 const MEANWHILE: &str =
     "meanwhile node proxies enforce it for whole pods, and deny what they cannot judge";
 
-/// The resource of a policy with targets; those without are for node proxies.
+/// The resource of a policy with targets; those without are for node proxies, and their status tells what those make of
+/// it.
 #[must_use]
 pub fn translate(
     namespace: &str,
@@ -33,6 +35,8 @@ pub fn translate(
     let spec = &policy.spec;
     let references: Vec<_> = spec.target_ref.iter().chain(&spec.target_refs).collect();
     if references.is_empty() {
+        let there = authorization::translate(namespace, name, policy, view.objects, view.mesh);
+        outcome.status = there.status;
         return outcome;
     }
     let dry_run = annotation(&policy.metadata, DRY_RUN) == Some("true");
@@ -86,8 +90,10 @@ pub fn translate(
     outcome
         .notices
         .extend(strangers::notices(&spec.rules, view.mesh));
-    let accepted = target::accepted(&policy.metadata, &outcome.problems, &targets.served);
-    outcome.status = Some(accepted);
+    outcome.status = Some(match policy.unreadable {
+        true => json!({ "conditions": [target::unreadable(&policy.metadata, target::ACCEPTED)] }),
+        false => target::accepted(&policy.metadata, &outcome.problems, &targets.served),
+    });
     outcome
 }
 

@@ -6,6 +6,8 @@ use ambit_http::model::policy::PathPattern;
 use ambit_http::model::{Action, Condition, Policy, Resource, TextMatch};
 
 use crate::index::Index;
+use crate::source::parse::{documents, parse};
+use crate::source::{Event, Origin};
 use crate::translate::Mesh;
 use crate::translate::testing::{
     SERVICES, apply, conditions, index, notices, problems, resource, status,
@@ -282,16 +284,67 @@ fn a_policy_is_accepted_by_the_waypoints_of_its_targets() {
     }
 }
 
+/// Its status has the words of Istio: whether node proxies enforce it, and what to do where they cannot as written.
 #[test]
 fn without_targets_it_is_for_node_proxies() {
-    for spec in [
-        "rules: [{}]",
-        "selector: {matchLabels: {a: b}}, rules: [{}]",
+    let l7 = "rules: [{to: [{operation: {methods: [GET]}}]}]";
+    for (spec, resources, wanted, said) in [
+        ("rules: [{}]", 1, "True/Accepted", "node proxies enforce"),
+        (
+            "selector: {matchLabels: {a: b}}, rules: [{}]",
+            1,
+            "True/Accepted",
+            "node proxies enforce",
+        ),
+        (
+            l7,
+            1,
+            "True/UnsupportedValue",
+            "spec.rules[0].to[0].operation methods: only a waypoint can judge this; \
+             spec.rules[0] cannot be judged on a connection and allows nothing there; \
+             node proxies allow less than is written; to have it enforced",
+        ),
+        (
+            &format!("action: DENY, {l7}"),
+            1,
+            "True/UnsupportedValue",
+            "methods: only a waypoint can judge this; node proxies count it as matched and deny \
+             more than is written; to have it enforced as it is written, name a Service or Gateway in spec.targetRefs",
+        ),
+        (
+            "action: AUDIT, rules: [{}]",
+            0,
+            "False/UnsupportedValue",
+            "action AUDIT has no effect on node proxies; to have it enforced",
+        ),
+        (
+            "action: CUSTOM, provider: {name: opa}, rules: [{}]",
+            0,
+            "False/UnsupportedValue",
+            "action CUSTOM has no effect on node proxies; to have it enforced",
+        ),
+        (
+            "action: PERMIT, rules: [{}]",
+            1,
+            "False/Invalid",
+            "everything is denied",
+        ),
+        (
+            "rules: [{to: [{operation: {ports: [many]}}]}]",
+            1,
+            "False/Invalid",
+            "spec.rules[0].to[0].operation ports:",
+        ),
     ] {
         let index = of("shop", "", spec);
         assert_eq!(policy(&index, "shop"), None, "{spec}");
-        assert_eq!(status(&index, "AuthorizationPolicy shop/p"), None, "{spec}");
-        assert_eq!(index.policies().count(), 1, "{spec}");
+        assert_eq!(index.policies().count(), resources, "{spec}");
+        let status = status(&index, "AuthorizationPolicy shop/p").expect("a status");
+        let found = &status["conditions"];
+        let wanted = format!("ZtunnelAccepted={wanted}");
+        assert_eq!(conditions(found), [wanted], "{spec}");
+        let message = found[0]["message"].as_str().unwrap_or_default();
+        assert!(message.contains(said), "{spec}: {message}");
     }
     let index = of(
         "shop",
@@ -454,4 +507,25 @@ fn principals_are_written_out_under_every_name_of_the_trust_domain() {
         panic!("{found:?}");
     };
     assert_eq!(when.any, ["cluster.local", "new", "old"].map(of));
+}
+
+/// What stands for a policy that cannot be read does not say that all is well.
+#[test]
+fn what_cannot_be_read_is_not_accepted() {
+    let target = "targetRefs: [{kind: Service, group: '', name: web}], ";
+    for (targets, condition) in [("", "ZtunnelAccepted"), (target, "WaypointAccepted")] {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: shop, generation: 7}}\n\
+             spec: {{{targets}rules: [{{form: []}}]}}\n"
+        );
+        let parsed = parse(&documents(&text)[0]);
+        assert_eq!(parsed.errors.len(), 1, "{text}");
+        let mut index = index(SERVICES);
+        let instead = parsed.instead.into_iter();
+        index.apply(instead.map(|it| Event::Apply(it, Origin::default())));
+        let status = status(&index, "AuthorizationPolicy shop/p").expect("a status");
+        let found = &status["conditions"];
+        assert_eq!(conditions(found), [format!("{condition}=False/Unreadable")]);
+        assert_eq!(found[0]["observedGeneration"], 7);
+    }
 }

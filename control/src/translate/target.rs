@@ -175,31 +175,46 @@ fn target(
     }
 }
 
+/// The condition of what waypoints enforce.
+pub const ACCEPTED: &str = "WaypointAccepted";
+
+/// The condition of a policy that could not be read.
+#[must_use]
+pub fn unreadable(of: &ObjectMeta, condition: &str) -> Value {
+    let why = "the policy cannot be read, as the log of control says; meanwhile it denies what it selects";
+    fails(of, condition, "Unreadable", why)
+}
+
+/// `status` of an Istio policy that only waypoints can enforce, and that names none.
+#[must_use]
+pub fn untargeted(of: &ObjectMeta, why: &str) -> Value {
+    json!({ "conditions": [fails(of, ACCEPTED, "NoTarget", why)] })
+}
+
 /// `status` of an Istio policy: whether waypoints take it. A policy that none of them is asked to enforce is as good as
 /// refused; of one that some of its targets go without, the others enforce it.
 #[must_use]
 pub fn accepted(of: &ObjectMeta, problems: &[String], served: &Served) -> Value {
-    let condition = "WaypointAccepted";
     let condition = if !problems.is_empty() {
         let reason = if problems.iter().any(|p| p.contains("does not exist")) {
             "TargetNotFound"
         } else {
             "Invalid"
         };
-        fails(of, condition, reason, &problems.join("; "))
+        fails(of, ACCEPTED, reason, &problems.join("; "))
     } else if served.others.is_empty() {
-        holds(of, condition, "Accepted", "waypoints enforce the policy")
+        holds(of, ACCEPTED, "Accepted", "waypoints enforce the policy")
     } else if served.some {
         holds(
             of,
-            condition,
+            ACCEPTED,
             "PartiallyInvalid",
             &served.notices().join("; "),
         )
     } else {
         let said = served.others.iter().map(String::as_str);
         let said: Vec<&str> = said.chain(served.meanwhile).collect();
-        fails(of, condition, "AncestorNotBound", &said.join("; "))
+        fails(of, ACCEPTED, "AncestorNotBound", &said.join("; "))
     };
     json!({ "conditions": [condition] })
 }

@@ -42,7 +42,7 @@ impl Refusal {
     }
 }
 
-/// Response flags, as Envoy's users know them.
+/// Response flags, as Envoy's users know them. Which of them no request of ours has, and why, is in ARCHITECTURE.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[allow(missing_docs)]
 pub enum Flag {

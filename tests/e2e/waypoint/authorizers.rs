@@ -3,6 +3,7 @@
 use ambit_lab::harness::{Lab, program};
 
 use super::call::Call;
+use super::changes::under_load;
 use super::scene::{CLIENT, http_route, lab, program_pod};
 use super::told::{line, so_many_lines};
 use crate::fixtures::namespace;
@@ -17,7 +18,8 @@ fn guards() -> String {
            ---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n\
            metadata: {name: all, namespace: guards}\nspec:\n  \
            from: [{group: ambit.dev, kind: ExternalAuthorizer, namespace: istio-system}, \
-           {group: ambit.dev, kind: ExternalAuthorizer, namespace: mesh}]\n  \
+           {group: ambit.dev, kind: ExternalAuthorizer, namespace: mesh}, \
+           {group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: mesh}]\n  \
            to: [{group: \"\", kind: Service}]\n"
 }
 
@@ -48,13 +50,31 @@ fn filtered(name: &str) -> String {
     )
 }
 
+/// The filter of the Gateway API itself.
+fn standard(path: &str, protocol: &str, more: &str) -> String {
+    let port = if protocol == "GRPC" { 9000 } else { 8000 };
+    format!(
+        "- matches: [{{path: {{type: PathPrefix, value: {path}}}}}]\n  \
+         filters: [{{type: ExternalAuth, externalAuth: {{protocol: {protocol}, \
+         backendRef: {{name: authorizer, namespace: guards, port: {port}}}{more}}}}}]\n  \
+         backendRefs: [{{name: v1, port: 8080}}]\n"
+    )
+}
+
 fn asked() -> Lab {
     let lab = lab();
     let paths = |path: &str| format!("{{to: [{{operation: {{paths: [{path}]}}}}]}}");
     let names = ["plain", "open", "late"];
+    let let_in = ", http: {path: /std, allowedHeaders: [x-let]}";
+    let standards = standard("/calls", "GRPC", "")
+        + &standard("/http", "HTTP", let_in)
+        + &standard("/none", "HTTP", "")
+        + "- matches: [{path: {type: PathPrefix, value: /custom}}]\n  backendRefs: [{name: v1, port: 8080}]\n";
     let manifests = guards()
         + &authorizer("istio-system", "calls", "GRPC", "  bodyLimit: 10\n")
         + &custom("calls", "v1", "calls", &paths("/asked"))
+        + &authorizer("istio-system", "asks", "HTTP", "  pathPrefix: /put\n")
+        + &custom("asks", "echo", "asks", &paths("/custom"))
         + &authorizer(
             "mesh",
             "plain",
@@ -68,7 +88,11 @@ fn asked() -> Lab {
             "  failOpen: true\n  upstreamHeaders: [x-checked]\n",
         )
         + &authorizer("mesh", "late", "GRPC", "  statusOnError: 503\n")
-        + &http_route("asked", "echo", &names.map(filtered).concat());
+        + &http_route(
+            "asked",
+            "echo",
+            &(names.map(filtered).concat() + &standards),
+        );
     lab.apply(&manifests);
     lab
 }
@@ -79,9 +103,12 @@ fn an_authorizer_lets_in_or_says_why_not() {
     let identity = "spiffe://cluster.local/ns/mesh/sa/client";
     for (path, checked, by) in [
         ("v1.mesh/asked", identity, Some("grpc")),
+        ("echo.mesh/custom", "/put/custom", None),
         ("echo.mesh/late", identity, Some("grpc")),
         ("echo.mesh/plain/x?y=1", "/check/plain/x", None),
         ("echo.mesh/open", "/open", None),
+        ("echo.mesh/calls", identity, Some("grpc")),
+        ("echo.mesh/http", "/std/http", None),
     ] {
         let call = Call::get(CLIENT, path);
         let let_in = call.clone().header("x-let", "in").answer(&lab);
@@ -105,6 +132,11 @@ fn an_authorizer_lets_in_or_says_why_not() {
         }
         assert_eq!(call.answer(&lab).status, 451, "{path}");
     }
+    // The filter shows an authorizer that speaks HTTP no header that it does not name.
+    let unseen = Call::get(CLIENT, "/none")
+        .header("x-let", "in")
+        .answer(&lab);
+    assert_eq!(unseen.status, 451, "{unseen:?}");
     // What nobody asks about passes.
     assert_eq!(Call::get(CLIENT, "v1.mesh/free").answer(&lab).status, 200);
     let parts = ["/plain/x?y=1", "\" 451 UAEX direct_response "];
@@ -181,4 +213,42 @@ fn a_connection_that_would_have_to_be_asked_about_is_refused() {
     };
     assert!(!passes("v2"));
     assert!(passes("v3"));
+}
+
+/// Who is asked, and about what, changes under load; whoever is let in notices nothing.
+#[test]
+fn no_request_fails_while_authorizers_change() {
+    let lab = asked();
+    let url = "http://v1.mesh/asked";
+    let let_in = ["http", "--rate", "100", "-H", "x-let: in", url];
+    let new = [&let_in[..], &["--new-connections"]].concat();
+    let rule = "{to: [{operation: {paths: [/asked]}}]}";
+    under_load(&lab, &[(CLIENT, &let_in), (CLIENT, &new)], || {
+        let denied = |by: &str| {
+            let answer = Call::get(CLIENT, "v1.mesh/asked").answer(&lab);
+            assert_eq!(answer.status, 451, "{by}: {answer:?}");
+        };
+        lab.apply(&authorizer(
+            "istio-system",
+            "calls",
+            "GRPC",
+            "  timeout: 9s\n",
+        ));
+        denied("another timeout");
+        lab.apply(&authorizer(
+            "istio-system",
+            "calls",
+            "HTTP",
+            "  timeout: 9s\n",
+        ));
+        denied("another protocol");
+        lab.apply(&custom("calls", "v1", "asks", rule));
+        denied("another authorizer");
+        let policy = custom("calls", "v1", "asks", rule);
+        lab.delete(&policy);
+        let free = Call::get(CLIENT, "v1.mesh/asked").answer(&lab);
+        assert_eq!(free.status, 200, "{free:?}");
+        lab.apply(&policy);
+        denied("asked again");
+    });
 }

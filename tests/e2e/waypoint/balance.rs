@@ -47,24 +47,44 @@ fn requests_go_round_or_stay_together() {
     let both = ["v1", "v2"].map(|server| seen(&lab, server, "/round"));
     assert_eq!(both, [10, 10]);
 
-    lab.apply(&rule(
-        "echo",
-        "loadBalancer: {consistentHash: {httpHeaderName: x-user}}",
-    ));
-    let mut servers = Vec::new();
-    for user in 0..16 {
-        let user = format!("user-{user}");
-        let call = Call::get(CLIENT, "/hashed").header("x-user", &user);
-        let server = call.answer(&lab).server();
-        for _ in 0..3 {
-            assert_eq!(call.answer(&lab).server(), server, "{user}");
+    let url = |user: u32| format!("/hashed?a=b&user=user-{user}");
+    let plain = |_| Call::get(CLIENT, "/hashed");
+    let keys: [(&str, &dyn Fn(u32) -> Call); 3] = [
+        ("httpHeaderName: x-user", &|user| {
+            plain(user).header("x-user", &format!("user-{user}"))
+        }),
+        ("httpCookie: {name: user}", &|user| {
+            plain(user).header("cookie", &format!("a=b; user=user-{user}; c=d"))
+        }),
+        ("httpQueryParameterName: user", &|user| {
+            Call::get(CLIENT, &url(user))
+        }),
+    ];
+    for (key, call) in keys {
+        let hash = format!("loadBalancer: {{consistentHash: {{{key}}}}}");
+        lab.apply(&rule("echo", &hash));
+        let mut servers = Vec::new();
+        for user in 0..16 {
+            let server = call(user).answer(&lab).server();
+            for _ in 0..3 {
+                assert_eq!(call(user).answer(&lab).server(), server, "{key}: {user}");
+            }
+            servers.push(server);
         }
-        servers.push(server);
+        // One of 32,768 rings would give all of them to one server.
+        servers.sort_unstable();
+        servers.dedup();
+        assert_eq!(servers, ["v1", "v2"], "{key}");
     }
-    // One of 32,768 rings would give all of them to one server.
-    servers.sort_unstable();
-    servers.dedup();
-    assert_eq!(servers, ["v1", "v2"]);
+
+    // Whatever a client says, it calls from where it calls.
+    let source = "loadBalancer: {consistentHash: {useSourceIp: true}}";
+    lab.apply(&rule("echo", source));
+    for client in [CLIENT, OTHER, CONSUMER] {
+        let server = |user: u32| Call::get(client, &url(user)).answer(&lab).server();
+        let home = server(0);
+        assert!((1..9).all(|user| server(user) == home), "{client}");
+    }
 }
 
 /// `sessionAffinity: ClientIP` of a Service that is bound to a waypoint.

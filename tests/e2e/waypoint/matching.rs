@@ -8,6 +8,7 @@ use super::call::Call;
 use super::rows::Want::{By, Sent, Status};
 use super::rows::{backend, check, get};
 use super::scene::{CLIENT, http_route, lab, route};
+use super::told::so_many_lines;
 
 #[test]
 fn requests_are_matched_by_path_method_header_and_query() {
@@ -45,6 +46,10 @@ fn requests_are_matched_by_path_method_header_and_query() {
             ),
         ],
     );
+
+    // As it was judged and sent it is told.
+    let told = so_many_lines(&lab, 2, &["\"GET /v2 HTTP/1.1\" 200 "]);
+    assert_eq!(told.len(), 2, "as written, and as it means: {told:#?}");
 
     // MeshHTTPRouteMatching.
     let rules = format!(

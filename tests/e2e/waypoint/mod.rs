@@ -28,6 +28,7 @@
 //! | HTTPRouteBackendURLRewrite | [`filters`] `a_backend_has_its_own_host_and_path` |
 //! | HTTPRouteBackendRequestRedirect (not supported: refused) | [`statuses::routes`] `routes_are_told_whether_they_are_in_force` |
 //! | HTTPRouteRequestMirror, MultipleMirrors, PercentageMirror | [`traffic`] `a_mirror_gets_a_copy_and_does_not_matter` |
+//! | GRPCRouteRequestMirror (no case of its own there) | [`traffic`] `a_mirror_gets_calls_as_well` |
 //! | HTTPRouteWeight, GRPCRouteWeight | [`traffic`] `shares_are_per_request_on_every_protocol` |
 //! | HTTPRouteBackendProtocolH2C, BackendProtocolWebSocket | [`traffic`] `a_port_of_a_backend_says_what_it_speaks` |
 //! | TCPRouteWeightedRouting, TLSRouteSimpleSameNamespace | [`traffic`] `connections_are_routed_by_weight_and_by_name` |
@@ -52,6 +53,7 @@ mod backends;
 mod balance;
 mod call;
 mod canary;
+mod changes;
 mod concerns;
 mod deadlines;
 mod detection;

@@ -8,6 +8,9 @@ use super::call::Call;
 use super::scene::{CLIENT, http_route, lab};
 use super::told::so_many_lines;
 
+/// Of a body that is kept for another attempt, in bytes.
+const DEFAULT_REPLAY: usize = 64 * 1024;
+
 pub(super) fn attempts(lab: &Lab, server: &str, path: &str) -> u64 {
     let counts = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/requests");
     counts[path].as_u64().unwrap_or_default()
@@ -50,6 +53,19 @@ fn failed_attempts_are_made_again_as_the_route_says() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.received()["body"]["bytes"], 5000);
     assert_eq!(attempts(&lab, "v1", "/three/body"), 3);
+    // One that is longer than what is kept is sent once.
+    let answer = Call::get(CLIENT, "/three/long?fail=1&status=500&key=l")
+        .data(&"x".repeat(DEFAULT_REPLAY + 1))
+        .answer(&lab);
+    assert_eq!(answer.status, 500);
+    assert_eq!(attempts(&lab, "v1", "/three/long"), 1);
+    // And one that is as long is sent again.
+    let answer = Call::get(CLIENT, "/three/just?fail=1&status=500&key=j")
+        .data(&"x".repeat(DEFAULT_REPLAY))
+        .answer(&lab);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.received()["body"]["bytes"], DEFAULT_REPLAY);
+    assert_eq!(attempts(&lab, "v1", "/three/just"), 2);
 }
 
 #[test]

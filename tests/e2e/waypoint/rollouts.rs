@@ -7,7 +7,10 @@ use ambit_lab::harness::{Lab, eventually};
 use ambit_lab::metrics;
 use serde_json::Value;
 
+use super::call::Call;
+use super::resilience::attempts;
 use super::scene::{CLIENT, gateway, lab, manifests, service};
+use super::told::line;
 use crate::flows::start;
 
 /// How long requests go on, and for how much of it things are replaced.
@@ -107,6 +110,24 @@ fn answered(lab: &Lab, instance: &str) -> f64 {
     let url = "http://127.0.0.1:15020/stats/prometheus";
     let page = lab.load(&format!("mesh/{instance}"), &["get", "--fail", url]);
     metrics::sum(&page.success(), "istio_requests_total", &[])
+}
+
+/// The client has not left: that is another flag.
+#[test]
+fn what_a_drain_cuts_off_says_so() {
+    let lab = told("CONNECTION_TERMINATION_DEADLINE: 1s");
+    thread::scope(|scope| {
+        let cut = scope.spawn(|| Call::get(CLIENT, "v1.mesh/cut?delay=1m").try_answer(&lab));
+        eventually("the request at its server", PATIENCE, || {
+            (attempts(&lab, "v1", "/cut") == 1).then_some(())
+        });
+        let restart = ["restart", "-n", "mesh", "waypoint/waypoint"];
+        let _ = lab.run(restart).success();
+        let answer = cut.join().expect("an outcome");
+        assert!(answer.is_err(), "{answer:?}");
+    });
+    let told = line(&lab, &["GET /cut", "\" 0 LR "]);
+    assert!(told.contains("\"the waypoint ends\""), "{told}");
 }
 
 #[test]

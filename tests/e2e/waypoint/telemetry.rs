@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ambit_lab::harness::eventually;
+use serde_json::json;
 
 use super::call::Call;
 use super::rows::get;
-use super::scene::{CLIENT, OTHER, http_route, lab, service};
-use super::told::{Labels, line, lines, series, so_many_lines};
-use crate::flows::identity;
+use super::scene::{CLIENT, OTHER, gateway, http_route, lab, manifests, server, service};
+use super::told::{Labels, WAYPOINT, line, lines, series, so_many_lines};
+use crate::flows::{identity, start};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -228,18 +229,29 @@ fn every_refusal_says_why() {
            filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: RateLimit, name: one}}]\n\
          - matches: [{path: {type: PathPrefix, value: /faulty}}]\n  backendRefs: [{name: v1, port: 80}]\n  \
            filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: FaultInjection, name: tea}}]\n\
+         - matches: [{path: {type: PathPrefix, value: /delayed}}]\n  backendRefs: [{name: v1, port: 80}]\n  \
+           filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: FaultInjection, name: late}}]\n\
+         - matches: [{path: {type: PathPrefix, value: /once}}]\n  retry: {attempts: 0}\n  backendRefs: [{name: refusing, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /garbled}}]\n  backendRefs: [{name: garbled, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /cut}}]\n  timeouts: {request: 1s}\n  backendRefs: [{name: v1, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /left}}]\n  backendRefs: [{name: v1, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /denied}}]\n  backendRefs: [{name: v1, port: 80}]";
     let extensions = "---\napiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: one, namespace: mesh}\n\
          spec: {requests: 1, interval: 1h}\n\
          ---\napiVersion: ambit.dev/v1alpha1\nkind: FaultInjection\nmetadata: {name: tea, namespace: mesh}\n\
          spec: {abort: {status: 418}}\n\
+         ---\napiVersion: ambit.dev/v1alpha1\nkind: FaultInjection\nmetadata: {name: late, namespace: mesh}\n\
+         spec: {delay: {duration: 50ms}}\n\
          ---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: never, namespace: mesh}\n\
          spec: {targetRefs: [{kind: Service, group: \"\", name: echo}], action: DENY, rules: [{to: [{operation: {paths: [\"/denied\"]}}]}]}\n";
     // Nobody listens on that port of the pod.
     let refusing =
         service("mesh", "refusing", "version: v1").replace("targetPort: web", "targetPort: 8099");
+    // It says what it is told, which is no response.
+    let garbled =
+        service("mesh", "garbled", "version: v1").replace("targetPort: web", "targetPort: raw");
     let empty = service("mesh", "empty", "app: nobody");
-    let manifests = empty + &refusing + extensions + &http_route("r", "echo", rules);
+    let manifests = empty + &refusing + &garbled + extensions + &http_route("r", "echo", rules);
     let _ = lab.try_apply(&manifests).success();
     assert_eq!(get("/limited").answer(&lab).status, 200);
     for (path, status, flag, reason) in [
@@ -257,6 +269,9 @@ fn every_refusal_says_why() {
         ("/denied", 403, "RBAC", "mesh/never"),
         ("/refusing", 503, "URX", "cannot be reached"),
         ("/broken?reset=request", 503, "UC", ""),
+        ("/once", 503, "UF", "cannot be reached"),
+        ("/garbled", 502, "UPE", "is no response"),
+        ("/delayed", 200, "DI", ""),
     ] {
         assert_eq!(get(path).answer(&lab).status, status, "{path}");
         let code = status.to_string();
@@ -271,4 +286,126 @@ fn every_refusal_says_why() {
         assert!(line.contains(reason), "{path}: {line}");
         assert!(line.contains(&identity("mesh", "client")), "{path}: {line}");
     }
+    // Some end without a whole response. A client that leaves has no status; what is no request has no path.
+    let raw = [
+        "tcp",
+        "echo.mesh:80",
+        "--send",
+        "GET /dpe HTTP/1.1\r\nHost : echo.mesh\r\n\r\n",
+    ];
+    let told = lab.load(CLIENT, &raw).success();
+    assert!(told.starts_with("HTTP/1.1 400 "), "{told}");
+    // Over HTTP/1.1 a client that only sends no more would still get its answer.
+    let curl = |path: &str, most: &str, version: &str| {
+        let url = format!("http://echo.mesh{path}");
+        let fixed = [
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "--max-time",
+            most,
+            version,
+            &url,
+        ];
+        assert_ne!(lab.exec(CLIENT, &fixed).code, 0, "{path}");
+    };
+    curl("/left/early?delay=1m", "1", "--http2-prior-knowledge");
+    curl("/left/late?size=1Gi&write-rate=10000", "1", "--http1.1");
+    curl("/cut?size=1Gi&write-rate=10000", "9", "--http1.1");
+    for (path, code, flag, reason) in [
+        (" HTTP/1.1\"", "400", "DPE", "header name"),
+        ("GET /left/early", "0", "DC", ""),
+        ("GET /left/late", "200", "DC", ""),
+        ("GET /cut", "200", "UT", "was not over in time"),
+    ] {
+        let line = line(&lab, &[path, &format!("\" {code} {flag} ")]);
+        assert!(line.contains(reason), "{path}: {line}");
+        let counted = series(&lab, "istio_requests_total").into_iter();
+        let counted =
+            counted.filter(|it| it.0["response_flags"] == flag && it.0["response_code"] == code);
+        assert_eq!(counted.map(|it| it.1).sum::<f64>(), 1.0, "{path}");
+    }
+}
+
+/// Series of who is gone go as well, and those of who stays stay.
+#[test]
+fn who_is_gone_is_counted_no_more() {
+    let lab = lab();
+    for service in ["v1", "v3"] {
+        let answer = get(&format!("{service}.mesh/")).answer(&lab);
+        assert_eq!(answer.server(), service);
+        assert_eq!(
+            lab.load(CLIENT, &["rr", "-n", "1", &format!("{service}.mesh:9090")])
+                .code,
+            0
+        );
+    }
+    let of = |metric: &str, server: &str| {
+        let all = series(&lab, metric).into_iter();
+        all.filter(|it| it.0["destination_workload"] == server)
+            .count()
+    };
+    let metrics = ["istio_requests_total", "istio_tcp_connections_closed_total"];
+    eventually("both are counted", PATIENCE, || {
+        let there = metrics
+            .iter()
+            .all(|it| of(it, "v1") > 0 && of(it, "v3") > 0);
+        there.then_some(())
+    });
+    lab.delete(&server("mesh", "v3", "node-2"));
+    eventually("the end of the series of v3", 6 * PATIENCE, || {
+        metrics.iter().all(|it| of(it, "v3") == 0).then_some(())
+    });
+    assert!(metrics.iter().all(|it| of(it, "v1") > 0));
+}
+
+/// A waypoint that is told so by its Gateway's parameters writes JSON.
+#[test]
+fn a_log_of_json_says_the_same() {
+    let json = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: told, namespace: mesh}\n\
+         data: {LOG_FORMAT: json}\n";
+    let told =
+        "spec: {infrastructure: {parametersRef: {group: \"\", kind: ConfigMap, name: told}}, ";
+    let waypoint = gateway("mesh", "waypoint", "").replace("spec: {", told);
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+         metadata: {name: closed, namespace: mesh}\nspec:\n  \
+         targetRefs: [{kind: Service, group: \"\", name: v1}]\n  action: DENY\n  \
+         rules: [{to: [{operation: {paths: [/closed]}}]}]\n";
+    let lab = start(manifests() + &waypoint + json + deny, &[]);
+    assert_eq!(get("v1.mesh/closed?a=%22b").answer(&lab).status, 403);
+    assert_eq!(get("v1.mesh/open").answer(&lab).status, 200);
+    let line = |path: &'static str| {
+        eventually(path, PATIENCE, || {
+            let log = lab.logs(WAYPOINT);
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let mut mine =
+                lines.filter(|it| it["path"].as_str().is_some_and(|it| it.starts_with(path)));
+            mine.next()
+        })
+    };
+    let denied = line("/closed");
+    for (field, value) in [
+        ("scope", json!("access")),
+        ("method", json!("GET")),
+        ("path", json!("/closed?a=%22b")),
+        ("response_code", json!(403)),
+        ("response_flags", json!("RBAC")),
+        ("attempts", json!(0)),
+        ("authority", json!("v1.mesh")),
+        ("src.identity", json!(identity("mesh", "client"))),
+    ] {
+        assert_eq!(denied[field], value, "{field}: {denied:#}");
+    }
+    let reason = denied["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("mesh/closed"), "{denied:#}");
+    let passed = line("/open");
+    assert_eq!(passed["attempts"], 1, "{passed:#}");
+    assert_eq!(passed["upstream_workload"], "mesh/v1", "{passed:#}");
+    assert_eq!(
+        (&passed["response_flags"], &passed["reason"]),
+        (&json!("-"), &json!(null))
+    );
 }

@@ -3,6 +3,7 @@
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::call::Call;
+use super::changes::under_load;
 use super::nginx::nginx;
 use super::scene::{CLIENT, lab};
 use super::told::{line, lines};
@@ -139,6 +140,17 @@ fn a_backend_is_who_its_policy_says() {
     // A change back needs no restart.
     lab.apply(&policy(&good));
     assert_eq!(get("/again").status, 200);
+    // From one policy that fits to another nothing fails.
+    let load = ["http", "--rate", "100", "http://secure.mesh/load"];
+    let new = [&load[..], &["--new-connections"]].concat();
+    under_load(&lab, &[(CLIENT, &load), (CLIENT, &new)], || {
+        for _ in 0..3 {
+            lab.apply(&policy(&names("secure.example")));
+            assert_eq!(get("/sni").body, "sni.example TLSv1.3 secure.mesh /sni");
+            lab.apply(&policy(&good));
+            assert_eq!(get("/one").body, "secure.example TLSv1.3 secure.mesh /one");
+        }
+    });
     let _ = line(&lab, &["/again"]);
     assert_eq!(
         lines(&lab, &["\" 400 "]).len(),

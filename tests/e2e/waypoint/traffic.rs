@@ -1,13 +1,12 @@
-//! Shares, mirrors, gRPC, WebSocket, h2c, TCP; and configuration that changes under load.
+//! Shares, mirrors, gRPC, WebSocket, h2c, TCP.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ambit_lab::harness::{Ending, Lab, eventually};
+use ambit_lab::harness::{Lab, eventually};
 
 use super::call::Call;
-use super::scene::{CLIENT, http_route, lab, program_pod, route};
+use super::scene::{CLIENT, http_route, lab, program_pod, route, service};
 use crate::fixtures::cluster_ips;
 use crate::flows::metric;
 
@@ -117,6 +116,36 @@ fn a_mirror_gets_a_copy_and_does_not_matter() {
     let _ = lab.run(["kill", "-n", "mesh", "v2"]);
     let answer = Call::get(CLIENT, "/after").answer(&lab);
     assert_eq!(answer.server(), "v1");
+}
+
+/// GRPCRoutes mirror as well: every message of a call, and what comes of the copy is no matter.
+#[test]
+fn a_mirror_gets_calls_as_well() {
+    let lab = lab();
+    let rules = "- filters:\n  - {type: RequestMirror, requestMirror: {backendRef: {name: v2, port: 7070}}}\n  \
+         - {type: RequestMirror, requestMirror: {backendRef: {name: v3, port: 7070}, percent: 50}}\n  \
+         backendRefs: [{name: v1, port: 7070}]";
+    let parent = "name: echo, port: 7070";
+    lab.apply(&route("GRPCRoute", "mesh", "mirror", parent, rules));
+    let before = seen_calls(&lab);
+    let since = |after: &BTreeMap<&'static str, u64>| {
+        ["v1", "v2", "v3"].map(|server| after[server] - before[server])
+    };
+    let url = "http://echo.mesh:7070";
+    send(&lab, "grpc", url, 150, &[]);
+    send(&lab, "grpc", url, 50, &["--method", "client-stream"]);
+    let copies = eventually("the copies", PATIENCE, || {
+        let got = since(&seen_calls(&lab));
+        (got[1] == 200).then_some(got)
+    });
+    assert_eq!(copies[0], 200);
+    within(copies[2], 200, 0.5);
+    let gone = rules.replace("name: v2", "name: refusing");
+    let refusing =
+        service("mesh", "refusing", "version: v2").replace("targetPort: web", "targetPort: 8099");
+    lab.apply(&(refusing + &route("GRPCRoute", "mesh", "mirror", parent, &gone)));
+    send(&lab, "grpc", url, 20, &[]);
+    assert_eq!(since(&seen_calls(&lab))[..2], [220, 200]);
 }
 
 /// A copy's body is streamed: more than any buffer holds arrives, and what a mirror does with it is no matter.
@@ -290,129 +319,4 @@ fn connections_are_routed_by_weight_and_by_name() {
 fn raw_bytes(lab: &Lab, server: &str) -> u64 {
     let stats = lab.get(&format!("mesh/{server}"), "http://127.0.0.1:8080/stats");
     stats["echo"]["received_bytes"].as_u64().unwrap_or_default()
-}
-
-/// Runs `change` while loads of `load` arguments go on; none of their requests may fail.
-fn under_load(lab: &Lab, loads: &[&[&str]], change: impl FnOnce()) {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let loads: Vec<_> = loads
-            .iter()
-            .map(|&arguments| {
-                let done = &done;
-                scope.spawn(move || {
-                    let mut requests = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        let fixed = ["--json", "-c", "2", "-d", "1s"];
-                        let report = lab.load(CLIENT, &[arguments, &fixed].concat()).json();
-                        assert_eq!(report["errors"]["total"], 0, "{arguments:?}: {report}");
-                        requests += report["requests"].as_u64().unwrap_or_default();
-                    }
-                    requests
-                })
-            })
-            .collect();
-        let ending = Ending(&done);
-        change();
-        drop(ending);
-        for load in loads {
-            let requests = load.join().expect("no request failed");
-            assert!(requests > 0);
-        }
-    });
-}
-
-/// No request fails while routes come, change and go, and each change is in force when it is said to be.
-#[test]
-fn configuration_changes_under_load_lose_no_request() {
-    let lab = lab();
-    let rules = |server: &str| format!("- backendRefs: [{{name: {server}, port: 8080}}]");
-    let first = http_route("moving", "echo", &rules("v1"));
-    let url = "http://echo.mesh/load";
-    let loads: &[&[&str]] = &[
-        &["http", "--rate", "200", url],
-        &["http", "--rate", "100", "--new-connections", url],
-        &["http", "--rate", "100", "--h2", "--streams", "4", url],
-    ];
-    under_load(&lab, loads, || {
-        for _ in 0..2 {
-            lab.apply(&first);
-            for server in ["v2", "v3", "v1"] {
-                lab.apply(&http_route("moving", "echo", &rules(server)));
-                assert_eq!(Call::get(CLIENT, "/now").answer(&lab).server(), server);
-            }
-            lab.delete(&first);
-        }
-    });
-}
-
-/// The same for everything else that a request meets on its way.
-#[test]
-fn other_changes_under_load_lose_no_request_either() {
-    let lab = lab();
-    let grpc =
-        |name: &str, rules: &str| route("GRPCRoute", "mesh", name, "name: echo, port: 7070", rules);
-    let calls_to = |server: &str| {
-        grpc(
-            "calls",
-            &format!("- backendRefs: [{{name: {server}, port: 7070}}]"),
-        )
-    };
-    let policy = |rules: &str| {
-        format!(
-            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: mesh}}\n\
-             spec: {{targetRefs: [{{kind: Service, group: \"\", name: echo}}], action: ALLOW, rules: [{rules}]}}\n"
-        )
-    };
-    let filtered = |filter: &str| {
-        http_route(
-            "filtered",
-            "echo",
-            &format!("- filters: [{filter}]\n  backendRefs: [{{name: v1, port: 8080}}]"),
-        )
-    };
-    let limit = "---\napiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: wide, namespace: mesh}\n\
-                 spec: {requests: 100000, interval: 1s}\n";
-    let budget = "---\napiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
-                  metadata: {name: budget, namespace: mesh}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: v1}]\n  \
-                  retryConstraint: {budget: {percent: 10, interval: 10s}}\n";
-    let changes = [
-        calls_to("v1"),
-        calls_to("v2"),
-        policy("{from: [{source: {principals: [cluster.local/ns/mesh/sa/client]}}]}"),
-        policy("{from: [{source: {namespaces: [mesh]}}]}"),
-        filtered(
-            "{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}]}}",
-        ),
-        filtered("{type: RequestMirror, requestMirror: {backendRef: {name: v3, port: 8080}}}"),
-        filtered(
-            "{type: URLRewrite, urlRewrite: {hostname: a.example, path: {type: ReplaceFullPath, replaceFullPath: /new}}}",
-        ),
-        limit.to_owned()
-            + &filtered(
-                "{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: RateLimit, name: wide}}",
-            ),
-        budget.to_owned(),
-    ];
-    let loads: &[&[&str]] = &[
-        &["http", "--rate", "100", "http://echo.mesh/load"],
-        &["grpc", "--rate", "50", "http://echo.mesh:7070"],
-        &[
-            "grpc",
-            "--rate",
-            "20",
-            "--method",
-            "bidi",
-            "http://echo.mesh:7070",
-        ],
-    ];
-    under_load(&lab, loads, || {
-        for change in &changes {
-            lab.apply(change);
-        }
-        for change in changes.iter().rev() {
-            // Several are states of one object.
-            let _ = lab.run_with_input(["delete", "-f", "-"], change).success();
-        }
-    });
 }

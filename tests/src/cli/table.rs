@@ -144,6 +144,9 @@ fn columns_of(kind: &str) -> Vec<Column> {
             ("WAYPOINT-ACCEPTED", |policy| {
                 condition(policy, "WaypointAccepted")
             }),
+            ("ZTUNNEL-ACCEPTED", |policy| {
+                condition(policy, "ZtunnelAccepted")
+            }),
         ],
         "RequestAuthentication" => vec![("WAYPOINT-ACCEPTED", |policy| {
             condition(policy, "WaypointAccepted")

@@ -75,14 +75,18 @@ impl Statuses {
         }
     }
 
-    /// The conditions of an object (`Kind namespace/name`) that do not hold, in words; nothing when nothing
-    /// is said of it.
+    /// Whether an object (`Kind namespace/name`) has a status, which says how far it is in force.
     #[must_use]
-    pub fn refusals(&self, object: &str) -> Option<Vec<String>> {
-        let (kind, name) = object.split_once(' ')?;
-        let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-        let key = Key::new(namespace, name);
-        let status = self.known.get(&(kind.to_owned(), key))?;
+    pub fn tells(&self, object: &str) -> bool {
+        self.of(object).is_some()
+    }
+
+    /// The conditions of an object (`Kind namespace/name`) that do not hold, in words.
+    #[must_use]
+    pub fn refusals(&self, object: &str) -> Vec<String> {
+        let Some(status) = self.of(object) else {
+            return Vec::new();
+        };
         let mut refusals = Vec::new();
         for condition in conditions(status) {
             if condition["status"] == "False" {
@@ -92,7 +96,14 @@ impl Statuses {
             }
         }
         refusals.dedup();
-        Some(refusals)
+        refusals
+    }
+
+    fn of(&self, object: &str) -> Option<&Value> {
+        let (kind, name) = object.split_once(' ')?;
+        let (namespace, name) = name.split_once('/').unwrap_or(("", name));
+        let key = Key::new(namespace, name);
+        Some(&**self.known.get(&(kind.to_owned(), key))?)
     }
 }
 
@@ -177,11 +188,11 @@ mod tests {
         let mut statuses = Statuses::default();
         statuses.take(page(true, of_route(route("False", "True"))), "1");
         let refusals = statuses.refusals("HTTPRoute n/r");
-        assert_eq!(refusals, Some(vec!["not Accepted (Why): a".to_owned()]));
-        assert_eq!(statuses.refusals("HTTPRoute n/other"), None);
+        assert_eq!(refusals, ["not Accepted (Why): a"]);
+        assert!(!statuses.tells("HTTPRoute n/other"));
         statuses.take(page(false, json!([])), "2");
-        assert!(statuses.refusals("HTTPRoute n/r").is_some());
+        assert!(statuses.tells("HTTPRoute n/r"));
         statuses.take(page(false, of_route(Value::Null)), "3");
-        assert_eq!(statuses.refusals("HTTPRoute n/r"), None);
+        assert!(!statuses.tells("HTTPRoute n/r"));
     }
 }

@@ -29,6 +29,8 @@ pub struct SyncReport {
     pub generation: u64,
     /// Objects that it does not understand.
     pub errors: Vec<SyncError>,
+    /// The objects of these that cannot be read.
+    pub unreadable: Vec<String>,
     /// Objects, or parts of them, that have no effect.
     pub notices: Vec<SyncError>,
     /// The proxies that are connected.
@@ -124,7 +126,7 @@ impl Synced {
     }
 
     /// What is wrong with objects of which `is_mine` is true, and what proxies refuse. An object whose status
-    /// tells is in force as far as it says there: a warning, as on a cluster.
+    /// tells is in force as far as it says there: a warning, as on a cluster. Of what cannot be read nothing is.
     ///
     /// # Errors
     /// The reasons, when there are any. Otherwise what else is worth knowing comes back.
@@ -135,9 +137,10 @@ impl Synced {
             .errors
             .iter()
             .partition(|it| is_mine(&it.object));
-        let (told, mine): (Vec<_>, Vec<_>) = mine
-            .into_iter()
-            .partition(|it| self.statuses.refusals(&it.object).is_some());
+        let (told, mine): (Vec<_>, Vec<_>) = mine.into_iter().partition(|it| {
+            let readable = !self.report.unreadable.contains(&it.object);
+            readable && self.statuses.tells(&it.object)
+        });
         let mut errors: Vec<String> = mine.into_iter().map(line).collect();
         errors.extend(self.report.proxies.iter().flat_map(|proxy| {
             proxy
@@ -164,7 +167,7 @@ impl Synced {
         let objects: BTreeSet<&str> = errors.iter().map(|it| it.object.as_str()).collect();
         let mut lines = Vec::new();
         for object in objects {
-            let refusals = self.statuses.refusals(object).unwrap_or_default();
+            let refusals = self.statuses.refusals(object);
             let mine = errors.iter().filter(|it| it.object == object);
             let untold = mine.filter(|it| !refusals.iter().any(|said| said.contains(&it.error)));
             let untold = untold.map(|it| format!("{object}: {}", it.error));

@@ -140,7 +140,7 @@ pub(super) async fn forward(
                 record.flag(flag);
                 body.close();
                 if let Some(deadline) = attempts.deadline() {
-                    response.body = response.body.until(deadline.into());
+                    response.body = response.body.until(deadline.into(), outgoing.grpc);
                 }
                 return Ok(response);
             }
@@ -241,6 +241,10 @@ pub(super) async fn exchange(
             match client.exchange(&head, body.body()).await {
                 Err(failure) if kept && failure.outcome == Outcome::Unsent && body.is_whole() => {
                     connections.forget(&sought, &failure);
+                    // Somebody has seen that one and would not take it.
+                    if failure.refused {
+                        return Err(failure);
+                    }
                 }
                 result => return result,
             }

@@ -11,13 +11,16 @@ use std::task::{Context, Poll, ready};
 
 use ambit_http::h1::Framing;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::mirror::Copied;
 use super::{h1, h2};
 
 pub(super) use repeatable::{Kept, Repeatable};
+
+/// The status of a call that took too long.
+const DEADLINE_EXCEEDED: u16 = 4;
 
 /// A part of a body.
 #[derive(Debug, Clone)]
@@ -48,7 +51,7 @@ pub(super) enum Body {
     /// A copy of what passes elsewhere.
     Copy(Copied, Framing),
     /// It has to be over by then.
-    Until(Box<Body>, Deadline),
+    Until(Box<Body>, Box<Deadline>),
 }
 
 /// Sees a body pass; is dropped with it.
@@ -62,6 +65,8 @@ pub(super) trait Watch: Send + Sync {
 pub(super) struct Deadline {
     at: Instant,
     timer: Option<Pin<Box<Sleep>>>,
+    grpc: bool,
+    late: bool,
 }
 
 impl Deadline {
@@ -70,15 +75,40 @@ impl Deadline {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().poll(cx)
     }
+
+    /// How `body` ends when it is late. A call gets the status that its client would give it, as long as there can be
+    /// trailers; anything else is cut off.
+    fn end(&mut self, body: &mut Body) -> Result<Option<Frame>, Broken> {
+        self.late = true;
+        let trailers = self.grpc && !matches!(body.framing(), Framing::Length(_));
+        *body = Body::Empty;
+        if !trailers {
+            return Err(Broken("its time was up".to_owned()));
+        }
+        let status = HeaderValue::from(DEADLINE_EXCEEDED);
+        let trailers = [(HeaderName::from_static("grpc-status"), status)];
+        Ok(Some(Frame::Trailers(trailers.into_iter().collect())))
+    }
 }
 
 impl Body {
-    /// It has to be over by then.
-    pub(super) fn until(self, at: Instant) -> Self {
+    /// It has to be over by then; `grpc` says that it is that of a call.
+    pub(super) fn until(self, at: Instant, grpc: bool) -> Self {
+        let deadline = Deadline {
+            at,
+            timer: None,
+            grpc,
+            late: false,
+        };
         match self {
             Self::Empty | Self::Full(_) => self,
-            body => Self::Until(Box::new(body), Deadline { at, timer: None }),
+            body => Self::Until(Box::new(body), Box::new(deadline)),
         }
+    }
+
+    /// It ended because it was not over in time.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Until(_, deadline) if deadline.late)
     }
 
     /// The next part; `None` at the end. A call that is dropped loses nothing.
@@ -115,11 +145,15 @@ impl Body {
             }
             Self::Copy(copied, _) => copied.poll_next(cx),
             Self::Until(inner, deadline) => {
+                // Also one that never pauses is over in time.
+                if !deadline.late && Instant::now() >= deadline.at {
+                    return Poll::Ready(deadline.end(inner));
+                }
                 if let Poll::Ready(frame) = inner.poll_next(cx) {
                     return Poll::Ready(frame);
                 }
                 ready!(deadline.poll(cx));
-                Poll::Ready(Err(Broken("its time was up".to_owned())))
+                Poll::Ready(deadline.end(inner))
             }
         }
     }

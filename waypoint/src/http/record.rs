@@ -5,6 +5,7 @@ mod series;
 mod span;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use ambit_core::addr::NamespacedName;
@@ -31,7 +32,8 @@ use crate::upstream::{Chosen, Endpoint};
 pub(crate) use reports::reported;
 pub(crate) use series::LastSeries;
 
-/// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left.
+/// Collects; when it is dropped, the request is over. Unless somebody said how it went, the client left, or the drain has
+/// cut it off.
 pub(super) struct Record {
     session: Arc<Session>,
     /// It has a line in the access log. That is decided when it comes.
@@ -231,6 +233,13 @@ impl Record {
         self.reason = error.to_string();
     }
 
+    /// The response was not over in time.
+    pub(super) fn late(mut self: Box<Self>) {
+        self.over = true;
+        self.flag = Flag::UpstreamTimeout;
+        "the response was not over in time".clone_into(&mut self.reason);
+    }
+
     fn tell(&self) {
         let duration = self.started.elapsed();
         let received = self.body.as_ref().map_or(0, Repeatable::received) + self.carried_up;
@@ -316,7 +325,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.over && self.flag == Flag::None {
+        if !self.over && self.session.shared.cut.load(Ordering::Relaxed) {
+            self.flag = Flag::LocalReset;
+            "the waypoint ends".clone_into(&mut self.reason);
+        } else if !self.over && self.flag == Flag::None {
             self.flag = Flag::DownstreamClosed;
         }
         self.tell();

@@ -26,6 +26,7 @@ struct Policy {
 struct Metadata {
     name: String,
     namespace: Option<String>,
+    generation: Option<i64>,
 }
 
 /// An AuthorizationPolicy that denies everything, or a PeerAuthentication that wants mutual TLS, for what the unreadable
@@ -38,6 +39,7 @@ pub(super) fn instead(kind: Kind, from: &impl Readable) -> Option<Object> {
     let metadata = ObjectMeta {
         name: Some(metadata.name),
         namespace: metadata.namespace,
+        generation: metadata.generation,
         ..ObjectMeta::default()
     };
     let selector = field(&spec, "selector");
@@ -52,6 +54,7 @@ pub(super) fn instead(kind: Kind, from: &impl Readable) -> Option<Object> {
                 rules: vec![Rule::default()],
                 ..AuthorizationPolicySpec::default()
             },
+            unreadable: true,
         }))
     } else {
         Object::PeerAuthentication(Arc::new(PeerAuthentication {

@@ -1,7 +1,9 @@
 //! Responses that no honest server sends: 502, and the connection they came on is not used again.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::frames::{
-    DATA, END_STREAM, GOAWAY, Outcome, PING, SETTINGS, block, frame, good, headers, hello,
+    DATA, END_STREAM, GOAWAY, Outcome, PING, RESET, SETTINGS, block, frame, good, headers, hello,
 };
 use super::scene::{Neighbours, scene};
 
@@ -189,6 +191,15 @@ fn a_broken_body_is_not_made_whole() {
 
 type Reply = fn(u32) -> Vec<u8>;
 
+/// How often the server was asked by rows of [`a_bad_response_of_http_2_is_502`].
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+static ALWAYS: AtomicU32 = AtomicU32::new(0);
+static RESETS: AtomicU32 = AtomicU32::new(0);
+
+/// Codes of HTTP/2 (RFC 9113 7).
+const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
+
 #[test]
 fn a_bad_response_of_http_2_is_502() {
     let scene = scene();
@@ -225,6 +236,35 @@ fn a_bad_response_of_http_2_is_502() {
                 )
             },
             &[502],
+        ),
+        // Without any route: what was refused was not acted on, and is asked again.
+        (
+            "a stream refused, and then an answer",
+            vec![],
+            |of| match REFUSED.fetch_add(1, Ordering::Relaxed) {
+                0 => frame(RESET, 0, of, &REFUSED_STREAM.to_be_bytes()),
+                _ => headers(of, END_STREAM, &block(&[(":status", "200")])),
+            },
+            &[200],
+        ),
+        (
+            "streams refused for ever",
+            vec![],
+            |of| {
+                ALWAYS.fetch_add(1, Ordering::Relaxed);
+                frame(RESET, 0, of, &REFUSED_STREAM.to_be_bytes())
+            },
+            &[503],
+        ),
+        // That it was not acted on is said by no other code.
+        (
+            "a stream reset",
+            vec![],
+            |of| {
+                RESETS.fetch_add(1, Ordering::Relaxed);
+                frame(RESET, 0, of, &INTERNAL_ERROR.to_be_bytes())
+            },
+            &[503],
         ),
         (
             "no status",
@@ -348,4 +388,6 @@ fn a_bad_response_of_http_2_is_502() {
         neighbours.check(name);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let asked = [&REFUSED, &ALWAYS, &RESETS].map(|it| it.load(Ordering::Relaxed));
+    assert_eq!(asked, [2, 3, 1], "attempts");
 }

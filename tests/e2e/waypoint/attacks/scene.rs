@@ -1,5 +1,6 @@
 //! One lab for all attacks: a client and a server whose ends are in the test, a stranger with the mesh's key.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 
 use super::evil::Evil;
 use super::wire::{Answer, Wire, at};
-use crate::fixtures::{cluster_ips, text};
+use crate::fixtures::{addresses, cluster_ips, text};
 use crate::flows::start;
 use crate::waypoint::scene::manifests;
 
@@ -39,6 +40,8 @@ pub(super) struct Process {
     /// Its number in its pod and when it began, in ticks.
     pub(super) id: (u64, u64),
     pub(super) resident: u64,
+    /// What it has had of the processors, for itself and in the kernel.
+    pub(super) busy: Duration,
 }
 
 /// The lab that tests share as long as one of them runs: nothing in it changes that concerns two of them.
@@ -83,7 +86,12 @@ impl Scene {
              - {name: clear, port: 8081, targetPort: 8080, appProtocol: kubernetes.io/h2c}\n";
         let lab = start(
             manifests() + &wire + &server + &thief + service + POLICY,
-            &[],
+            &[
+                "--ztunnel-env",
+                "AMBIT_POOL_SPREAD=1",
+                "--ztunnel-env",
+                "ZTUNNEL_WORKER_THREADS=1",
+            ],
         );
         let pods = lab.objects("pod", "mesh");
         let names = pods.iter().map(|pod| text(&pod["metadata"]["name"]));
@@ -105,7 +113,7 @@ impl Scene {
 
     /// A connection of mutual TLS of the stranger, as `mesh/client`, to a pod's tunnels.
     pub(super) fn tls(&self, pod: &str) -> Wire {
-        let ip = &crate::fixtures::addresses(&self.lab, pod)[0];
+        let ip = &addresses(&self.lab, pod)[0];
         Wire::dial(&self.folder.path().join("thief"), at(ip, 15008))
     }
 
@@ -116,7 +124,7 @@ impl Scene {
 
     pub(super) fn process(&self) -> Process {
         let script = "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm)\" = waypoint ]; then \
-             echo ${p#/proc/} $(cut -d' ' -f22 $p/stat) $(sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status); fi; done";
+             echo ${p#/proc/} $(cut -d' ' -f22,14,15 $p/stat) $(sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status); fi; done";
         let said = self
             .lab
             .exec(&self.waypoint, &["sh", "-c", script])
@@ -125,13 +133,45 @@ impl Scene {
             .split_whitespace()
             .map(|it| it.parse().expect("a number"))
             .collect();
-        let [pid, began, resident] = numbers[..] else {
+        let [pid, own, kernel, began, resident] = numbers[..] else {
             panic!("not one process: {said}")
         };
         Process {
             id: (pid, began),
             resident: resident * 1024,
+            // In hundredths of a second (USER_HZ), whatever the kernel counts in.
+            busy: Duration::from_millis(10 * (own + kernel)),
         }
+    }
+
+    /// The client's ends of its HBONE connections at the waypoint, as the kernel writes them (proc_net_tcp in its
+    /// documentation).
+    fn tunnels(&self) -> Vec<String> {
+        let words = |ip: &str| -> Vec<String> {
+            let octets = match ip.parse().expect("an address") {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            let word = |word: &[u8]| word.iter().rev().map(|it| format!("{it:02X}")).collect();
+            octets.chunks(4).map(word).collect()
+        };
+        // An address of IPv4 may be written as one of IPv6 that ends with it.
+        let client: Vec<String> = addresses(&self.lab, "mesh/wire")
+            .iter()
+            .map(|ip| words(ip).concat() + ":")
+            .collect();
+        let tables = ["cat", "/proc/self/net/tcp", "/proc/self/net/tcp6"];
+        let tables = self.lab.exec(&self.waypoint, &tables).success();
+        let rows = tables
+            .lines()
+            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let mut ends: Vec<String> = rows
+            .filter(|row| row.len() > 3 && row[1].ends_with(":3AA0") && row[3] == "01")
+            .filter(|row| client.iter().any(|ip| row[2].contains(ip.as_str())))
+            .map(|row| row[2].to_owned())
+            .collect();
+        ends.sort_unstable();
+        ends
     }
 
     /// How often a path has arrived at the servers of `echo`.
@@ -147,30 +187,48 @@ impl Scene {
 }
 
 /// Connections of the client that were there before any attack: one to the service that is attacked and one
-/// to another. The node's proxy puts them on the few HBONE connections that it has for this identity, with
-/// those of the attacker.
-pub(super) struct Neighbours(Vec<(&'static str, Wire)>);
+/// to another. The node's proxy puts them on the one HBONE connection that it has for this identity, with
+/// those of the attacker; that there was one all the time is seen when they are dropped.
+pub(super) struct Neighbours {
+    scene: Arc<Scene>,
+    wires: Vec<(&'static str, Wire)>,
+    before: Vec<String>,
+}
 
 impl Neighbours {
-    pub(super) fn of(scene: &Scene) -> Self {
-        let mut them = Self(Vec::new());
+    pub(super) fn of(scene: &Arc<Scene>) -> Self {
+        let mut wires = Vec::new();
         for service in ["echo", "v3"] {
             let wire = eventually("the first answer", PATIENCE, || {
                 let mut wire = scene.dial(service, 80);
                 let answer = ask(service, &mut wire)?;
                 (answer.status == 200).then_some(wire)
             });
-            them.0.push((service, wire));
+            wires.push((service, wire));
         }
-        them
+        let before = scene.tunnels();
+        assert_eq!(before.len(), 1, "{before:?}");
+        Self {
+            scene: scene.clone(),
+            wires,
+            before,
+        }
     }
 
     /// Each still gets its answer on its connection.
     pub(super) fn check(&mut self, after: &str) {
-        for (service, wire) in &mut self.0 {
+        for (service, wire) in &mut self.wires {
             let answer = ask(service, wire);
             let status = answer.as_ref().map(|it| it.status);
             assert_eq!(status, Some(200), "{service} after {after:?}: {answer:?}");
+        }
+    }
+}
+
+impl Drop for Neighbours {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.scene.tunnels(), self.before, "another connection");
         }
     }
 }

@@ -17,6 +17,13 @@ fn policies_and_services_are_told_whether_a_waypoint_has_them() {
              spec: {{targetRefs: [{{kind: Service, group: \"\", name: {service}}}]{spec}}}\n"
         )
     };
+    let untargeted = |kind: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: p, namespace: elsewhere}}\n\
+             spec: {{selector: {{matchLabels: {{version: nobody}}}}{spec}}}\n"
+        )
+    };
+    let methods = "rules: [{to: [{operation: {methods: [GET]}}]}]";
     let service = |labels: &str| {
         format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: elsewhere, labels: {{{labels}}}}}\n\
@@ -92,6 +99,57 @@ fn policies_and_services_are_told_whether_a_waypoint_has_them() {
             "",
             &["WaypointAccepted=True/Accepted"],
             "",
+        ),
+        (
+            "a policy for node proxies",
+            untargeted("AuthorizationPolicy", rules),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["ZtunnelAccepted=True/Accepted"],
+            "",
+        ),
+        (
+            "an ALLOW of requests for node proxies",
+            untargeted("AuthorizationPolicy", &format!(", {methods}")),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["ZtunnelAccepted=True/UnsupportedValue"],
+            "methods: only a waypoint can judge this",
+        ),
+        (
+            "a DENY of requests for node proxies",
+            untargeted("AuthorizationPolicy", &format!(", action: DENY, {methods}")),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["ZtunnelAccepted=True/UnsupportedValue"],
+            "methods: only a waypoint can judge this",
+        ),
+        (
+            "a question that node proxies do not ask",
+            untargeted(
+                "AuthorizationPolicy",
+                ", action: CUSTOM, provider: {name: p}, rules: [{}]",
+            ),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["ZtunnelAccepted=False/UnsupportedValue"],
+            "action CUSTOM has no effect on node proxies",
+        ),
+        (
+            "a policy for node proxies that makes no sense",
+            untargeted("AuthorizationPolicy", ", action: SHRUG, rules: [{}]"),
+            ("authorizationpolicy", "elsewhere/p"),
+            "",
+            &["ZtunnelAccepted=False/Invalid"],
+            "not ZtunnelAccepted (Invalid): spec.action: \"SHRUG\"",
+        ),
+        (
+            "tokens that nobody is to look at",
+            untargeted("RequestAuthentication", tokens),
+            ("requestauthentication", "elsewhere/p"),
+            "",
+            &["WaypointAccepted=False/NoTarget"],
+            "name a Service or Gateway in spec.targetRefs",
         ),
         (
             "tokens for nobody",

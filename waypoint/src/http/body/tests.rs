@@ -90,3 +90,46 @@ async fn a_body_without_trailers_has_a_length_once_it_is_read_ahead() {
         assert_eq!(body.framing(), framing);
     }
 }
+
+/// A body that goes on for ever.
+fn endless() -> Body {
+    let (mut feed, copied) = mirror::feed(&Arc::default());
+    feed.piece(&data("ab"));
+    // It is not over as long as that is there.
+    std::mem::forget(feed);
+    Body::Copy(copied, Framing::Chunked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_late_is_cut_off_and_a_call_is_told_why() {
+    let soon = || Instant::now() + std::time::Duration::from_secs(1);
+    let mut body = endless().until(soon(), false);
+    assert!(matches!(body.next().await, Ok(Some(Frame::Data(_)))));
+    assert!(!body.is_late());
+    assert!(body.next().await.is_err() && body.is_late());
+
+    let mut body = endless().until(soon(), true);
+    assert!(matches!(body.next().await, Ok(Some(Frame::Data(_)))));
+    let Ok(Some(Frame::Trailers(trailers))) = body.next().await else {
+        panic!("no trailers");
+    };
+    assert_eq!(trailers["grpc-status"], "4");
+    assert!(body.is_late() && matches!(body.next().await, Ok(None)));
+
+    // It has something to say at any time.
+    let mut body = endless().until(Instant::now(), true);
+    assert!(matches!(body.next().await, Ok(Some(Frame::Trailers(_)))));
+    // A length was promised: trailers would make what is short look whole.
+    let (_feed, copied) = mirror::feed(&Arc::default());
+    let body = Body::Copy(copied, Framing::Length(5));
+    assert!(body.until(soon(), true).next().await.is_err());
+    // Who is in time has all.
+    let mut body = body_in_time();
+    assert_eq!(read(&mut body).await, whole());
+    assert!(!body.is_late());
+}
+
+fn body_in_time() -> Body {
+    let at = Instant::now() + std::time::Duration::from_secs(1);
+    body([data("ab"), data("cd"), trailers()]).until(at, true)
+}

@@ -37,6 +37,8 @@ pub(in super::super) struct Connection {
 pub(in super::super) struct Failure {
     pub(in super::super) outcome: Outcome,
     pub(in super::super) reason: String,
+    /// The backend has said of this request that it does not take it.
+    pub(in super::super) refused: bool,
 }
 
 impl Failure {
@@ -44,6 +46,7 @@ impl Failure {
         Self {
             outcome,
             reason: reason.to_string(),
+            refused: false,
         }
     }
 }

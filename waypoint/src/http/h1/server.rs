@@ -275,10 +275,12 @@ impl Connection {
             }
         };
         let result = send(&mut self.writer, &mut self.out, encoder, &mut body, passed).await;
+        let late = body.is_late();
         drop(body);
         let complete = result.is_ok();
         if let Some(record) = record {
             match result {
+                _ if late => record.late(),
                 Ok(()) => record.complete(),
                 Err(SendError::Sink(_)) => {}
                 Err(error) => record.broke(&error),

@@ -214,5 +214,8 @@ fn failed(error: &h2::Error) -> Failure {
         Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => Outcome::Unsent,
         _ => Outcome::Lost,
     };
-    Failure::new(outcome, error)
+    Failure {
+        refused: error.reason() == Some(Reason::REFUSED_STREAM),
+        ..Failure::new(outcome, error)
+    }
 }

@@ -162,9 +162,11 @@ async fn stream(
         // The client has cancelled nothing: gRPC calls it INTERNAL.
         false => send(stream, &mut body, Reason::INTERNAL_ERROR, passed).await,
     };
+    let late = body.is_late();
     drop(body);
     if let Some(record) = record {
         match result {
+            _ if late => record.late(),
             Ok(()) => record.complete(),
             Err(Unsent::Source(error)) => record.broke(&error),
             Err(Unsent::Sink) => {}
