@@ -82,7 +82,10 @@ enum Shows {
 
 impl Change {
     fn apply(&self, lab: &Lab) {
-        lab.apply(&self.manifest);
+        let ran = lab.try_apply(&self.manifest);
+        // What a status refuses is applied, with a warning.
+        let is_taken = !ran.stderr.contains(": not ") && !ran.stdout.contains(": not ");
+        assert!(ran.code == 0 && is_taken, "{}: {ran}", self.manifest);
         let Some((call, shows)) = &self.shows else {
             return;
         };

@@ -233,7 +233,7 @@ fn every_refusal_says_why() {
            filters: [{type: ExtensionRef, extensionRef: {group: ambit.dev, kind: FaultInjection, name: late}}]\n\
          - matches: [{path: {type: PathPrefix, value: /once}}]\n  retry: {attempts: 0}\n  backendRefs: [{name: refusing, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /garbled}}]\n  backendRefs: [{name: garbled, port: 80}]\n\
-         - matches: [{path: {type: PathPrefix, value: /cut}}]\n  timeouts: {request: 1s}\n  backendRefs: [{name: v1, port: 80}]\n\
+         - matches: [{path: {type: PathPrefix, value: /cut}}]\n  timeouts: {request: 3s}\n  backendRefs: [{name: v1, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /left}}]\n  backendRefs: [{name: v1, port: 80}]\n\
          - matches: [{path: {type: PathPrefix, value: /denied}}]\n  backendRefs: [{name: v1, port: 80}]";
     let extensions = "---\napiVersion: ambit.dev/v1alpha1\nkind: RateLimit\nmetadata: {name: one, namespace: mesh}\n\
@@ -310,9 +310,9 @@ fn every_refusal_says_why() {
         ];
         assert_ne!(lab.exec(CLIENT, &fixed).code, 0, "{path}");
     };
-    curl("/left/early?delay=1m", "1", "--http2-prior-knowledge");
-    curl("/left/late?size=1Gi&write-rate=10000", "1", "--http1.1");
-    curl("/cut?size=1Gi&write-rate=10000", "9", "--http1.1");
+    curl("/left/early?delay=1m", "3", "--http2-prior-knowledge");
+    curl("/left/late?size=1Gi&write-rate=10000", "3", "--http1.1");
+    curl("/cut?size=1Gi&write-rate=10000", "20", "--http1.1");
     for (path, code, flag, reason) in [
         (" HTTP/1.1\"", "400", "DPE", "header name"),
         ("GET /left/early", "0", "DC", ""),

@@ -240,11 +240,11 @@ pub(super) async fn exchange(
                 client.map_err(|failure| Failure::new(failure.outcome, &failure.reason))?;
             match client.exchange(&head, body.body()).await {
                 Err(failure) if kept && failure.outcome == Outcome::Unsent && body.is_whole() => {
-                    connections.forget(&sought, &failure);
-                    // Somebody has seen that one and would not take it.
+                    // Somebody has seen that one and would not take it; the connection is as good as it was.
                     if failure.refused {
                         return Err(failure);
                     }
+                    connections.forget(&sought, &failure);
                 }
                 result => return result,
             }

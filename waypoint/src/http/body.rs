@@ -70,6 +70,10 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
+    fn has_passed(&self) -> bool {
+        !self.late && Instant::now() >= self.at
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let at = self.at;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -145,14 +149,12 @@ impl Body {
             }
             Self::Copy(copied, _) => copied.poll_next(cx),
             Self::Until(inner, deadline) => {
-                // Also one that never pauses is over in time.
-                if !deadline.late && Instant::now() >= deadline.at {
-                    return Poll::Ready(deadline.end(inner));
+                match inner.poll_next(cx) {
+                    // Also one that never pauses is over in time.
+                    Poll::Ready(Ok(Some(Frame::Data(_)))) if deadline.has_passed() => {}
+                    Poll::Ready(frame) => return Poll::Ready(frame),
+                    Poll::Pending => ready!(deadline.poll(cx)),
                 }
-                if let Poll::Ready(frame) = inner.poll_next(cx) {
-                    return Poll::Ready(frame);
-                }
-                ready!(deadline.poll(cx));
                 Poll::Ready(deadline.end(inner))
             }
         }

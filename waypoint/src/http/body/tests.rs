@@ -123,6 +123,15 @@ async fn what_is_late_is_cut_off_and_a_call_is_told_why() {
     let (_feed, copied) = mirror::feed(&Arc::default());
     let body = Body::Copy(copied, Framing::Length(5));
     assert!(body.until(soon(), true).next().await.is_err());
+    // What has come whole is given to a client that takes its time.
+    let mut body = body_in_time();
+    for _ in 0..2 {
+        assert!(matches!(body.next().await, Ok(Some(Frame::Data(_)))));
+    }
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    let (_, status) = read(&mut body).await;
+    assert_eq!(status, whole().1);
+    assert!(!body.is_late());
     // Who is in time has all.
     let mut body = body_in_time();
     assert_eq!(read(&mut body).await, whole());
