@@ -9,7 +9,7 @@ const LOOK: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_clock_that_is_set_breaks_no_stream_and_new_connections_come_with_new_certificates() {
-    run_within(Duration::from_secs(200), async || {
+    run_within(Duration::from_secs(100), async || {
         let world = World::new();
         let client = world.serve(&workload("client", CLIENT)).await;
         let _server = world.serve(&workload("server", SERVER)).await;
