@@ -234,7 +234,7 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
         eventually("the neighbour's connections", PATIENCE, || {
             (neighbours() >= KEPT).then_some(())
         });
-        let held = holds(&lab, &pid);
+        let held = holds(&lab, "node-2", &pid);
         bound((held[0] + 20).to_string());
         let (reports, met) = during(&lab, &["client-1"], &hold, || {
             eventually("the limit to be met", PATIENCE, || {
@@ -246,7 +246,7 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
             thread::sleep(Duration::from_secs(2));
             let spent = (ticks(&lab, &pid) - from) as f64 / 100.0;
             let spent = spent / began.elapsed().as_secs_f64();
-            let most = holds(&lab, &pid);
+            let most = holds(&lab, "node-2", &pid);
             assert!(!kept.is_finished(), "the neighbour's load was over before");
             (spent, most)
         });

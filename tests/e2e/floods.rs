@@ -57,12 +57,8 @@ fn p99(report: &Value) -> f64 {
     report["latency_us"]["p99"].as_f64().expect("a latency")
 }
 
-/// The open descriptors of node-2's proxy, and its memory in KiB.
-pub(crate) fn holds(lab: &Lab, pid: &str) -> [u64; 2] {
-    holds_at(lab, "node-2", pid)
-}
-
-fn holds_at(lab: &Lab, node: &str, pid: &str) -> [u64; 2] {
+/// The open descriptors of a node's proxy, and its memory in KiB.
+pub(crate) fn holds(lab: &Lab, node: &str, pid: &str) -> [u64; 2] {
     let script = format!(
         "ls /proc/{pid}/fd | wc -l; sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"
     );
@@ -92,7 +88,7 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
     let pid = process(&lab, "ztunnel/node-2");
 
     let calm = served(&lab, "4s");
-    let before = holds(&lab, &pid);
+    let before = holds(&lab, "node-2", &pid);
     // Handshakes that never begin, and connections in plain text that do nothing.
     let floods: [(u16, &[&str]); 2] = [
         (15008, &["--silent", "--for", "4s"]),
@@ -120,7 +116,7 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
         eventually("the limit to be met", PATIENCE, || {
             (metric(&lab, "node-2", met, &limit) > 0.0).then_some(())
         });
-        let most = holds(&lab, &pid);
+        let most = holds(&lab, "node-2", &pid);
         let flooded = served(&lab, "12s");
         drop(ending);
         let waves = flooding.map(|flood| flood.join().expect("a flood"));
@@ -153,7 +149,7 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
     });
     assert!(answer.contains("echo-2"), "{answer}");
     let after = eventually_ok("what the flood took to be given back", PATIENCE, || {
-        let after = holds(&lab, &pid);
+        let after = holds(&lab, "node-2", &pid);
         let back = after[0] <= before[0] + DESCRIPTORS && after[1] <= before[1] + MEMORY;
         back.then_some(after)
             .ok_or_else(|| format!("{after:?} after {before:?}"))
@@ -185,7 +181,7 @@ fn connections_that_come_and_go_leave_nothing() {
     };
     // What is kept once is no growth.
     churn(count / 4);
-    let held = || [0, 1].map(|at| holds_at(&lab, NODES[at], &pids[at]));
+    let held = || [0, 1].map(|at| holds(&lab, NODES[at], &pids[at]));
     let before = held();
     churn(count);
     let after = eventually_ok("what came to be gone", PATIENCE, || {
@@ -224,7 +220,7 @@ fn who_does_not_read_costs_little_and_nobody_else() {
     manifests += &service("shop", "neighbour", "name: neighbour");
     let lab = start(manifests, &[]);
     let pids = NODES.map(|node| process(&lab, &format!("ztunnel/{node}")));
-    let resident = || [0, 1].map(|at| holds_at(&lab, NODES[at], &pids[at])[1]);
+    let resident = || [0, 1].map(|at| holds(&lab, NODES[at], &pids[at])[1]);
     let ask = |duration: &str| {
         let arguments = "http http://neighbour/ -c 4 --rate 100 --json -d";
         let arguments: Vec<_> = arguments.split(' ').chain([duration]).collect();

@@ -7,8 +7,10 @@ use super::frames::{
     headers, hello,
 };
 use super::scene::{Neighbours, Scene, scene};
+use crate::faults::process;
 use crate::fixtures::{addresses, cluster_ips, host};
-use crate::flows::{flow, flows, identity};
+use crate::floods::holds;
+use crate::flows::{flow, flows, identity, metric};
 
 fn connect(stream: u32, authority: &str, more: &[Field<'_>]) -> Vec<u8> {
     let mut fields = vec![(":method", "CONNECT"), (":authority", authority)];
@@ -228,15 +230,9 @@ fn a_certificate_names_one_workload() {
 /// What is sent, the stream that is looked at and what may become of it.
 type Flood<'a> = (&'a str, Vec<u8>, u32, &'a dyn Fn(Outcome) -> bool);
 
-/// A peer that floods its own HBONE connection.
-#[test]
-fn floods_of_tunnels_cost_their_own_connection() {
+/// What was not as it should be when a peer floods its own HBONE connection to a pod, by which it asks for this authority.
+fn floods(scene: &Scene, neighbours: &mut Neighbours, pod: &str, authority: &str) -> Vec<String> {
     const MANY: usize = 10_000;
-    const GROWTH: u64 = 64 << 20;
-    let scene = scene();
-    let mut neighbours = Neighbours::of(&scene);
-    let before = scene.process();
-    let authority = service(&scene, "mesh/echo", 80);
     let nowhere = "192.0.2.1:80";
     let cancel = 8u32.to_be_bytes();
     let streams = || (0..MANY as u32).map(|number| 1 + 2 * number);
@@ -249,14 +245,14 @@ fn floods_of_tunnels_cost_their_own_connection() {
         HEADERS,
         0,
         1,
-        &block(&[(":method", "CONNECT"), (":authority", &authority)]),
+        &block(&[(":method", "CONNECT"), (":authority", authority)]),
     );
-    let then = |flood: Vec<u8>| [flood, connect(1, &authority, &[])].concat();
+    let then = |flood: Vec<u8>| [flood, connect(1, authority, &[])].concat();
     let ended = |it: Outcome| matches!(it, Outcome::Goaway(_) | Outcome::Closed);
     let fine = |it: Outcome| it == Outcome::Status(200);
     let refused = |it: Outcome| it != Outcome::Status(200);
     let rows: [Flood<'_>; 7] = [
-        ("tunnels that are reset", resets(&authority), 99_999, &ended),
+        ("tunnels that are reset", resets(authority), 99_999, &ended),
         (
             "refused tunnels that are reset",
             resets(nowhere),
@@ -293,24 +289,63 @@ fn floods_of_tunnels_cost_their_own_connection() {
         ),
         (
             "a head of 66 KB",
-            connect(1, &authority, &[("x", &"a".repeat(66_000))]),
+            connect(1, authority, &[("x", &"a".repeat(66_000))]),
             1,
             &refused,
         ),
     ];
     let mut wrong = Vec::new();
     for (name, bytes, stream, fits) in rows {
-        let mut wire = scene.tls(scene.waypoint());
+        let mut wire = scene.tls(pod);
         wire.flood([hello(), bytes].concat());
         let outcome = wire.outcome(name, stream);
         if !fits(outcome) {
-            wrong.push(format!("{name}: {outcome:?}"));
+            wrong.push(format!("{pod}, {name}: {outcome:?}"));
         }
         neighbours.check(name);
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    wrong
+}
+
+#[test]
+fn floods_of_tunnels_cost_their_own_connection() {
+    const GROWTH: u64 = 64 << 20;
+    let scene = scene();
+    let mut neighbours = Neighbours::of(&scene);
+    let before = scene.process();
+    let authority = service(&scene, "mesh/echo", 80);
+    let wrong = floods(&scene, &mut neighbours, scene.waypoint(), &authority);
+    assert_eq!(wrong, [""; 0]);
     let after = scene.process();
     assert_eq!(after.id, before.id);
     let grown = after.resident.saturating_sub(before.resident);
     assert!(grown < GROWTH, "{before:?}, {after:?}");
+}
+
+/// The proxy of a node is the one of the neighbours as well.
+#[test]
+fn floods_of_a_node_proxy_cost_their_own_connection() {
+    // In KiB.
+    const GROWTH: u64 = 64 << 10;
+    const PROXY: &str = "ztunnel/node-1";
+    let scene = scene();
+    let mut neighbours = Neighbours::of(&scene);
+    let lab = &scene.lab;
+    let pid = process(lab, PROXY);
+    let limits = || {
+        ["headers", "resets", "frames"].map(|limit| {
+            let reached = "ambit_hbone_limits_reached_total";
+            metric(lab, "node-1", reached, &[("limit", limit)])
+        })
+    };
+    let (before, [_, resident]) = (limits(), holds(lab, "node-1", &pid));
+    let authority = format!("{}:8080", addresses(lab, "elsewhere/other")[0]);
+    let wrong = floods(&scene, &mut neighbours, "elsewhere/other", &authority);
+    assert_eq!(wrong, [""; 0]);
+    assert_eq!(process(lab, PROXY), pid);
+    let [_, most] = holds(lab, "node-1", &pid);
+    assert!(most < resident + GROWTH, "{resident} KiB, and then {most}");
+    for (limit, (before, after)) in before.into_iter().zip(limits()).enumerate() {
+        assert!(after > before, "limit {limit}: {before}, then {after}");
+    }
 }
