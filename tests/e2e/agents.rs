@@ -9,9 +9,10 @@ use ambit_lab::harness::{Ending, Lab, eventually};
 use ambit_lab::metrics;
 use serde_json::Value;
 
-use crate::faults::{component, errors, report};
+use crate::faults::{errors, report};
 use crate::fixtures::{ambient_shop, client, echo, service};
 use crate::flows::{metric, start, tunnelled};
+use crate::processes::component;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NODES: [&str; 2] = ["node-1", "node-2"];

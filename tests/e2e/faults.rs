@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{Lab, eventually};
 use serde_json::Value;
 
-use crate::fixtures::{AMBIENT, addresses, ambient_shop, client, echo, namespace, service};
-use crate::floods::holds;
-use crate::flows::{metric, start};
+use crate::fixtures::{AMBIENT, addresses, ambient_shop, client, namespace, neighbour, service};
+use crate::flows::{metric, open, start};
+use crate::processes::{holds, process, ticks};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -155,34 +155,9 @@ fn a_rollout_of_the_destination_fails_no_request() {
     assert_eq!(answer["version"], format!("v{rolled}"), "{answer}");
 }
 
-/// What the lab says of a part of the mesh.
-pub(crate) fn component(lab: &Lab, name: &str) -> Value {
-    let status = lab.run(["status", "-o", "json"]).json();
-    let all = status["components"].as_array().cloned().unwrap_or_default();
-    let found = all.into_iter().find(|it| it["name"] == name);
-    found.expect("a component")
-}
-
-/// The process that the lab runs as `name`, as the lab counts processes.
-pub(crate) fn process(lab: &Lab, name: &str) -> String {
-    component(lab, name)["pid"].to_string()
-}
-
-/// CPU time of a process so far, in clock ticks.
-fn ticks(lab: &Lab, pid: &str) -> u64 {
-    let stat = lab.exec("node/node-2", &["cat", &format!("/proc/{pid}/stat")]);
-    let stat = stat.success();
-    let after_name = stat.rsplit(')').next().expect("fields");
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let number = |index: usize| fields[index].parse::<u64>().expect("ticks");
-    number(11) + number(12)
-}
-
 #[test]
 fn a_proxy_out_of_descriptors_waits_and_recovers() {
-    let mut manifests = ambient_shop() + &echo("shop", "neighbour", "node-2");
-    manifests += &service("shop", "neighbour", "name: neighbour");
-    let lab = start(manifests, &[]);
+    let lab = start(ambient_shop() + &neighbour(), &[]);
     let get = |url: &str| lab.load("shop/client-1", &["get", "--fail", url]);
     assert_eq!(get("http://echo-2/").code, 0);
     let pid = process(&lab, "ztunnel/node-2");
@@ -242,9 +217,9 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
                     .contains("Too many open files")
                     .then_some(())
             });
-            let (began, from) = (Instant::now(), ticks(&lab, &pid));
+            let (began, from) = (Instant::now(), ticks(&lab, "node-2", &pid));
             thread::sleep(Duration::from_secs(2));
-            let spent = (ticks(&lab, &pid) - from) as f64 / 100.0;
+            let spent = (ticks(&lab, "node-2", &pid) - from) as f64 / 100.0;
             let spent = spent / began.elapsed().as_secs_f64();
             let most = holds(&lab, "node-2", &pid);
             assert!(!kept.is_finished(), "the neighbour's load was over before");
@@ -275,9 +250,7 @@ fn a_proxy_out_of_descriptors_waits_and_recovers() {
     });
     assert_eq!(process(&lab, "ztunnel/node-2"), pid, "it was started again");
     eventually("the connections to end", PATIENCE, || {
-        let opened = metric(&lab, "node-2", "istio_tcp_connections_opened_total", &[]);
-        let closed = metric(&lab, "node-2", "istio_tcp_connections_closed_total", &[]);
-        (opened == closed).then_some(())
+        (open(&lab, "node-2", &[]) == 0.0).then_some(())
     });
 }
 

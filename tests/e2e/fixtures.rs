@@ -61,6 +61,11 @@ pub(crate) fn echo(namespace: &str, name: &str, node: &str) -> String {
     )
 }
 
+/// One more server on node-2, which is asked for by its name.
+pub(crate) fn neighbour() -> String {
+    echo("shop", "neighbour", "node-2") + &service("shop", "neighbour", "name: neighbour")
+}
+
 /// A pod that waits for commands, with a service account of its own.
 pub(crate) fn client(namespace: &str, name: &str, node: &str) -> String {
     format!(

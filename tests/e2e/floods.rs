@@ -8,9 +8,10 @@ use std::time::Duration;
 use ambit_lab::harness::{Ending, Lab, eventually, eventually_ok};
 use serde_json::Value;
 
-use crate::faults::{errors, process, report};
-use crate::fixtures::{addresses, ambient_shop, client, echo, namespace, service};
-use crate::flows::{metric, start};
+use crate::faults::{errors, report};
+use crate::fixtures::{addresses, ambient_shop, client, namespace, neighbour};
+use crate::flows::{metric, open, start};
+use crate::processes::{holds, process};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 /// What the pod may have of each, and how many the flood opens at a time.
@@ -57,20 +58,6 @@ fn p99(report: &Value) -> f64 {
     report["latency_us"]["p99"].as_f64().expect("a latency")
 }
 
-/// The open descriptors of a node's proxy, and its memory in KiB.
-pub(crate) fn holds(lab: &Lab, node: &str, pid: &str) -> [u64; 2] {
-    let script = format!(
-        "ls /proc/{pid}/fd | wc -l; sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' /proc/{pid}/status"
-    );
-    let said = lab
-        .exec(&format!("node/{node}"), &["sh", "-c", &script])
-        .success();
-    let mut numbers = said
-        .split_whitespace()
-        .map(|it| it.parse().expect("a number"));
-    [(); 2].map(|()| numbers.next().expect("two numbers"))
-}
-
 #[test]
 fn a_flood_of_one_pod_is_felt_by_no_other() {
     let limits = [
@@ -79,8 +66,7 @@ fn a_flood_of_one_pod_is_felt_by_no_other() {
         "--ztunnel-env=AMBIT_HANDSHAKE_TIMEOUT=3s".to_owned(),
     ];
     let mut manifests = ambient_shop();
-    manifests += &echo("shop", "neighbour", "node-2");
-    manifests += &service("shop", "neighbour", "name: neighbour");
+    manifests += &neighbour();
     manifests += &namespace("outside", "");
     manifests += &client("outside", "stranger", "node-1");
     let lab = start(manifests, &limits.each_ref().map(String::as_str));
@@ -189,13 +175,7 @@ fn connections_that_come_and_go_leave_nothing() {
         let back = after.iter().zip(&before).all(|(after, before)| {
             after[0] <= before[0] + DESCRIPTORS && after[1] <= before[1] + MEMORY
         });
-        let open = NODES.map(|node| {
-            let [opened, closed] = ["opened", "closed"].map(|which| {
-                let name = format!("istio_tcp_connections_{which}_total");
-                metric(&lab, node, &name, &[])
-            });
-            opened - closed
-        });
+        let open = NODES.map(|node| open(&lab, node, &[]));
         let all = back && open == [0.0; 2];
         all.then_some(after)
             .ok_or_else(|| format!("{after:?} after {before:?}, {open:?} open"))
@@ -216,9 +196,7 @@ const EACH: u64 = 1024;
 
 #[test]
 fn who_does_not_read_costs_little_and_nobody_else() {
-    let mut manifests = ambient_shop() + &echo("shop", "neighbour", "node-2");
-    manifests += &service("shop", "neighbour", "name: neighbour");
-    let lab = start(manifests, &[]);
+    let lab = start(ambient_shop() + &neighbour(), &[]);
     let pids = NODES.map(|node| process(&lab, &format!("ztunnel/{node}")));
     let resident = || [0, 1].map(|at| holds(&lab, NODES[at], &pids[at])[1]);
     let ask = |duration: &str| {

@@ -131,3 +131,12 @@ pub(crate) fn metric(lab: &Lab, node: &str, name: &str, labels: &[(&str, &str)])
     let text = lab.load(&format!("{kind}/{node}"), &["get", "--fail", url]);
     metrics::sum(&text.success(), name, labels)
 }
+
+/// Connections with these labels that the proxy of a node has opened, and not closed.
+pub(crate) fn open(lab: &Lab, node: &str, labels: &[(&str, &str)]) -> f64 {
+    let [opened, closed] = ["opened", "closed"].map(|which| {
+        let name = format!("istio_tcp_connections_{which}_total");
+        metric(lab, node, &name, labels)
+    });
+    opened - closed
+}

@@ -23,6 +23,7 @@ mod network;
 mod networks;
 mod policy;
 mod probes;
+mod processes;
 mod profiles;
 mod programs;
 mod refusals;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use ambit_lab::harness::{Lab, Ran, eventually};
 
-use crate::faults::{errors, process};
+use crate::faults::errors;
 use crate::fixtures::ambient_shop;
-use crate::flows::{metric, start};
+use crate::flows::{open, start};
+use crate::processes::process;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(8);
@@ -21,19 +22,10 @@ fn lab() -> Lab {
     start(ambient_shop(), &[&grace])
 }
 
-/// Connections to `echo-2` that a node's proxy has opened, and not closed.
-fn open(lab: &Lab, node: &str) -> f64 {
-    let [opened, closed] = ["opened", "closed"].map(|which| {
-        let name = format!("istio_tcp_connections_{which}_total");
-        metric(lab, node, &name, &[("destination_workload", "echo-2")])
-    });
-    opened - closed
-}
-
-/// Waits for so many connections.
+/// Waits for so many connections to `echo-2`.
 fn stay(lab: &Lab, node: &str, many: f64) {
     eventually("connections that stay", PATIENCE, || {
-        (open(lab, node) >= many).then_some(())
+        (open(lab, node, &[("destination_workload", "echo-2")]) >= many).then_some(())
     });
 }
 

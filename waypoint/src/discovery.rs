@@ -34,10 +34,10 @@ impl Handler for Discovery {
     fn apply(&mut self, push: Push) -> Result<(), Vec<Rejection>> {
         let mut snapshot = Snapshot::clone(&self.current.load());
         let mut rejected = Vec::new();
-        let mut gone = Vec::new();
+        let mut addressed = Addressed::default();
         let mut judging = false;
         match &*push.type_url {
-            ADDRESS_TYPE => gone = addresses(&mut snapshot, &push, &mut rejected),
+            ADDRESS_TYPE => addressed = addresses(&mut snapshot, &push, &mut rejected),
             WAYPOINT_TYPE => judging = resources(&mut snapshot, &push, &mut rejected),
             other => rejected.extend(push.resources.iter().map(|resource| Rejection {
                 name: resource.name.clone(),
@@ -46,8 +46,8 @@ impl Handler for Discovery {
         }
         let snapshot = Arc::new(snapshot);
         self.current.replace(snapshot.clone());
-        self.departed.add(&gone);
-        if &*push.type_url == ADDRESS_TYPE {
+        self.departed.add(&addressed.gone);
+        if addressed.services {
             let sessions = self.sessions.all().into_iter();
             for session in sessions.filter_map(|it| it.upgrade()) {
                 if !session.is_bound(&snapshot) {
@@ -73,28 +73,38 @@ impl Handler for Discovery {
     }
 }
 
-/// Gives the workloads that left.
-fn addresses(
-    snapshot: &mut Snapshot,
-    push: &Push,
-    rejected: &mut Vec<Rejection>,
-) -> Vec<Arc<Workload>> {
+/// What a push of addresses was about.
+#[derive(Default)]
+struct Addressed {
+    /// The workloads that left.
+    gone: Vec<Arc<Workload>>,
+    /// Whether services are among them.
+    services: bool,
+}
+
+fn addresses(snapshot: &mut Snapshot, push: &Push, rejected: &mut Vec<Rejection>) -> Addressed {
     let index = &mut snapshot.index;
-    let mut gone = Vec::new();
+    let mut addressed = Addressed::default();
     for name in &push.removed {
-        gone.extend(index.workload(name).cloned());
+        match index.workload(name) {
+            Some(workload) => addressed.gone.push(workload.clone()),
+            None => addressed.services = true,
+        }
         index.apply(Change::RemoveAddress(name.as_str().into()));
     }
     for resource in &push.resources {
         match address_change(&resource.name, &resource.body) {
-            Ok(change) => index.apply(change),
+            Ok(change) => {
+                addressed.services |= matches!(change, Change::Service(_));
+                index.apply(change);
+            }
             Err(error) => rejected.push(Rejection {
                 name: resource.name.clone(),
                 reason: error.to_string(),
             }),
         }
     }
-    gone
+    addressed
 }
 
 /// Says whether policies are among them.

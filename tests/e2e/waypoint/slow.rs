@@ -7,6 +7,7 @@ use ambit_lab::harness::Lab;
 use super::call::Call;
 use super::scene::{CLIENT, lab};
 use super::told::WAYPOINT;
+use crate::processes::named;
 
 const READERS: u64 = 100;
 /// Of memory that a reader may cost.
@@ -14,11 +15,7 @@ const EACH: u64 = 1 << 20;
 
 /// Resident memory of the waypoint in bytes.
 fn resident(lab: &Lab) -> u64 {
-    let script = "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm)\" = waypoint ]; then \
-         sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status; fi; done";
-    let said = lab.exec(WAYPOINT, &["sh", "-c", script]).success();
-    let kibibytes: u64 = said.trim().parse().expect("one process");
-    kibibytes * 1024
+    named(lab, WAYPOINT, "waypoint").resident
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::evil::Evil;
 use super::wire::{Answer, Wire, at};
 use crate::fixtures::{addresses, cluster_ips, text};
 use crate::flows::start;
+use crate::processes::{Process, named};
 use crate::waypoint::scene::manifests;
 
 /// How long the first answer may take.
@@ -32,16 +33,6 @@ pub(super) struct Scene {
     pub(super) evil: Evil,
     folder: TempDir,
     waypoint: String,
-}
-
-/// The process of the waypoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Process {
-    /// Its number in its pod and when it began, in ticks.
-    pub(super) id: (u64, u64),
-    pub(super) resident: u64,
-    /// What it has had of the processors, for itself and in the kernel.
-    pub(super) busy: Duration,
 }
 
 /// The lab that tests share as long as one of them runs: nothing in it changes that concerns two of them.
@@ -123,25 +114,7 @@ impl Scene {
     }
 
     pub(super) fn process(&self) -> Process {
-        let script = "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm)\" = waypoint ]; then \
-             echo ${p#/proc/} $(cut -d' ' -f22,14,15 $p/stat) $(sed -n 's/VmRSS:[[:space:]]*\\([0-9]*\\) kB/\\1/p' $p/status); fi; done";
-        let said = self
-            .lab
-            .exec(&self.waypoint, &["sh", "-c", script])
-            .success();
-        let numbers: Vec<u64> = said
-            .split_whitespace()
-            .map(|it| it.parse().expect("a number"))
-            .collect();
-        let [pid, own, kernel, began, resident] = numbers[..] else {
-            panic!("not one process: {said}")
-        };
-        Process {
-            id: (pid, began),
-            resident: resident * 1024,
-            // In hundredths of a second (USER_HZ), whatever the kernel counts in.
-            busy: Duration::from_millis(10 * (own + kernel)),
-        }
+        named(&self.lab, &self.waypoint, "waypoint")
     }
 
     /// The client's ends of its HBONE connections at the waypoint, as the kernel writes them (proc_net_tcp in its

@@ -7,10 +7,9 @@ use super::frames::{
     headers, hello,
 };
 use super::scene::{Neighbours, Scene, scene};
-use crate::faults::process;
 use crate::fixtures::{addresses, cluster_ips, host};
-use crate::floods::holds;
 use crate::flows::{flow, flows, identity, metric};
+use crate::processes::{holds, process};
 
 fn connect(stream: u32, authority: &str, more: &[Field<'_>]) -> Vec<u8> {
     let mut fields = vec![(":method", "CONNECT"), (":authority", authority)];
