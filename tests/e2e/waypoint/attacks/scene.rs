@@ -143,7 +143,9 @@ impl Scene {
             .filter(|row| client.iter().any(|ip| row[2].contains(ip.as_str())))
             .map(|row| row[2].to_owned())
             .collect();
+        // A table is read in parts: a connection may be told twice when another one comes meanwhile.
         ends.sort_unstable();
+        ends.dedup();
         ends
     }
 
