@@ -27,6 +27,7 @@ use crate::dispatch::Dispatch;
 use crate::engine::{self, State};
 use crate::push::connections::Connections;
 use crate::push::server::Server as XdsServer;
+use crate::push::steps::{Pace, Steps};
 use crate::source::files::{Folder, watch as files};
 use crate::source::{Deliveries, Rescan, kube};
 use crate::tls::{self, Origin, ServerCertificate};
@@ -59,7 +60,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
 
     let (deliveries, delivered) = mpsc::channel(16);
-    tokio::spawn(engine::run(state.clone(), delivered));
+    let steps = Steps::new(connections.clone(), pace(&settings.place));
+    tokio::spawn(engine::run(state.clone(), delivered, steps));
     let (rescan, rescans) = mpsc::channel(16);
     let admin = Admin {
         state: state.clone(),
@@ -168,6 +170,21 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         let _ = tokio::time::timeout(GRACE, writing).await;
     }
     Ok(())
+}
+
+/// How fast a service comes from one waypoint to another.
+fn pace(place: &Place) -> Pace {
+    match place {
+        Place::Folder(_) => Pace {
+            arrives: Duration::ZERO,
+            leaves: Duration::from_secs(1),
+        },
+        // Another replica may be a little later, and requests longer.
+        Place::Kubernetes(_) => Pace {
+            arrives: Duration::from_secs(1),
+            leaves: Duration::from_secs(10),
+        },
+    }
 }
 
 /// What differs between a folder and a cluster.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use ambit_core::addr::NamespacedName;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{mpsc, watch};
 
-use crate::index::Index;
+use crate::index::{Change, Index};
 use crate::push::encode::encode;
 use crate::push::shelf::Shelves;
+use crate::push::steps::Steps;
 use crate::source::{Batch, Delivery, Problem};
 use crate::translate::Mesh;
 
@@ -62,6 +64,19 @@ impl State {
                 );
             }
         }
+        let generation = self.publish(&changes);
+        self.batches.send_modify(|count| *count += 1);
+        self.loaded.send_replace(true);
+        generation
+    }
+
+    /// Takes services on their way from or to a waypoint, see [`Index::advance`].
+    pub fn advance(&self, services: &[NamespacedName]) {
+        let changes = self.index.write().advance(services);
+        self.publish(&changes);
+    }
+
+    fn publish(&self, changes: &[Change]) -> u64 {
         let updates: Vec<_> = changes.iter().map(encode).collect();
         let generation = {
             let mut shelves = self.shelves.write();
@@ -74,8 +89,6 @@ impl State {
             tracing::info!(changes = changes.len(), generation, "configuration changed");
             self.changed.send_replace(generation);
         }
-        self.batches.send_modify(|count| *count += 1);
-        self.loaded.send_replace(true);
         generation
     }
 
@@ -133,12 +146,18 @@ impl State {
     }
 }
 
-/// Applies deliveries until the sources are gone.
-pub async fn run(state: Arc<State>, mut deliveries: mpsc::Receiver<Delivery>) {
-    while let Some(Delivery { batch, applied }) = deliveries.recv().await {
-        let generation = state.apply(batch);
-        // A source that does not wait for the answer is fine.
-        let _ = applied.send(generation);
+/// Applies deliveries until the sources are gone, and takes services on their way in between.
+pub async fn run(state: Arc<State>, mut deliveries: mpsc::Receiver<Delivery>, mut steps: Steps) {
+    loop {
+        tokio::select! {
+            delivery = deliveries.recv() => {
+                let Some(Delivery { batch, applied }) = delivery else { return };
+                let generation = state.apply(batch);
+                // A source that does not wait for the answer is fine.
+                let _ = applied.send(generation);
+            }
+            services = steps.due(&state) => state.advance(&services),
+        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Handler for Discovery {
         if addressed.services {
             let sessions = self.sessions.all().into_iter();
             for session in sessions.filter_map(|it| it.upgrade()) {
-                if !session.is_bound(&snapshot) {
+                if !session.is_wanted(&snapshot) {
                     session.ending.begin();
                 }
             }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use ambit_core::identity::Identity;
 use ambit_core::model::{Service, Workload};
-use ambit_core::plan::{self, BoundTo, GatewayTarget, GatewayTunnel};
+use ambit_core::plan::{self, BoundTo, GatewayTarget};
 use ambit_http::headers;
 use ambit_http::refusal::Flag;
 use ambit_net::relay::Counters;
@@ -81,22 +81,19 @@ impl Session {
         session
     }
 
-    /// Whether a client that came now would be led to it as well. What was addressed as a pod is.
-    pub(crate) fn is_bound(&self, snapshot: &Snapshot) -> bool {
+    /// Whether a client that came now for the same would be sent here. Whoever came for a pod is.
+    pub(crate) fn is_wanted(&self, snapshot: &Snapshot) -> bool {
         let BoundTo::Service(service) = &self.target.bound else {
             return true;
         };
-        match snapshot.index.service(&service.key) {
+        let index = &snapshot.index;
+        match index.service(&service.key) {
             // Mostly it is not the one that has changed.
             Some(now) if Arc::ptr_eq(now, service) => true,
-            Some(_) => {
-                let again = GatewayTunnel {
-                    waypoint: &self.shared.service,
-                    network: self.shared.network(snapshot),
-                    caller: &self.caller.identity,
-                    authority: &self.target.address.to_string(),
-                };
-                plan::plan_tunnel(&snapshot.index, &again).is_ok()
+            Some(now) => {
+                let port = self.target.address.port();
+                let is_served = now.ports.iter().any(|it| it.service_port == port);
+                is_served && plan::is_sent_to(index, now, &self.shared.service)
             }
             None => false,
         }

@@ -348,6 +348,7 @@ pub(crate) fn service(name: &str, vip: &str, target: u16) -> Service {
         waypoint: None,
         weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
+        takes_direct: false,
         load_balancing: LoadBalancing::default(),
         canonical: true,
         ingress_use_waypoint: false,

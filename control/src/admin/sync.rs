@@ -80,18 +80,22 @@ pub async fn sync(admin: &Admin, timeout: Duration) -> Result<(Outcome, Report),
         .send(asked)
         .await
         .map_err(|_| "the source has stopped".to_owned())?;
+    let mut steps = admin.state.changes();
     // Not bounded by the timeout: without the generation there is nothing to report.
-    let generation = answer
+    let mut generation = answer
         .await
         .map_err(|_| "the source has stopped".to_owned())??;
     loop {
         changes.borrow_and_update();
-        let settled = admin
-            .connections
-            .proxies()
-            .iter()
-            .all(|proxy| proxy.settled(generation));
-        if settled {
+        steps.borrow_and_update();
+        // What goes step by step is in force with its last one.
+        let is_underway = !admin.state.index().steps().is_empty();
+        if is_underway {
+            generation = admin.state.shelves().generation();
+        }
+        let proxies = admin.connections.proxies();
+        let settled = proxies.iter().all(|proxy| proxy.settled(generation));
+        if settled && !is_underway {
             let report = report(admin, generation);
             let refused = report.proxies.iter().any(|proxy| !proxy.nacks.is_empty());
             let outcome = if report.errors.is_empty() && !refused {
@@ -101,7 +105,13 @@ pub async fn sync(admin: &Admin, timeout: Duration) -> Result<(Outcome, Report),
             };
             return Ok((outcome, report));
         }
-        match timeout_at(deadline, changes.changed()).await {
+        let moved = async {
+            tokio::select! {
+                moved = changes.changed() => moved,
+                moved = steps.changed() => moved,
+            }
+        };
+        match timeout_at(deadline, moved).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err("the control plane is stopping".to_owned()),
             Err(_) => return Ok((Outcome::Timeout, report(admin, generation))),

@@ -6,6 +6,7 @@
 mod attached;
 pub mod directory;
 mod entries;
+mod handover;
 mod networks;
 pub mod objects;
 pub mod readers;
@@ -23,9 +24,12 @@ use crate::source::{Event, Key, Kind, Object, Origin, Problem};
 use crate::translate::view::Outcome;
 use crate::translate::{self, Mesh, PolicyOutcome};
 use attached::Attached;
+use handover::Handovers;
 use objects::Objects;
 use readers::{Readers, ReadersOf};
 use touched::Touched;
+
+pub use handover::Step;
 
 /// A resource that is new, different or gone.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +69,7 @@ pub struct Index {
     policies: BTreeMap<NamespacedName, Arc<AuthorizationPolicy>>,
     attached: Attached,
     readers: ReadersOf,
+    handovers: Handovers,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -79,6 +84,16 @@ fn key_of(kind: Kind, name: &NamespacedName) -> Key {
         namespace: name.namespace.clone(),
         name: name.name.clone(),
     }
+}
+
+/// Whether policies are attached to this service.
+fn is_judged(service: &NamespacedName, objects: &Objects, mesh: &Mesh) -> bool {
+    let namespace = &service.namespace;
+    let mut policies = objects.policies.within(namespace);
+    policies.any(|(_, policy)| {
+        let mut names = translate::target::services(&policy.spec);
+        names.any(|name| mesh.service_key(namespace, name) == *service)
+    })
 }
 
 impl Index {
@@ -100,12 +115,14 @@ impl Index {
             policies: BTreeMap::new(),
             attached: Attached::default(),
             readers: ReadersOf::default(),
+            handovers: Handovers::default(),
         }
     }
 
     /// Takes in what happened and gives what follows, in an order that proxies can apply one by
     /// one without a gap: policies before what refers to them, and gone only after it.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
+        self.handovers.tick();
         let mut touched = Touched::default();
         let mut for_waypoints = BTreeSet::new();
         for event in events {
@@ -132,9 +149,46 @@ impl Index {
         for_waypoints.extend(self.allocate(&mut touched));
         for_waypoints.extend(self.find_networks(&mut touched));
         let mut changes = self.translate(&touched);
+        self.end_handovers(&mut changes);
         let (set, gone) = self
             .attached
             .translate(for_waypoints, &self.objects, &self.mesh);
+        self.with_readers(changes, set, gone)
+    }
+
+    /// How often something was told by now.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.handovers.told()
+    }
+
+    /// How far services are on their way from or to a waypoint: once all proxies know a step, [`Index::advance`] takes the
+    /// next one.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        self.handovers.steps(&self.services)
+    }
+
+    /// Takes these services on their way, and gives what follows, in order.
+    pub fn advance(&mut self, services: &[NamespacedName]) -> Vec<Change> {
+        self.handovers.tick();
+        let mut changes = Changes::default();
+        for key in services {
+            let now = self.services.get(key);
+            if let Some(step) = now.and_then(|now| self.handovers.advance(now)) {
+                self.tell_service(step, &mut changes);
+            }
+        }
+        self.with_readers(changes, Vec::new(), Vec::new())
+    }
+
+    /// All changes in order, with whom of the waypoints they concern.
+    fn with_readers(
+        &mut self,
+        mut changes: Changes,
+        set: Vec<Resource>,
+        gone: Vec<ResourceKey>,
+    ) -> Vec<Change> {
         let (first, last) = self.readers.apply(&self.mesh, &changes.middle, set, gone);
         changes.first.extend(first);
         changes.last.extend(last);
@@ -272,15 +326,38 @@ impl Index {
     }
 
     fn set_service(&mut self, found: Service, changes: &mut Changes) {
-        let known = self.services.get(&found.key);
-        if known.is_none_or(|old| **old != found) {
-            let found = Arc::new(found);
-            self.services.insert(found.key.clone(), found.clone());
-            changes.middle.push(Change::Service(found));
+        let told = match self.services.get(&found.key) {
+            Some(now) => {
+                let judged = || is_judged(&now.key, &self.objects, &self.mesh);
+                self.handovers.begin(now, found, judged)
+            }
+            None => found,
+        };
+        self.tell_service(told, changes);
+    }
+
+    /// A service on its way that has got policies is where it goes.
+    fn end_handovers(&mut self, changes: &mut Changes) {
+        let direct = self.handovers.direct(&self.services);
+        let judged = direct.filter(|key| is_judged(key, &self.objects, &self.mesh));
+        for key in judged.cloned().collect::<Vec<_>>() {
+            if let Some(target) = self.handovers.end(&key) {
+                self.tell_service(target, changes);
+            }
+        }
+    }
+
+    fn tell_service(&mut self, service: Service, changes: &mut Changes) {
+        let known = self.services.get(&service.key);
+        if known.is_none_or(|old| **old != service) {
+            let service = Arc::new(service);
+            self.services.insert(service.key.clone(), service.clone());
+            changes.middle.push(Change::Service(service));
         }
     }
 
     fn remove_service(&mut self, key: &NamespacedName, changes: &mut Changes) {
+        self.handovers.forget(key);
         if self.services.remove(key).is_some() {
             changes.middle.push(Change::RemoveService(key.clone()));
         }

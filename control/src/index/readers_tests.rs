@@ -56,6 +56,17 @@ fn index(text: &str) -> (Index, Vec<String>) {
     (index, told)
 }
 
+/// What is told of these, and once all know that.
+fn after(index: &mut Index, events: Vec<Event>) -> Vec<String> {
+    let mut all = told(&index.apply(events));
+    while !index.steps().is_empty() {
+        let steps = index.steps().into_iter();
+        let services: Vec<_> = steps.map(|step| step.service).collect();
+        all.extend(told(&index.advance(&services)));
+    }
+    all
+}
+
 /// `NAME for WAYPOINTS`, `-NAME`, and `binding` for a service.
 fn told(changes: &[Change]) -> Vec<String> {
     let told = changes.iter().filter_map(|change| match change {
@@ -212,7 +223,7 @@ metadata: {name: p, namespace: other}
 spec: {targetRefs: [{group: '', kind: Service, name: far}], rules: [{}]}
 ";
     let mut index = index(&text).0;
-    let mut after = |events: Vec<Event>| told(&index.apply(events));
+    let mut after = |events: Vec<Event>| after(&mut index, events);
     let bind = |name: &str, waypoint: &str| {
         let text = documents(BOUND)
             .into_iter()
@@ -238,6 +249,8 @@ spec: {targetRefs: [{group: '', kind: Service, name: far}], rules: [{}]}
             "traffic/other/far for a+b+c",
             "route/http/shop/s/0 for a+b",
             "binding",
+            "binding",
+            "binding",
             "route/http/shop/s/0 for a",
             "traffic/other/far for a+c",
         ],
@@ -245,7 +258,13 @@ spec: {targetRefs: [{group: '', kind: Service, name: far}], rules: [{}]}
     );
     assert_eq!(
         after(bind("far", "other: label")),
-        ["binding", "policy/other/p for ", "traffic/other/far for a",],
+        [
+            "binding",
+            "binding",
+            "binding",
+            "policy/other/p for ",
+            "traffic/other/far for a",
+        ],
         "a service leaves"
     );
     assert_eq!(
@@ -266,7 +285,13 @@ metadata: {name: d, namespace: other, labels: {istio.io/waypoint-for: all}}
 spec: {gatewayClassName: ambit-waypoint, listeners: []}
 "
         )),
-        ["policy/other/p for d", "traffic/other/far for d", "binding"],
+        [
+            "policy/other/p for d",
+            "traffic/other/far for d",
+            "binding",
+            "binding",
+            "binding"
+        ],
         "a namespace joins"
     );
 }
@@ -311,11 +336,12 @@ spec: {host: s, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
             "route/http/pair/r/0 for p+q",
         ]
     );
-    let mut after = |text: &str| told(&index.apply(events(text)));
+    let mut after = |text: &str| after(&mut index, events(text));
     assert_eq!(after(&bound(canary, "40")), ["binding"], "another weight");
     assert_eq!(
         after(&bound("", "40")),
         [
+            "binding",
             "binding",
             "route/http/pair/r/0 for p",
             "policy/pair/a for p",
@@ -329,6 +355,7 @@ spec: {host: s, trafficPolicy: {loadBalancer: {simple: RANDOM}}}
             "policy/pair/a for p+q",
             "traffic/pair/s for p+q",
             "route/http/pair/r/0 for p+q",
+            "binding",
             "binding",
         ],
         "and before it has"

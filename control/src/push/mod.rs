@@ -1,7 +1,8 @@
 //! Delta xDS: the newest state of every resource, and what each proxy has of it.
 //!
 //! `shelf` holds resources in order of their last change. `session` is one stream as a state machine
-//! without IO, `reading` the part of it that concerns one waypoint. `server` moves its messages for as long as `standing` lets it, `connections` tells others how far each proxy is.
+//! without IO, `reading` the part of it that concerns one waypoint. `server` moves its messages for as long as `standing` lets it, `connections` tells others how far
+//! each proxy is, and `steps` when all are.
 
 pub mod connections;
 pub mod encode;
@@ -10,6 +11,7 @@ pub mod server;
 pub mod session;
 pub mod shelf;
 mod standing;
+pub mod steps;
 
 use ambit_proto::{ADDRESS_TYPE, AUTHORIZATION_TYPE, WAYPOINT_TYPE};
 use serde::Serialize;

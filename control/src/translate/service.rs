@@ -45,6 +45,7 @@ pub fn translate(
         ),
         waypoint,
         waypoint_bypass: waypoint::may_be_bypassed(namespace, &service.metadata, objects),
+        takes_direct: false,
         load_balancing: load_balancing(service),
         canonical: true,
         ingress_use_waypoint: ingress == Some("true"),

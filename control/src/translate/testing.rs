@@ -38,7 +38,7 @@ pub(crate) fn index(text: &str) -> Index {
     index
 }
 
-/// Applies more manifests.
+/// Applies more manifests, and takes services all the way from or to a waypoint.
 pub(crate) fn apply(index: &mut Index, text: &str) {
     let mut events = Vec::new();
     for document in documents(text) {
@@ -49,6 +49,10 @@ pub(crate) fn apply(index: &mut Index, text: &str) {
         events.extend(objects.map(|o| Event::Apply(o, Origin::default())));
     }
     index.apply(events);
+    while !index.steps().is_empty() {
+        let steps = index.steps().into_iter();
+        index.advance(&steps.map(|step| step.service).collect::<Vec<_>>());
+    }
 }
 
 /// The resource of this name.

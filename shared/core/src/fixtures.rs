@@ -95,6 +95,7 @@ pub(crate) fn service(name: &str, vips: &[&str]) -> Service {
         waypoint: None,
         weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
+        takes_direct: false,
         load_balancing: LoadBalancing::default(),
         canonical: false,
         ingress_use_waypoint: false,

@@ -69,5 +69,6 @@ pub(crate) fn service(name: &str) -> Service {
         udp_ports: Vec::new(),
         weighted_waypoints: Vec::new(),
         waypoint_bypass: false,
+        takes_direct: false,
     }
 }

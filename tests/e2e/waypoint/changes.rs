@@ -6,7 +6,7 @@ use ambit_lab::harness::{Ending, Lab};
 
 use super::call::Call;
 use super::rows::{backend, get};
-use super::scene::{CLIENT, CONSUMER, gateway, http_route, lab, route, service};
+use super::scene::{CLIENT, CONSUMER, gateway, http_route, lab, route, server, service};
 use super::told::line;
 
 /// Who makes requests, and the arguments of `load` for them.
@@ -286,4 +286,49 @@ fn a_kept_connection_ends_when_its_service_moves_to_another_waypoint() {
     let answer = get("moving.mesh/now").answer(&lab);
     let by = answer.sent("x-forwarded-client-cert").unwrap_or_default();
     assert!(by.contains("/sa/second;"), "{answer:?}");
+}
+
+/// From no waypoint to one, to another and back to none, under load of every kind. What is kept is a connection that
+/// goes through a waypoint: without one nobody knows when it may be ended.
+#[test]
+fn a_service_moves_between_waypoints_and_loses_no_request() {
+    let lab = lab();
+    let moving = |waypoint: &str| {
+        let labels = format!("namespace: mesh, labels: {{istio.io/use-waypoint: {waypoint}}}");
+        service("mesh", "moving", "version: mover").replace("namespace: mesh", &labels)
+    };
+    // A pod of a service with a waypoint takes calls of no other way.
+    let own = server("mesh", "mover", "node-2");
+    lab.apply(&(gateway("mesh", "second", "") + &own + &moving("none")));
+    let (url, calls) = ("http://moving.mesh/load", "http://moving.mesh:7070");
+    let new = ["http", "--rate", "50", "--new-connections", url];
+    let new: &[Load<'_>] = &[(CLIENT, &new), (CONSUMER, &new)];
+    let kept: &[Load<'_>] = &[
+        (CLIENT, &["http", "--rate", "100", url]),
+        (
+            CLIENT,
+            &["http", "--rate", "50", "--h2", "--streams", "4", url],
+        ),
+        (CLIENT, &["grpc", "--rate", "20", "--method", "bidi", calls]),
+    ];
+    let goes = |waypoint: &str| {
+        lab.apply(&moving(waypoint));
+        let answer = get("moving.mesh/now").answer(&lab);
+        assert_eq!(answer.server(), "mover", "{waypoint}: {answer:?}");
+        // Only waypoints tell of the caller, and of themselves.
+        let told = answer.sent("x-forwarded-client-cert").unwrap_or_default();
+        let by = told.contains(&format!("/sa/{waypoint};"));
+        assert_eq!(by, waypoint != "none", "{waypoint}: {answer:?}");
+        assert_eq!(told.is_empty(), waypoint == "none", "{answer:?}");
+    };
+    under_load(&lab, new, || {
+        for waypoint in ["waypoint", "second", "none", "waypoint"] {
+            goes(waypoint);
+        }
+    });
+    under_load(&lab, &[new, kept].concat(), || {
+        for waypoint in ["second", "waypoint", "none"] {
+            goes(waypoint);
+        }
+    });
 }

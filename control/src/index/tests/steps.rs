@@ -203,16 +203,33 @@ fn pool() -> Vec<Object> {
     objects(&text)
 }
 
+fn advance(index: &mut Index) -> Vec<Change> {
+    let steps = index.steps().into_iter();
+    index.advance(&steps.map(|step| step.service).collect::<Vec<_>>())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn step_by_step_leads_to_the_same_as_all_at_once(steps in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.7)), 1..60)) {
+    fn step_by_step_leads_to_the_same_as_all_at_once(steps in prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.7), any::<bool>()), 1..60)) {
         let pool = pool();
         let mut stepwise = Index::new(Mesh::default());
         let mut present: BTreeMap<Key, Object> = BTreeMap::new();
         let mut mirror: BTreeMap<String, Change> = BTreeMap::new();
-        for (which, apply) in steps {
+        let mut tell = |changes: Vec<Change>| {
+            for change in changes {
+                let name = names(std::slice::from_ref(&change)).remove(0);
+                let (sign, name) = name.split_at(1);
+                if sign == "+" {
+                    mirror.insert(name.to_owned(), change);
+                } else {
+                    prop_assert!(mirror.remove(name).is_some(), "{name} was not there");
+                }
+            }
+            Ok(())
+        };
+        for (which, apply, all_know) in steps {
             let object = which.get(&pool).clone();
             let key = object.key();
             let event = if apply {
@@ -222,15 +239,13 @@ proptest! {
                 present.remove(&key);
                 Event::Delete(key)
             };
-            for change in stepwise.apply([event]) {
-                let name = names(std::slice::from_ref(&change)).remove(0);
-                let (sign, name) = name.split_at(1);
-                if sign == "+" {
-                    mirror.insert(name.to_owned(), change);
-                } else {
-                    prop_assert!(mirror.remove(name).is_some(), "{name} was not there");
-                }
+            tell(stepwise.apply([event]))?;
+            if all_know {
+                tell(advance(&mut stepwise))?;
             }
+        }
+        while !stepwise.steps().is_empty() {
+            tell(advance(&mut stepwise))?;
         }
         let mut at_once = Index::new(Mesh::default());
         let all = at_once.apply(present.into_values().map(|o| Event::Apply(o, Origin::default())));

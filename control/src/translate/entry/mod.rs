@@ -123,6 +123,7 @@ pub fn services(
             waypoint: waypoint.clone(),
             weighted_waypoints: weighted.clone(),
             waypoint_bypass: waypoint::may_be_bypassed(namespace, &entry.metadata, objects),
+            takes_direct: false,
             load_balancing: load_balancing(entry, resolution),
             canonical: false,
             ingress_use_waypoint: ingress == Some("true"),

@@ -17,6 +17,8 @@ use crate::model::{
 /// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
 /// see it.
 const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
+/// The same: direct calls are taken as well, and no waypoint that is only a weighted one is the service's.
+const TAKES_DIRECT: &str = "ambit.dev/takes-direct-calls";
 /// The same: connections of one client address go to the same endpoint.
 const SESSION_AFFINITY: &str = "ambit.dev/session-affinity";
 /// The same, with the names of ports as its config.
@@ -43,9 +45,10 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
             name.parse::<Identity>()
                 .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
         })?,
-        waypoint: waypoint(wire, &weighted_waypoints)?,
+        waypoint: waypoint(wire, &weighted_waypoints, extended(TAKES_DIRECT))?,
         weighted_waypoints,
         waypoint_bypass: extended(WAYPOINT_BYPASS),
+        takes_direct: extended(TAKES_DIRECT),
         load_balancing: LoadBalancing {
             client_affinity: extended(SESSION_AFFINITY),
             ..load_balancing(wire.load_balancing.as_ref()).at("load_balancing")?
@@ -66,13 +69,17 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
     })
 }
 
-/// The one waypoint, or of several weighted ones that name none the heaviest: bound stays bound.
+/// The one waypoint, or of several weighted ones that name none the heaviest: bound stays bound, unless direct calls are taken.
 fn waypoint(
     wire: &proto::Service,
     weighted: &[WeightedWaypoint],
+    takes_direct: bool,
 ) -> Result<Option<GatewayAddress>, ConvertError> {
     if let Some(waypoint) = &wire.waypoint {
         return gateway(waypoint).at("waypoint").map(Some);
+    }
+    if takes_direct {
+        return Ok(None);
     }
     let heaviest = weighted.iter().rev().max_by_key(|it| it.weight);
     Ok(heaviest.map(|it| it.waypoint.clone()))
@@ -108,6 +115,7 @@ fn extensions(service: &Service) -> Vec<proto::Extension> {
     let mut extensions = Vec::new();
     for (name, holds) in [
         (WAYPOINT_BYPASS, service.waypoint_bypass),
+        (TAKES_DIRECT, service.takes_direct),
         (SESSION_AFFINITY, service.load_balancing.client_affinity),
     ] {
         if holds {

@@ -598,7 +598,7 @@ mod strategies {
                 client_affinity,
             },
         );
-        let flags = any::<(bool, bool, bool, bool)>();
+        let flags = any::<(bool, bool, bool, bool, bool)>();
         let waypoint = proptest::option::of(gateway());
         let weighted = some((gateway(), any::<u32>()));
         let waypoints = (waypoint, weighted);
@@ -613,7 +613,7 @@ mod strategies {
         )
             .prop_map(
                 |(name, key, vips, ports, (waypoint, weighted), load_balancing, flags)| {
-                    let bound = waypoint.is_some();
+                    let bound = waypoint.is_some() || flags.4;
                     let weighted = weighted.into_iter().filter(|_| bound);
                     let weighted = weighted
                         .map(|(waypoint, weight)| WeightedWaypoint { waypoint, weight })
@@ -640,6 +640,7 @@ mod strategies {
                         namespace_private: flags.2,
                         weighted_waypoints: weighted,
                         waypoint_bypass: flags.3,
+                        takes_direct: flags.4,
                         ip_families: match (flags.0, flags.1) {
                             (false, false) => IpFamilies::Automatic,
                             (true, false) => IpFamilies::V4,

@@ -32,6 +32,8 @@ pub struct Service {
     /// The waypoint may be gone around: by who calls a pod, and by all while it has no instance. For
     /// migration, by a label of the service.
     pub waypoint_bypass: bool,
+    /// Direct calls to its pods are taken as well: it comes to a waypoint, or leaves one, and not all know yet.
+    pub takes_direct: bool,
     /// How an endpoint is chosen.
     pub load_balancing: LoadBalancing,
     /// Preferred among services that share a hostname or address.
@@ -48,7 +50,7 @@ pub struct Service {
 
 impl Service {
     /// All waypoints that calls may come through, the one of [`Service::waypoint`] first. Also one that is drawn for no
-    /// new connection serves those that it has.
+    /// new connection serves those that it has, and one that the service comes from or goes to those that are sent there.
     pub fn waypoints(&self) -> impl Iterator<Item = &GatewayAddress> {
         let others = self.weighted_waypoints.iter().map(|it| &it.waypoint);
         let others = others.filter(|it| Some(*it) != self.waypoint.as_ref());

@@ -154,6 +154,15 @@ fn serves(index: &Index, service: &Service, waypoint: &NamespacedName) -> bool {
     all.any(|gateway| is_mine(index, gateway, waypoint))
 }
 
+/// Whether clients that come now to a service are sent to this waypoint. One that has a share of nothing, or that the
+/// service is about to leave, ends what it has.
+#[must_use]
+pub fn is_sent_to(index: &Index, service: &Service, waypoint: &NamespacedName) -> bool {
+    let drawn = service.weighted_waypoints.iter().filter(|it| it.weight > 0);
+    let mut all = service.waypoint.iter().chain(drawn.map(|it| &it.waypoint));
+    all.any(|gateway| is_mine(index, gateway, waypoint))
+}
+
 /// Whether a binding names this waypoint.
 fn is_mine(index: &Index, gateway: &GatewayAddress, waypoint: &NamespacedName) -> bool {
     match index.destination(&gateway.destination) {

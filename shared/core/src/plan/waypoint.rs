@@ -4,7 +4,8 @@
 //! A pod cannot tell which service a direct connection meant. So a port of a pod that any bound
 //! service is served on is reached only through a waypoint, whatever name or address was dialled;
 //! and a pod with a waypoint of its own accepts direct calls only on ports of its services. A service
-//! that lets its waypoint be gone around (for migration) requires it of nobody.
+//! that lets its waypoint be gone around (for migration) requires it of nobody, nor does one that comes to a waypoint or
+//! leaves one while not all know that.
 //!
 //! A service may have several waypoints, which share its new connections by weight: a canary beside the one it is bound
 //! to. Calls are taken from each of them, whatever its weight.
@@ -101,14 +102,14 @@ fn service_bindings<'a>(
     bindings(index, workload, port).map(|(_, waypoint)| waypoint)
 }
 
-/// Those of services that do not let their waypoint be gone around.
+/// Those of services that take no direct calls.
 fn required_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
     port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
     let all = bindings(index, workload, port);
-    all.filter(|(service, _)| !service.waypoint_bypass)
+    all.filter(|(service, _)| !service.waypoint_bypass && !service.takes_direct)
         .map(|(_, waypoint)| waypoint)
 }
 

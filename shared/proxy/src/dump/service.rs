@@ -28,6 +28,8 @@ pub struct Service<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     weighted_waypoints: Vec<Weighted<'a>>,
     waypoint_bypass: bool,
+    /// It comes to a waypoint, or leaves one.
+    takes_direct: bool,
     ingress_use_waypoint: bool,
     load_balancer: LoadBalancer<'a>,
     ip_families: Option<&'static str>,
@@ -114,6 +116,7 @@ fn service<'a>(index: &'a Index, service: &'a model::Service) -> Service<'a> {
             })
             .collect(),
         waypoint_bypass: service.waypoint_bypass,
+        takes_direct: service.takes_direct,
         ingress_use_waypoint: service.ingress_use_waypoint,
         load_balancer: LoadBalancer {
             mode: match balancing.mode {

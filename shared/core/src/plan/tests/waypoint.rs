@@ -6,7 +6,7 @@ use crate::balance::{First, Seeded};
 use crate::fixtures::{by_hostname, identity, index, ip, pod, ports, service, sock};
 use crate::identity::Identity;
 use crate::index::{Change, Index};
-use crate::model::{Destination, GatewayAddress, Health, Service, Workload};
+use crate::model::{Destination, GatewayAddress, Health, Service, WeightedWaypoint, Workload};
 use crate::plan::{Inbound, Outbound, Passthrough, plan_inbound, plan_outbound, plan_passthrough};
 use crate::trust_domain::TrustDomains;
 
@@ -319,6 +319,40 @@ fn a_way_around_that_is_allowed_is_taken_only_where_the_waypoint_is_not() {
     required.waypoint_bypass = false;
     index.apply(required.into());
     assert!(shown(&plan(&index, "10.1.0.1:80")).contains("503"));
+}
+
+#[test]
+fn a_service_on_its_way_is_sent_to_one_and_takes_calls_from_all() {
+    let weighted = |weight| WeightedWaypoint {
+        waypoint: bound("ns/bound", "10.1.0.1").waypoint.expect("bound"),
+        weight,
+    };
+    let mut comes = bound("ns/bound", "10.1.0.1");
+    comes.takes_direct = true;
+    let mut leaves = bound("ns/bound", "10.1.0.1");
+    leaves.takes_direct = true;
+    leaves.waypoint = None;
+    leaves.weighted_waypoints = vec![weighted(0)];
+    for (service, is_sent_through) in [(comes, true), (leaves, false)] {
+        let mut changes = mesh();
+        changes.push(service.into());
+        let mut index = index(changes);
+        for dialled in ["10.1.0.1:80", "10.0.0.1:8080"] {
+            let sent = shown(&plan(&index, dialled));
+            let through = is_sent_through && dialled == "10.1.0.1:80";
+            assert_eq!(sent.contains("waypoint"), through, "{dialled}: {sent}");
+            assert!(!sent.contains("503"), "{dialled}: {sent}");
+        }
+        let direct = connect(&index, "a", "client", "10.0.0.1:8080");
+        assert_eq!(direct, "10.0.0.1:8080");
+        let address = ("gw", "10.0.0.100:40000");
+        let from_waypoint = connect_from(&index, "a", address, "10.0.0.1:8080");
+        assert_eq!(from_waypoint, "10.0.0.1:8080");
+        // It is no way around a waypoint that is missing.
+        index.apply(Change::RemoveAddress("Kubernetes//Pod/ns/gw".into()));
+        let without = shown(&plan(&index, "10.1.0.1:80"));
+        assert_eq!(without.contains("503"), is_sent_through, "{without}");
+    }
 }
 
 #[test]
