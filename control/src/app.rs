@@ -179,10 +179,10 @@ fn pace(place: &Place) -> Pace {
             arrives: Duration::ZERO,
             leaves: Duration::from_secs(1),
         },
-        // Another replica may be a little later, and requests longer.
+        // Another replica may be a little later, or wait for a proxy that does not answer.
         Place::Kubernetes(_) => Pace {
             arrives: Duration::from_secs(1),
-            leaves: Duration::from_secs(10),
+            leaves: Duration::from_secs(15),
         },
     }
 }

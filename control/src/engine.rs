@@ -47,7 +47,12 @@ impl State {
     /// Takes in a batch; its changes become visible all at once. Gives the generation they led to.
     pub fn apply(&self, batch: Batch) -> u64 {
         let before = self.problems();
-        let changes = self.index.write().apply(batch.events);
+        let generation = {
+            // Whoever sees what is so sees it on the shelves as well.
+            let mut index = self.index.write();
+            let changes = index.apply(batch.events);
+            self.publish(&changes)
+        };
         *self.source.write() = SourceReport {
             problems: batch.problems,
             unhandled: batch.unhandled,
@@ -64,7 +69,6 @@ impl State {
                 );
             }
         }
-        let generation = self.publish(&changes);
         self.batches.send_modify(|count| *count += 1);
         self.loaded.send_replace(true);
         generation
@@ -72,7 +76,8 @@ impl State {
 
     /// Takes services on their way from or to a waypoint, see [`Index::advance`].
     pub fn advance(&self, services: &[NamespacedName]) {
-        let changes = self.index.write().advance(services);
+        let mut index = self.index.write();
+        let changes = index.advance(services);
         self.publish(&changes);
     }
 

@@ -74,6 +74,8 @@ pub use prost_types::Any;
 pub const ADDRESS_TYPE: &str = "type.googleapis.com/istio.workload.Address";
 /// Type URL of [`security::Authorization`] resources.
 pub const AUTHORIZATION_TYPE: &str = "type.googleapis.com/istio.security.Authorization";
+/// Type URL of [`workload::GatewayAddress`].
+pub const GATEWAY_TYPE: &str = "type.googleapis.com/istio.workload.GatewayAddress";
 /// Type URL of [`names::PortNames`].
 pub const PORT_NAMES_TYPE: &str = "type.googleapis.com/ambit.names.PortNames";
 /// Type URL of [`names::UdpPorts`].

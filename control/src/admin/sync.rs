@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ambit_core::addr::NamespacedName;
 use http::StatusCode;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Admin;
+use crate::engine::State;
 use crate::push::connections::RenderedNack;
 use crate::source::Problem;
 
@@ -85,17 +87,17 @@ pub async fn sync(admin: &Admin, timeout: Duration) -> Result<(Outcome, Report),
     let mut generation = answer
         .await
         .map_err(|_| "the source has stopped".to_owned())??;
+    let mut underway: Vec<NamespacedName> = {
+        let index = admin.state.index();
+        index.steps().map(|step| step.service).collect()
+    };
     loop {
         changes.borrow_and_update();
         steps.borrow_and_update();
-        // What goes step by step is in force with its last one.
-        let is_underway = !admin.state.index().steps().is_empty();
-        if is_underway {
-            generation = admin.state.shelves().generation();
-        }
+        generation = generation.max(arrived(&mut underway, &admin.state));
         let proxies = admin.connections.proxies();
         let settled = proxies.iter().all(|proxy| proxy.settled(generation));
-        if settled && !is_underway {
+        if settled && underway.is_empty() {
             let report = report(admin, generation);
             let refused = report.proxies.iter().any(|proxy| !proxy.nacks.is_empty());
             let outcome = if report.errors.is_empty() && !refused {
@@ -116,6 +118,18 @@ pub async fn sync(admin: &Admin, timeout: Duration) -> Result<(Outcome, Report),
             Ok(Err(_)) => return Err("the control plane is stopping".to_owned()),
             Err(_) => return Ok((Outcome::Timeout, report(admin, generation))),
         }
+    }
+}
+
+/// Takes out of `underway` what goes step by step no more, and gives the generation that has its last step; 0 when nothing
+/// was taken out.
+fn arrived(underway: &mut Vec<NamespacedName>, state: &State) -> u64 {
+    let index = state.index();
+    let before = underway.len();
+    underway.retain(|service| index.is_underway(service));
+    match underway.len() < before {
+        true => state.shelves().generation(),
+        false => 0,
     }
 }
 

@@ -11,7 +11,6 @@
 //! comes to a waypoint or leaves it: what judges direct calls by them is not what judges those of a waypoint.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{GatewayAddress, Service, WeightedWaypoint};
@@ -40,6 +39,10 @@ struct Handover {
     target: Service,
     /// When its last step was told.
     since: u64,
+    /// See [`Step::leaves`].
+    leaves: bool,
+    /// Calls were sent another way since it began.
+    has_turned: bool,
 }
 
 impl Handovers {
@@ -57,44 +60,36 @@ impl Handovers {
         judged: impl FnOnce() -> bool,
     ) -> Service {
         if let Some(handover) = self.underway.get_mut(&found.key) {
+            if !handover.has_turned && sent(now) == sent(&found) {
+                // It stays where it is: nobody was sent to whoever else takes calls.
+                self.underway.remove(&found.key);
+                return found;
+            }
             // Not all may know what was told: its way changes with the next step.
-            let told = Service {
-                waypoint: now.waypoint.clone(),
-                weighted_waypoints: now.weighted_waypoints.clone(),
-                waypoint_bypass: now.waypoint_bypass,
-                takes_direct: now.takes_direct,
-                ..found.clone()
-            };
+            let told = on_the_way_of(now, &found);
             handover.target = found;
             return told;
         }
         let next = next(now, &found);
-        if next.takes_direct && judged() {
+        if next == found || (next.takes_direct && judged()) {
             return found;
         }
-        if next != found {
-            let since = self.told;
-            let handover = Handover {
-                target: found,
-                since,
-            };
-            self.underway.insert(next.key.clone(), handover);
-        }
+        let handover = Handover {
+            since: self.told,
+            leaves: self::next(&next, &found) == next,
+            has_turned: sent(now) != sent(&next),
+            target: found,
+        };
+        self.underway.insert(next.key.clone(), handover);
         next
     }
 
-    /// The services that go somewhere while they take direct calls.
-    pub(super) fn direct<'a>(
-        &'a self,
-        services: &'a BTreeMap<NamespacedName, Arc<Service>>,
-    ) -> impl Iterator<Item = &'a NamespacedName> {
-        let takes = |key: &&NamespacedName| services.get(*key).is_some_and(|it| it.takes_direct);
-        self.underway.keys().filter(takes)
-    }
-
-    /// Where a service goes, which is there at once.
-    pub(super) fn end(&mut self, key: &NamespacedName) -> Option<Service> {
-        self.underway.remove(key).map(|handover| handover.target)
+    /// Where a service that takes direct calls on its way goes: it is there at once. `now` was told of it.
+    pub(super) fn end(&mut self, now: &Service) -> Option<Service> {
+        if !now.takes_direct {
+            return None;
+        }
+        self.underway.remove(&now.key).map(|it| it.target)
     }
 
     /// The service is gone.
@@ -107,31 +102,63 @@ impl Handovers {
         self.told
     }
 
-    /// The steps that are not the last ones.
-    pub(super) fn steps(&self, services: &BTreeMap<NamespacedName, Arc<Service>>) -> Vec<Step> {
-        let steps = self.underway.iter().map(|(key, handover)| Step {
-            service: key.clone(),
-            told: handover.since,
-            leaves: services
-                .get(key)
-                .is_none_or(|now| next(now, &handover.target) == **now),
-        });
-        steps.collect()
+    /// Whether a service is on its way.
+    pub(super) fn include(&self, key: &NamespacedName) -> bool {
+        self.underway.contains_key(key)
     }
 
-    /// What is told of a service next, given what was told of it. `None` when it is not on its way.
-    pub(super) fn advance(&mut self, now: &Service) -> Option<Service> {
+    /// The steps that are not the last ones.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step> {
+        self.underway.iter().map(|(key, handover)| Step {
+            service: key.clone(),
+            told: handover.since,
+            leaves: handover.leaves,
+        })
+    }
+
+    /// What is told of a service next, given what was told of it. `None` when it is not on its way. `judged` when it has
+    /// policies of its own.
+    pub(super) fn advance(
+        &mut self,
+        now: &Service,
+        judged: impl FnOnce() -> bool,
+    ) -> Option<Service> {
         let handover = self.underway.get_mut(&now.key)?;
         let mut step = next(now, &handover.target);
-        if step == *now {
+        if step == *now || (step.takes_direct && judged()) {
             step = handover.target.clone();
         }
         handover.since = self.told;
+        handover.leaves = next(&step, &handover.target) == step;
+        handover.has_turned |= sent(now) != sent(&step);
         if step == handover.target {
             self.underway.remove(&now.key);
         }
         Some(step)
     }
+}
+
+/// The same service, whose calls go the way of another.
+fn on_the_way_of(way: &Service, service: &Service) -> Service {
+    Service {
+        waypoint: way.waypoint.clone(),
+        weighted_waypoints: way.weighted_waypoints.clone(),
+        waypoint_bypass: way.waypoint_bypass,
+        takes_direct: way.takes_direct,
+        ..service.clone()
+    }
+}
+
+/// Where new calls go: the waypoint, the shares of those that have any, and around them.
+fn sent(service: &Service) -> (Option<&GatewayAddress>, Vec<&WeightedWaypoint>, bool) {
+    let weighted = service.weighted_waypoints.iter();
+    let mut shares: Vec<_> = weighted.filter(|it| it.weight > 0).collect();
+    if let [one] = &shares[..]
+        && Some(&one.waypoint) == service.waypoint.as_ref()
+    {
+        shares.clear();
+    }
+    (service.waypoint.as_ref(), shares, service.waypoint_bypass)
 }
 
 /// Who takes calls to a service.
@@ -157,8 +184,7 @@ impl Takers {
     /// The same service, to which these take calls besides.
     fn beside(&self, mut service: Service) -> Service {
         let takers = Self::of(&service);
-        let others: Vec<&GatewayAddress> = self.waypoints.iter().collect();
-        for waypoint in others {
+        for waypoint in &self.waypoints {
             if takers.waypoints.contains(waypoint) {
                 continue;
             }
@@ -188,13 +214,7 @@ fn next(now: &Service, target: &Service) -> Service {
     if takers.include(&wanted) {
         return takers.beside(target.clone());
     }
-    let as_before = Service {
-        waypoint: now.waypoint.clone(),
-        weighted_waypoints: now.weighted_waypoints.clone(),
-        waypoint_bypass: now.waypoint_bypass,
-        takes_direct: now.takes_direct,
-        ..target.clone()
-    };
+    let as_before = on_the_way_of(now, target);
     wanted.beside(as_before)
 }
 

@@ -13,7 +13,7 @@ pub mod readers;
 mod revisions;
 mod touched;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
@@ -70,6 +70,7 @@ pub struct Index {
     attached: Attached,
     readers: ReadersOf,
     handovers: Handovers,
+    judged: Judged,
 }
 
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -86,14 +87,18 @@ fn key_of(kind: Kind, name: &NamespacedName) -> Key {
     }
 }
 
-/// Whether policies are attached to this service.
-fn is_judged(service: &NamespacedName, objects: &Objects, mesh: &Mesh) -> bool {
-    let namespace = &service.namespace;
-    let mut policies = objects.policies.within(namespace);
-    policies.any(|(_, policy)| {
-        let mut names = translate::target::services(&policy.spec);
-        names.any(|name| mesh.service_key(namespace, name) == *service)
-    })
+/// The Services that policies are attached to, by namespace; what was looked for in this change.
+type Judged = HashMap<Arc<str>, HashSet<Arc<str>>>;
+
+/// Whether policies are attached to this Service.
+fn is_judged(service: &Service, known: &mut Judged, objects: &Objects) -> bool {
+    let namespace = &service.key.namespace;
+    let names = known.entry(namespace.clone()).or_insert_with(|| {
+        let policies = objects.policies.within(namespace);
+        let names = policies.flat_map(|(_, policy)| translate::target::services(&policy.spec));
+        names.map(Into::into).collect()
+    });
+    names.contains(&service.name)
 }
 
 impl Index {
@@ -116,6 +121,7 @@ impl Index {
             attached: Attached::default(),
             readers: ReadersOf::default(),
             handovers: Handovers::default(),
+            judged: Judged::new(),
         }
     }
 
@@ -123,6 +129,7 @@ impl Index {
     /// one without a gap: policies before what refers to them, and gone only after it.
     pub fn apply(&mut self, events: impl IntoIterator<Item = Event>) -> Vec<Change> {
         self.handovers.tick();
+        self.judged.clear();
         let mut touched = Touched::default();
         let mut for_waypoints = BTreeSet::new();
         for event in events {
@@ -149,7 +156,7 @@ impl Index {
         for_waypoints.extend(self.allocate(&mut touched));
         for_waypoints.extend(self.find_networks(&mut touched));
         let mut changes = self.translate(&touched);
-        self.end_handovers(&mut changes);
+        self.end_handovers(&touched.policies, &mut changes);
         let (set, gone) = self
             .attached
             .translate(for_waypoints, &self.objects, &self.mesh);
@@ -164,9 +171,14 @@ impl Index {
 
     /// How far services are on their way from or to a waypoint: once all proxies know a step, [`Index::advance`] takes the
     /// next one.
+    pub fn steps(&self) -> impl Iterator<Item = Step> {
+        self.handovers.steps()
+    }
+
+    /// Whether a service is on its way from or to a waypoint.
     #[must_use]
-    pub fn steps(&self) -> Vec<Step> {
-        self.handovers.steps(&self.services)
+    pub fn is_underway(&self, service: &NamespacedName) -> bool {
+        self.handovers.include(service)
     }
 
     /// Takes these services on their way, and gives what follows, in order.
@@ -174,8 +186,11 @@ impl Index {
         self.handovers.tick();
         let mut changes = Changes::default();
         for key in services {
-            let now = self.services.get(key);
-            if let Some(step) = now.and_then(|now| self.handovers.advance(now)) {
+            let Some(now) = self.services.get(key) else {
+                continue;
+            };
+            let judged = || is_judged(now, &mut self.judged, &self.objects);
+            if let Some(step) = self.handovers.advance(now, judged) {
                 self.tell_service(step, &mut changes);
             }
         }
@@ -328,7 +343,7 @@ impl Index {
     fn set_service(&mut self, found: Service, changes: &mut Changes) {
         let told = match self.services.get(&found.key) {
             Some(now) => {
-                let judged = || is_judged(&now.key, &self.objects, &self.mesh);
+                let judged = || is_judged(now, &mut self.judged, &self.objects);
                 self.handovers.begin(now, found, judged)
             }
             None => found,
@@ -336,14 +351,21 @@ impl Index {
         self.tell_service(told, changes);
     }
 
-    /// A service on its way that has got policies is where it goes.
-    fn end_handovers(&mut self, changes: &mut Changes) {
-        let direct = self.handovers.direct(&self.services);
-        let judged = direct.filter(|key| is_judged(key, &self.objects, &self.mesh));
-        for key in judged.cloned().collect::<Vec<_>>() {
-            if let Some(target) = self.handovers.end(&key) {
-                self.tell_service(target, changes);
+    /// A Service on its way that has got a policy is where it goes.
+    fn end_handovers(&mut self, policies: &BTreeSet<NamespacedName>, changes: &mut Changes) {
+        let mut ends = Vec::new();
+        for name in policies {
+            let namespace = &name.namespace;
+            let policy = self.objects.policies.find(namespace, &name.name);
+            let specs = policy.iter().map(|policy| &policy.spec);
+            for service in specs.flat_map(translate::target::services) {
+                let key = self.mesh.service_key(namespace, service);
+                let now = self.services.get(&key);
+                ends.extend(now.and_then(|now| self.handovers.end(now)));
             }
+        }
+        for target in ends {
+            self.tell_service(target, changes);
         }
     }
 

@@ -1,18 +1,22 @@
 //! When the next step of what goes step by step is due: all proxies know the last.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::connections::Connections;
 use crate::engine::State;
-use crate::index::Step;
 
 /// Who does not answer for so long is waited for no more: a proxy that hangs keeps nobody from a waypoint, or from leaving it.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Answers that come in this time are looked at together.
+const TOGETHER: Duration = Duration::from_millis(10);
+/// How many proxies that do not answer are named.
+const SHOWN: usize = 20;
 
 /// How long steps last at least.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +60,12 @@ impl Steps {
     /// Waits until the next step of some services is due, and gives these. For ever while nothing goes step by step: it is
     /// to be dropped when something else was told, and called again.
     pub async fn due(&mut self, state: &State) -> Vec<NamespacedName> {
-        let steps = state.index().steps();
-        self.note(state, &steps);
+        let mut steps: BTreeMap<(u64, bool), Vec<NamespacedName>> = BTreeMap::new();
+        for step in state.index().steps() {
+            let alike = steps.entry((step.told, step.leaves)).or_default();
+            alike.push(step.service);
+        }
+        self.note(state, steps.keys().next().map(|(told, _)| *told));
         if steps.is_empty() {
             return std::future::pending().await;
         }
@@ -68,13 +76,15 @@ impl Steps {
             if !due.is_empty() {
                 return due;
             }
-            // Either comes first.
-            let _ = timeout_at(next, changes.changed()).await;
+            if let Ok(Ok(())) = timeout_at(next, changes.changed()).await {
+                // Many answer at the same time.
+                sleep_until(next.min(Instant::now() + TOGETHER)).await;
+            }
         }
     }
 
-    /// Notes what was told by now, and forgets what nobody waits for.
-    fn note(&mut self, state: &State, steps: &[Step]) {
+    /// Notes what was told by now, and forgets what was told before `first`.
+    fn note(&mut self, state: &State, first: Option<u64>) {
         let told = state.index().told();
         if self.noted.back().is_none_or(|last| last.told < told) {
             self.noted.push_back(Noted {
@@ -83,7 +93,6 @@ impl Steps {
                 at: Instant::now(),
             });
         }
-        let first = steps.iter().map(|step| step.told).min();
         while let Some(noted) = self.noted.front()
             && first.is_none_or(|first| noted.told < first)
         {
@@ -92,33 +101,41 @@ impl Steps {
     }
 
     /// The services whose next step is due now, and when to look again.
-    fn look(&self, steps: &[Step]) -> (Vec<NamespacedName>, Instant) {
+    fn look(
+        &self,
+        steps: &BTreeMap<(u64, bool), Vec<NamespacedName>>,
+    ) -> (Vec<NamespacedName>, Instant) {
         let now = Instant::now();
         let proxies = self.connections.proxies();
         let (mut due, mut next) = (Vec::new(), now + PATIENCE);
-        for step in steps {
-            let noted = self.noted.iter().find(|it| it.told >= step.told);
-            let noted = noted.expect("what was told was noted");
-            let least = match step.leaves {
+        for ((told, leaves), services) in steps {
+            let at = self.noted.partition_point(|it| it.told < *told);
+            let noted = self.noted.get(at).expect("what was told was noted");
+            let least = match leaves {
                 true => self.pace.leaves,
                 false => self.pace.arrives,
             };
             let (from, until) = (noted.at + least, noted.at + least + PATIENCE);
-            let late = || proxies.iter().filter(|it| !it.settled(noted.generation));
             if now < from {
                 next = next.min(from);
-            } else if late().next().is_none() {
-                due.push(step.service.clone());
-            } else if now < until {
-                next = next.min(until);
-            } else {
-                tracing::warn!(
-                    service = %step.service,
-                    late = ?late().map(|it| &it.node).collect::<Vec<_>>(),
-                    "the service changes its waypoint although these proxies do not answer: some of their calls may be refused"
-                );
-                due.push(step.service.clone());
+                continue;
             }
+            let late = proxies.iter().filter(|it| !it.settled(noted.generation));
+            let late: Vec<_> = late.map(|it| &it.node).collect();
+            if !late.is_empty() && now < until {
+                next = next.min(until);
+                continue;
+            }
+            if !late.is_empty() {
+                tracing::warn!(
+                    services = services.len(),
+                    service = %services[0],
+                    proxies = late.len(),
+                    late = ?&late[..late.len().min(SHOWN)],
+                    "services change their waypoint although proxies do not answer: some of their calls may be refused"
+                );
+            }
+            due.extend_from_slice(services);
         }
         (due, next)
     }

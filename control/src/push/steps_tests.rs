@@ -73,7 +73,7 @@ async fn a_step_waits_for_every_proxy_and_for_none_for_ever() {
     assert_eq!(took(&state).await, PACE.arrives);
     // The next step it does not answer.
     assert_eq!(took(&state).await, PACE.leaves + PATIENCE);
-    assert_eq!(state.index().steps(), []);
+    assert_eq!(state.index().steps().count(), 0);
 
     // It answers while it is waited for.
     answer(&mut session, &state, &open);
@@ -82,7 +82,7 @@ async fn a_step_waits_for_every_proxy_and_for_none_for_ever() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         answer(&mut session, &state, &open);
     });
-    assert_eq!(took, Duration::from_secs(2));
+    assert_eq!(took, Duration::from_secs(2) + TOGETHER);
 }
 
 #[tokio::test(start_paused = true)]

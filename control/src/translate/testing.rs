@@ -49,9 +49,9 @@ pub(crate) fn apply(index: &mut Index, text: &str) {
         events.extend(objects.map(|o| Event::Apply(o, Origin::default())));
     }
     index.apply(events);
-    while !index.steps().is_empty() {
-        let steps = index.steps().into_iter();
-        index.advance(&steps.map(|step| step.service).collect::<Vec<_>>());
+    while index.steps().next().is_some() {
+        let services: Vec<_> = index.steps().map(|step| step.service).collect();
+        index.advance(&services);
     }
 }
 

@@ -1,13 +1,18 @@
 //! Configuration that changes under load: no request fails, and each change is in force when it is said to be.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use ambit_lab::harness::{Ending, Lab};
+use ambit_lab::harness::{Ending, Lab, eventually};
+use serde_json::Value;
 
 use super::call::Call;
 use super::rows::{backend, get};
 use super::scene::{CLIENT, CONSUMER, gateway, http_route, lab, route, server, service};
 use super::told::line;
+use crate::fixtures::addresses;
+
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Who makes requests, and the arguments of `load` for them.
 type Load<'a> = (&'a str, &'a [&'a str]);
@@ -301,8 +306,10 @@ fn a_service_moves_between_waypoints_and_loses_no_request() {
     let own = server("mesh", "mover", "node-2");
     lab.apply(&(gateway("mesh", "second", "") + &own + &moving("none")));
     let (url, calls) = ("http://moving.mesh/load", "http://moving.mesh:7070");
-    let new = ["http", "--rate", "50", "--new-connections", url];
-    let new: &[Load<'_>] = &[(CLIENT, &new), (CONSUMER, &new)];
+    let pod = format!("http://{}:8080/load", addresses(&lab, "mesh/mover")[0]);
+    let new = ["http", "--rate", "50", "--new-connections"];
+    let [new, new_at_pod] = [url, &pod].map(|url| [&new[..], &[url]].concat());
+    let new: &[Load<'_>] = &[(CLIENT, &new), (CONSUMER, &new), (CLIENT, &new_at_pod)];
     let kept: &[Load<'_>] = &[
         (CLIENT, &["http", "--rate", "100", url]),
         (
@@ -313,6 +320,15 @@ fn a_service_moves_between_waypoints_and_loses_no_request() {
     ];
     let goes = |waypoint: &str| {
         lab.apply(&moving(waypoint));
+        // It is applied when the last step is known.
+        for node in ["node/node-1", "node/node-2"] {
+            let dump = lab.get(node, "http://127.0.0.1:15000/config_dump");
+            let services = dump["services"].as_array().into_iter().flatten();
+            let mut services = services.filter(|it| it["name"] == "moving");
+            let told = services.next().expect("the service");
+            assert_eq!(told["takesDirect"], false, "{waypoint}, {node}: {told}");
+            assert_eq!(told["weightedWaypoints"], Value::Null, "{told}");
+        }
         let answer = get("moving.mesh/now").answer(&lab);
         assert_eq!(answer.server(), "mover", "{waypoint}: {answer:?}");
         // Only waypoints tell of the caller, and of themselves.
@@ -322,9 +338,25 @@ fn a_service_moves_between_waypoints_and_loses_no_request() {
         assert_eq!(told.is_empty(), waypoint == "none", "{answer:?}");
     };
     under_load(&lab, new, || {
-        for waypoint in ["waypoint", "second", "none", "waypoint"] {
+        for waypoint in ["waypoint", "second", "none"] {
             goes(waypoint);
         }
+        // What was open before goes around no waypoint.
+        let before = "http://moving.mesh/before";
+        let open = [
+            "http", "--rate", "50", "-c", "1", "-d", "4s", "--json", before,
+        ];
+        std::thread::scope(|scope| {
+            let open = scope.spawn(|| lab.load(CLIENT, &open).stdout);
+            eventually("a request", PATIENCE, || {
+                let counts: Value = lab.get("mesh/mover", "http://127.0.0.1:8080/requests");
+                counts["/before"].as_u64()
+            });
+            goes("waypoint");
+            let report = open.join().expect("a report");
+            let report: Value = serde_json::from_str(&report).expect("JSON");
+            assert_eq!(report["errors"]["total"], 1, "{report}");
+        });
     });
     under_load(&lab, &[new, kept].concat(), || {
         for waypoint in ["second", "waypoint", "none"] {

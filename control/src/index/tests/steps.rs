@@ -204,8 +204,8 @@ fn pool() -> Vec<Object> {
 }
 
 fn advance(index: &mut Index) -> Vec<Change> {
-    let steps = index.steps().into_iter();
-    index.advance(&steps.map(|step| step.service).collect::<Vec<_>>())
+    let services: Vec<_> = index.steps().map(|step| step.service).collect();
+    index.advance(&services)
 }
 
 proptest! {
@@ -244,7 +244,7 @@ proptest! {
                 tell(advance(&mut stepwise))?;
             }
         }
-        while !stepwise.steps().is_empty() {
+        while stepwise.steps().next().is_some() {
             tell(advance(&mut stepwise))?;
         }
         let mut at_once = Index::new(Mesh::default());

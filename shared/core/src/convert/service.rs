@@ -1,7 +1,7 @@
 //! `istio.workload.Service`.
 
 use ambit_proto::names::{self, PortNames};
-use ambit_proto::{PORT_NAMES_TYPE, workload as proto};
+use ambit_proto::{GATEWAY_TYPE, PORT_NAMES_TYPE, workload as proto};
 use prost::Message;
 use proto::load_balancing as lb;
 
@@ -17,8 +17,11 @@ use crate::model::{
 /// Name of the extension that other proxies do not know: for them bound stays required, or not, as they
 /// see it.
 const WAYPOINT_BYPASS: &str = "ambit.dev/waypoint-bypass";
-/// The same: direct calls are taken as well, and no waypoint that is only a weighted one is the service's.
+/// The same: direct calls are taken as well.
 const TAKES_DIRECT: &str = "ambit.dev/takes-direct-calls";
+/// The same, with a waypoint as its config: calls may come through it, though the service is bound to none. Among the
+/// weighted ones other proxies would take it for the service's.
+const SERVED_BY: &str = "ambit.dev/served-by";
 /// The same: connections of one client address go to the same endpoint.
 const SESSION_AFFINITY: &str = "ambit.dev/session-affinity";
 /// The same, with the names of ports as its config.
@@ -33,7 +36,9 @@ impl TryFrom<&proto::Service> for Service {
 }
 
 fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
-    let weighted_waypoints = each("weighted_waypoints", &wire.weighted_waypoints, weighted)?;
+    let mut weighted_waypoints = each("weighted_waypoints", &wire.weighted_waypoints, weighted)?;
+    let waypoint = waypoint(wire, &weighted_waypoints)?;
+    weighted_waypoints.extend(served_by(wire)?);
     let extended = |name| wire.extensions.iter().any(|it| it.name == name);
     Ok(Service {
         name: wire.name.as_str().into(),
@@ -45,7 +50,7 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
             name.parse::<Identity>()
                 .map_err(|_| ConvertError::new("", name, "a SPIFFE id"))
         })?,
-        waypoint: waypoint(wire, &weighted_waypoints, extended(TAKES_DIRECT))?,
+        waypoint,
         weighted_waypoints,
         waypoint_bypass: extended(WAYPOINT_BYPASS),
         takes_direct: extended(TAKES_DIRECT),
@@ -69,17 +74,13 @@ fn service(wire: &proto::Service) -> Result<Service, ConvertError> {
     })
 }
 
-/// The one waypoint, or of several weighted ones that name none the heaviest: bound stays bound, unless direct calls are taken.
+/// The one waypoint, or of several weighted ones that name none the heaviest: bound stays bound.
 fn waypoint(
     wire: &proto::Service,
     weighted: &[WeightedWaypoint],
-    takes_direct: bool,
 ) -> Result<Option<GatewayAddress>, ConvertError> {
     if let Some(waypoint) = &wire.waypoint {
         return gateway(waypoint).at("waypoint").map(Some);
-    }
-    if takes_direct {
-        return Ok(None);
     }
     let heaviest = weighted.iter().rev().max_by_key(|it| it.weight);
     Ok(heaviest.map(|it| it.waypoint.clone()))
@@ -92,6 +93,22 @@ fn weighted(wire: &proto::WeightedWaypoint) -> Result<WeightedWaypoint, ConvertE
     Ok(WeightedWaypoint {
         waypoint: gateway(destination).at("destination")?,
         weight: wire.weight,
+    })
+}
+
+fn served_by(wire: &proto::Service) -> Result<Vec<WeightedWaypoint>, ConvertError> {
+    let all = wire.extensions.iter().filter(|it| it.name == SERVED_BY);
+    let all: Vec<&proto::Extension> = all.collect();
+    each("extensions.served-by", &all, |extension| {
+        let config = extension.config.as_ref();
+        let config = config.ok_or_else(|| ConvertError::new("config", (), "a gateway"))?;
+        let decoded = proto::GatewayAddress::decode(&config.value[..]).map_err(|error| {
+            ConvertError::new("config", error.to_string(), "istio.workload.GatewayAddress")
+        })?;
+        Ok(WeightedWaypoint {
+            waypoint: gateway(&decoded)?,
+            weight: 0,
+        })
     })
 }
 
@@ -124,6 +141,15 @@ fn extensions(service: &Service) -> Vec<proto::Extension> {
                 config: None,
             });
         }
+    }
+    if service.waypoint.is_none() {
+        extensions.extend(service.waypoints().map(|waypoint| proto::Extension {
+            name: SERVED_BY.to_owned(),
+            config: Some(ambit_proto::Any {
+                type_url: GATEWAY_TYPE.to_owned(),
+                value: proto::GatewayAddress::from(waypoint).encode_to_vec(),
+            }),
+        }));
     }
     if !service.port_names.is_empty() {
         let ports = service.port_names.iter().map(|named| names::PortName {
@@ -210,6 +236,7 @@ impl From<&Service> for proto::Service {
             weighted_waypoints: service
                 .weighted_waypoints
                 .iter()
+                .filter(|_| service.waypoint.is_some())
                 .map(|it| proto::WeightedWaypoint {
                     destination: Some((&it.waypoint).into()),
                     weight: it.weight,

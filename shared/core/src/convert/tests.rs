@@ -613,10 +613,14 @@ mod strategies {
         )
             .prop_map(
                 |(name, key, vips, ports, (waypoint, weighted), load_balancing, flags)| {
-                    let bound = waypoint.is_some() || flags.4;
-                    let weighted = weighted.into_iter().filter(|_| bound);
+                    // Those of a service that is bound to none have no share.
+                    let bound = u32::from(waypoint.is_some());
                     let weighted = weighted
-                        .map(|(waypoint, weight)| WeightedWaypoint { waypoint, weight })
+                        .into_iter()
+                        .map(|(waypoint, weight)| WeightedWaypoint {
+                            waypoint,
+                            weight: weight * bound,
+                        })
                         .collect();
                     let named = ports
                         .iter()

@@ -4,8 +4,8 @@
 //! A pod cannot tell which service a direct connection meant. So a port of a pod that any bound
 //! service is served on is reached only through a waypoint, whatever name or address was dialled;
 //! and a pod with a waypoint of its own accepts direct calls only on ports of its services. A service
-//! that lets its waypoint be gone around (for migration) requires it of nobody, nor does one that comes to a waypoint or
-//! leaves one while not all know that.
+//! that lets its waypoint be gone around (for migration) requires it of nobody. One that comes to a waypoint or leaves it
+//! requires none until all are sent the way it is to be.
 //!
 //! A service may have several waypoints, which share its new connections by weight: a canary beside the one it is bound
 //! to. Calls are taken from each of them, whatever its weight.
@@ -69,7 +69,7 @@ pub(super) fn for_workload<'a>(
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
     let own = own_binding(index, workload);
-    let first = own.or_else(|| required_bindings(index, workload, port).next())?;
+    let first = own.or_else(|| sent_through(index, workload, port).next())?;
     (!may_reach(index, workload, port, source)).then_some(first)
 }
 
@@ -81,7 +81,7 @@ pub(super) fn for_endpoint<'a>(
     port: Port,
     source: &Workload,
 ) -> Option<&'a GatewayAddress> {
-    let first = required_bindings(index, workload, port).next()?;
+    let first = sent_through(index, workload, port).next()?;
     (!may_reach(index, workload, port, source)).then_some(first)
 }
 
@@ -102,7 +102,18 @@ fn service_bindings<'a>(
     bindings(index, workload, port).map(|(_, waypoint)| waypoint)
 }
 
-/// Those of services that take no direct calls.
+/// Those that direct calls to the port are sent through instead.
+fn sent_through<'a>(
+    index: &'a Index,
+    workload: &'a Workload,
+    port: Port,
+) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
+    let all = bindings(index, workload, port);
+    all.filter(|(service, _)| !service.waypoint_bypass && service.waypoint.is_some())
+        .map(|(_, waypoint)| waypoint)
+}
+
+/// Those of services whose pods take no direct calls.
 fn required_bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
@@ -177,12 +188,9 @@ pub(super) fn require(
 ) -> Result<(), Refusal> {
     let own = own_binding(index, local);
     let known = |gateway| peer.is_some_and(|peer| is_asked_by(index, local, gateway, peer));
-    let mut required = None;
-    for gateway in required_bindings(index, local, port) {
-        if known(gateway) {
-            return Ok(());
-        }
-        required.get_or_insert(gateway);
+    let required = required_bindings(index, local, port).next();
+    if required.is_some() && service_bindings(index, local, port).any(known) {
+        return Ok(());
     }
     // A direct call to a port of an unbound service may have meant that service.
     let required = required.or(own.filter(|_| !serves_any(index, local, port)));

@@ -171,6 +171,20 @@ fn live_connections_are_judged_again_when_references_change() {
     assert!(moved(&index), "it came back with a policy");
     index.apply(pod("b", &["10.0.0.2"]).into());
     assert!(!moved(&index), "a new pod changes nothing for others");
+    let mut bound = crate::fixtures::service("ns/bound", &["10.1.0.1"]);
+    bound.waypoint = Some(crate::fixtures::by_hostname("ns/gw"));
+    bound.takes_direct = true;
+    index.apply(bound.clone().into());
+    assert!(moved(&index), "a bound service came");
+    bound.takes_direct = false;
+    index.apply(bound.clone().into());
+    assert!(moved(&index), "it takes no direct calls any more");
+    bound.waypoint_bypass = true;
+    index.apply(bound.clone().into());
+    assert!(moved(&index), "it takes them again");
+    bound.canonical = !bound.canonical;
+    index.apply(bound.into());
+    assert!(!moved(&index), "who takes calls is the same");
     index.apply(Change::RemovePolicy(crate::fixtures::key("ns/never")));
     assert!(!moved(&index), "an unknown policy was removed");
     index.apply(Change::undecodable_policy(
