@@ -10,8 +10,8 @@ use crate::index::{Change, Index};
 use crate::push::encode::encode;
 use crate::push::shelf::Shelves;
 use crate::push::steps::Steps;
-use crate::source::{Batch, Delivery, Problem};
-use crate::translate::Mesh;
+use crate::source::{Batch, Delivery, Origin, Problem};
+use crate::translate::{Mesh, unselected};
 
 /// What the control plane knows. Locks are held for moments, never across an await.
 #[derive(Debug)]
@@ -123,11 +123,18 @@ impl State {
         source.problems.iter().map(|it| it.object.clone()).collect()
     }
 
-    /// What has no effect (yet), and what authors may not expect.
+    /// What has no effect (yet), and what authors may not expect. Looks at every pod.
     #[must_use]
     pub fn notices(&self) -> Vec<Problem> {
         let mut notices = self.source.read().unhandled.clone();
-        notices.extend(self.index.read().notices());
+        let index = self.index.read();
+        notices.extend(index.notices());
+        let unselected = unselected::notices(index.objects(), index.mesh()).into_iter();
+        notices.extend(unselected.map(|(key, error)| Problem {
+            origin: Origin::default(),
+            object: key.to_string(),
+            error,
+        }));
         notices.sort();
         notices
     }

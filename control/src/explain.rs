@@ -23,11 +23,13 @@ use ambit_http::path;
 use ambit_http::route::{RequestHead, forward_without_route, select};
 use http::{HeaderMap, Method};
 
+use self::backends::Share;
 use self::outcome::Outcome;
 use self::ways::Way;
 use crate::index::Index;
 
 mod alone;
+mod backends;
 mod callers;
 mod endpoint;
 mod outcome;
@@ -63,7 +65,8 @@ pub enum Decision {
     Refused,
     /// Where it passes the proxies that could be asked, not all of them could.
     Undecided,
-    /// It is refused on the way through one of the Service's waypoints, and not through another.
+    /// It is refused on the way through one of the Service's waypoints, or to one of a route's backends, and not through
+    /// or to another.
     Depends,
     /// Pods of the caller's account that are in the mesh fare otherwise than those that are not.
     DependsOnCaller,
@@ -96,7 +99,9 @@ impl fmt::Display for Explanation {
             Decision::Passes => "The request passes.",
             Decision::Refused => "The request is refused.",
             Decision::Undecided => "Undecided: not every proxy on the way could be asked.",
-            Decision::Depends => "It depends on the waypoint that the connection is drawn for.",
+            Decision::Depends => {
+                "It depends on the waypoint that the connection, or the backend that the request is drawn for."
+            }
             Decision::DependsOnCaller => "It depends on the pod that calls.",
         };
         writeln!(f, "{decision}")
@@ -201,34 +206,61 @@ impl Walk<'_> {
         let ways = ways::ways(self.service);
         let mut ways = ways.iter();
         ways.try_fold(Vec::new(), |mut passed, way| {
-            let passes = self.go(way, steps)?;
-            passed.push(steps.outcome(passes));
+            passed.extend(self.go(way, steps)?);
             Ok(passed)
         })
     }
 
-    fn go(&self, way: &Way<'_>, steps: &mut Steps) -> Result<bool, String> {
+    /// What comes of the request on this way, to each backend that shares it.
+    fn go(&self, way: &Way<'_>, steps: &mut Steps) -> Result<Vec<Outcome>, String> {
         if let (Some(share), Some(waypoint)) = (way.share, way.waypoint.and_then(ways::gateway)) {
             let at = format!("{share} % of new connections");
             steps.say(&at, format_args!("are for waypoint {waypoint}"));
         }
         let Ok(taken) = self.leaves(way, steps) else {
-            return Ok(false);
+            return Ok(vec![steps.outcome(false)]);
         };
         let Some(waypoint) = taken.and_then(ways::gateway) else {
-            return Ok(self.arrives(self.service, self.question.port, None, steps));
+            let passes = self.arrives(self.service, self.question.port, None, steps);
+            return Ok(vec![steps.outcome(passes)]);
         };
-        let Some((backend, port)) = self.through(&waypoint, steps)? else {
-            return Ok(false);
+        let Some(shares) = self.through(&waypoint, steps)? else {
+            return Ok(vec![steps.outcome(false)]);
         };
+        // Whoever could not be asked before the waypoint is missing for each of them.
+        let missing = steps.missing;
+        let of_each = shares.into_iter().map(|share| {
+            steps.missing |= missing;
+            let passes = self.to_backend(share, &waypoint, steps);
+            steps.outcome(passes)
+        });
+        Ok(of_each.collect())
+    }
+
+    /// Whether the request reaches the application of this backend.
+    fn to_backend(&self, share: Share, waypoint: &NamespacedName, steps: &mut Steps) -> bool {
+        let at = match &share.percent {
+            Some(percent) => format!("{percent} % of requests"),
+            None => format!("waypoint {waypoint}"),
+        };
+        let (backend, port) = match share.to {
+            Ok(to) => to,
+            Err(answer) => {
+                steps.say(&at, answer);
+                return false;
+            }
+        };
+        if share.percent.is_some() {
+            steps.say(&at, format_args!("go to {backend} port {port}"));
+        }
         let Some(backend) = self.mesh.service(&backend) else {
             steps.say(
                 "waypoint",
                 format_args!("503: service {backend} is not known"),
             );
-            return Ok(false);
+            return false;
         };
-        Ok(self.arrives(backend, port, Some(&waypoint), steps))
+        self.arrives(backend, port, Some(waypoint), steps)
     }
 
     /// The address that is dialled; made up when the Service has none yet.
@@ -315,12 +347,12 @@ impl Walk<'_> {
         }
     }
 
-    /// The waypoint: where the request goes on to.
+    /// The waypoint: where the request goes on to, as shares of all that are like it.
     fn through(
         &self,
         waypoint: &NamespacedName,
         steps: &mut Steps,
-    ) -> Result<Option<(NamespacedName, u16)>, String> {
+    ) -> Result<Option<Vec<Share>>, String> {
         let at = format!("waypoint {waypoint}");
         let mut known = Config::default();
         for resource in self.index.for_waypoints() {
@@ -407,9 +439,18 @@ impl Walk<'_> {
                 };
                 match plan.action {
                     Ok(forward) => {
+                        let shares = backends::shares(plan.rule.as_deref(), &forward);
                         let (service, port) = (&forward.service, forward.port);
-                        steps.say(&at, format_args!("{rule}: to {service} port {port}"));
-                        Ok(Some((forward.service, forward.port)))
+                        match shares.len() {
+                            1 => steps.say(&at, format_args!("{rule}: to {service} port {port}")),
+                            several => {
+                                steps.say(&at, format_args!("{rule}: to {several} backends"))
+                            }
+                        }
+                        let timeouts = backends::timeouts(&forward.timeouts);
+                        let retries = backends::retries(forward.retry.as_ref());
+                        steps.say(&at, format_args!("{timeouts}; {retries}"));
+                        Ok(Some(shares))
                     }
                     Err(redirect) => {
                         let location =

@@ -316,6 +316,89 @@ fn a_canary_is_asked_as_well_and_may_decide_otherwise() {
     }
 }
 
+#[test]
+fn every_backend_of_a_rule_is_asked_and_has_its_share() {
+    let backends =
+        |text: &str| MESH.replace("backendRefs: [{name: web, port: 80}]", text) + INSTANCE;
+    let second = "---
+apiVersion: v1
+kind: Service
+metadata: {name: v2, namespace: shop}
+spec: {clusterIPs: [10.96.0.2], selector: {app: v2}, ports: [{port: 81, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: v2-1, namespace: shop, labels: {app: v2}, annotations: {ambient.istio.io/redirection: enabled}}
+spec: {serviceAccountName: web, containers: []}
+status: {podIP: 10.0.0.5, conditions: [{type: Ready, status: 'True'}]}
+";
+    let deny = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: d, namespace: shop}\n\
+                spec: {selector: {matchLabels: {app: v2}}, action: DENY, rules: [{}]}\n";
+    let split = backends(
+        "backendRefs: [{name: web, port: 80, weight: 90}, {name: v2, port: 81, weight: 10}]",
+    ) + second;
+    for (case, objects, decision, says) in [
+        (
+            "a split",
+            split.clone(),
+            Decision::Passes,
+            &[
+                "rule http/shop/r/1: to 2 backends",
+                "90 % of requests             go to shop/web.shop.svc.cluster.local port 80",
+                "(shop/web-1 port 8080)",
+                "10 % of requests             go to shop/v2.shop.svc.cluster.local port 81",
+                "(shop/v2-1 port 8080)",
+            ][..],
+        ),
+        (
+            "one of them refuses",
+            format!("{split}{deny}"),
+            Decision::Depends,
+            &[
+                "denied by policy shop/d, rule 0 (shop/v2-1 port 8080)",
+                "or the backend that the request is drawn for",
+            ],
+        ),
+        (
+            "one of them is not there",
+            backends(
+                "backendRefs: [{name: web, port: 80, weight: 2}, {name: gone, port: 81, weight: 1}]",
+            ),
+            Decision::Depends,
+            &["66.67 % of requests", "33.33 % of requests          500: "],
+        ),
+        (
+            "a weight of 0 is no share",
+            backends(
+                "backendRefs: [{name: v2, port: 81, weight: 0}, {name: web, port: 80, weight: 3}]",
+            ) + second
+                + deny,
+            Decision::Passes,
+            &["rule http/shop/r/1: to shop/web.shop.svc.cluster.local port 80"],
+        ),
+        (
+            "how long and how often",
+            backends(
+                "backendRefs: [{name: web, port: 80}], timeouts: {request: 10s, backendRequest: 2s}, \
+                 retry: {attempts: 3, codes: [503], backoff: 100ms}",
+            ),
+            Decision::Passes,
+            &[
+                "waypoint shop/w              timeouts: request 10s, each attempt 2s; retries: up to 3, of attempts that break \
+                 or time out or are answered 503, after 100ms or more\n",
+            ],
+        ),
+        (
+            "by default",
+            backends("backendRefs: [{name: web, port: 80}]"),
+            Decision::Passes,
+            &["timeouts: none; retries: the default, up to 2, of what no backend has acted on\n"],
+        ),
+    ] {
+        ask(&objects, "shop/a", Method::GET, "/read").is(case, decision, says);
+    }
+}
+
 /// Annotations by which pods go past their proxies are heeded as the node's agent does.
 #[test]
 fn what_is_left_alone_is_seen_by_nobody() {

@@ -182,6 +182,31 @@ fn what_has_no_effect_is_said_where_it_is_applied() {
 }
 
 #[test]
+fn a_policy_that_selects_no_pod_is_told_until_it_does() {
+    let lab = in_mesh(ambient_shop());
+    let policy = |kind: &str, spec: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: {kind}\nmetadata: {{name: aimless, namespace: shop}}\n\
+             spec: {{selector: {{matchLabels: {{name: echo-9}}}}, {spec}}}\n"
+        )
+    };
+    let rules = policy("AuthorizationPolicy", "rules: [{}]");
+    let strict = policy("PeerAuthentication", "mtls: {mode: STRICT}");
+    let said = lab.try_apply(&(rules.clone() + &strict)).success();
+    let told = "aimless: spec.selector selects no pod of namespace shop now: none has name=echo-9";
+    for line in [
+        format!("warning: standard input:2: AuthorizationPolicy shop/{told}"),
+        format!("warning: standard input:7: PeerAuthentication shop/{told}"),
+    ] {
+        assert_eq!(said.matches(&line).count(), 1, "{line}: {said}");
+    }
+    // With its pod it is right, though that is made of the same file.
+    let pod = echo("shop", "echo-9", "node-1");
+    let said = lab.try_apply(&(rules + &strict + &pod)).success();
+    assert!(!said.contains("selects no pod"), "{said}");
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_denies() {
     let lab = in_mesh(ambient_shop());
     let get = || lab.load("shop/client-1", &["get", "--fail", "http://echo-2/"]);
@@ -193,10 +218,13 @@ fn a_policy_that_cannot_be_read_denies() {
     // The line of the file, not of the control plane's copy.
     let place = "standard input:7: AuthorizationPolicy shop/typo: ";
     assert!(said.contains(place) && !said.contains(" line "), "{said}");
-    assert!(said.contains("principles"), "{said}");
+    let field = "spec.rules[0].from[0].source.principles: unknown field `principles`";
+    assert!(said.contains(field), "{said}");
     assert!(said.contains("it denies what it selects"), "{said}");
     let status = lab.object("authorizationpolicy", "shop/typo")["status"].clone();
     assert_eq!(status["conditions"][0]["reason"], "Unreadable", "{status}");
+    let message = text(&status["conditions"][0]["message"]);
+    assert!(message.contains(field), "{message}");
     let denied = |when: &str| {
         let said = get().failure();
         assert!(!said.is_empty(), "{when}");

@@ -207,13 +207,14 @@ fn plaintext_is_judged_and_pods_without_the_annotation_are_as_ever() {
         let mut all = flows(lab, "node-2").into_iter();
         all.find(|flow| flow.has(&fields) && refused(flow))
     });
-    assert!(
-        refused
-            .text("error")
-            .contains("istio_converted_static_strict")
-            || refused.text("error").contains("strict"),
-        "{refused:?}"
-    );
+    let why = refused.text("error");
+    for part in [
+        "a PeerAuthentication of the workload, its namespace or the mesh is STRICT",
+        "istio_converted_static_strict",
+        "annotation ambit.dev/udp is enabled",
+    ] {
+        assert!(why.contains(part), "{part}: {refused:?}");
+    }
     // With one it is taken, and from there to a pod that has not asked for UDP it goes in plain text.
     assert!(answered(lab, CLIENT, &at_pod(lab, "strict/echo"), &[]));
     let mut bare = at_service(lab, "mesh/bare");

@@ -14,6 +14,7 @@ use crate::translate::labels::{
 use crate::translate::status::CONTROLLER;
 
 mod unheard;
+mod unselected;
 
 /// The oldest version whose API servers know every field of the manifests.
 const OLDEST: (u64, u64) = (1, 30);
@@ -41,6 +42,8 @@ pub struct Finding {
     pub failure: Option<Failure>,
     /// Why it was not looked at, or not everywhere, which is no failure.
     pub skipped: Option<String>,
+    /// What may not be meant so, which is no failure either.
+    pub notice: Option<String>,
 }
 
 /// Something that is not as it should be.
@@ -54,12 +57,13 @@ pub struct Failure {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = &self.what;
-        match (&self.failure, &self.skipped) {
+        if let Some(Failure { reason, fix }) = &self.failure {
+            return write!(f, "failed  {what}: {reason}\n        fix: {fix}");
+        }
+        match (&self.skipped, &self.notice) {
             (None, None) => write!(f, "ok      {what}"),
-            (None, Some(why)) => write!(f, "skipped {what}: {why}"),
-            (Some(Failure { reason, fix }), _) => {
-                write!(f, "failed  {what}: {reason}\n        fix: {fix}")
-            }
+            (Some(why), _) => write!(f, "skipped {what}: {why}"),
+            (None, Some(notice)) => write!(f, "notice  {what}: {notice}"),
         }
     }
 }
@@ -79,11 +83,12 @@ pub fn questions(namespace: Option<&str>) -> Vec<String> {
     ];
     let cluster = cluster.into_iter().chain(unheard::QUESTIONS);
     let of = namespace.into_iter().flat_map(|name| {
-        [
+        let own = [
             format!("/api/v1/namespaces/{name}"),
             format!("/api/v1/namespaces/{name}/pods"),
             format!("/apis/gateway.networking.k8s.io/v1/namespaces/{name}/gateways"),
-        ]
+        ];
+        own.into_iter().chain(unselected::questions(name))
     });
     cluster.map(str::to_owned).chain(of).collect()
 }
@@ -150,6 +155,7 @@ fn finding(what: impl Into<String>, failure: Option<(String, String)>) -> Findin
         what: what.into(),
         failure: failure.map(|(reason, fix)| Failure { reason, fix }),
         skipped: None,
+        notice: None,
     }
 }
 
@@ -289,6 +295,7 @@ impl<'a> Check<'a> {
             let named = labels[by].as_str().filter(|name| *name != "none" && here);
             found.extend(named.map(|waypoint| self.waypoint(namespace, waypoint)));
         }
+        found.extend(self.selectors(namespace));
         found
     }
 

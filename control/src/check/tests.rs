@@ -4,6 +4,10 @@ use serde_json::json;
 
 use super::*;
 
+const POLICIES_OF_SHOP: &str = "/apis/security.istio.io/v1/namespaces/shop/authorizationpolicies";
+const PEERS_OF_SHOP: &str = "/apis/security.istio.io/v1/namespaces/shop/peerauthentications";
+const MACHINES_OF_SHOP: &str = "/apis/networking.istio.io/v1/namespaces/shop/workloadentries";
+
 fn well() -> Answers {
     let labels = json!({DATAPLANE_MODE: "ambient", USE_WAYPOINT: "w"});
     let pod = |name: &str, marked: bool| {
@@ -48,6 +52,9 @@ fn well() -> Answers {
             "/apis/gateway.networking.k8s.io/v1/namespaces/shop/gateways",
             json!({"items": [{"metadata": {"name": "w"}, "status": {"conditions": [condition]}}]}),
         ),
+        (POLICIES_OF_SHOP, json!({"items": []})),
+        (PEERS_OF_SHOP, json!({"items": []})),
+        (MACHINES_OF_SHOP, json!({"items": []})),
     ];
     let answers = answers.into_iter();
     answers
@@ -265,4 +272,91 @@ fn what_may_not_be_seen_of_all_the_cluster_is_skipped() {
     answers.insert(unheard::NAMESPACES.to_owned(), Ok(odd));
     let [labels, _] = said(&answers);
     assert!(labels.starts_with("failed  "), "{labels}");
+}
+
+#[test]
+fn a_policy_that_selects_nothing_is_no_failure_and_said() {
+    let labelled =
+        |labels: Value| json!({"items": [{"metadata": {"name": "a", "labels": labels}}]});
+    let policy = |spec: Value| Ok(json!({"items": [{"metadata": {"name": "p"}, "spec": spec}]}));
+    let web = || policy(json!({"selector": {"matchLabels": {"app": "web"}}}));
+    let machine =
+        json!({"items": [{"metadata": {"name": "vm"}, "spec": {"labels": {"app": "web"}}}]});
+    let target = json!({"selector": {"matchLabels": {"app": "web"}}, "targetRefs": [{"kind": "Service", "name": "web"}]});
+    let pods = "/api/v1/namespaces/shop/pods";
+    let other = || (pods, Ok(labelled(json!({"app": "wep"}))));
+    let said = |kind: &str| {
+        Some(format!(
+            "notice  policies of shop select pods: {kind} p: spec.selector selects no pod of namespace shop now: none has app=web"
+        ))
+    };
+    let well_done = || Some("ok      policies of shop select pods".to_owned());
+    let hidden = format!(
+        "skipped policies of shop select pods: the API server does not let you see {PEERS_OF_SHOP}"
+    );
+    type Row<'a> = (&'a str, Vec<(&'a str, Result<Value, u16>)>, Option<String>);
+    let rows: [Row<'_>; 9] = [
+        ("none", vec![], None),
+        (
+            "another label",
+            vec![(POLICIES_OF_SHOP, web()), other()],
+            said("AuthorizationPolicy"),
+        ),
+        (
+            "of STRICT",
+            vec![(PEERS_OF_SHOP, web()), other()],
+            said("PeerAuthentication"),
+        ),
+        (
+            "a pod",
+            vec![
+                (POLICIES_OF_SHOP, web()),
+                (pods, Ok(labelled(json!({"app": "web", "b": "c"})))),
+            ],
+            well_done(),
+        ),
+        (
+            "a machine",
+            vec![
+                (POLICIES_OF_SHOP, web()),
+                (MACHINES_OF_SHOP, Ok(machine)),
+                other(),
+            ],
+            well_done(),
+        ),
+        (
+            "no machines are known",
+            vec![
+                (POLICIES_OF_SHOP, web()),
+                (MACHINES_OF_SHOP, Err(404)),
+                other(),
+            ],
+            said("AuthorizationPolicy"),
+        ),
+        (
+            "for a waypoint",
+            vec![(POLICIES_OF_SHOP, policy(target)), other()],
+            None,
+        ),
+        (
+            "for all",
+            vec![(POLICIES_OF_SHOP, policy(json!({}))), other()],
+            None,
+        ),
+        ("hidden", vec![(PEERS_OF_SHOP, Err(403))], Some(hidden)),
+    ];
+    for (case, changes, expected) in rows {
+        let mut answers = well();
+        answers.extend(
+            changes
+                .into_iter()
+                .map(|(path, answer)| (path.to_owned(), answer)),
+        );
+        let found = findings(&answers, Some("shop"));
+        let about = found
+            .iter()
+            .find(|it| it.what == "policies of shop select pods");
+        assert_eq!(about.map(ToString::to_string), expected, "{case}");
+        assert!(about.is_none_or(|it| it.failure.is_none()), "{case}");
+    }
 }

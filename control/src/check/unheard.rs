@@ -45,7 +45,7 @@ impl Check<'_> {
         }
     }
 
-    fn is_hidden(&self, path: &str) -> bool {
+    pub(super) fn is_hidden(&self, path: &str) -> bool {
         matches!(self.answers.get(path), Some(Err(401 | 403)))
     }
 

@@ -66,6 +66,7 @@ impl Walk<'_> {
                     ENDPOINT,
                     format_args!("{verdict} ({namespace}/{name} port {at}, in plain text)"),
                 );
+                self.says_strict(workload, &verdict, steps);
                 verdict.allowed
             }
             Err(refusal) => {

@@ -9,7 +9,7 @@ use ambit_core::model::{NetworkMode, TunnelProtocol, Workload};
 
 use super::{Question, Steps, Walk};
 use crate::index::Index;
-use crate::translate::labels::{REDIRECTION, TUNNEL};
+use crate::translate::labels::{DATAPLANE_MODE, REDIRECTION, TUNNEL, label};
 
 /// Who runs as an account. One speaks for all that call as it does: of those in the mesh, of those outside, of those with a sidecar,
 /// in this order; `None` for nobody. Those that serve what is called are not meant, unless no other has the account: what they call
@@ -77,6 +77,32 @@ fn at(pod: &Workload) -> String {
     format!("caller {}/{}", pod.namespace, pod.name)
 }
 
+/// Why a workload without a proxy is not in the mesh, and how it comes there.
+pub(super) fn why_outside(index: &Index, workload: &Workload) -> String {
+    let (namespace, name) = (&workload.namespace, &workload.name);
+    if is_machine(workload) {
+        return format!(
+            "its WorkloadEntry has neither label {TUNNEL}=http nor annotation {REDIRECTION}=enabled"
+        );
+    }
+    if workload.network_mode == NetworkMode::HostNetwork {
+        return "it is on its node's network".to_owned();
+    }
+    let pod = index.objects().pods.find(namespace, name);
+    let own = pod.and_then(|pod| label(&pod.metadata, DATAPLANE_MODE));
+    let of_namespace = index.objects().namespace_label(namespace, DATAPLANE_MODE);
+    match (own, of_namespace) {
+        (Some("none"), _) => format!("its label {DATAPLANE_MODE} is none"),
+        (Some("ambient"), _) | (_, Some("ambient")) => format!(
+            "it is labelled {DATAPLANE_MODE}=ambient, but its node's agent has not captured it (no annotation \
+             {REDIRECTION}=enabled): its events say why"
+        ),
+        _ => format!(
+            "neither namespace {namespace} nor the pod is labelled {DATAPLANE_MODE}=ambient"
+        ),
+    }
+}
+
 impl Walk<'_> {
     /// Says whom the next steps are about, where the others say it not: one of `several`, or one that serves what it calls.
     pub(super) fn introduce(&self, several: bool, steps: &mut Steps) {
@@ -104,15 +130,7 @@ impl Walk<'_> {
                 Some(true)
             }
             TunnelProtocol::None => {
-                let why = match source.network_mode {
-                    _ if is_machine(source) => {
-                        format!(
-                            "its WorkloadEntry has neither label {TUNNEL}=http nor annotation {REDIRECTION}=enabled"
-                        )
-                    }
-                    NetworkMode::HostNetwork => "it is on its node's network".to_owned(),
-                    NetworkMode::Standard => format!("no annotation {REDIRECTION}=enabled"),
-                };
+                let why = why_outside(self.index, source);
                 steps.say(
                     &at(source),
                     format_args!("is not in the mesh and calls in plain text: {why}"),

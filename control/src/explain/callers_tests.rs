@@ -29,6 +29,13 @@ fn pod(namespace: &str, name: &str, ip: &str, more: &str, spec: &str) -> String 
 const CAPTURED: &str = ", annotations: {ambient.istio.io/redirection: enabled}";
 const SIDECAR: &str = ", labels: {security.istio.io/tlsMode: istio}";
 
+const NONE: &str = ", labels: {istio.io/dataplane-mode: none}";
+const LABELLED: &str = "---
+apiVersion: v1
+kind: Namespace
+metadata: {name: out, labels: {istio.io/dataplane-mode: ambient}}
+";
+
 /// Addresses that are called, which have an account as all workloads have.
 const ENDPOINTS: &str = "---
 apiVersion: v1
@@ -102,9 +109,26 @@ fn a_caller_outside_the_mesh_calls_in_plain_text() {
             Decision::Refused,
             &[
                 plain,
-                "no annotation ambient.istio.io/redirection",
-                "a PeerAuthentication is STRICT",
+                "neither namespace out nor the pod is labelled istio.io/dataplane-mode=ambient",
+                "a PeerAuthentication of the workload, its namespace or the mesh is STRICT",
+                "node proxy of the endpoint   it is PeerAuthentication shop/s\n",
             ][..],
+        ),
+        (
+            "its namespace is labelled, and nobody has captured it",
+            format!("{out}{LABELLED}"),
+            Decision::Passes,
+            &[
+                plain,
+                "it is labelled istio.io/dataplane-mode=ambient, but its node's agent has not captured it (no annotation \
+                 ambient.istio.io/redirection=enabled): its events say why",
+            ],
+        ),
+        (
+            "it stays out by its own label",
+            format!("{}{LABELLED}", pod("out", "c-1", "10.0.0.2", NONE, "")),
+            Decision::Passes,
+            &[plain, "its label istio.io/dataplane-mode is none"],
         ),
         (
             "on its node's network",
@@ -225,7 +249,8 @@ fn nobody_judges_what_arrives_at_a_pod_outside_the_mesh() {
         (
             ", labels: {app: web}",
             Decision::Passes,
-            "there is none: shop/web-1 is not in the mesh",
+            "there is none: shop/web-1 is not in the mesh (neither namespace shop nor the pod is labelled \
+             istio.io/dataplane-mode=ambient), no policy is enforced",
         ),
         (
             ", labels: {app: web, security.istio.io/tlsMode: istio}",

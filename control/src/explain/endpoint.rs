@@ -8,7 +8,10 @@ use ambit_core::authz;
 use ambit_core::identity::Identity;
 use ambit_core::model::{Health, Service, TunnelProtocol, Workload};
 
+use super::callers::{is_pod, why_outside};
 use super::{ENDPOINT, Steps, Walk};
+use crate::index::Index;
+use crate::translate::peer;
 
 impl Walk<'_> {
     /// The node proxy of an endpoint: its policies judge the caller, and the waypoint as well.
@@ -50,6 +53,28 @@ impl Walk<'_> {
         verdict.allowed
     }
 
+    /// Says which PeerAuthentication has refused plain text, where the node proxy cannot tell.
+    pub(super) fn says_strict(
+        &self,
+        workload: &Workload,
+        verdict: &authz::Verdict,
+        steps: &mut Steps,
+    ) {
+        let mesh = self.index.mesh();
+        let decided = verdict.decided_by().map(|(policy, _)| policy);
+        if verdict.allowed || decided != Some(&peer::static_key(mesh)) {
+            return;
+        }
+        let objects = self.index.objects();
+        let (namespace, name) = (&workload.namespace, &workload.name);
+        let pod = objects.pods.find(namespace, name);
+        let pod = pod.filter(|_| is_pod(workload));
+        let found = pod.and_then(|pod| peer::strict_by(namespace, &pod.metadata, objects, mesh));
+        if let Some(object) = found {
+            steps.say(ENDPOINT, format_args!("it is PeerAuthentication {object}"));
+        }
+    }
+
     /// Says which endpoints no proxy judges, where the one that speaks for all is captured.
     pub(super) fn says_others(&self, service: &Service, port: u16, steps: &mut Steps) {
         let ready = self.all_serving(service, port).map(|(it, _)| it);
@@ -85,7 +110,7 @@ impl Walk<'_> {
             steps.not_asked(ENDPOINT, format_args!("no pod serves {key} port {port}"));
             return None;
         };
-        (!unjudged(workload, steps)).then_some((workload, destination))
+        (!unjudged(self.index, workload, steps)).then_some((workload, destination))
     }
 
     /// A workload that serves this port of a service, and where: one that is ready and in the mesh, if there is any.
@@ -117,16 +142,22 @@ impl Walk<'_> {
 }
 
 /// Whether no proxy of the mesh is there to judge what arrives at this workload; said if it is so.
-fn unjudged(workload: &Workload, steps: &mut Steps) -> bool {
+fn unjudged(index: &Index, workload: &Workload, steps: &mut Steps) -> bool {
     let (namespace, name) = (&workload.namespace, &workload.name);
     match workload.tunnel_protocol {
         TunnelProtocol::Hbone => return false,
-        TunnelProtocol::None => steps.say(
-            ENDPOINT,
-            format_args!(
-                "there is none: {namespace}/{name} is not in the mesh, no policy is enforced"
-            ),
-        ),
+        TunnelProtocol::None => {
+            let why = match is_pod(workload) {
+                true => format!(" ({})", why_outside(index, workload)),
+                false => String::new(),
+            };
+            steps.say(
+                ENDPOINT,
+                format_args!(
+                    "there is none: {namespace}/{name} is not in the mesh{why}, no policy is enforced"
+                ),
+            );
+        }
         TunnelProtocol::LegacyIstioMtls => steps.not_asked(
             ENDPOINT,
             format_args!("{namespace}/{name} has a sidecar, which decides"),

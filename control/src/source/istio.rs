@@ -16,9 +16,9 @@ pub struct AuthorizationPolicy {
     #[allow(missing_docs)]
     #[serde(default)]
     pub spec: AuthorizationPolicySpec,
-    /// It stands for one of which no version could be read, and denies what that selects.
+    /// It stands for one of which no version could be read, for this reason, and denies what that selects.
     #[serde(skip)]
-    pub unreadable: bool,
+    pub unreadable: Option<String>,
 }
 
 /// What an `AuthorizationPolicy` says.

@@ -98,10 +98,10 @@ pub fn parse_wire(kind: Kind, wire: Wire<'_>) -> Result<Object, String> {
     typed(kind, &wire).map_err(|(_, error)| error)
 }
 
-/// What stands for a policy that [`parse_wire`] cannot read and of which no earlier version is known.
+/// What stands for a policy that [`parse_wire`] cannot read, for this reason, and of which no earlier version is known.
 #[must_use]
-pub fn instead_of(kind: Kind, wire: Wire<'_>) -> Option<Object> {
-    instead::instead(kind, &wire)
+pub fn instead_of(kind: Kind, wire: Wire<'_>, why: &str) -> Option<Object> {
+    instead::instead(kind, &wire, why)
 }
 
 /// Splits a file at its `---` lines.
@@ -217,9 +217,15 @@ impl Readable for Text<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
         // As YAML 1.2 has it: `n` and `on` are texts.
         let options = serde_saphyr::options! { strict_booleans: true };
-        serde_saphyr::from_str_with_options(self.0.text, options).map_err(|error| {
+        serde_saphyr::from_str_with_options(self.0.text, options.clone()).map_err(|error| {
             let (within, error) = blame(&error);
-            (self.0.line + within - 1, error)
+            // The reader of the text knows the line, and no path.
+            let plain =
+                serde_saphyr::from_str_with_options::<serde_json::Value>(self.0.text, options);
+            let wrong = plain
+                .ok()
+                .and_then(|plain| field_that_is_wrong::<T>(&plain));
+            (self.0.line + within - 1, wrong.unwrap_or(error))
         })
     }
 
@@ -232,12 +238,26 @@ struct Json(serde_json::Value, usize);
 
 impl Readable for Json {
     fn read<T: DeserializeOwned>(&self) -> Result<T, (usize, String)> {
-        T::deserialize(&self.0).map_err(|error| (self.1, error.to_string()))
+        T::deserialize(&self.0).map_err(|error| {
+            let wrong = field_that_is_wrong::<T>(&self.0);
+            (self.1, wrong.unwrap_or_else(|| error.to_string()))
+        })
     }
 
     fn line(&self) -> usize {
         self.1
     }
+}
+
+/// The path of the first field that does not read as a `T`, with its value and what is expected there.
+fn field_that_is_wrong<T: DeserializeOwned>(object: &serde_json::Value) -> Option<String> {
+    let error = serde_path_to_error::deserialize::<_, T>(object).err()?;
+    let (path, error) = (error.path().to_string(), error.into_inner());
+    // A dot alone is the object itself.
+    Some(match path.as_str() {
+        "." => error.to_string(),
+        path => format!("{path}: {error}"),
+    })
 }
 
 impl Readable for Wire<'_> {
@@ -297,8 +317,8 @@ fn read(head: &Head, from: &impl Readable, parsed: &mut Parsed) {
     match typed(kind, from) {
         Ok(object) => parsed.objects.push(object),
         Err((line, error)) => {
+            parsed.instead.extend(instead::instead(kind, from, &error));
             parsed.errors.push(fail(line, error));
-            parsed.instead.extend(instead::instead(kind, from));
         }
     }
 }

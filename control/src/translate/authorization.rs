@@ -16,7 +16,7 @@ use super::{Mesh, PolicyOutcome, strangers, target, values, waypoint};
 use crate::index::objects::Objects;
 use crate::source::istio::{AuthorizationPolicy, Condition, Operation, Rule, Selector, Source};
 
-/// What to do about a policy of which node proxies enforce less, or more, than is written.
+/// How a policy comes to those who judge requests.
 const REMEDY: &str = "to have it enforced as it is written, name a Service or Gateway in spec.targetRefs: its waypoint judges requests";
 
 /// The resource of a policy, and what its author should know.
@@ -80,6 +80,15 @@ pub fn translate(
     };
     resource.spell_out(&mesh.trust_domains);
     if !targeted {
+        if outcome.problems.is_empty() && !outcome.notices.is_empty() {
+            let effect = match resource.action {
+                Action::Deny => "node proxies deny more than is written",
+                Action::Allow => "node proxies allow less than is written",
+            };
+            outcome
+                .notices
+                .push(format!("{effect}; {}", remedy(policy)));
+        }
         outcome.status = Some(accepted(policy, Some(resource.action), &outcome));
     }
     outcome.policy = Some(resource);
@@ -93,6 +102,15 @@ pub fn translate(
     outcome
 }
 
+/// What to do about a policy of which node proxies enforce less, or more, than is written.
+fn remedy(policy: &AuthorizationPolicy) -> String {
+    match has_labels(policy.spec.selector.as_ref()) {
+        // A policy that has both denies everything.
+        true => format!("{REMEDY} (and take spec.selector away)"),
+        false => REMEDY.to_owned(),
+    }
+}
+
 /// `status` of a policy without targets: whether node proxies take it, under the words of Istio. `None` is an action
 /// that they have no part in.
 fn accepted(
@@ -103,28 +121,22 @@ fn accepted(
     let of = &policy.metadata;
     let condition = "ZtunnelAccepted";
     let unsupported = "UnsupportedValue";
+    if let Some(why) = &policy.unreadable {
+        return json!({ "conditions": [target::unreadable(of, condition, why)] });
+    }
     let said = outcome.notices.join("; ");
     let condition = match action {
-        _ if policy.unreadable => target::unreadable(of, condition),
-        None => fails(of, condition, unsupported, &format!("{said}; {REMEDY}")),
+        None => {
+            let remedy = remedy(policy);
+            fails(of, condition, unsupported, &format!("{said}; {remedy}"))
+        }
         Some(_) if !outcome.problems.is_empty() => {
             fails(of, condition, "Invalid", &outcome.problems.join("; "))
         }
         Some(_) if outcome.notices.is_empty() => {
             holds(of, condition, "Accepted", "node proxies enforce the policy")
         }
-        Some(action) => {
-            let effect = match action {
-                Action::Deny => "node proxies count it as matched and deny more than is written",
-                Action::Allow => "node proxies allow less than is written",
-            };
-            holds(
-                of,
-                condition,
-                unsupported,
-                &format!("{said}; {effect}; {REMEDY}"),
-            )
-        }
+        Some(_) => holds(of, condition, unsupported, &said),
     };
     json!({ "conditions": [condition] })
 }
@@ -185,7 +197,8 @@ pub fn has_labels(selector: Option<&Selector>) -> bool {
     selector.is_some_and(|selector| !selector.match_labels.is_empty())
 }
 
-fn for_node_proxies(policy: &AuthorizationPolicy) -> bool {
+/// Whether a policy is for node proxies alone, and something to them.
+pub(super) fn for_node_proxies(policy: &AuthorizationPolicy) -> bool {
     !is_targeted(policy) && !matches!(policy.spec.action.as_deref(), Some("CUSTOM" | "AUDIT"))
 }
 
@@ -267,10 +280,16 @@ impl Reader<'_> {
         for (i, condition) in rule.when.iter().enumerate() {
             add(vec![self.condition(&format!("{at}.when[{i}]"), condition)]);
         }
+        if lost {
+            let effect = match (self.deny, clauses.is_empty()) {
+                (false, _) => "and allows nothing there",
+                (true, true) => "and denies every connection",
+                (true, false) => "and denies whatever the rest of it matches",
+            };
+            let notice = format!("{at} cannot be judged on a connection {effect}");
+            self.outcome.notices.push(notice);
+        }
         if lost && !self.deny {
-            self.outcome.notices.push(format!(
-                "{at} cannot be judged on a connection and allows nothing there"
-            ));
             return None;
         }
         Some(model::Rule { clauses })
@@ -352,11 +371,11 @@ impl Reader<'_> {
                 found.not_destination_ports = field.read("notValues", not, values::port);
             }
             _ if is_http_attribute(key) => {
-                field.notice(&format!("key {key:?}"));
+                field.notice(&format!(".key {key:?}"));
                 field.present = true;
             }
             _ => {
-                field.problem(&format!("key {key:?} is unknown"));
+                field.problem(&format!(".key: {}", values::unknown_key(key)));
                 field.present = true;
             }
         }
@@ -399,7 +418,7 @@ impl<'a, 'b> Fields<'a, 'b> {
         match values.iter().map(|value| parse(value)).collect() {
             Ok(values) => values,
             Err(error) => {
-                self.problem(&format!("{name}: {error}"));
+                self.problem(&format!(".{name}: {error}"));
                 Vec::new()
             }
         }
@@ -409,13 +428,13 @@ impl<'a, 'b> Fields<'a, 'b> {
     fn http_only(&mut self, name: &str, values: &[String]) {
         if !values.is_empty() {
             self.present = true;
-            self.notice(name);
+            self.notice(&format!(".{name}"));
         }
     }
 
     fn notice(&mut self, what: &str) {
         self.lost = true;
-        let notice = format!("{} {what}: only a waypoint can judge this", self.at);
+        let notice = format!("{}{what}: only a waypoint can judge this", self.at);
         self.reader.outcome.notices.push(notice);
     }
 
@@ -426,13 +445,13 @@ impl<'a, 'b> Fields<'a, 'b> {
         } else {
             "the rule allows nothing"
         };
-        let problem = format!("{} {what}; {effect}", self.at);
+        let problem = format!("{}{what}; {effect}", self.at);
         self.reader.outcome.problems.push(problem);
     }
 
     fn finish(mut self, found: Match) -> Judged<Match> {
         if !self.present {
-            self.problem("says nothing");
+            self.problem(" says nothing");
         }
         if self.lost {
             Judged::Partly(found)

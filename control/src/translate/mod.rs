@@ -24,6 +24,7 @@ pub mod target;
 pub(crate) mod testing;
 pub mod tls;
 pub mod traffic;
+pub mod unselected;
 pub mod values;
 pub mod view;
 pub mod waypoint;

@@ -102,6 +102,30 @@ pub fn selecting(
     }
 }
 
+/// The PeerAuthentication because of which a pod of `namespace` with this metadata is STRICT on every port, or on those without a
+/// mode of their own; `None` where it is not.
+#[must_use]
+pub fn strict_by(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    objects: &Objects,
+    mesh: &Mesh,
+) -> Option<NamespacedName> {
+    let selected = oldest(namespace, objects, |peer| {
+        let selector = peer.spec.selector.as_ref();
+        has_labels(selector) && selector.is_some_and(|s| selects(&s.match_labels, metadata))
+    });
+    let wide = |of: &str| oldest(of, objects, |peer| !has_labels(peer.spec.selector.as_ref()));
+    let of_namespace = wide(namespace).map(|it| (namespace, it));
+    let root = &*mesh.root_namespace;
+    let of_mesh = wide(root).map(|it| (root, it));
+    let selected = selected.map(|it| (namespace, it));
+    let mut says = [selected, of_namespace, of_mesh].into_iter().flatten();
+    let (namespace, (name, _), strict) =
+        says.find_map(|(namespace, it)| Some((namespace, it, read(it.1).strict?)))?;
+    strict.then(|| NamespacedName::new(namespace, name))
+}
+
 /// A rule that holds without a principal, and where `also` holds.
 fn deny(key: NamespacedName, also: Match) -> AuthorizationPolicy {
     let anonymous = Match {

@@ -90,9 +90,12 @@ pub fn translate(
     outcome
         .notices
         .extend(strangers::notices(&spec.rules, view.mesh));
-    outcome.status = Some(match policy.unreadable {
-        true => json!({ "conditions": [target::unreadable(&policy.metadata, target::ACCEPTED)] }),
-        false => target::accepted(&policy.metadata, &outcome.problems, &targets.served),
+    outcome.status = Some(match &policy.unreadable {
+        Some(why) => {
+            let condition = target::unreadable(&policy.metadata, target::ACCEPTED, why);
+            json!({ "conditions": [condition] })
+        }
+        None => target::accepted(&policy.metadata, &outcome.problems, &targets.served),
     });
     outcome
 }
@@ -242,7 +245,7 @@ impl Reader<'_> {
                 Some(Attribute::Claim(path)) => Condition::Claim(path, field.texts(any, none)),
                 None => {
                     field.present = true;
-                    field.problem(&format!("key {key:?} is unknown"));
+                    field.problem(&format!(".key: {}", values::unknown_key(key)));
                     Condition::Unknown(key.into())
                 }
             },
@@ -307,8 +310,10 @@ impl<'a, 'b> Fields<'a, 'b> {
         match (list(any), list(none)) {
             (Ok(any), Ok(none)) => Values { any, none },
             (any, none) => {
-                for error in [any.err(), none.err()].into_iter().flatten() {
-                    self.problem(&format!("{name}: {error}"));
+                for (name, error) in [(name.to_owned(), any.err()), (negated(name), none.err())] {
+                    if let Some(error) = error {
+                        self.problem(&format!(".{name}: {error}"));
+                    }
                 }
                 Values::default()
             }
@@ -331,14 +336,20 @@ impl<'a, 'b> Fields<'a, 'b> {
         };
         self.reader
             .problems
-            .push(format!("{} {what}; {effect}", self.at));
+            .push(format!("{}{what}; {effect}", self.at));
     }
 
     fn finish(mut self) {
         if !self.present {
-            self.problem("says nothing");
+            self.problem(" says nothing");
         }
     }
+}
+
+/// The field that names what is excepted.
+fn negated(name: &str) -> String {
+    let (first, rest) = name.split_at(1);
+    format!("not{}{rest}", first.to_ascii_uppercase())
 }
 
 fn text(value: &str) -> Result<TextMatch, String> {

@@ -300,7 +300,7 @@ fn without_targets_it_is_for_node_proxies() {
             l7,
             1,
             "True/UnsupportedValue",
-            "spec.rules[0].to[0].operation methods: only a waypoint can judge this; \
+            "spec.rules[0].to[0].operation.methods: only a waypoint can judge this; \
              spec.rules[0] cannot be judged on a connection and allows nothing there; \
              node proxies allow less than is written; to have it enforced",
         ),
@@ -308,8 +308,23 @@ fn without_targets_it_is_for_node_proxies() {
             &format!("action: DENY, {l7}"),
             1,
             "True/UnsupportedValue",
-            "methods: only a waypoint can judge this; node proxies count it as matched and deny \
-             more than is written; to have it enforced as it is written, name a Service or Gateway in spec.targetRefs",
+            "methods: only a waypoint can judge this; spec.rules[0] cannot be judged on a connection and denies every \
+             connection; node proxies deny more than is written; to have it enforced as it is written, name a Service \
+             or Gateway in spec.targetRefs: its waypoint judges requests",
+        ),
+        (
+            "action: DENY, selector: {matchLabels: {a: b}}, \
+             rules: [{from: [{source: {namespaces: [x]}}], to: [{operation: {methods: [GET]}}]}]",
+            1,
+            "True/UnsupportedValue",
+            "denies whatever the rest of it matches; node proxies deny more than is written; to have it enforced as it is \
+             written, name a Service or Gateway in spec.targetRefs: its waypoint judges requests (and take spec.selector away)",
+        ),
+        (
+            "action: DENY, rules: [{when: [{key: 'request.headers[a]', values: [b]}]}]",
+            1,
+            "True/UnsupportedValue",
+            "spec.rules[0].when[0].key \"request.headers[a]\": only a waypoint can judge this; spec.rules[0] cannot",
         ),
         (
             "action: AUDIT, rules: [{}]",
@@ -333,7 +348,7 @@ fn without_targets_it_is_for_node_proxies() {
             "rules: [{to: [{operation: {ports: [many]}}]}]",
             1,
             "False/Invalid",
-            "spec.rules[0].to[0].operation ports:",
+            "spec.rules[0].to[0].operation.ports: \"many\" is not a port, 1-65535; the rule allows nothing",
         ),
     ] {
         let index = of("shop", "", spec);
@@ -527,5 +542,41 @@ fn what_cannot_be_read_is_not_accepted() {
         let found = &status["conditions"];
         assert_eq!(conditions(found), [format!("{condition}=False/Unreadable")]);
         assert_eq!(found[0]["observedGeneration"], 7);
+        let message = found[0]["message"].as_str().unwrap_or_default();
+        let why = "cannot be read: spec.rules[0].form: unknown field `form`, expected one of `from`, `to`, `when`; until";
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_told_with_its_field() {
+    for (field, said) in [
+        (
+            "from: [{source: {notIpBlocks: [10.0.0.0/33]}}]",
+            "spec.rules[0].from[0].source.notIpBlocks: \"10.0.0.0/33\" is not an IP address or range",
+        ),
+        (
+            "to: [{operation: {ports: ['80', http]}}]",
+            "spec.rules[0].to[0].operation.ports: \"http\" is not a port, 1-65535",
+        ),
+        (
+            "when: [{key: source.ip, notValues: [here]}]",
+            "spec.rules[0].when[0].notValues: \"here\" is not an IP address",
+        ),
+        (
+            "when: [{key: source.colour, values: [red]}]",
+            "spec.rules[0].when[0].key: \"source.colour\" is no attribute: write source.ip, ",
+        ),
+        (
+            "to: [{operation: {}}]",
+            "spec.rules[0].to[0].operation says nothing",
+        ),
+    ] {
+        let (_, at_waypoints) = web(&format!("action: DENY, rules: [{{{field}}}]"));
+        let at_nodes = of("shop", "", &format!("action: DENY, rules: [{{{field}}}]"));
+        let at_nodes = problems(&at_nodes, "AuthorizationPolicy shop/p");
+        for problems in [at_waypoints, at_nodes] {
+            assert!(problems[0].starts_with(said), "{field}: {problems:?}");
+        }
     }
 }

@@ -178,11 +178,12 @@ fn target(
 /// The condition of what waypoints enforce.
 pub const ACCEPTED: &str = "WaypointAccepted";
 
-/// The condition of a policy that could not be read.
+/// The condition of a policy that could not be read, and the field that is why.
 #[must_use]
-pub fn unreadable(of: &ObjectMeta, condition: &str) -> Value {
-    let why = "the policy cannot be read, as the log of control says; meanwhile it denies what it selects";
-    fails(of, condition, "Unreadable", why)
+pub fn unreadable(of: &ObjectMeta, condition: &str, why: &str) -> Value {
+    let message =
+        format!("the policy cannot be read: {why}; until it can it denies what it selects");
+    fails(of, condition, "Unreadable", &message)
 }
 
 /// `status` of an Istio policy that only waypoints can enforce, and that names none.

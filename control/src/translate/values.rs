@@ -84,6 +84,16 @@ pub fn service_account(value: &str, namespace: &str) -> Result<ServiceAccountMat
     })
 }
 
+/// What is wrong with the key of a condition that is none.
+#[must_use]
+pub fn unknown_key(key: &str) -> String {
+    format!(
+        "{key:?} is no attribute: write source.ip, source.namespace, source.principal, source.serviceAccount, remote.ip, \
+         destination.ip, destination.port, connection.sni, request.headers[NAME], request.auth.principal, \
+         request.auth.audiences, request.auth.presenter or request.auth.claims[NAME]"
+    )
+}
+
 /// A duration of Gateway API (GEP-2257): one to four numbers of at most five digits, each with `h`, `m`,
 /// `s` or `ms`.
 ///

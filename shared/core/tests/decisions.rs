@@ -130,7 +130,9 @@ fn connect(index: &Index) -> Result<String, String> {
     let plan = plan_inbound(index, &inbound).map_err(|refusal| refusal.reason)?;
     let facts = plan.facts(Some(&client.identity), client_addr);
     let verdict = authorize(index, server, &facts);
-    verdict.into_result().map_err(|refusal| refusal.reason)?;
+    verdict
+        .into_result(ambit_core::plan::Transport::Tcp)
+        .map_err(|refusal| refusal.reason)?;
     Ok(plan.dial.to_string())
 }
 

@@ -147,6 +147,6 @@ impl Planned {
                 "a dry-run policy matches"
             );
         }
-        verdict.into_result().map(drop)
+        verdict.into_result(claim.transport).map(drop)
     }
 }

@@ -126,7 +126,7 @@ fn problems_name_the_object_and_go_with_it() {
     assert!(
         problems[0]
             .error
-            .contains("spec.rules[0].to[0].operation ports"),
+            .contains("spec.rules[0].to[0].operation.ports"),
         "{}",
         problems[0].error
     );

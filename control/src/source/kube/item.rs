@@ -40,8 +40,8 @@ impl Item {
                 Self {
                     key,
                     version: version.into(),
+                    instead: instead_of(kind, wire, &error),
                     object: Err(error),
-                    instead: instead_of(kind, wire),
                 }
             }
         }

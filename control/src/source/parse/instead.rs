@@ -30,8 +30,8 @@ struct Metadata {
 }
 
 /// An AuthorizationPolicy that denies everything, or a PeerAuthentication that wants mutual TLS, for what the unreadable
-/// one selects; for its whole namespace when that cannot be read either. `None` for other kinds.
-pub(super) fn instead(kind: Kind, from: &impl Readable) -> Option<Object> {
+/// one selects; for its whole namespace when that cannot be read either. `None` for other kinds. `why` is what is wrong with it.
+pub(super) fn instead(kind: Kind, from: &impl Readable, why: &str) -> Option<Object> {
     if !matches!(kind, Kind::AuthorizationPolicy | Kind::PeerAuthentication) {
         return None;
     }
@@ -54,7 +54,7 @@ pub(super) fn instead(kind: Kind, from: &impl Readable) -> Option<Object> {
                 rules: vec![Rule::default()],
                 ..AuthorizationPolicySpec::default()
             },
-            unreadable: true,
+            unreadable: Some(why.to_owned()),
         }))
     } else {
         Object::PeerAuthentication(Arc::new(PeerAuthentication {

@@ -202,6 +202,45 @@ fn errors_name_the_line() {
     }
 }
 
+/// In files, too: what the reader of the text says of it has no path.
+#[test]
+fn errors_of_a_text_name_the_field_its_value_and_what_is_expected() {
+    let head = |kind: &str| format!("apiVersion: security.istio.io/v1\nkind: {kind}\n");
+    for (kind, spec, said) in [
+        (
+            "AuthorizationPolicy",
+            "{rules: [{}, {from: [{source: {principles: [a]}}]}]}",
+            "spec.rules[1].from[0].source.principles: unknown field `principles`, expected one of `principals`",
+        ),
+        (
+            "AuthorizationPolicy",
+            "{rules: [{to: [{operation: {ports: 80}}]}]}",
+            "spec.rules[0].to[0].operation.ports: invalid type: integer `80`, expected a sequence",
+        ),
+        (
+            "AuthorizationPolicy",
+            "{selector: {matchLabels: [app]}}",
+            "spec.selector.matchLabels: invalid type: sequence, expected a map",
+        ),
+        (
+            "PeerAuthentication",
+            "{mtls: STRICT}",
+            "spec.mtls: invalid type: string \"STRICT\", expected struct MutualTls",
+        ),
+    ] {
+        let object = format!("metadata: {{name: p}}\nspec: {spec}\n");
+        let text = head(kind) + &object;
+        let list = format!(
+            "apiVersion: v1\nkind: List\nitems:\n- {{apiVersion: security.istio.io/v1, kind: {kind}, metadata: {{name: p}}, spec: {spec}}}\n"
+        );
+        for text in [text, list] {
+            let errors = all(&text).2;
+            assert_eq!(errors.len(), 1, "{text}");
+            assert!(errors[0].2.starts_with(said), "{text}: {errors:?}");
+        }
+    }
+}
+
 #[test]
 fn a_policy_that_cannot_be_read_denies_what_it_selects() {
     let deny = |spec: &str| format!("AuthorizationPolicy DENY {spec}");

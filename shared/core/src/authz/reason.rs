@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::addr::NamespacedName;
 use crate::model::Action;
-use crate::plan::{Refusal, ResponseFlag};
+use crate::plan::{Refusal, ResponseFlag, Transport};
+use crate::udp::UDP;
 
 /// The name of the policy of workloads that are STRICT on every port, in the root namespace, as Istio has it.
 pub const STATIC_STRICT: &str = "istio_converted_static_strict";
@@ -38,19 +39,22 @@ impl Verdict {
         }
     }
 
-    /// `Ok` when allowed, else what the peer and the log are told.
+    /// `Ok` when allowed, else what the peer and the log are told of what `transport` carried.
     ///
     /// # Errors
     /// A refusal with status 401 and flag DENY.
-    pub fn into_result(self) -> Result<Self, Refusal> {
+    pub fn into_result(self, transport: Transport) -> Result<Self, Refusal> {
         if self.allowed {
             return Ok(self);
         }
-        Err(Refusal::new(
-            401,
-            ResponseFlag::Deny,
-            self.reason.to_string(),
-        ))
+        let mut why = self.reason.to_string();
+        if transport == Transport::Udp && self.reason.is_mutual_tls() {
+            // A pod in the mesh whose TCP is carried sends UDP in plain text all the same.
+            why.push_str("; UDP of a pod is in the mesh if its annotation ");
+            why.push_str(UDP);
+            why.push_str(" is enabled");
+        }
+        Err(Refusal::new(401, ResponseFlag::Deny, why))
     }
 }
 
@@ -113,9 +117,21 @@ pub enum Reason {
     NotSynced,
 }
 
-/// Whether it is what a PeerAuthentication became.
-fn is_mutual_tls(policy: &NamespacedName) -> bool {
-    &*policy.name == STATIC_STRICT || policy.name.starts_with(CONVERTED)
+impl Reason {
+    /// Whether plain text is refused because a PeerAuthentication is STRICT.
+    fn is_mutual_tls(&self) -> bool {
+        matches!(self, Self::Denied { policy, .. } if peer_authentication(policy).is_some())
+    }
+}
+
+/// The PeerAuthentication that became this policy, in the words of its author; `None` if it is another policy. One policy
+/// stands for all that are STRICT on every port, and does not tell which of them it is.
+fn peer_authentication(policy: &NamespacedName) -> Option<String> {
+    if &*policy.name == STATIC_STRICT {
+        return Some("a PeerAuthentication of the workload, its namespace or the mesh".to_owned());
+    }
+    let name = policy.name.strip_prefix(CONVERTED)?;
+    Some(format!("PeerAuthentication {}/{name}", policy.namespace))
 }
 
 impl fmt::Display for Reason {
@@ -126,13 +142,14 @@ impl fmt::Display for Reason {
                 write!(f, "allowed by policy {policy}, rule {rule}")
             }
             Self::Denied { policy, rule } => {
-                write!(f, "denied by policy {policy}, rule {rule}")?;
-                match is_mutual_tls(policy) {
-                    true => f.write_str(
-                        " (a PeerAuthentication is STRICT: plain text is refused, the caller has to be in the mesh)",
-                    ),
-                    false => Ok(()),
+                if let Some(object) = peer_authentication(policy) {
+                    write!(
+                        f,
+                        "denied: {object} is STRICT, so plain text is refused and the caller has to be in the mesh "
+                    )?;
+                    return write!(f, "(policy {policy}, rule {rule})");
                 }
+                write!(f, "denied by policy {policy}, rule {rule}")
             }
             Self::NoneAllows { policies: 1, first } => {
                 write!(f, "denied: no rule of the ALLOW policy {first} matches")

@@ -8,6 +8,7 @@ use crate::model::policy::Scope;
 use crate::model::{
     Action, AuthorizationPolicy, Clause, Match, Rule, ServiceAccountMatch, StringMatch, Workload,
 };
+use crate::plan::Transport;
 
 fn exact(text: &str) -> StringMatch {
     StringMatch::Exact(text.into())
@@ -329,8 +330,15 @@ fn the_order_of_policies() {
             "what a PeerAuthentication became says so",
             vec![deny("ns/converted_peer_authentication_web", shop())],
             false,
-            "denied by policy ns/converted_peer_authentication_web, rule 0 (a PeerAuthentication is STRICT: plain \
-             text is refused, the caller has to be in the mesh)",
+            "denied: PeerAuthentication ns/web is STRICT, so plain text is refused and the caller has to be in the mesh \
+             (policy ns/converted_peer_authentication_web, rule 0)",
+        ),
+        (
+            "what all that are STRICT on every port became says so",
+            vec![deny("ns/istio_converted_static_strict", shop())],
+            false,
+            "denied: a PeerAuthentication of the workload, its namespace or the mesh is STRICT, so plain text is refused \
+             and the caller has to be in the mesh (policy ns/istio_converted_static_strict, rule 0)",
         ),
         (
             "a deny that does not match allows",
@@ -363,7 +371,7 @@ fn the_order_of_policies() {
         let verdict = authorize(&index, &pod("w", &[]), &facts(Some(&web)));
         assert_eq!(verdict.allowed, allowed, "{case}");
         assert_eq!(verdict.to_string(), reason, "{case}");
-        match verdict.into_result() {
+        match verdict.into_result(Transport::Tcp) {
             Ok(_) => assert!(allowed, "{case}"),
             Err(refusal) => {
                 assert!(!allowed, "{case}");
@@ -372,6 +380,32 @@ fn the_order_of_policies() {
             }
         }
     }
+}
+
+/// A pod in the mesh reads that it has to be there, which its TCP is.
+#[test]
+fn udp_that_strict_refuses_names_the_annotation_that_is_missing() {
+    let anonymous = Match {
+        not_principals: vec![StringMatch::Presence],
+        ..Match::default()
+    };
+    let refused = |name: &str, transport| {
+        let index = index([deny(name, anonymous.clone()).into()]);
+        let verdict = authorize(&index, &pod("w", &[]), &facts(None));
+        let refusal = verdict.into_result(transport).expect_err("denied");
+        refusal.reason
+    };
+    let annotation = "annotation ambit.dev/udp is enabled";
+    for name in [
+        "istio_converted_static_strict",
+        "converted_peer_authentication_web",
+    ] {
+        let of = |transport| refused(&format!("ns/{name}"), transport);
+        assert!(of(Transport::Udp).ends_with(annotation), "{name}");
+        assert!(!of(Transport::Tcp).contains("udp"), "{name}");
+    }
+    let other = refused("ns/d", Transport::Udp);
+    assert_eq!(other, "denied by policy ns/d, rule 0");
 }
 
 #[test]

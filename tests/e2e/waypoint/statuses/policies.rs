@@ -106,7 +106,7 @@ fn policies_and_services_are_told_whether_a_waypoint_has_them() {
             ("authorizationpolicy", "elsewhere/p"),
             "",
             &["ZtunnelAccepted=True/Accepted"],
-            "",
+            "spec.selector selects no pod of namespace elsewhere now: none has version=nobody",
         ),
         (
             "an ALLOW of requests for node proxies",
@@ -122,7 +122,7 @@ fn policies_and_services_are_told_whether_a_waypoint_has_them() {
             ("authorizationpolicy", "elsewhere/p"),
             "",
             &["ZtunnelAccepted=True/UnsupportedValue"],
-            "methods: only a waypoint can judge this",
+            "node proxies deny more than is written; to have it enforced as it is written, name a Service or Gateway",
         ),
         (
             "a question that node proxies do not ask",
