@@ -81,7 +81,7 @@ fn many() -> String {
 /// A StatefulSet `db` of two pods with its headless service.
 fn set() -> String {
     "---\napiVersion: v1\nkind: Service\nmetadata: {name: db, namespace: shop}\n\
-     spec: {clusterIP: None, selector: {app: db}, ports: [{name: web, port: 8080}]}\n\
+     spec: {clusterIP: None, ipFamilyPolicy: PreferDualStack, selector: {app: db}, ports: [{name: web, port: 8080}]}\n\
      ---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db, namespace: shop}\n\
      spec:\n  replicas: 2\n  serviceName: db\n  selector: {matchLabels: {app: db}}\n  template:\n    \
      metadata: {labels: {app: db}}\n    spec: {containers: [{name: c, image: 'ambit/echo:1'}]}\n"

@@ -77,11 +77,12 @@ pub(crate) fn client(namespace: &str, name: &str, node: &str) -> String {
     )
 }
 
-/// A service of port 80 for the named port `web`.
+/// A service of port 80 for the named port `web`, with addresses of both families.
 pub(crate) fn service(namespace: &str, name: &str, selector: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-         spec: {{selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: web}}]}}\n"
+         spec: {{ipFamilyPolicy: PreferDualStack, selector: {{{selector}}}, \
+         ports: [{{name: http, port: 80, targetPort: web}}]}}\n"
     )
 }
 
@@ -91,7 +92,7 @@ pub(crate) fn addresses(lab: &Lab, pod: &str) -> [String; 2] {
     [0, 1].map(|index| text(&pod["status"]["podIPs"][index]["ip"]))
 }
 
-/// A service's addresses, IPv4 first.
+/// The addresses of a service that has both, IPv4 first.
 pub(crate) fn cluster_ips(lab: &Lab, service: &str) -> [String; 2] {
     let service = lab.object("service", service);
     [0, 1].map(|index| text(&service["spec"]["clusterIPs"][index]))

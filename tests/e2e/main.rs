@@ -3,6 +3,7 @@
 
 mod affinity;
 mod agents;
+mod counters;
 mod dns;
 mod dump;
 mod egress;

@@ -62,7 +62,8 @@ fn server(name: &str, port: u16, script: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: shop}}\n\
          ---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec: {{selector: {{app: {name}}}, ports: [{{port: {service_port}, targetPort: {port}}}]}}\n\
+         spec:\n  ipFamilyPolicy: PreferDualStack\n  selector: {{app: {name}}}\n  \
+         ports: [{{port: {service_port}, targetPort: {port}}}]\n\
          ---\napiVersion: v1\nkind: Pod\n\
          metadata: {{name: {name}, namespace: shop, labels: {{app: {name}}}}}\n\
          spec:\n  serviceAccountName: {name}\n  nodeName: node-1\n  terminationGracePeriodSeconds: 1\n  \

@@ -242,13 +242,9 @@ fn rename(lab: &Lab, part: &str, names: &Names<'_>) {
 
 /// The identities that a node's proxy has certificates of.
 fn certificates(lab: &Lab, node: &str) -> Vec<String> {
-    // Every other process of the lab has its pages elsewhere.
-    let pages = [15000, 16000].into_iter().find_map(|port| {
-        let url = format!("http://127.0.0.1:{port}/config_dump");
-        let got = lab.load(&format!("node/{node}"), &["get", "--fail", &url]);
-        (got.code == 0).then(|| got.json())
-    });
-    let dump = pages.expect("the proxy's page");
+    let url = "http://127.0.0.1:15000/config_dump";
+    let dump = lab.load(&format!("node/{node}"), &["get", "--fail", url]);
+    let dump = dump.json();
     let all = dump["certificates"].as_array().cloned().unwrap_or_default();
     let identities = all
         .iter()

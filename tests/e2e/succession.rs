@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ambit_lab::harness::{Lab, Ran, eventually};
 
 use crate::faults::errors;
-use crate::fixtures::ambient_shop;
+use crate::fixtures::{addresses, ambient_shop, client, host, namespace};
 use crate::flows::{open, start};
 use crate::processes::process;
 
@@ -50,10 +50,7 @@ fn new_connections_find_the_successor_and_old_ones_have_their_grace_period() {
             stay(lab, node, 2.0);
             let asking = scope.spawn(move || load(lab, ask).json());
             let began = Instant::now();
-            let replace = ["replace", &format!("ztunnel/{node}"), "--env"];
-            let _ = lab
-                .run([&replace[..], &["LOG_FORMAT=json"]].concat())
-                .success();
+            let _ = lab.run(["replace", &format!("ztunnel/{node}")]).success();
             assert!(!asking.is_finished(), "the load was over before the change");
             let talked = talking.join().expect("a talk");
             let waited = waiting.join().expect("an end");
@@ -73,6 +70,66 @@ fn new_connections_find_the_successor_and_old_ones_have_their_grace_period() {
         );
         assert!(lived >= GRACE, "{node}: {lived:?}, {said}");
         eprintln!("{node}: the kept connection lived {lived:?} more, grace period {GRACE:?}");
+    }
+}
+
+/// Where a node's proxy answers operators, scrapers and probes: from a pod, what every node's addresses lead to.
+fn answers_where_it_is_known(lab: &Lab, node: &str, when: &str) {
+    let inside = format!("node/{node}");
+    let ask = ["ambit", "ztunnel", "services", "-o", "json"];
+    let known = lab.exec(&inside, &ask).success();
+    assert!(known.contains("echo-2"), "{when}: {known}");
+    let addresses = addresses(lab, &format!("ambit-system/ztunnel-{node}"));
+    let hosts = addresses.each_ref().map(|it| host(it));
+    let ask = |from: &str, url: String| {
+        let got = lab.load(from, &["get", "--fail", &url]);
+        assert_eq!(got.code, 0, "{when}, {url} from {from}: {got}");
+    };
+    for own in ["127.0.0.1", "[::1]", &hosts[0], &hosts[1]] {
+        ask(&inside, format!("http://{own}:15020/stats/prometheus"));
+        ask(&inside, format!("http://{own}:15021/healthz/ready"));
+    }
+    for own in ["127.0.0.1", "[::1]"] {
+        ask(&inside, format!("http://{own}:15000/config_dump"));
+    }
+    for own in &hosts {
+        ask(
+            "outside/probe",
+            format!("http://{own}:15020/stats/prometheus"),
+        );
+        ask("outside/probe", format!("http://{own}:15021/healthz/ready"));
+        let url = format!("http://{own}:15000/config_dump");
+        let told = lab.load("outside/probe", &["get", "--fail", &url]);
+        assert_ne!(told.code, 0, "{when}: operators alone are told, {told}");
+    }
+}
+
+#[test]
+fn a_successor_answers_where_the_earlier_one_did() {
+    let manifests =
+        ambient_shop() + &namespace("outside", "") + &client("outside", "probe", "node-1");
+    let lab = start(manifests, &[]);
+    answers_where_it_is_known(&lab, "node-2", "at first");
+    // The second goes where the first was not, the third where the first was.
+    for when in ["first", "second", "third"] {
+        let before = process(&lab, "ztunnel/node-2");
+        let _ = lab.run(["replace", "ztunnel/node-2"]).success();
+        assert_ne!(process(&lab, "ztunnel/node-2"), before, "{when}");
+        answers_where_it_is_known(&lab, "node-2", when);
+    }
+    let _ = lab.run(["restart", "ztunnel/node-2"]).success();
+    answers_where_it_is_known(&lab, "node-2", "restarted");
+    answers_where_it_is_known(&lab, "node-1", "another node");
+
+    let can = "control and ztunnel/node-1, ztunnel/node-2 can be replaced";
+    for (target, why) in [
+        ("ztunnel/node-7", "no part of the mesh is called"),
+        ("agent/node-1", "agent/node-1 cannot be replaced"),
+    ] {
+        let refused = lab.run(["replace", target]);
+        assert_ne!(refused.code, 0, "{refused}");
+        let said = &refused.stderr;
+        assert!(said.contains(why) && said.contains(can), "{said}");
     }
 }
 

@@ -35,7 +35,7 @@ fn with_udp(pod: &str) -> String {
 fn service(namespace: &str, name: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-         spec:\n  selector: {{name: {name}}}\n  ports:\n  \
+         spec:\n  ipFamilyPolicy: PreferDualStack\n  selector: {{name: {name}}}\n  ports:\n  \
          - {{name: tcp, port: 5000, targetPort: 9}}\n  - {{name: udp, port: 5000, targetPort: 8080, protocol: UDP}}\n"
     )
 }

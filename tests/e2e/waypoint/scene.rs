@@ -16,7 +16,7 @@ pub(super) const STRANGER: &str = "outside/client";
 
 /// The shared port of `v2`, which the waypoint relays without a look at what it carries.
 pub(super) const OPAQUE: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: opaque, namespace: mesh}\n\
-     spec: {selector: {version: v2}, ports: [{name: tcp, port: 9000, targetPort: web}]}\n";
+     spec: {ipFamilyPolicy: PreferDualStack, selector: {version: v2}, ports: [{name: tcp, port: 9000, targetPort: web}]}\n";
 
 /// Servers `v1`, `v2`, `v3` of namespace `mesh` behind services of their names and behind `echo`
 /// (v1 and v2), all bound to a waypoint; `other` of namespace `elsewhere`; and the clients.
@@ -91,12 +91,12 @@ pub(super) fn program_pod(namespace: &str, name: &str, port: u16, container: &st
     )
 }
 
-/// A service with HTTP on 80 and 8080, gRPC on 7070, h2c on 8081, WebSocket on 8082, raw TCP on 9090 and
+/// A service with addresses of both families, with HTTP on 80 and 8080, gRPC on 7070, h2c on 8081, WebSocket on 8082, raw TCP on 9090 and
 /// (by its name) TLS on 9443.
 pub(super) fn service(namespace: &str, name: &str, selector: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-         spec:\n  selector: {{{selector}}}\n  ports:\n  \
+         spec:\n  ipFamilyPolicy: PreferDualStack\n  selector: {{{selector}}}\n  ports:\n  \
          - {{name: http, port: 80, targetPort: web}}\n  \
          - {{name: http-alt, port: 8080, targetPort: web, appProtocol: http}}\n  \
          - {{name: grpc, port: 7070, targetPort: web}}\n  \

@@ -113,13 +113,13 @@ enum Command {
         #[command(flatten)]
         patience: Patience,
     },
-    /// Start a part of the mesh anew with other variables, as a rollout does: the successor of a node proxy serves before
-    /// it ends. With the names of the trust domain in control's, waypoints are told them as well.
+    /// Start a part of the mesh anew, with other variables if there are any, as a rollout does: the successor of a node proxy serves
+    /// before it ends. With the names of the trust domain in control's, waypoints are told them as well.
     Replace {
         /// `control` or `ztunnel/NODE`.
         target: String,
         /// A variable besides those it has.
-        #[arg(long = "env", value_name = "NAME=VALUE", required = true)]
+        #[arg(long = "env", value_name = "NAME=VALUE")]
         env: Vec<String>,
     },
     /// Let a machine join the mesh as the workload of a WorkloadEntry: its node proxy starts, with a token of the entry's service

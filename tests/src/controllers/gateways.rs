@@ -60,8 +60,9 @@ pub(super) fn reconcile(store: &mut Store) {
                 if let (Some(new), Some(old)) = (&mut new.spec, &old.spec) {
                     new.cluster_ip.clone_from(&old.cluster_ip);
                     new.cluster_ips.clone_from(&old.cluster_ips);
-                    new.ip_families.clone_from(&old.ip_families);
-                    new.ip_family_policy.clone_from(&old.ip_family_policy);
+                    new.ip_families = new.ip_families.take().or_else(|| old.ip_families.clone());
+                    let policy = || old.ip_family_policy.clone();
+                    new.ip_family_policy = new.ip_family_policy.take().or_else(policy);
                     new.type_ = new.type_.take().or_else(|| old.type_.clone());
                 }
                 new.status.clone_from(&old.status);

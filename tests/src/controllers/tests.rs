@@ -206,11 +206,86 @@ fn services_get_addresses_and_endpoints_by_named_port() {
             .expect("a spec")
     };
     let addresses = spec(&store, "web").cluster_ips.expect("addresses");
-    assert_eq!(addresses, ["10.96.0.20", "fd00:10:96::14"]);
+    assert_eq!(addresses, ["10.96.0.20"]);
     assert_eq!(
         spec(&store, "other").cluster_ips.expect("addresses"),
         ["None"]
     );
+}
+
+/// A service with this in its spec: its policy, families, and addresses.
+fn families(store: &mut Store, spec: &str) -> String {
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{{spec}ports: [{{port: 80}}]}}\n"
+    );
+    apply(store, &service);
+    settle(store);
+    let service = store.services.get(&Key::new("default", "web"));
+    let spec = service.and_then(|it| it.spec.clone()).expect("a spec");
+    let all = [spec.ip_families, spec.cluster_ips].map(|it| it.expect("a list").join(" "));
+    let policy = spec.ip_family_policy.expect("a policy");
+    assert_eq!(
+        all[1].split(' ').next(),
+        spec.cluster_ip.as_deref(),
+        "the first is the one"
+    );
+    format!("{policy}, {}, {}", all[0], all[1])
+}
+
+#[test]
+fn a_service_is_for_one_family_unless_it_asks_for_two() {
+    let (v4, v6) = ("10.96.0.20", "fd00:10:96::14");
+    for (spec, is) in [
+        ("", format!("SingleStack, IPv4, {v4}")),
+        (
+            "ipFamilyPolicy: SingleStack, ",
+            format!("SingleStack, IPv4, {v4}"),
+        ),
+        ("ipFamilies: [IPv6], ", format!("SingleStack, IPv6, {v6}")),
+        (
+            "clusterIP: 'fd00:10:96::99', ",
+            "SingleStack, IPv6, fd00:10:96::99".to_owned(),
+        ),
+        (
+            "ipFamilyPolicy: PreferDualStack, ",
+            format!("PreferDualStack, IPv4 IPv6, {v4} {v6}"),
+        ),
+        (
+            "ipFamilyPolicy: RequireDualStack, ipFamilies: [IPv6], ",
+            format!("RequireDualStack, IPv6 IPv4, {v6} {v4}"),
+        ),
+        (
+            "ipFamilyPolicy: PreferDualStack, ipFamilies: [IPv6, IPv4], ",
+            format!("PreferDualStack, IPv6 IPv4, {v6} {v4}"),
+        ),
+        (
+            "clusterIP: None, selector: {app: web}, ",
+            "SingleStack, IPv4, None".to_owned(),
+        ),
+        (
+            "clusterIP: None, ",
+            "RequireDualStack, IPv4 IPv6, None".to_owned(),
+        ),
+    ] {
+        assert_eq!(families(&mut store(), spec), is, "{spec}");
+    }
+}
+
+#[test]
+fn a_service_may_come_to_be_for_two_families_and_keeps_its_address() {
+    let mut store = store();
+    let one = "SingleStack, IPv4, 10.96.0.20";
+    let two = "PreferDualStack, IPv4 IPv6, 10.96.0.20 fd00:10:96::14";
+    assert_eq!(families(&mut store, ""), one);
+    for (policy, is) in [
+        ("PreferDualStack", two),
+        ("SingleStack", one),
+        ("PreferDualStack", two),
+    ] {
+        let spec = format!("ipFamilyPolicy: {policy}, ");
+        assert_eq!(families(&mut store, &spec), is);
+        assert_eq!(families(&mut store, ""), is, "what is not said stays");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use ambit_telemetry::admin::{self, Router};
 use ambit_telemetry::metrics::Metrics;
 use ambit_telemetry::readiness::Readiness;
 
+use super::api;
 use super::config::Config;
 use super::enrolment::Enrolment;
 use super::source::Source;
@@ -20,6 +21,7 @@ pub(super) async fn serve<S: Source>(
     let listeners = admin::bind(&[config.address]).await?;
     let enrolment = enrolment.clone();
     let metrics = Metrics::install();
+    api::describe();
     let router = admin::metrics(Router::default(), &metrics, move || {
         let (pods, proxies) = enrolment.counts();
         metrics::gauge!("ambit_agent_pods").set(pods as f64);

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics::{counter, describe_counter};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -139,6 +140,29 @@ async fn respond<S: Source>(
     }
 }
 
+const REQUESTS: &str = "ambit_agent_cni_requests_total";
+
+/// Says what the metric is, and that nothing was asked.
+pub(super) fn describe() {
+    describe_counter!(
+        REQUESTS,
+        "Requests of the CNI plugin: the pod was enrolled, was left as it is, or was refused."
+    );
+    let possible = [
+        ("add", "enrolled"),
+        ("add", "left"),
+        ("add", "refused"),
+        ("del", "left"),
+        ("del", "refused"),
+        ("check", "enrolled"),
+        ("check", "left"),
+        ("check", "refused"),
+    ];
+    for (command, result) in possible {
+        counter!(REQUESTS, "command" => command, "result" => result).absolute(0);
+    }
+}
+
 async fn perform<S: Source>(
     request: &Request,
     enrolment: &Enrolment<S>,
@@ -156,8 +180,7 @@ async fn perform<S: Source>(
             "refused"
         }
     };
-    metrics::counter!("ambit_agent_cni_requests_total", "command" => command, "result" => result)
-        .increment(1);
+    counter!(REQUESTS, "command" => command, "result" => result).increment(1);
     outcome
 }
 

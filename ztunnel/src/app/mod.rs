@@ -25,9 +25,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::capture::Options;
 use crate::config::{self, Config, NodeLocal};
-use crate::connections::Connections;
+use crate::connections::{self, Connections};
 use crate::discovery::{self, Discovery};
-use crate::proxy::{Limits, Listeners, Settings, Shared, dns, udp};
+use crate::proxy::{self, Limits, Listeners, Settings, Shared, dns, udp};
 use crate::workloads::{
     Announced, Host, Kind, Machine, MachineError, Manager, Origin, Summary, Surroundings, follow,
 };
@@ -56,8 +56,8 @@ pub async fn run(
     metrics: Metrics,
     end: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    dns::describe();
-    udp::describe();
+    proxy::describe();
+    connections::describe();
     ambit_net::hbone::describe();
     let machine = config.machine.as_ref().map(|it| machine(it, &config));
     let machine = machine.transpose()?;

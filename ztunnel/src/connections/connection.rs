@@ -13,11 +13,23 @@ use ambit_net::relay::{self, Counters};
 use ambit_proxy::{Facts, dump};
 use ambit_telemetry::access::{Direction, Entry, Party};
 use ambit_telemetry::metrics::{Reporter, Security, Series, TrafficLabels};
+use metrics::{counter, describe_counter};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{Claim, Connections, judge};
 use crate::proxy::Failure;
+
+const HALF_CLOSED_TIMEOUTS: &str = "ambit_half_closed_timeouts_total";
+
+/// Says what the metric is, and that no connection has ended so.
+pub fn describe() {
+    describe_counter!(
+        HALF_CLOSED_TIMEOUTS,
+        "Connections that were ended because one side had closed and the other was silent for too long."
+    );
+    counter!(HALF_CLOSED_TIMEOUTS).absolute(0);
+}
 
 /// What is known when a connection arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,7 +312,7 @@ impl Open {
             failed.each(Series::fail);
         }
         if let Some(Failure::Relay(relay::Error::HalfClosed(_))) = failure {
-            metrics::counter!("ambit_half_closed_timeouts_total").increment(1);
+            counter!(HALF_CLOSED_TIMEOUTS).increment(1);
         }
         if let Some(failure) = failure.filter(|_| flag == ResponseFlag::Deny) {
             self.connections

@@ -16,7 +16,7 @@ use ambit_proxy::{Denials, Registry};
 use ambit_telemetry::access::AccessLog;
 use ambit_telemetry::metrics::Traffic;
 
-pub use connection::{Connection, Details, Ends, Open};
+pub use connection::{Connection, Details, Ends, Open, describe};
 pub use judge::{Asked, Claim, Planned, judge};
 
 /// All connections of the process, and how their ends are reported.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ambit_net::sys;
+use metrics::{counter, describe_counter};
 use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -16,6 +17,8 @@ use super::PodProxy;
 
 /// Waits after an accept that failed; doubled up to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
+const ACCEPT_PAUSES: &str = "ambit_accept_pauses_total";
 
 /// After the drain has begun, connections still come for so long whose handshakes had been begun.
 const STRAGGLERS: Duration = Duration::from_millis(200);
@@ -127,6 +130,15 @@ impl<F: Future<Output = ()>, C: Future<Output = ()>> Future for UntilCut<F, C> {
     }
 }
 
+/// Says what the metric is, and that there was no such pause.
+pub(super) fn describe() {
+    describe_counter!(
+        ACCEPT_PAUSES,
+        "Pauses of listeners that could not accept, for want of descriptors or memory."
+    );
+    counter!(ACCEPT_PAUSES).absolute(0);
+}
+
 /// Starts what `next` gives, for ever.
 async fn accept<T, F>(next: impl Fn() -> F, start: impl Fn(T))
 where
@@ -143,7 +155,7 @@ where
             Err(error) => {
                 // Out of descriptors or memory: the connection stays in the queue, so trying
                 // again at once would spin.
-                metrics::counter!("ambit_accept_pauses_total").increment(1);
+                counter!(ACCEPT_PAUSES).increment(1);
                 tracing::warn!(%error, retry_in = ?pause, "cannot accept connections");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);

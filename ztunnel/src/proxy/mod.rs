@@ -46,6 +46,14 @@ use headers::Baggage;
 /// Time for an HBONE connection to say that its tunnels were cut.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Says what proxies of pods count, and that nothing has been counted where what counts is known before it does.
+pub fn describe() {
+    accept::describe();
+    dns::describe();
+    pod::describe();
+    udp::describe();
+}
+
 /// The proxy of one pod, on one runtime.
 pub struct PodProxy {
     shared: Arc<Shared>,

@@ -7,9 +7,17 @@ use ambit_core::plan::Refusal;
 use ambit_net::ca::Wanted;
 use ambit_net::sys::Sockets;
 use ambit_telemetry::access::Direction;
+use metrics::{counter, describe_counter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::Failure;
+
+const LIMITS_REACHED: &str = "ambit_pod_limits_reached_total";
+// The variables that limit, as the metric and messages name them.
+const CONNECTIONS: &str = "AMBIT_CONNECTIONS_PER_POD";
+const HBONE_CONNECTIONS: &str = "AMBIT_HBONE_CONNECTIONS_PER_POD";
+const DNS_QUERIES: &str = "AMBIT_DNS_QUERIES_PER_POD";
+const UDP_FLOWS: &str = "AMBIT_UDP_FLOWS_PER_POD";
 
 /// A pod of this node.
 #[derive(Debug)]
@@ -137,20 +145,20 @@ impl Pod {
             Direction::Outbound => &self.outbound,
         };
         let limit = self.limits.connections;
-        take(semaphore, limit, "AMBIT_CONNECTIONS_PER_POD")
+        take(semaphore, limit, CONNECTIONS)
     }
 
     /// Takes one of the HBONE connections that peers may have to the pod, for as long as the
     /// permit is held.
     pub(super) fn admit_peer(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let limit = self.limits.hbone_connections;
-        take(&self.hbone, limit, "AMBIT_HBONE_CONNECTIONS_PER_POD")
+        take(&self.hbone, limit, HBONE_CONNECTIONS)
     }
 
     /// Takes one of the pod's open DNS questions, for as long as the permit is held.
     pub(super) fn admit_question(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let limit = self.limits.dns_queries;
-        take(&self.questions, limit, "AMBIT_DNS_QUERIES_PER_POD")
+        take(&self.questions, limit, DNS_QUERIES)
     }
 
     /// Takes one of the pod's flows of UDP, for as long as the permit is held. They are apart from connections.
@@ -160,12 +168,23 @@ impl Pod {
             Flow::Plaintext => &self.flows.plaintext,
             Flow::Tunnel => &self.flows.tunnels,
         };
-        take(flows, self.limits.udp_flows, "AMBIT_UDP_FLOWS_PER_POD")
+        take(flows, self.limits.udp_flows, UDP_FLOWS)
     }
 
     /// HBONE connections from peers, handshakes included.
     pub(super) fn peers(&self) -> usize {
         self.limits.hbone_connections as usize - self.hbone.available_permits()
+    }
+}
+
+/// Says what the metric is, and that no limit has been reached.
+pub(super) fn describe() {
+    describe_counter!(
+        LIMITS_REACHED,
+        "What pods or their peers were refused because there were as many as a pod may have, by the variable that limits them."
+    );
+    for variable in [CONNECTIONS, HBONE_CONNECTIONS, DNS_QUERIES, UDP_FLOWS] {
+        counter!(LIMITS_REACHED, "limit" => variable).absolute(0);
     }
 }
 
@@ -176,7 +195,7 @@ fn take(
     variable: &'static str,
 ) -> Result<OwnedSemaphorePermit, Failure> {
     places.clone().try_acquire_owned().map_err(|_| {
-        metrics::counter!("ambit_pod_limits_reached_total", "limit" => variable).increment(1);
+        counter!(LIMITS_REACHED, "limit" => variable).increment(1);
         Failure::Limit { limit, variable }
     })
 }

@@ -29,6 +29,19 @@ pub(super) enum Limit {
     Frames,
 }
 
+impl Limit {
+    const ALL: [Self; 4] = [Self::Streams, Self::Headers, Self::Resets, Self::Frames];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Streams => "streams",
+            Self::Headers => "headers",
+            Self::Resets => "resets",
+            Self::Frames => "frames",
+        }
+    }
+}
+
 /// A connection may carry streams, so long after it was begun.
 pub(super) fn ready(side: Side, took: Duration) {
     let side = match side {
@@ -45,16 +58,10 @@ pub(super) fn round_trip(time: Duration) {
 
 /// A peer wanted more than it may have.
 pub(super) fn reached(limit: Limit) {
-    let limit = match limit {
-        Limit::Streams => "streams",
-        Limit::Headers => "headers",
-        Limit::Resets => "resets",
-        Limit::Frames => "frames",
-    };
-    counter!(LIMITS, "limit" => limit).increment(1);
+    counter!(LIMITS, "limit" => limit.name()).increment(1);
 }
 
-/// Says what the metrics are.
+/// Says what the metrics are, and that no limit has been reached.
 pub fn describe() {
     describe_histogram!(
         HANDSHAKE,
@@ -68,4 +75,7 @@ pub fn describe() {
         LIMITS,
         "Streams and connections of peers that were refused or ended because of a limit of HTTP/2."
     );
+    for limit in Limit::ALL {
+        counter!(LIMITS, "limit" => limit.name()).absolute(0);
+    }
 }

@@ -10,6 +10,7 @@ use ambit_proto::otlp::{
     AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans,
     ScopeSpans, Span as Wire, Status,
 };
+use metrics::{counter, describe_counter};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::{Channel, Endpoint};
@@ -23,9 +24,24 @@ const GATHER: Duration = Duration::from_secs(1);
 /// A collector may take this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+const DROPPED: &str = "ambit_trace_spans_dropped_total";
+const EXPORTED: &str = "ambit_trace_spans_exported_total";
+
+/// Says what the metrics are, and that there was no span.
+pub(super) fn describe() {
+    describe_counter!(
+        DROPPED,
+        "Spans that no collector was told: too many waited, or it failed."
+    );
+    describe_counter!(EXPORTED, "Spans that a collector was told.");
+    for name in [DROPPED, EXPORTED] {
+        counter!(name).absolute(0);
+    }
+}
+
 /// Spans that were not exported.
 pub(super) fn dropped(count: usize) {
-    metrics::counter!("ambit_trace_spans_dropped_total").increment(count as u64);
+    counter!(DROPPED).increment(count as u64);
 }
 
 pub(super) async fn run(settings: Settings, mut spans: mpsc::Receiver<Span>) {
@@ -45,7 +61,7 @@ pub(super) async fn run(settings: Settings, mut spans: mpsc::Receiver<Span>) {
         let count = batch.len();
         match send(&mut client, &settings, &mut batch).await {
             Ok(()) => {
-                metrics::counter!("ambit_trace_spans_exported_total").increment(count as u64);
+                counter!(EXPORTED).increment(count as u64);
                 failing = false;
             }
             Err(error) => {

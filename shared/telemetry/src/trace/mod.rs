@@ -65,6 +65,7 @@ pub struct Tracing {
 impl Tracing {
     /// What takes spans, and what exports them until it is gone.
     pub fn new(settings: Settings) -> (Self, impl Future<Output = ()> + Send + use<>) {
+        export::describe();
         let (queue, spans) = mpsc::channel(QUEUE);
         let sampled = settings.sampled;
         (Self { queue, sampled }, export::run(settings, spans))

@@ -73,7 +73,7 @@ impl Scene {
         );
         let thief = pod("outside", "thief", &stolen, &mounted);
         let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: evil, namespace: mesh}\n\
-             spec:\n  selector: {app: evil}\n  ports:\n  - {name: http, port: 80, targetPort: 8080}\n  \
+             spec:\n  ipFamilyPolicy: PreferDualStack\n  selector: {app: evil}\n  ports:\n  - {name: http, port: 80, targetPort: 8080}\n  \
              - {name: clear, port: 8081, targetPort: 8080, appProtocol: kubernetes.io/h2c}\n";
         let lab = start(
             manifests() + &wire + &server + &thief + service + POLICY,

@@ -25,7 +25,7 @@ pub use listen::Listeners;
 use super::PodProxy;
 pub(super) use listen::spawn;
 use tally::Tally;
-pub use tally::describe;
+pub(super) use tally::describe;
 
 /// How questions are answered.
 #[derive(Debug, Clone)]

@@ -92,8 +92,8 @@ impl Tally {
     }
 }
 
-/// Says what the metrics are.
-pub fn describe() {
+/// Says what the metrics are. Whose questions they count is known with the first.
+pub(in crate::proxy) fn describe() {
     use metrics::{describe_counter, describe_histogram};
     describe_counter!("istio_dns_requests_total", "Questions of pods.");
     describe_counter!(

@@ -18,6 +18,7 @@ use ambit_core::plan::{OUTBOUND_PORT, PASSTHROUGH_PORT};
 use ambit_net::hbone::Datagrams;
 use ambit_net::relay::{Counters, Error};
 use ambit_net::sys::Capturing;
+use metrics::{Counter, counter, describe_counter};
 use tokio::net::UdpSocket;
 
 use super::Pod;
@@ -72,6 +73,8 @@ pub(super) async fn relay_tunnel(
     relay::relay(End::Socket(server), far, counters, idle).await
 }
 
+const DROPPED: &str = "ambit_udp_datagrams_dropped_total";
+
 /// Why a datagram was not passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lost {
@@ -90,7 +93,16 @@ enum Lost {
 }
 
 impl Lost {
-    fn count(self) {
+    const ALL: [Self; 6] = [
+        Self::Window,
+        Self::Socket,
+        Self::Queue,
+        Self::Limit,
+        Self::Refused,
+        Self::OwnPort,
+    ];
+
+    fn counter(self) -> Counter {
         let reason = match self {
             Self::Window => "window",
             Self::Socket => "socket",
@@ -99,14 +111,21 @@ impl Lost {
             Self::Refused => "refused",
             Self::OwnPort => "own_port",
         };
-        metrics::counter!("ambit_udp_datagrams_dropped_total", "reason" => reason).increment(1);
+        counter!(DROPPED, "reason" => reason)
+    }
+
+    fn count(self) {
+        self.counter().increment(1);
     }
 }
 
-/// Says what the metrics are.
-pub fn describe() {
-    metrics::describe_counter!(
-        "ambit_udp_datagrams_dropped_total",
+/// Says what the metrics are, and that nothing was dropped.
+pub(super) fn describe() {
+    for lost in Lost::ALL {
+        lost.counter().absolute(0);
+    }
+    describe_counter!(
+        DROPPED,
         "UDP datagrams that were captured or came by tunnels and were not passed on: window (the other proxy takes no more, or not so \
          much at once), socket, queue (the flow has not begun, or is not quick enough), limit (AMBIT_UDP_FLOWS_PER_POD), refused (the flow \
          was, just now), own_port (sent to a port of the proxy)."
