@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
-use ambit_core::balance::First;
 use ambit_core::identity::Identity;
 use ambit_core::index::{Change, Index as Mesh};
 use ambit_core::model::{GatewayAddress, Service, Workload};
@@ -20,7 +19,7 @@ use ambit_http::config::{self, Config, Scope};
 use ambit_http::host::Host;
 use ambit_http::model::Policy;
 use ambit_http::path;
-use ambit_http::route::{RequestHead, forward_without_route, select};
+use ambit_http::route::{RequestHead, forward_without_route};
 use http::{HeaderMap, Method};
 
 use self::backends::Share;
@@ -425,7 +424,7 @@ impl Walk<'_> {
         let client = &self.question.from.namespace;
         let plan = match known.routes(&self.service.key, question.port, client) {
             None => Ok(forward_without_route(&self.service.key, question.port)),
-            Some(routes) => select(&routes, &head, &mut First),
+            Some(routes) => backends::sent(&routes, &head),
         };
         match plan {
             Err(refusal) => {

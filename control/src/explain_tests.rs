@@ -368,6 +368,14 @@ status: {podIP: 10.0.0.5, conditions: [{type: Ready, status: 'True'}]}
             &["66.67 % of requests", "33.33 % of requests          500: "],
         ),
         (
+            "the first of them is not there",
+            backends(
+                "backendRefs: [{name: gone, port: 81, weight: 1}, {name: web, port: 80, weight: 2}]",
+            ),
+            Decision::Depends,
+            &["66.67 % of requests", "33.33 % of requests          500: "],
+        ),
+        (
             "a weight of 0 is no share",
             backends(
                 "backendRefs: [{name: v2, port: 81, weight: 0}, {name: web, port: 80, weight: 3}]",

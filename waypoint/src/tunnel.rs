@@ -59,6 +59,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut caller: Caller, connect: Conn
     };
     let tunnel = Duplex::from(stream);
     let session = Session::new(caller, target, shared, ending, tunnel.counters());
+    // A client that has not heard of it comes to a waypoint that its service is about to leave.
+    if !session.is_wanted(&session.shared.snapshot()) {
+        session.ending.begin();
+    }
     let mut io = Io::Tunnel(tunnel);
     let Some((inner, first)) = detect(&session, &mut io).await else {
         return;

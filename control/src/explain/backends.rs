@@ -1,11 +1,16 @@
 //! What a route's rule does with a request besides choosing where it goes: shares of backends, how long, how often.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
 use ambit_http::model::RouteRule;
 use ambit_http::model::route::{BackendRef, Filter, Retry, Timeouts};
-use ambit_http::route::Forward;
+use ambit_http::refusal::Refusal;
+use ambit_http::route::{Forward, RequestHead, RequestPlan, Routes, select};
+
+/// Backends are tried by so many numbers: one with a smaller part of all is not.
+const DRAWS: u32 = 10_000;
 
 /// One of the backends that share what follows a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,10 +21,30 @@ pub(super) struct Share {
     pub(super) to: Result<(NamespacedName, u16), String>,
 }
 
-/// The backends that a request may be drawn for, the one that `forward` goes to first: the first that has a weight, as it is the
-/// first that is drawn.
+/// A plan that sends the request on, if any backend is one that it is sent to; else what the first one makes of it.
+pub(super) fn sent(routes: &Routes<'_>, head: &RequestHead<'_>) -> Result<RequestPlan, Refusal> {
+    let total = Cell::new(None);
+    // The first number draws the backend.
+    let draw = |wanted: u32| {
+        let mut first = Some(wanted);
+        select(routes, head, &mut |bound: u32| {
+            total.set(total.get().or(Some(bound)));
+            first.take().unwrap_or_default()
+        })
+    };
+    let drawn = draw(0);
+    let is_sent = |plan: &Result<RequestPlan, Refusal>| matches!(plan, Ok(it) if it.action.is_ok());
+    if is_sent(&drawn) {
+        return drawn;
+    }
+    let total: u32 = total.get().unwrap_or(1);
+    let step = (total / DRAWS).max(1);
+    let mut others = (1..total).step_by(step as usize).map(draw);
+    others.find(is_sent).unwrap_or(drawn)
+}
+
+/// The backends that a request may be drawn for.
 pub(super) fn shares(rule: Option<&RouteRule>, forward: &Forward) -> Vec<Share> {
-    let first = Ok((forward.service.clone(), forward.port));
     let backends = rule.map_or(&[][..], |rule| &rule.backends);
     let total: u64 = backends.iter().map(|it| u64::from(it.weight)).sum();
     let mut shares: Vec<_> = backends
@@ -40,12 +65,11 @@ pub(super) fn shares(rule: Option<&RouteRule>, forward: &Forward) -> Vec<Share> 
             },
         })
         .collect();
-    match shares.first_mut() {
-        Some(share) => share.to = first,
-        None => shares.push(Share {
+    if shares.is_empty() {
+        shares.push(Share {
             percent: None,
-            to: first,
-        }),
+            to: Ok((forward.service.clone(), forward.port)),
+        });
     }
     shares
 }

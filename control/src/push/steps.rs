@@ -1,5 +1,6 @@
 //! When the next step of what goes step by step is due: all proxies know the last.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,7 +107,7 @@ impl Steps {
         steps: &BTreeMap<(u64, bool), Vec<NamespacedName>>,
     ) -> (Vec<NamespacedName>, Instant) {
         let now = Instant::now();
-        let proxies = self.connections.proxies();
+        let proxies = LazyCell::new(|| self.connections.proxies());
         let (mut due, mut next) = (Vec::new(), now + PATIENCE);
         for ((told, leaves), services) in steps {
             let at = self.noted.partition_point(|it| it.told < *told);

@@ -27,16 +27,17 @@ pub fn notices(objects: &Objects, mesh: &Mesh) -> Vec<(Key, String)> {
         let kind = Kind::PeerAuthentication;
         (kind, namespace, name, peer.spec.selector.as_ref())
     });
-    let mut by_namespace: BTreeMap<&Arc<str>, Vec<_>> = BTreeMap::new();
+    let mut by_scope: BTreeMap<(&Arc<str>, bool), Vec<_>> = BTreeMap::new();
     for (kind, namespace, name, selector) in policies.chain(peers) {
         if let Some(selector) = selector.filter(|it| authorization::has_labels(Some(it))) {
-            let of = by_namespace.entry(namespace).or_default();
+            // A PeerAuthentication with a selector is its own namespace's alone, also in the root namespace.
+            let everywhere = kind == Kind::AuthorizationPolicy && *namespace == mesh.root_namespace;
+            let of = by_scope.entry((namespace, everywhere)).or_default();
             of.push((kind, name, selector));
         }
     }
     let mut notices = Vec::new();
-    for (namespace, of) in by_namespace {
-        let everywhere = *namespace == mesh.root_namespace;
+    for ((namespace, everywhere), of) in by_scope {
         let selectable = Selectable::of((!everywhere).then_some(namespace), objects);
         let idle = of
             .into_iter()

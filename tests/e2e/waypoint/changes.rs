@@ -312,6 +312,7 @@ fn a_service_moves_between_waypoints_and_loses_no_request() {
     let new: &[Load<'_>] = &[(CLIENT, &new), (CONSUMER, &new), (CLIENT, &new_at_pod)];
     let kept: &[Load<'_>] = &[
         (CLIENT, &["http", "--rate", "100", url]),
+        (CLIENT, &["http", "--rate", "50", &pod]),
         (
             CLIENT,
             &["http", "--rate", "50", "--h2", "--streams", "4", url],
@@ -344,7 +345,7 @@ fn a_service_moves_between_waypoints_and_loses_no_request() {
         // What was open before goes around no waypoint.
         let before = "http://moving.mesh/before";
         let open = [
-            "http", "--rate", "50", "-c", "1", "-d", "4s", "--json", before,
+            "http", "--rate", "50", "-c", "1", "-d", "10s", "--json", before,
         ];
         std::thread::scope(|scope| {
             let open = scope.spawn(|| lab.load(CLIENT, &open).stdout);

@@ -145,7 +145,7 @@ fn columns_of(kind: &str) -> Vec<Column> {
                 condition(policy, "WaypointAccepted")
             }),
             ("ZTUNNEL-ACCEPTED", |policy| {
-                condition(policy, "ZtunnelAccepted")
+                qualified(policy, "ZtunnelAccepted")
             }),
         ],
         "RequestAuthentication" => vec![("WAYPOINT-ACCEPTED", |policy| {
@@ -244,6 +244,19 @@ fn condition(object: &Value, of: &str) -> String {
     refused.map_or(first, |_| "False").to_owned()
 }
 
+/// The same, with the reason where it holds in part.
+fn qualified(object: &Value, of: &str) -> String {
+    let all = conditions(&object["status"]);
+    let said = all.iter().find(|it| it["type"] == of);
+    let reason = said.and_then(|it| it["reason"].as_str());
+    match (condition(object, of), reason) {
+        (status, Some(reason)) if status == "True" && reason != "Accepted" => {
+            format!("{status} ({reason})")
+        }
+        (status, _) => status,
+    }
+}
+
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or("-").to_owned()
 }
@@ -301,6 +314,24 @@ mod tests {
         let expected = "NAMESPACE   NAME   READY   STATUS             RESTARTS   IP           NODE\n\
                         n           a      1/2     CrashLoopBackOff   3          10.244.1.2   node-1\n";
         assert_eq!(render(&[pod], true), expected);
+    }
+
+    #[test]
+    fn what_holds_in_part_says_so() {
+        for (status, reason, wanted) in [
+            ("True", "Accepted", "True"),
+            ("True", "UnsupportedValue", "True (UnsupportedValue)"),
+            ("False", "Invalid", "False"),
+        ] {
+            let condition = json!({"type": "ZtunnelAccepted", "status": status, "reason": reason});
+            let policy = json!({
+                "kind": "AuthorizationPolicy",
+                "metadata": {"name": "p"},
+                "status": {"conditions": [condition]}
+            });
+            let shown = render(&[policy], false);
+            assert!(shown.trim_end().ends_with(wanted), "{shown}");
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Mesh {
             cluster.write(|store| store.name_mesh(trust_domains));
             return Ok(());
         };
-        let shift = move_away(&mut recipe);
+        let shift = move_away(&mut recipe, shift(&component.recipe()));
         let (serves, serving) = oneshot::channel();
         let ended = component.replace(recipe, Some(serving));
         let ready = self.await_component(cluster, name).await;
@@ -113,10 +113,9 @@ fn irreplaceable(cluster: &Cluster, name: &str, known: bool) -> String {
     format!("{why}: control and {} can be replaced", nodes.join(", "))
 }
 
-/// Moves a node proxy's own servers away from those of its predecessor, and its files with them. How far they are from the usual
-/// ports.
-fn move_away(recipe: &mut Recipe) -> u16 {
-    let before = shift(recipe);
+/// Moves a node proxy's own servers away from those of its predecessor, which are `before` so far from the usual ports, and its files
+/// with them. How far they are from there.
+fn move_away(recipe: &mut Recipe, before: u16) -> u16 {
     let shift = if before == SHIFTS[0] {
         SHIFTS[1]
     } else {

@@ -163,6 +163,13 @@ pub fn is_sent_to(index: &Index, service: &Service, waypoint: &NamespacedName) -
     all.any(|gateway| is_mine(index, gateway, waypoint))
 }
 
+/// Whether a pod's own waypoint is this one.
+#[must_use]
+pub fn is_bound_to(index: &Index, workload: &Workload, waypoint: &NamespacedName) -> bool {
+    let mut own = workload.waypoint.iter();
+    own.any(|gateway| is_mine(index, gateway, waypoint))
+}
+
 /// Whether a binding names this waypoint.
 fn is_mine(index: &Index, gateway: &GatewayAddress, waypoint: &NamespacedName) -> bool {
     match index.destination(&gateway.destination) {
