@@ -67,15 +67,24 @@ async fn answer(socket: &mut Socket, value: &serde_json::Value) -> io::Result<()
     socket.write_all(format!("{value}\n").as_bytes()).await
 }
 
-/// Reads until the end, calling nothing for empty reads; the buffer grows once a read fills it.
-struct Reader {
+/// Reads until the end, calling nothing for empty reads; the buffer grows once a read fills it. What was read is counted at the
+/// end, also of a connection that breaks.
+struct Reader<'a> {
+    open: &'a Open,
     buffer: Vec<u8>,
     total: u64,
 }
 
-impl Reader {
-    fn new() -> Self {
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.open.finished(self.total, None);
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn new(open: &'a Open) -> Self {
         Self {
+            open,
             buffer: vec![0; IDLE_BUFFER],
             total: 0,
         }
@@ -95,11 +104,10 @@ impl Reader {
 }
 
 async fn echo(socket: &mut Socket, open: &Open) -> io::Result<()> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(open);
     while let Some(bytes) = reader.next(socket).await? {
         socket.write_all(bytes).await?;
     }
-    open.finished(reader.total, None);
     Ok(())
 }
 
@@ -108,13 +116,12 @@ async fn drain(
     open: &Open,
     mut digest: Option<&mut Digest>,
 ) -> io::Result<u64> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(open);
     while let Some(bytes) = reader.next(socket).await? {
         if let Some(digest) = &mut digest {
             digest.update(bytes);
         }
     }
-    open.finished(reader.total, None);
     Ok(reader.total)
 }
 
