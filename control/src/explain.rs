@@ -19,7 +19,7 @@ use ambit_http::config::{self, Config, Scope};
 use ambit_http::host::Host;
 use ambit_http::model::Policy;
 use ambit_http::path;
-use ambit_http::route::{RequestHead, forward_without_route};
+use ambit_http::route::{RequestHead, forward_without_route, select_each};
 use http::{HeaderMap, Method};
 
 use self::backends::Share;
@@ -422,45 +422,48 @@ impl Walk<'_> {
             scheme: "http",
         };
         let client = &self.question.from.namespace;
-        let plan = match known.routes(&self.service.key, question.port, client) {
-            None => Ok(forward_without_route(&self.service.key, question.port)),
-            Some(routes) => backends::sent(&routes, &head),
+        let plans = match known.routes(&self.service.key, question.port, client) {
+            None => {
+                let plan = forward_without_route(&self.service.key, question.port);
+                Ok(vec![(1, Ok(plan))])
+            }
+            Some(routes) => select_each(&routes, &head),
         };
-        match plan {
+        let plans = match plans {
+            Ok(plans) => plans,
             Err(refusal) => {
                 steps.say(&at, format_args!("{}: {}", refusal.status, refusal.reason));
-                Ok(None)
+                return Ok(None);
             }
-            Ok(plan) => {
-                let rule = match &plan.rule {
-                    Some(rule) => format!("rule {}", rule.key),
-                    None => "no route is attached".to_owned(),
-                };
-                match plan.action {
-                    Ok(forward) => {
-                        let shares = backends::shares(plan.rule.as_deref(), &forward);
-                        let (service, port) = (&forward.service, forward.port);
-                        match shares.len() {
-                            1 => steps.say(&at, format_args!("{rule}: to {service} port {port}")),
-                            several => {
-                                steps.say(&at, format_args!("{rule}: to {several} backends"))
-                            }
-                        }
-                        let timeouts = backends::timeouts(&forward.timeouts);
-                        let retries = backends::retries(forward.retry.as_ref());
-                        steps.say(&at, format_args!("{timeouts}; {retries}"));
-                        Ok(Some(shares))
-                    }
-                    Err(redirect) => {
-                        let location =
-                            String::from_utf8_lossy(redirect.location.as_bytes()).into_owned();
-                        let status = redirect.status.as_u16();
-                        steps.say(&at, format_args!("{rule}: {status} to {location}"));
-                        Ok(None)
-                    }
-                }
+        };
+        let shares = backends::shares(&plans);
+        let mut known = plans.iter().filter_map(|(_, plan)| plan.as_ref().ok());
+        let rule = known.clone().next().map(|plan| match &plan.rule {
+            Some(rule) => format!("rule {}: ", rule.key),
+            None => "no route is attached: ".to_owned(),
+        });
+        let rule = rule.unwrap_or_default();
+        match &shares[..] {
+            [Share { to: Err(why), .. }] => {
+                steps.say(&at, format_args!("{rule}{why}"));
+                return Ok(None);
             }
+            [
+                Share {
+                    to: Ok((service, port)),
+                    ..
+                },
+            ] => {
+                steps.say(&at, format_args!("{rule}to {service} port {port}"));
+            }
+            several => steps.say(&at, format_args!("{rule}to {} backends", several.len())),
         }
+        if let Some(forward) = known.find_map(|plan| plan.action.as_ref().ok()) {
+            let timeouts = backends::timeouts(&forward.timeouts);
+            let retries = backends::retries(forward.retry.as_ref());
+            steps.say(&at, format_args!("{timeouts}; {retries}"));
+        }
+        Ok(Some(shares))
     }
 }
 

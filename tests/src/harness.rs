@@ -1,6 +1,7 @@
 //! Labs for tests: each has a name of its own, ends with its test, and can be asked as a person would,
 //! through the `lab` command. What goes wrong is a panic that says what was run and what it said.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -255,6 +256,23 @@ impl Lab {
         let mut arguments = vec!["exec", "-n", namespace, target, "--"];
         arguments.extend(argv);
         self.run(arguments)
+    }
+
+    /// The other ends of the established connections at the HBONE port of a pod, as the kernel writes them (proc_net_tcp
+    /// in its documentation).
+    ///
+    /// # Panics
+    /// When there is no such pod.
+    #[must_use]
+    pub fn hbone_peers(&self, target: &str) -> BTreeSet<String> {
+        let tables = ["cat", "/proc/self/net/tcp", "/proc/self/net/tcp6"];
+        let tables = self.exec(target, &tables).success();
+        let rows = tables.lines().map(|row| row.split_whitespace());
+        let rows = rows.map(Iterator::collect::<Vec<_>>);
+        // A table is read in parts: a connection may be told twice when another one comes meanwhile.
+        rows.filter(|row| row.len() > 3 && row[1].ends_with(":3AA0") && row[3] == "01")
+            .map(|row| row[2].to_owned())
+            .collect()
     }
 
     /// What the sample client `load` says in a pod.

@@ -83,37 +83,8 @@ impl Session {
 
     /// Whether a client that came now for the same would be sent here.
     pub(crate) fn is_wanted(&self, snapshot: &Snapshot) -> bool {
-        let (index, me) = (&snapshot.index, &self.shared.service);
-        match &self.target.bound {
-            BoundTo::Service(service) => match index.service(&service.key) {
-                // Mostly it is not the one that has changed. Who came too late is ended as it comes.
-                Some(now) if Arc::ptr_eq(now, service) => true,
-                Some(now) => self.leads_to(now) && plan::is_sent_to(index, now, me),
-                None => false,
-            },
-            BoundTo::Workload(workload) => {
-                let services = self.target.services.iter();
-                let mut services = services.filter_map(|key| index.service(key));
-                // A pod that is gone ends its connections itself.
-                index.workload(&workload.uid).is_none_or(|now| {
-                    plan::is_bound_to(index, now, me)
-                        || services.any(|it| plan::is_sent_to(index, it, me))
-                })
-            }
-        }
-    }
-
-    /// Whether what the client dialled is this service's, for this client.
-    fn leads_to(&self, service: &Service) -> bool {
-        let address = self.target.address;
-        let is_seen = !service.namespace_private
-            || service.key.namespace == *self.caller.identity.namespace();
-        is_seen
-            && service.vips.iter().any(|it| it.net.contains(&address.ip()))
-            && service
-                .ports
-                .iter()
-                .any(|it| it.service_port == address.port())
+        let (caller, me) = (&self.caller.identity, &self.shared.service);
+        plan::is_sent_here(&snapshot.index, &self.target, caller, me)
     }
 
     /// Counts what a policy or an authorizer has refused to the client; `service` is the one that was meant.

@@ -1,31 +1,36 @@
 //! Policies of a namespace whose selector selects nothing of it now.
 
-use std::collections::BTreeMap;
-
 use ambit_core::index::DEFAULT_ROOT_NAMESPACE;
-use serde_json::Value;
 
-use super::{Check, Finding, finding, hidden, items, name};
-use crate::translate::unselected::message;
+use super::{Check, Finding, finding, hidden, items};
+use crate::index::objects::Objects;
+use crate::source::parse::{Wire, parse_wire};
+use crate::source::{Key, Kind};
+use crate::translate::{Mesh, unselected};
 
-type Labels = BTreeMap<String, String>;
-
-fn policies(namespace: &str) -> [(&'static str, String); 2] {
-    let path = |plural| format!("/apis/security.istio.io/v1/namespaces/{namespace}/{plural}");
+/// What is asked for this, in this order, and what is there.
+fn lists(namespace: &str) -> [(Kind, String); 4] {
+    let istio =
+        |group, plural| format!("/apis/{group}.istio.io/v1/namespaces/{namespace}/{plural}");
     [
-        ("AuthorizationPolicy", path("authorizationpolicies")),
-        ("PeerAuthentication", path("peerauthentications")),
+        (
+            Kind::AuthorizationPolicy,
+            istio("security", "authorizationpolicies"),
+        ),
+        (
+            Kind::PeerAuthentication,
+            istio("security", "peerauthentications"),
+        ),
+        (Kind::WorkloadEntry, istio("networking", "workloadentries")),
+        (Kind::Pod, format!("/api/v1/namespaces/{namespace}/pods")),
     ]
-}
-
-fn machines(namespace: &str) -> String {
-    format!("/apis/networking.istio.io/v1/namespaces/{namespace}/workloadentries")
 }
 
 /// What is asked for this, besides the pods.
 pub(super) fn questions(namespace: &str) -> impl Iterator<Item = String> {
-    let policies = policies(namespace).map(|(_, path)| path);
-    policies.into_iter().chain([machines(namespace)])
+    let all = lists(namespace).into_iter();
+    all.filter(|(kind, _)| *kind != Kind::Pod)
+        .map(|(_, path)| path)
 }
 
 impl Check<'_> {
@@ -35,63 +40,37 @@ impl Check<'_> {
         if namespace == DEFAULT_ROOT_NAMESPACE {
             return None;
         }
-        let pods = format!("/api/v1/namespaces/{namespace}/pods");
-        let machines = machines(namespace);
         let what = format!("policies of {namespace} select pods");
-        let mut paths = policies(namespace).map(|(_, path)| path).to_vec();
-        paths.extend([pods.clone(), machines.clone()]);
-        if let Some(path) = paths.iter().find(|path| self.is_hidden(path)) {
+        let lists = lists(namespace);
+        if let Some((_, path)) = lists.iter().find(|(_, path)| self.is_hidden(path)) {
             let skipped = Some(hidden(path));
             return Some(Finding {
                 skipped,
                 ..finding(what, None)
             });
         }
-        let mut selectable: Vec<Labels> = Vec::new();
-        // That pods cannot be listed is found already; of machines not every cluster knows.
-        for path in [pods, machines] {
-            let found = self.answer(&path).into_iter().flat_map(items);
-            selectable.extend(found.map(|it| {
-                let mut all = labels(&it["metadata"]["labels"]);
-                all.extend(labels(&it["spec"]["labels"]));
-                all
-            }));
-        }
-        let mut seen = 0;
-        let mut idle = Vec::new();
-        for (kind, path) in policies(namespace) {
-            for policy in self.answer(&path).into_iter().flat_map(items) {
-                let spec = &policy["spec"];
-                let wanted = labels(&spec["selector"]["matchLabels"]);
-                let targeted = spec.get("targetRef").or_else(|| spec.get("targetRefs"));
-                if wanted.is_empty() || targeted.is_some() {
-                    continue;
-                }
-                seen += 1;
-                let has = |of: &Labels| {
-                    wanted
-                        .iter()
-                        .all(|(name, value)| of.get(name) == Some(value))
-                };
-                if !selectable.iter().any(has) {
-                    let of = format!("of namespace {namespace}");
-                    idle.push(format!(
-                        "{kind} {}: {}",
-                        name(policy),
-                        message(&wanted, &of)
-                    ));
+        let mut objects = Objects::default();
+        // That pods cannot be listed is found already; of machines not every cluster knows. What does not read is told elsewhere.
+        for (kind, path) in lists {
+            for item in self.answer(&path).into_iter().flat_map(items) {
+                if let Ok(object) = parse_wire(kind, Wire::Item(item)) {
+                    let key = Key {
+                        namespace: namespace.into(),
+                        ..object.key()
+                    };
+                    objects.set(&key, Some(object));
                 }
             }
         }
-        (seen > 0).then(|| Finding {
+        unselected::selecting(&objects).next()?;
+        let idle = unselected::notices(&objects, &Mesh::default());
+        let idle = idle
+            .iter()
+            .map(|(key, why)| format!("{} {}: {why}", key.kind, key.name));
+        let idle: Vec<_> = idle.collect();
+        Some(Finding {
             notice: (!idle.is_empty()).then(|| idle.join("; ")),
             ..finding(what, None)
         })
     }
-}
-
-fn labels(of: &Value) -> Labels {
-    let all = of.as_object().into_iter().flatten();
-    all.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
 }

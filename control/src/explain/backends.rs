@@ -1,16 +1,10 @@
 //! What a route's rule does with a request besides choosing where it goes: shares of backends, how long, how often.
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use ambit_core::addr::NamespacedName;
-use ambit_http::model::RouteRule;
-use ambit_http::model::route::{BackendRef, Filter, Retry, Timeouts};
-use ambit_http::refusal::Refusal;
-use ambit_http::route::{Forward, RequestHead, RequestPlan, Routes, select};
-
-/// Backends are tried by so many numbers: one with a smaller part of all is not.
-const DRAWS: u32 = 10_000;
+use ambit_http::model::route::{Retry, Timeouts};
+use ambit_http::route::Weighted;
 
 /// One of the backends that share what follows a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,57 +15,21 @@ pub(super) struct Share {
     pub(super) to: Result<(NamespacedName, u16), String>,
 }
 
-/// A plan that sends the request on, if any backend is one that it is sent to; else what the first one makes of it.
-pub(super) fn sent(routes: &Routes<'_>, head: &RequestHead<'_>) -> Result<RequestPlan, Refusal> {
-    let total = Cell::new(None);
-    // The first number draws the backend.
-    let draw = |wanted: u32| {
-        let mut first = Some(wanted);
-        select(routes, head, &mut |bound: u32| {
-            total.set(total.get().or(Some(bound)));
-            first.take().unwrap_or_default()
-        })
-    };
-    let drawn = draw(0);
-    let is_sent = |plan: &Result<RequestPlan, Refusal>| matches!(plan, Ok(it) if it.action.is_ok());
-    if is_sent(&drawn) {
-        return drawn;
-    }
-    let total: u32 = total.get().unwrap_or(1);
-    let step = (total / DRAWS).max(1);
-    let mut others = (1..total).step_by(step as usize).map(draw);
-    others.find(is_sent).unwrap_or(drawn)
-}
-
-/// The backends that a request may be drawn for.
-pub(super) fn shares(rule: Option<&RouteRule>, forward: &Forward) -> Vec<Share> {
-    let backends = rule.map_or(&[][..], |rule| &rule.backends);
-    let total: u64 = backends.iter().map(|it| u64::from(it.weight)).sum();
-    let mut shares: Vec<_> = backends
-        .iter()
-        .filter(|it| it.weight > 0)
-        .map(|it| Share {
-            percent: percent(it.weight, total),
-            to: match &it.backend {
-                _ if it
-                    .filters
-                    .iter()
-                    .any(|it| matches!(it, Filter::Redirect(_))) =>
-                {
-                    Err("its filter redirects them".to_owned())
-                }
-                BackendRef::Service { service, port } => Ok((service.clone(), *port)),
-                BackendRef::Invalid { reason } => Err(format!("500: {reason}")),
-            },
-        })
-        .collect();
-    if shares.is_empty() {
-        shares.push(Share {
-            percent: None,
-            to: Ok((forward.service.clone(), forward.port)),
-        });
-    }
-    shares
+/// What comes of a request by these plans, with their weights.
+pub(super) fn shares(plans: &[Weighted]) -> Vec<Share> {
+    let total = plans.iter().map(|(weight, _)| u64::from(*weight)).sum();
+    let shares = plans.iter().map(|(weight, plan)| Share {
+        percent: percent(*weight, total),
+        to: match plan.as_ref().map(|plan| &plan.action) {
+            Ok(Ok(forward)) => Ok((forward.service.clone(), forward.port)),
+            Ok(Err(redirect)) => {
+                let location = String::from_utf8_lossy(redirect.location.as_bytes());
+                Err(format!("{} to {location}", redirect.status.as_u16()))
+            }
+            Err(refusal) => Err(format!("{}: {}", refusal.status, refusal.reason)),
+        },
+    });
+    shares.collect()
 }
 
 /// The share of a weight in percent, with two decimals at most; `None` of all.

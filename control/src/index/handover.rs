@@ -172,7 +172,7 @@ impl Takers {
     fn of(service: &Service) -> Self {
         Self {
             waypoints: service.waypoints().cloned().collect(),
-            direct: service.waypoint.is_none() || service.waypoint_bypass || service.takes_direct,
+            direct: service.takes_direct_calls(),
         }
     }
 

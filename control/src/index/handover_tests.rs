@@ -186,7 +186,7 @@ fn with_policies_of_its_own_a_service_is_at_a_waypoint_at_once_or_not_at_all() {
     // From one to another nobody judges direct calls.
     index.apply(web(w2, 80));
     assert_eq!(shown(&now(&index)), "w1 w1=1 w2=0");
-    while advance(&mut index).is_some() {}
+    index.advance_all();
     let bypass = "istio.io/use-waypoint: w2, ambit.dev/waypoint-bypass: allowed";
     index.apply(web(bypass, 80));
     assert_eq!(shown(&now(&index)), "w2 bypass");
@@ -200,7 +200,7 @@ fn with_policies_of_its_own_a_service_is_at_a_waypoint_at_once_or_not_at_all() {
 
     index.apply(policy("other"));
     index.apply(web(w2, 80));
-    while advance(&mut index).is_some() {}
+    index.advance_all();
     index.apply(web(none, 80));
     assert_eq!(shown(&now(&index)), "w2 direct");
     let told = index.apply(policy("web"));
@@ -219,8 +219,7 @@ fn with_policies_of_its_own_a_service_is_at_a_waypoint_at_once_or_not_at_all() {
 /// Whether all calls that are sent by one are taken by the other.
 fn takes(other: &Service, sent: &Service) -> bool {
     let takers = Takers::of(other);
-    let drawn = sent.weighted_waypoints.iter().filter(|it| it.weight > 0);
-    let mut ways = sent.waypoint.iter().chain(drawn.map(|it| &it.waypoint));
+    let mut ways = sent.sent_to();
     let direct = sent.waypoint.is_none() || sent.waypoint_bypass;
     ways.all(|it| takers.waypoints.contains(it)) && (!direct || takers.direct)
 }
@@ -252,7 +251,7 @@ proptest! {
             prop_assert!(takes(&told, &before) && takes(&before, &told));
             before = told;
         }
-        while advance(&mut index).is_some() {}
+        index.advance_all();
         prop_assert_eq!(now(&index), now(&mesh(last)));
     }
 }

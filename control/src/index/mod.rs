@@ -7,26 +7,29 @@ mod attached;
 pub mod directory;
 mod entries;
 mod handover;
+mod moves;
 mod networks;
 pub mod objects;
 pub mod readers;
+mod reports;
 mod revisions;
 mod touched;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ambit_core::addr::NamespacedName;
 use ambit_core::model::{AuthorizationPolicy, Service, Workload};
 use ambit_http::model::{Resource, ResourceKey};
 
-use crate::source::{Event, Key, Kind, Object, Origin, Problem};
-use crate::translate::view::Outcome;
-use crate::translate::{self, Mesh, PolicyOutcome};
+use crate::source::{Event, Key, Kind, Object, Origin};
+use crate::translate::{self, Mesh};
 use attached::Attached;
 use handover::Handovers;
+use moves::Judged;
 use objects::Objects;
 use readers::{Readers, ReadersOf};
+use reports::Report;
 use touched::Touched;
 
 pub use handover::Step;
@@ -73,32 +76,12 @@ pub struct Index {
     judged: Judged,
 }
 
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Report {
-    problems: Vec<String>,
-    notices: Vec<String>,
-}
-
 fn key_of(kind: Kind, name: &NamespacedName) -> Key {
     Key {
         kind,
         namespace: name.namespace.clone(),
         name: name.name.clone(),
     }
-}
-
-/// The Services that policies are attached to, by namespace; what was looked for in this change.
-type Judged = HashMap<Arc<str>, HashSet<Arc<str>>>;
-
-/// Whether policies are attached to this Service.
-fn is_judged(service: &Service, known: &mut Judged, objects: &Objects) -> bool {
-    let namespace = &service.key.namespace;
-    let names = known.entry(namespace.clone()).or_insert_with(|| {
-        let policies = objects.policies.within(namespace);
-        let names = policies.flat_map(|(_, policy)| translate::target::services(&policy.spec));
-        names.map(Into::into).collect()
-    });
-    names.contains(&service.name)
 }
 
 impl Index {
@@ -161,40 +144,6 @@ impl Index {
             .attached
             .translate(for_waypoints, &self.objects, &self.mesh);
         self.with_readers(changes, set, gone)
-    }
-
-    /// How often something was told by now.
-    #[must_use]
-    pub fn told(&self) -> u64 {
-        self.handovers.told()
-    }
-
-    /// How far services are on their way from or to a waypoint: once all proxies know a step, [`Index::advance`] takes the
-    /// next one.
-    pub fn steps(&self) -> impl Iterator<Item = Step> {
-        self.handovers.steps()
-    }
-
-    /// Whether a service is on its way from or to a waypoint.
-    #[must_use]
-    pub fn is_underway(&self, service: &NamespacedName) -> bool {
-        self.handovers.include(service)
-    }
-
-    /// Takes these services on their way, and gives what follows, in order.
-    pub fn advance(&mut self, services: &[NamespacedName]) -> Vec<Change> {
-        self.handovers.tick();
-        let mut changes = Changes::default();
-        for key in services {
-            let Some(now) = self.services.get(key) else {
-                continue;
-            };
-            let judged = || is_judged(now, &mut self.judged, &self.objects);
-            if let Some(step) = self.handovers.advance(now, judged) {
-                self.tell_service(step, &mut changes);
-            }
-        }
-        self.with_readers(changes, Vec::new(), Vec::new())
     }
 
     /// All changes in order, with whom of the waypoints they concern.
@@ -340,44 +289,6 @@ impl Index {
         Some(now).filter(|now| !now.is_empty())
     }
 
-    fn set_service(&mut self, found: Service, changes: &mut Changes) {
-        let told = match self.services.get(&found.key) {
-            Some(now) => {
-                let judged = || is_judged(now, &mut self.judged, &self.objects);
-                self.handovers.begin(now, found, judged)
-            }
-            None => found,
-        };
-        self.tell_service(told, changes);
-    }
-
-    /// A Service on its way that has got a policy is where it goes.
-    fn end_handovers(&mut self, policies: &BTreeSet<NamespacedName>, changes: &mut Changes) {
-        let mut ends = Vec::new();
-        for name in policies {
-            let namespace = &name.namespace;
-            let policy = self.objects.policies.find(namespace, &name.name);
-            let specs = policy.iter().map(|policy| &policy.spec);
-            for service in specs.flat_map(translate::target::services) {
-                let key = self.mesh.service_key(namespace, service);
-                let now = self.services.get(&key);
-                ends.extend(now.and_then(|now| self.handovers.end(now)));
-            }
-        }
-        for target in ends {
-            self.tell_service(target, changes);
-        }
-    }
-
-    fn tell_service(&mut self, service: Service, changes: &mut Changes) {
-        let known = self.services.get(&service.key);
-        if known.is_none_or(|old| **old != service) {
-            let service = Arc::new(service);
-            self.services.insert(service.key.clone(), service.clone());
-            changes.middle.push(Change::Service(service));
-        }
-    }
-
     fn remove_service(&mut self, key: &NamespacedName, changes: &mut Changes) {
         self.handovers.forget(key);
         if self.services.remove(key).is_some() {
@@ -423,80 +334,6 @@ impl Index {
                 }
             }
         }
-    }
-
-    /// Keeps what a policy's author should know.
-    fn report(
-        &mut self,
-        kind: Kind,
-        name: &NamespacedName,
-        outcome: Option<PolicyOutcome>,
-    ) -> PolicyOutcome {
-        let outcome = outcome.unwrap_or_default();
-        let report = Report {
-            problems: outcome.problems.clone(),
-            notices: outcome.notices.clone(),
-        };
-        self.set_report(kind, name, report);
-        outcome
-    }
-
-    fn accept<T>(
-        &mut self,
-        kind: Kind,
-        name: &NamespacedName,
-        result: Option<Result<T, String>>,
-    ) -> Option<T> {
-        let (value, problems) = match result {
-            Some(Ok(value)) => (Some(value), Vec::new()),
-            Some(Err(error)) => (None, vec![error]),
-            None => (None, Vec::new()),
-        };
-        let report = Report {
-            problems,
-            notices: Vec::new(),
-        };
-        self.set_report(kind, name, report);
-        value
-    }
-
-    fn set_report(&mut self, kind: Kind, name: &NamespacedName, report: Report) {
-        let key = key_of(kind, name);
-        if report == Report::default() {
-            self.reports.remove(&key);
-        } else {
-            self.reports.insert(key, report);
-        }
-    }
-
-    /// What is wrong with objects that could be read.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        self.reported(|report| &report.problems, |outcome| &outcome.problems)
-    }
-
-    /// What authors of objects may not expect.
-    #[must_use]
-    pub fn notices(&self) -> Vec<Problem> {
-        self.reported(|report| &report.notices, |outcome| &outcome.notices)
-    }
-
-    fn reported(
-        &self,
-        of: impl Fn(&Report) -> &Vec<String>,
-        and: impl Fn(&Outcome) -> &Vec<String>,
-    ) -> Vec<Problem> {
-        let mut found = Vec::new();
-        let reports = self.reports.iter().map(|(key, report)| (key, of(report)));
-        let outcomes = self.attached.outcomes();
-        for (key, texts) in reports.chain(outcomes.map(|(key, outcome)| (key, and(outcome)))) {
-            found.extend(texts.iter().map(|error| Problem {
-                origin: self.origins.get(key).cloned().unwrap_or_default(),
-                object: key.to_string(),
-                error: error.clone(),
-            }));
-        }
-        found
     }
 
     /// What is to be written back into objects: the object and its `status`, without

@@ -104,7 +104,7 @@ macro_rules! tables {
 
         impl Objects {
             /// Stores an object, or removes it, and gives the one it replaces.
-            pub(super) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
+            pub(crate) fn set(&mut self, key: &Key, object: Option<Object>) -> Option<Object> {
                 let entry = |object: &Option<Object>| object.as_ref()?.service_entry().cloned();
                 let new = entry(&object);
                 let replaced = self.replace(key, object);

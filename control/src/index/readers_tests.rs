@@ -59,10 +59,7 @@ fn index(text: &str) -> (Index, Vec<String>) {
 /// What is told of these, and once all know that.
 fn after(index: &mut Index, events: Vec<Event>) -> Vec<String> {
     let mut all = told(&index.apply(events));
-    while index.steps().next().is_some() {
-        let services: Vec<_> = index.steps().map(|step| step.service).collect();
-        all.extend(told(&index.advance(&services)));
-    }
+    all.extend(told(&index.advance_all()));
     all
 }
 

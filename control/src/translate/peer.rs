@@ -85,10 +85,7 @@ pub fn selecting(
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<NamespacedName> {
-    let own = oldest(namespace, objects, |peer| {
-        let selector = peer.spec.selector.as_ref();
-        has_labels(selector) && selector.is_some_and(|s| selects(&s.match_labels, metadata))
-    });
+    let own = selected(namespace, metadata, objects);
     let inherited = || inherited(namespace, objects, mesh);
     let Some((name, peer)) = own else {
         return inherited().then(|| static_key(mesh));
@@ -111,18 +108,10 @@ pub fn strict_by(
     objects: &Objects,
     mesh: &Mesh,
 ) -> Option<NamespacedName> {
-    let selected = oldest(namespace, objects, |peer| {
-        let selector = peer.spec.selector.as_ref();
-        has_labels(selector) && selector.is_some_and(|s| selects(&s.match_labels, metadata))
-    });
-    let wide = |of: &str| oldest(of, objects, |peer| !has_labels(peer.spec.selector.as_ref()));
-    let of_namespace = wide(namespace).map(|it| (namespace, it));
-    let root = &*mesh.root_namespace;
-    let of_mesh = wide(root).map(|it| (root, it));
-    let selected = selected.map(|it| (namespace, it));
-    let mut says = [selected, of_namespace, of_mesh].into_iter().flatten();
-    let (namespace, (name, _), strict) =
-        says.find_map(|(namespace, it)| Some((namespace, it, read(it.1).strict?)))?;
+    let own = selected(namespace, metadata, objects).map(|(name, peer)| (namespace, name, peer));
+    let mut all = own.into_iter().chain(wide(namespace, objects, mesh));
+    let (namespace, name, strict) =
+        all.find_map(|(namespace, name, peer)| Some((namespace, name, read(peer).strict?)))?;
     strict.then(|| NamespacedName::new(namespace, name))
 }
 
@@ -150,15 +139,36 @@ fn deny(key: NamespacedName, also: Match) -> AuthorizationPolicy {
 
 /// What the namespace, else the mesh, says. The default is PERMISSIVE.
 fn inherited(namespace: &str, objects: &Objects, mesh: &Mesh) -> bool {
-    let wide = |namespace: &str| {
-        oldest(namespace, objects, |peer| {
-            !has_labels(peer.spec.selector.as_ref())
+    let mut wide = wide(namespace, objects, mesh);
+    let strict = wide.find_map(|(_, _, peer)| read(peer).strict);
+    strict.unwrap_or(false)
+}
+
+/// The one that selects a pod of the namespace with this metadata.
+fn selected<'a>(
+    namespace: &str,
+    metadata: &ObjectMeta,
+    objects: &'a Objects,
+) -> Option<(&'a str, &'a PeerAuthentication)> {
+    oldest(namespace, objects, |peer| {
+        let selector = peer.spec.selector.as_ref();
+        has_labels(selector) && selector.is_some_and(|s| selects(&s.match_labels, metadata))
+    })
+}
+
+/// Those for all pods of the namespace, of the mesh last: namespace, name and what is said.
+fn wide<'a>(
+    namespace: &'a str,
+    objects: &'a Objects,
+    mesh: &'a Mesh,
+) -> impl Iterator<Item = (&'a str, &'a str, &'a PeerAuthentication)> {
+    [namespace, &*mesh.root_namespace]
+        .into_iter()
+        .filter_map(|of| {
+            let (name, peer) =
+                oldest(of, objects, |peer| !has_labels(peer.spec.selector.as_ref()))?;
+            Some((of, name, peer))
         })
-        .and_then(|(_, peer)| read(peer).strict)
-    };
-    wide(namespace)
-        .or_else(|| wide(&mesh.root_namespace))
-        .unwrap_or(false)
 }
 
 fn oldest<'a>(

@@ -49,10 +49,7 @@ pub(crate) fn apply(index: &mut Index, text: &str) {
         events.extend(objects.map(|o| Event::Apply(o, Origin::default())));
     }
     index.apply(events);
-    while index.steps().next().is_some() {
-        let services: Vec<_> = index.steps().map(|step| step.service).collect();
-        index.advance(&services);
-    }
+    index.advance_all();
 }
 
 /// The resource of this name.

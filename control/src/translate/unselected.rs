@@ -14,9 +14,11 @@ use crate::index::objects::{Objects, Table};
 use crate::source::istio::Selector;
 use crate::source::{Key, Kind};
 
-/// What the authors of such policies may not expect.
-#[must_use]
-pub fn notices(objects: &Objects, mesh: &Mesh) -> Vec<(Key, String)> {
+/// A policy with a selector: kind, namespace, name.
+type Selecting<'a> = (Kind, &'a Arc<str>, &'a Arc<str>, &'a Selector);
+
+/// The policies that have a selector, and are something to node proxies.
+pub fn selecting(objects: &Objects) -> impl Iterator<Item = Selecting<'_>> {
     let policies = objects.policies.all();
     let policies = policies.filter(|(_, _, policy)| authorization::for_node_proxies(policy));
     let policies = policies.map(|(namespace, name, policy)| {
@@ -27,14 +29,23 @@ pub fn notices(objects: &Objects, mesh: &Mesh) -> Vec<(Key, String)> {
         let kind = Kind::PeerAuthentication;
         (kind, namespace, name, peer.spec.selector.as_ref())
     });
+    policies
+        .chain(peers)
+        .filter_map(|(kind, namespace, name, selector)| {
+            let selector = selector.filter(|it| authorization::has_labels(Some(it)))?;
+            Some((kind, namespace, name, selector))
+        })
+}
+
+/// What the authors of those may not expect that select nothing.
+#[must_use]
+pub fn notices(objects: &Objects, mesh: &Mesh) -> Vec<(Key, String)> {
     let mut by_scope: BTreeMap<(&Arc<str>, bool), Vec<_>> = BTreeMap::new();
-    for (kind, namespace, name, selector) in policies.chain(peers) {
-        if let Some(selector) = selector.filter(|it| authorization::has_labels(Some(it))) {
-            // A PeerAuthentication with a selector is its own namespace's alone, also in the root namespace.
-            let everywhere = kind == Kind::AuthorizationPolicy && *namespace == mesh.root_namespace;
-            let of = by_scope.entry((namespace, everywhere)).or_default();
-            of.push((kind, name, selector));
-        }
+    for (kind, namespace, name, selector) in selecting(objects) {
+        // A PeerAuthentication with a selector is its own namespace's alone, also in the root namespace.
+        let everywhere = kind == Kind::AuthorizationPolicy && *namespace == mesh.root_namespace;
+        let of = by_scope.entry((namespace, everywhere)).or_default();
+        of.push((kind, name, selector));
     }
     let mut notices = Vec::new();
     for ((namespace, everywhere), of) in by_scope {
@@ -59,8 +70,7 @@ pub fn notices(objects: &Objects, mesh: &Mesh) -> Vec<(Key, String)> {
 }
 
 /// What the author of a policy is told that selects nothing of `of`.
-#[must_use]
-pub fn message(labels: &BTreeMap<String, String>, of: &str) -> String {
+fn message(labels: &BTreeMap<String, String>, of: &str) -> String {
     let labels: Vec<_> = labels
         .iter()
         .map(|(name, value)| format!("{name}={value}"))

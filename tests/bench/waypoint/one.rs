@@ -1,6 +1,5 @@
 //! One HBONE connection with many streams, and what a second worker is worth to it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use ambit_lab::harness::{Lab, Options, program};
@@ -62,26 +61,10 @@ fn rate(lab: &Lab, cli: &Cli) -> anyhow::Result<f64> {
     let time = format!("{}ms", cli.time.as_millis());
     let words = ["http", &url, "--json", "-d", &time, "-c", &streams];
     let report = lab.load(CLIENT, &words).json();
-    let connections = connections(lab);
+    let connections = lab.hbone_peers(WAYPOINT).len();
     ensure!(
         connections == 1,
         "the waypoint has {connections} HBONE connections, not one"
     );
     Ok(number(&report, "/requests_per_second"))
-}
-
-/// Established connections of the waypoint's HBONE port, see proc_net_tcp in the kernel's documentation.
-fn connections(lab: &Lab) -> usize {
-    let tables = lab.exec(
-        WAYPOINT,
-        &["cat", "/proc/self/net/tcp", "/proc/self/net/tcp6"],
-    );
-    let tables = tables.success();
-    let rows = tables
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let of_hbone = |row: &Vec<&str>| row.len() > 3 && row[1].ends_with(":3AA0") && row[3] == "01";
-    // A table is read in parts: a connection may be told twice when another one comes meanwhile.
-    let ends: BTreeSet<&str> = rows.filter(of_hbone).map(|row| row[2]).collect();
-    ends.len()
 }

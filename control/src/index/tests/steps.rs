@@ -1,6 +1,7 @@
 //! Changes one by one, and that they lead to the same as all at once.
 
 use super::*;
+use crate::translate::view::Outcome;
 
 #[test]
 fn one_change_is_one_resource() {
@@ -244,9 +245,7 @@ proptest! {
                 tell(advance(&mut stepwise))?;
             }
         }
-        while stepwise.steps().next().is_some() {
-            tell(advance(&mut stepwise))?;
-        }
+        tell(stepwise.advance_all())?;
         let mut at_once = Index::new(Mesh::default());
         let all = at_once.apply(present.into_values().map(|o| Event::Apply(o, Origin::default())));
         prop_assert_eq!(&stepwise.workloads, &at_once.workloads);

@@ -8,13 +8,7 @@ use super::holders::{Holders, hold, release};
 use super::{Change, Index, Map, ServiceEntry};
 use crate::addr::{NamespacedName, NetworkAddr};
 use crate::identity::Identity;
-use crate::model::{GatewayAddress, NetworkMode, Service, Vip, Workload};
-
-/// Who takes calls to a service: these waypoints, and its pods from anybody.
-fn takers(service: &Service) -> (Vec<&GatewayAddress>, bool) {
-    let direct = service.takes_direct || service.waypoint_bypass;
-    (service.waypoints().collect(), direct)
-}
+use crate::model::{NetworkMode, Service, Vip, Workload};
 
 impl Index {
     /// Takes in one change. The cost does not depend on the size of the mesh.
@@ -149,7 +143,9 @@ impl Index {
                     self.release_vip(vip, old);
                 }
             }
-            self.epoch += u64::from(takers(old) != takers(&service));
+            let is_taken_otherwise = !old.waypoints().eq(service.waypoints())
+                || old.takes_direct_calls() != service.takes_direct_calls();
+            self.epoch += u64::from(is_taken_otherwise);
         } else {
             self.service_count += 1;
             self.epoch += u64::from(service.waypoints().next().is_some());

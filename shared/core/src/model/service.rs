@@ -56,6 +56,18 @@ impl Service {
         let others = others.filter(|it| Some(*it) != self.waypoint.as_ref());
         self.waypoint.iter().chain(others)
     }
+
+    /// The waypoints that new calls are sent to: the one of [`Service::waypoint`], and those with a share.
+    pub fn sent_to(&self) -> impl Iterator<Item = &GatewayAddress> {
+        let shares = self.weighted_waypoints.iter().filter(|it| it.weight > 0);
+        self.waypoint.iter().chain(shares.map(|it| &it.waypoint))
+    }
+
+    /// Whether its pods take calls that came through none of its waypoints.
+    #[must_use]
+    pub fn takes_direct_calls(&self) -> bool {
+        self.waypoint.is_none() || self.waypoint_bypass || self.takes_direct
+    }
 }
 
 /// One of several waypoints of a service.

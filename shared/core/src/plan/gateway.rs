@@ -154,20 +154,44 @@ fn serves(index: &Index, service: &Service, waypoint: &NamespacedName) -> bool {
     all.any(|gateway| is_mine(index, gateway, waypoint))
 }
 
-/// Whether clients that come now to a service are sent to this waypoint. One that has a share of nothing, or that the
-/// service is about to leave, ends what it has.
+/// Whether a client that came now for the same target would be sent to this waypoint. One that has a share of nothing, or
+/// that a service is about to leave, ends what it has.
 #[must_use]
-pub fn is_sent_to(index: &Index, service: &Service, waypoint: &NamespacedName) -> bool {
-    let drawn = service.weighted_waypoints.iter().filter(|it| it.weight > 0);
-    let mut all = service.waypoint.iter().chain(drawn.map(|it| &it.waypoint));
-    all.any(|gateway| is_mine(index, gateway, waypoint))
+pub fn is_sent_here(
+    index: &Index,
+    target: &GatewayTarget,
+    caller: &Identity,
+    waypoint: &NamespacedName,
+) -> bool {
+    let is_sent = |service: &Service| {
+        let mut all = service.sent_to();
+        all.any(|gateway| is_mine(index, gateway, waypoint))
+    };
+    match &target.bound {
+        BoundTo::Service(service) => match index.service(&service.key) {
+            // Mostly it is not the one that has changed.
+            Some(now) if Arc::ptr_eq(now, service) => is_sent(now),
+            Some(now) => leads_to(target.address, now, caller) && is_sent(now),
+            None => false,
+        },
+        // A pod that is gone ends its connections itself.
+        BoundTo::Workload(workload) => index.workload(&workload.uid).is_none_or(|now| {
+            let own = now.waypoint.as_ref();
+            let mut services = target.services.iter();
+            own.is_some_and(|gateway| is_mine(index, gateway, waypoint))
+                || services.any(|key| index.service(key).is_some_and(|it| is_sent(it)))
+        }),
+    }
 }
 
-/// Whether a pod's own waypoint is this one.
-#[must_use]
-pub fn is_bound_to(index: &Index, workload: &Workload, waypoint: &NamespacedName) -> bool {
-    let mut own = workload.waypoint.iter();
-    own.any(|gateway| is_mine(index, gateway, waypoint))
+/// Whether this address and port is a service's, and the service one that the caller may see.
+fn leads_to(address: SocketAddr, service: &Service, caller: &Identity) -> bool {
+    let is_seen = !service.namespace_private || service.key.namespace == *caller.namespace();
+    let mut vips = service.vips.iter();
+    let mut ports = service.ports.iter();
+    is_seen
+        && vips.any(|it| it.net.contains(&address.ip()))
+        && ports.any(|it| it.service_port == address.port())
 }
 
 /// Whether a binding names this waypoint.

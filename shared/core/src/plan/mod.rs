@@ -21,7 +21,7 @@ mod waypoint;
 
 pub use crossing::plan_crossing;
 pub use gateway::{
-    BoundTo, GatewayTarget, GatewayTunnel, Upstream, is_bound_to, is_sent_to, plan_tunnel,
+    BoundTo, GatewayTarget, GatewayTunnel, Upstream, is_sent_here, plan_tunnel,
     upstream_of_endpoint, upstream_of_workload,
 };
 pub use inbound::{Caller, Inbound, InboundPlan, plan_inbound};

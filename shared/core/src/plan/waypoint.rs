@@ -99,7 +99,7 @@ fn service_bindings<'a>(
     workload: &'a Workload,
     port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
-    bindings(index, workload, port).map(|(_, waypoint)| waypoint)
+    bindings(index, workload, port, |_| true)
 }
 
 /// Those that direct calls to the port are sent through instead.
@@ -108,9 +108,9 @@ fn sent_through<'a>(
     workload: &'a Workload,
     port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
-    let all = bindings(index, workload, port);
-    all.filter(|(service, _)| !service.waypoint_bypass && service.waypoint.is_some())
-        .map(|(_, waypoint)| waypoint)
+    bindings(index, workload, port, |service| {
+        service.waypoint.is_some() && !service.waypoint_bypass
+    })
 }
 
 /// Those of services whose pods take no direct calls.
@@ -119,23 +119,24 @@ fn required_bindings<'a>(
     workload: &'a Workload,
     port: Port,
 ) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
-    let all = bindings(index, workload, port);
-    all.filter(|(service, _)| !service.waypoint_bypass && !service.takes_direct)
-        .map(|(_, waypoint)| waypoint)
+    bindings(index, workload, port, |service| {
+        !service.takes_direct_calls()
+    })
 }
 
 fn bindings<'a>(
     index: &'a Index,
     workload: &'a Workload,
     port: Port,
-) -> impl Iterator<Item = (&'a Service, &'a GatewayAddress)> + 'a {
+    of: fn(&Service) -> bool,
+) -> impl Iterator<Item = &'a GatewayAddress> + 'a {
     let served = workload.services.iter().filter_map(move |(key, ports)| {
         let service = index.service(key)?;
         serves(service, workload, ports, port).then_some(&**service)
     });
     served
-        .filter(move |service| !is_instance_of_any(index, service, workload))
-        .flat_map(|service| service.waypoints().map(move |waypoint| (service, waypoint)))
+        .filter(move |service| of(service) && !is_instance_of_any(index, service, workload))
+        .flat_map(Service::waypoints)
 }
 
 fn own_binding<'a>(index: &Index, workload: &'a Workload) -> Option<&'a GatewayAddress> {

@@ -15,14 +15,18 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use ambit_core::balance::Picker;
+use std::sync::Arc;
+
+use ambit_core::balance::{First, Picker};
 use http::{HeaderMap, Method};
 
 use crate::host::Host;
+use crate::model::RouteRule;
 use crate::path::CanonicalPath;
 use crate::refusal::{Flag, Refusal};
 
-pub use plan::{Forward, RequestPlan, draw, forward_without_route};
+pub use plan::{Forward, RequestPlan, Weighted, draw, forward_without_route};
+use table::Matched;
 pub use table::{Routes, ServiceRoutes};
 
 /// What routes look at.
@@ -49,16 +53,30 @@ pub fn select(
     head: &RequestHead<'_>,
     picker: &mut impl Picker,
 ) -> Result<RequestPlan, Refusal> {
-    let Some((rule, matched)) = routes.find(head) else {
-        return Err(Refusal::new(
-            404,
-            Flag::NoRouteFound,
-            format!(
-                "no rule of any route matches {} {}",
-                head.method,
-                head.path.path()
-            ),
-        ));
-    };
+    let (rule, matched) = find(routes, head)?;
     plan::plan(rule, &matched, head, picker)
+}
+
+/// The same for each backend that a request may be drawn for, with the weight of that; of a rule that draws none, what it does.
+///
+/// # Errors
+/// 404 when no rule matches.
+pub fn select_each(routes: &Routes<'_>, head: &RequestHead<'_>) -> Result<Vec<Weighted>, Refusal> {
+    let (rule, matched) = find(routes, head)?;
+    let mut plans = plan::plans(rule, &matched, head);
+    if plans.is_empty() {
+        plans.push((1, plan::plan(rule, &matched, head, &mut First)));
+    }
+    Ok(plans)
+}
+
+fn find<'a>(
+    routes: &Routes<'a>,
+    head: &RequestHead<'_>,
+) -> Result<(&'a Arc<RouteRule>, Matched), Refusal> {
+    routes.find(head).ok_or_else(|| {
+        let (method, path) = (head.method, head.path.path());
+        let text = format!("no rule of any route matches {method} {path}");
+        Refusal::new(404, Flag::NoRouteFound, text)
+    })
 }

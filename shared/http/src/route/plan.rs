@@ -56,6 +56,9 @@ pub struct Forward {
     pub retry: Option<Retry>,
 }
 
+/// The plan of one backend, or why there is none, with its weight.
+pub type Weighted = (u32, Result<RequestPlan, Refusal>);
+
 /// The plan for a request to a service that no route is attached to: to the service itself.
 #[must_use]
 pub fn forward_without_route(service: &NamespacedName, port: u16) -> RequestPlan {
@@ -84,6 +87,34 @@ pub(super) fn plan(
     matched: &Matched,
     head: &RequestHead<'_>,
     picker: &mut impl Picker,
+) -> Result<RequestPlan, Refusal> {
+    plan_with(rule, matched, head, picker, turn)
+}
+
+/// The plans for a request, one for each backend that has a weight, with that. Mirrors are in them that are always sent to.
+pub(super) fn plans(
+    rule: &Arc<RouteRule>,
+    matched: &Matched,
+    head: &RequestHead<'_>,
+) -> Vec<Weighted> {
+    let backends = rule.backends.iter().enumerate();
+    let backends = backends.filter(|(_, backend)| backend.weight > 0);
+    let plans = backends.map(|(at, backend)| {
+        let plan = plan_with(rule, matched, head, &mut |bound: u32| bound - 1, |_, _| {
+            Ok(at)
+        });
+        (backend.weight, plan)
+    });
+    plans.collect()
+}
+
+/// The same, where `turn` says whose it is.
+fn plan_with<P: Picker>(
+    rule: &Arc<RouteRule>,
+    matched: &Matched,
+    head: &RequestHead<'_>,
+    picker: &mut P,
+    turn: impl FnOnce(&RouteRule, &mut P) -> Result<usize, Refusal>,
 ) -> Result<RequestPlan, Refusal> {
     if let Some(reason) = &rule.invalid {
         return Err(invalid(rule, reason));

@@ -520,6 +520,59 @@ fn backends() {
 }
 
 #[test]
+fn every_backend_that_may_be_drawn_has_its_plan() {
+    let each = |rule: RouteRule, line: &str| -> Vec<String> {
+        let all = service([rule]);
+        let routes = all.at(80, "x").expect("rules");
+        let asked = ask(line, &[]);
+        let plans = select_each(&routes, &asked.head()).unwrap_or_else(|why| vec![(0, Err(why))]);
+        let shown = plans.into_iter().map(|(weight, plan)| match plan {
+            Ok(plan) => match plan.action {
+                Ok(forward) => format!(
+                    "{weight} {}+{}",
+                    forward.service.name,
+                    forward.mirrors.len()
+                ),
+                Err(redirect) => format!("{weight} {}", redirect.status),
+            },
+            Err(refusal) => format!("{weight} {}", refusal.status),
+        });
+        shown.collect()
+    };
+    let gone = Backend {
+        backend: BackendRef::Invalid {
+            reason: "service ns/gone does not exist".into(),
+        },
+        ..backend("ns/gone", 5)
+    };
+    let copy = |numerator| {
+        Filter::Mirror(Mirror {
+            backend: backend("ns/copy", 1).backend,
+            numerator,
+            denominator: 10,
+        })
+    };
+    // A mirror that is drawn comes before the backend is.
+    let split = || RouteRule {
+        backends: vec![
+            gone.clone(),
+            backend("ns/v1", 70),
+            backend("ns/v2", 0),
+            backend("ns/v3", 30),
+        ],
+        filters: vec![copy(9), copy(10)],
+        ..rule("ns/a", 0, vec![on(PathMatch::Exact("/".into()))])
+    };
+    assert_eq!(each(split(), "/"), ["5 500", "70 v1+1", "30 v3+1"]);
+    assert_eq!(each(split(), "/elsewhere"), ["0 404"]);
+    let none = RouteRule {
+        backends: Vec::new(),
+        ..split()
+    };
+    assert_eq!(each(none, "/"), ["1 500"], "what it does with all");
+}
+
+#[test]
 fn edits_apply_in_order_and_the_backend_s_inside_the_rule_s() {
     let set = |value: &'static str| HeaderEdits {
         set: vec![(

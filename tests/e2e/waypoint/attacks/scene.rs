@@ -117,8 +117,7 @@ impl Scene {
         named(&self.lab, &self.waypoint, "waypoint")
     }
 
-    /// The client's ends of its HBONE connections at the waypoint, as the kernel writes them (proc_net_tcp in its
-    /// documentation).
+    /// The client's ends of its HBONE connections at the waypoint.
     fn tunnels(&self) -> Vec<String> {
         let words = |ip: &str| -> Vec<String> {
             let octets = match ip.parse().expect("an address") {
@@ -133,20 +132,9 @@ impl Scene {
             .iter()
             .map(|ip| words(ip).concat() + ":")
             .collect();
-        let tables = ["cat", "/proc/self/net/tcp", "/proc/self/net/tcp6"];
-        let tables = self.lab.exec(&self.waypoint, &tables).success();
-        let rows = tables
-            .lines()
-            .map(|row| row.split_whitespace().collect::<Vec<_>>());
-        let mut ends: Vec<String> = rows
-            .filter(|row| row.len() > 3 && row[1].ends_with(":3AA0") && row[3] == "01")
-            .filter(|row| client.iter().any(|ip| row[2].contains(ip.as_str())))
-            .map(|row| row[2].to_owned())
-            .collect();
-        // A table is read in parts: a connection may be told twice when another one comes meanwhile.
-        ends.sort_unstable();
-        ends.dedup();
-        ends
+        let peers = self.lab.hbone_peers(&self.waypoint).into_iter();
+        let own = peers.filter(|peer| client.iter().any(|ip| peer.contains(ip.as_str())));
+        own.collect()
     }
 
     /// How often a path has arrived at the servers of `echo`.

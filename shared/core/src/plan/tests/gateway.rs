@@ -1,9 +1,9 @@
 //! What a waypoint serves: what is bound to it, and nothing that somebody names.
 
-use crate::fixtures::{by_hostname, identity, index, key, pod, ports, service};
+use crate::fixtures::{by_hostname, identity, index, key, pod, ports, service, vip};
 use crate::index::{Change, Index};
-use crate::model::TunnelProtocol;
-use crate::plan::{BoundTo, GatewayTunnel, plan_tunnel, upstream_of_endpoint};
+use crate::model::{Service, TunnelProtocol, WeightedWaypoint};
+use crate::plan::{BoundTo, GatewayTunnel, is_sent_here, plan_tunnel, upstream_of_endpoint};
 
 /// Waypoints `gw` and `other`; `bound` is behind `gw`, `foreign` behind `other`, `free` behind none. The pod
 /// `a` serves `bound` on 8080 and `free` on 8081, `b` serves `foreign`, `own` is bound to `gw` itself.
@@ -107,6 +107,125 @@ fn a_waypoint_serves_what_is_bound_to_it_and_nothing_else() {
     ] {
         assert_eq!(plan(&index, authority), wanted, "{name}: {authority}");
     }
+}
+
+#[test]
+fn a_connection_is_kept_while_one_that_came_now_would_be_sent_here() {
+    type Edit = fn(&mut Service);
+    let cases: [(&str, &str, Edit, bool); 11] = [
+        (
+            "another load balancing",
+            "10.1.0.1:80",
+            |it| it.canonical = !it.canonical,
+            true,
+        ),
+        (
+            "a port that is gone",
+            "10.1.0.1:80",
+            |it| it.ports = ports(&[(81, 81)]),
+            false,
+        ),
+        (
+            "another address",
+            "10.1.0.1:80",
+            |it| it.vips = vec![vip("10.1.0.9")],
+            false,
+        ),
+        (
+            "one for its namespace",
+            "10.1.0.1:80",
+            |it| it.namespace_private = true,
+            true,
+        ),
+        (
+            "another waypoint",
+            "10.1.0.1:80",
+            |it| it.waypoint = Some(by_hostname("ns/other")),
+            false,
+        ),
+        (
+            "about to leave",
+            "10.1.0.1:80",
+            |it| {
+                it.waypoint = Some(by_hostname("ns/other"));
+                it.weighted_waypoints = shares(&[("ns/other", 1), ("ns/gw", 0)]);
+            },
+            false,
+        ),
+        (
+            "a share",
+            "10.1.0.1:80",
+            |it| {
+                it.waypoint = Some(by_hostname("ns/other"));
+                it.weighted_waypoints = shares(&[("ns/other", 9), ("ns/gw", 1)]);
+            },
+            true,
+        ),
+        (
+            "about to come",
+            "10.1.0.1:80",
+            |it| {
+                it.weighted_waypoints = shares(&[("ns/gw", 1), ("ns/other", 0)]);
+            },
+            true,
+        ),
+        ("none", "10.1.0.1:80", |it| it.waypoint = None, false),
+        (
+            "a pod of it",
+            "10.0.0.1:8080",
+            |it| it.waypoint = None,
+            false,
+        ),
+        (
+            "a pod of its own",
+            "10.0.0.3:9",
+            |it| it.waypoint = None,
+            true,
+        ),
+    ];
+    for (name, authority, edit, wanted) in cases {
+        let mut index = mesh();
+        let tunnel = GatewayTunnel {
+            waypoint: &key("ns/gw"),
+            network: "",
+            caller: &identity("ns", "client"),
+            authority,
+        };
+        let target = plan_tunnel(&index, &tunnel).expect("it is bound");
+        let is_kept = |index: &Index| is_sent_here(index, &target, tunnel.caller, tunnel.waypoint);
+        assert!(is_kept(&index), "{name}");
+        let mut bound = Service::clone(index.service(&key("ns/bound")).expect("known"));
+        edit(&mut bound);
+        index.apply(bound.into());
+        assert_eq!(is_kept(&index), wanted, "{name}");
+        let stranger = identity("elsewhere", "client");
+        let is_seen = is_sent_here(&index, &target, &stranger, tunnel.waypoint);
+        assert_eq!(is_seen, wanted && name != "one for its namespace", "{name}");
+    }
+    let mut index = mesh();
+    let mut share = Service::clone(index.service(&key("ns/bound")).expect("known"));
+    share.waypoint = Some(by_hostname("ns/other"));
+    share.weighted_waypoints = shares(&[("ns/other", 1), ("ns/gw", 0)]);
+    index.apply(share.into());
+    let late = GatewayTunnel {
+        waypoint: &key("ns/gw"),
+        network: "",
+        caller: &identity("ns", "client"),
+        authority: "10.1.0.1:80",
+    };
+    let target = plan_tunnel(&index, &late).expect("it is taken");
+    assert!(
+        !is_sent_here(&index, &target, late.caller, late.waypoint),
+        "who comes late"
+    );
+}
+
+fn shares(of: &[(&str, u32)]) -> Vec<WeightedWaypoint> {
+    let all = of.iter().map(|(name, weight)| WeightedWaypoint {
+        waypoint: by_hostname(name),
+        weight: *weight,
+    });
+    all.collect()
 }
 
 #[test]
